@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,7 +15,7 @@ from buildkit.build.sbom import make_sbom
 from buildkit.digest import Digest
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import PackWheels, Spec
-from buildkit.remote.referrers import ReferrerStore
+from buildkit.remote.referrers import ReferrerStore, SignedImage
 from buildkit.supply.provenance import SourceCheckout, find_builder, make_provenance
 from buildkit.supply.statement import COSIGN_SIGN, CYCLONEDX, PROVENANCE, Statement
 from buildkit.tools.git import find_commit
@@ -30,19 +31,22 @@ _SOURCE = "org.opencontainers.image.source"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttestationRequest:
-    """The attestations of pushed images: whether SBOM and provenance are attached, the key and identity that sign."""
+    """The attestations of pushed images: SBOM and provenance, the key and identity that sign, also each tag."""
 
     attest: bool = False
     signer: Signer | None = None
     identity: IdentitySigner | None = None
+    sign_tags: bool = False
 
 
-def open_attestations(*, attest: bool, key: Path | None, keyless: bool = False) -> AttestationRequest | None:
+def open_attestations(
+    *, attest: bool, key: Path | None, keyless: bool = False, sign_tags: bool = False
+) -> AttestationRequest | None:
     """Return the request for these options, None if nothing is requested; loads the key and asks for the identity.
 
     Raises DefinitionError, MissingTool and ToolError.
     """
-    request = AttestationRequest(attest=attest)
+    request = AttestationRequest(attest=attest, sign_tags=sign_tags)
     if key is not None:
         from buildkit.tools.keys import PASSWORD, load_signer
 
@@ -55,18 +59,21 @@ def open_attestations(*, attest: bool, key: Path | None, keyless: bool = False) 
 
 
 def attach_attestations(
-    planner: Planner, composition: Composition, manifest: bytes, ref: Ref, request: AttestationRequest
+    planner: Planner, composition: Composition, manifest: bytes, refs: Sequence[Ref], request: AttestationRequest
 ) -> int:
-    """Attach the requested statements and signatures, once for a repository; return the bytes uploaded.
+    """Attach the requested statements and signatures to an image pushed as ``refs``; return the bytes uploaded.
 
     The image itself was pushed before. Raises BuildError, RegistryError or Interrupted.
     """
-    context = planner.context
-    referrers = ReferrerStore(ref, manifest, RegistryClient(context.stop), context.blobs)
+    context, ref = planner.context, refs[0]
+    tags = tuple(ref.tag for ref in refs) if request.sign_tags else ()
+    image = SignedImage(repository=ref, stage=composition.stage.name, tags=tags)
+    referrers = ReferrerStore(image, manifest, RegistryClient(context.stop), context.blobs)
     statements = make_statements(planner, composition, Digest.of(manifest), ref) if request.attest else []
     referrers.attach(statements, request.signer, context.stop.wait)
     if request.identity is not None:
-        signed = _about(Digest.of(manifest), ref, COSIGN_SIGN, {})
+        about_stage = (("stage", image.stage),)  # as cosign sign -a stage=STAGE
+        signed = replace(_about(Digest.of(manifest), ref, COSIGN_SIGN, {}), annotations=about_stage)
         referrers.attach_bundles([signed, *statements], request.identity, context.stop.wait)
     return referrers.size
 

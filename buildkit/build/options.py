@@ -38,6 +38,7 @@ class BuildOptions:
     attest: bool = False
     sign_by: Path | None = None
     sign_keyless: bool = False
+    sign_tags: bool = False
 
     def targets(self, stage: str, *, several: bool) -> tuple[Ref, ...]:
         """Return the registry names to push a stage's image to; raises DefinitionError for a malformed one."""

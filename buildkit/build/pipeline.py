@@ -46,7 +46,9 @@ def _open_attestations(options: BuildOptions) -> AttestationRequest | None:
         return None
     from buildkit.build.attestations import open_attestations
 
-    return open_attestations(attest=options.attest, key=options.sign_by, keyless=options.sign_keyless)
+    return open_attestations(
+        attest=options.attest, key=options.sign_by, keyless=options.sign_keyless, sign_tags=options.sign_tags
+    )
 
 
 def _sweep(context: BuildContext) -> None:

@@ -88,6 +88,6 @@ class Publisher:
 
         context = self._context
         with context.meter.phase("attest"), step(context.emit, str(target), "attest") as handle:
-            size = attach_attestations(self._planner, plan.composition, image.oci_manifest(), target, request)
+            size = attach_attestations(self._planner, plan.composition, image.oci_manifest(), self._targets, request)
             context.tally.add(pushed=size)
             handle.size = size

@@ -46,7 +46,7 @@ COMMANDS = (
     _command("explain", "Show why layers will be rebuilt, or why they were built (-- STAGE [LAYER], --json)."),
     _command("reproduce", "Rebuild a stage's layers in another environment and compare them (-- STAGE)."),
     _command("timings", "Show how long recent builds took, and their slowest phases (-- STAGE, --last N)."),
-    _command("verify-image", "Check that an image in a registry matches this checkout's locks (-- REF)."),
+    _command("verify-image", "Check that an image in a registry is a stage of this checkout (-- STAGE REF)."),
     _command("matrix", "Print the stages that need work, in waves, as JSON for CI (-- STAGE, --cache REPO)."),
     _command("graph", "Draw stages and layers (-- STAGE, --svg FILE, --mermaid, --json)."),
     _command(

@@ -70,6 +70,8 @@ def parse_build_options(arguments: Sequence[str], stage: str = "", *, push: bool
         parser.error("--tag adds tags to what is pushed: give --push, too")
     if (options.attest or options.sign_by or options.sign_keyless) and not options.push:
         parser.error("--attest, --sign-by and --sign-keyless apply to what is pushed: give --push, too")
+    if options.sign_tags and not options.sign_by:
+        parser.error("--sign-tags needs a key: give --sign-by, too")
     return BuildOptions(
         frozen=options.frozen,
         no_import=push or options.no_import,
@@ -83,6 +85,7 @@ def parse_build_options(arguments: Sequence[str], stage: str = "", *, push: bool
         attest=options.attest,
         sign_by=options.sign_by,
         sign_keyless=options.sign_keyless,
+        sign_tags=options.sign_tags,
     )
 
 
@@ -98,6 +101,7 @@ def _build_parser(stage: str, *, push: bool) -> Parser:
     parser.add_argument("--attest", action="store_true", help="attach an SBOM and provenance to the image")
     parser.add_argument("--sign-by", type=Path, metavar="KEY", help="sign what is pushed with a private key (PEM)")
     parser.add_argument("--sign-keyless", action="store_true", help="sign it by the identity of this CI job (Sigstore)")
+    parser.add_argument("--sign-tags", action="store_true", help="sign every pushed tag as well, not only the image")
     add_remote_cache_arguments(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to a file")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="append the report to a file, as Markdown")

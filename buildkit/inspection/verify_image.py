@@ -1,13 +1,13 @@
 """Verify that an image in a registry is made of what the locks of this checkout produce.
 
 Manifest and config are read, but no layer. Every layer must be the result of a key of the stage, in the local or the
-remote cache: the blob by its digest, and the tar that the config names by its diff_id. Attestations must have the image
-as subject, and agree with the locks.
+remote cache: the blob by its digest, and the tar that the config names by its diff_id. The manifest must be, byte for
+byte, the one that a push of the stage writes, so that nothing in it can mean something else to another program.
+Attestations must have the image as subject, and agree with the locks.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,16 +15,16 @@ from buildkit.build.assemble import assemble
 from buildkit.build.attestations import find_builder_specs
 from buildkit.build.planner import Planner
 from buildkit.digest import DiffId, Digest
-from buildkit.errors import BuildError, DefinitionError
+from buildkit.errors import BuildError
 from buildkit.hostile_json import MalformedError
 from buildkit.oci.blob import LayerResult
-from buildkit.oci.image import TITLE
+from buildkit.oci.image import Image
 from buildkit.oci.manifest import ImageIndexError, parse_config, parse_manifest
 from buildkit.oci.reference import Ref
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Spec
 from buildkit.remote.verification import AttachmentVerdict, StatementCheck, VerdictState
-from buildkit.report.text import format_bytes, sanitize, sanitize_line
+from buildkit.report.text import format_bytes, sanitize_line
 from buildkit.supply.sbom_agreement import check_cyclonedx, check_provenance
 from buildkit.supply.statement import CYCLONEDX, PROVENANCE, Statement
 from buildkit.tools.registry import RegistryClient
@@ -32,12 +32,17 @@ from buildkit.tools.registry import RegistryClient
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryImage:
-    """An image in its registry: the digest of its manifest, its config, and digest, diff_id and size of every layer."""
+    """An image in its registry: its manifest, its config, and digest, diff_id and size of every layer."""
 
     ref: Ref
-    digest: Digest
+    manifest: bytes
     config: bytes
     layers: tuple[tuple[Digest, DiffId, int], ...]
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of its manifest."""
+        return Digest.of(self.manifest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +51,8 @@ class ImageVerification:
 
     ``layers`` are digest, bytes and name of each layer; the name is empty if no lock of the stage produces it.
     ``absent`` are layers of the stage that the image lacks, ``unknown`` those whose result is unknown here.
-    ``config`` tells whether everything else agrees: order, environment, user, command, labels.
+    ``config`` tells whether order, environment, user, command and labels agree, and ``manifest`` whether the whole
+    manifest is the one that a push of the stage writes.
     """
 
     image: RegistryImage
@@ -55,13 +61,15 @@ class ImageVerification:
     absent: tuple[str, ...]
     unknown: tuple[str, ...]
     config: bool
+    manifest: bool
     proofs: tuple[AttachmentVerdict, ...] = ()
     wanted: frozenset[str] = frozenset()  # kinds of proofs that are required
 
     @property
     def agrees(self) -> bool:
         """Whether the image is that of this checkout."""
-        return self.config and not self.absent and not self.unknown and all(name for _, _, name in self.layers)
+        named = all(name for _, _, name in self.layers)
+        return self.manifest and self.config and named and not self.absent and not self.unknown
 
     @property
     def holds(self) -> bool:
@@ -74,13 +82,14 @@ class ImageVerification:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return ``{"ref", "digest", "stage", "holds", "config", "layers", "absent", "unknown", "attached"}``."""
+        """Return the verdict as docs/delivery.md describes it."""
         return {
             "ref": str(self.image.ref),
             "digest": str(self.image.digest),
             "stage": self.stage,
             "holds": self.holds,
             "config": self.config,
+            "manifest": self.manifest,
             "layers": [{"digest": str(d), "size": size, "name": name or None} for d, size, name in self.layers],
             "absent": list(self.absent),
             "unknown": list(self.unknown),
@@ -107,7 +116,7 @@ def read_image(ref: Ref, registries: RegistryClient) -> RegistryImage:
         counts = f"{len(parsed.layers)} layers, but {len(diff_ids)} diff_ids"
         raise BuildError(f"{ref}: not an image that can be read: {counts}")
     layers = tuple((digest, i, size) for (digest, size), i in zip(parsed.layers, diff_ids, strict=True))
-    return RegistryImage(ref=ref, digest=Digest.of(manifest), config=config, layers=layers)
+    return RegistryImage(ref=ref, manifest=manifest, config=config, layers=layers)
 
 
 def compare_with_stage(planner: Planner, image: RegistryImage, stage: str) -> ImageVerification:
@@ -118,13 +127,15 @@ def compare_with_stage(planner: Planner, image: RegistryImage, stage: str) -> Im
         spec: result for spec in composition.specs if (result := _find(planner, stage, spec, present)) is not None
     }
     names = {(b.digest, b.diff_id): spec.name for spec, result in results.items() for b in result.blobs}
+    ours = _assemble(planner, composition, results) if len(results) == len(composition.specs) else None
     return ImageVerification(
         image=image,
         stage=stage,
         layers=tuple((digest, size, names.get((digest, diff_id), "")) for digest, diff_id, size in image.layers),
         absent=tuple(spec.name for spec, result in results.items() if not _is_in(result, present)),
         unknown=tuple(spec.name for spec in composition.specs if spec not in results),
-        config=len(results) == len(composition.specs) and _config(planner, composition, results) == image.config,
+        config=ours is not None and ours.config_blob() == image.config,
+        manifest=ours is not None and ours.oci_manifest() == image.manifest,
     )
 
 
@@ -154,8 +165,11 @@ def _render_layers(verdict: ImageVerification) -> list[str]:
     lines += [f"  {sanitize_line(name)}: the image has it otherwise, or not at all" for name in verdict.absent]
     hint = "not known here: build it, or name a remote cache (--cache REPOSITORY)"
     lines += [f"  {sanitize_line(name)}: {hint}" for name in verdict.unknown]
-    if not verdict.config and len(lines) == 1:
-        lines.append("  the layers agree; their order or the config (command, environment, user, labels …) does not")
+    if len(lines) == 1:
+        what = "their order or the config (command, environment, user, labels …) does not"
+        if verdict.config:
+            what = "its manifest is not the one that a push of the stage writes"
+        lines.append(f"  the layers agree; {what}")
     return lines
 
 
@@ -172,10 +186,9 @@ def _is_in(result: LayerResult, present: set[tuple[Digest, DiffId]]) -> bool:
     return all((blob.digest, blob.diff_id) in present for blob in result.blobs)
 
 
-def _config(planner: Planner, composition: Composition, results: dict[Spec, LayerResult]) -> bytes:
+def _assemble(planner: Planner, composition: Composition, results: dict[Spec, LayerResult]) -> Image:
     by_key = {spec.key: result for spec, result in results.items()}
-    arch = planner.context.project.target.deb_arch
-    return assemble(composition.specs, composition.config, by_key, arch).config_blob()
+    return assemble(composition.specs, composition.config, by_key, planner.context.project.target.deb_arch)
 
 
 def make_checks(planner: Planner, image: RegistryImage, stage: str) -> dict[str, StatementCheck]:
@@ -192,15 +205,3 @@ def make_checks(planner: Planner, image: RegistryImage, stage: str) -> dict[str,
         return check_provenance(statement.predicate, composition, find_builder_specs(planner, composition), pairs)
 
     return {CYCLONEDX: check_bill, PROVENANCE: check_origin}
-
-
-def find_stage_name(image: RegistryImage) -> str:
-    """Return the stage in the title of the image (``PROJECT/STAGE``); raises DefinitionError if there is none."""
-    config = json.loads(image.config).get("config")
-    labels = config.get("Labels") if isinstance(config, dict) else None
-    title = labels.get(TITLE) if isinstance(labels, dict) else None
-    if not isinstance(title, str) or "/" not in title:
-        raise DefinitionError(
-            f"{image.ref}: its labels name no stage", hint="say which one it should be: --stage STAGE"
-        )
-    return sanitize(title.rpartition("/")[2])

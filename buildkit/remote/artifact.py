@@ -20,7 +20,7 @@ from buildkit.remote.cache_manifest import EMPTY, EMPTY_TYPE
 
 _IMAGE_CONFIG = "application/vnd.oci.image.config.v1+json"
 _MAX_REFERRERS = 1000
-_MAX_LAYERS = 100
+_MAX_LAYERS = 1000  # a signature for each tag that was ever signed
 _MAX_ANNOTATIONS = 1000
 _MAX_SIZE = 1 << 40
 

@@ -77,11 +77,27 @@ class Attachment:
         return Digest.of(self.manifest)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedImage:
+    """What a signature says of an image: its repository, its stage, and its tags if they are signed as well."""
+
+    repository: Ref
+    stage: str
+    tags: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that are signed, one signature each."""
+        repository = self.repository.repository
+        return (repository, *(str(self.repository.tagged(tag)) for tag in self.tags))
+
+
 class ReferrerStore:
     """Writes the attachments of one image. Methods raise RegistryError, ToolError, BuildError or Interrupted."""
 
-    def __init__(self, repository: Ref, manifest: bytes, registries: RegistryClient, blobs: Blobs) -> None:
-        self._repository = replace(repository, tag="", digest=None)
+    def __init__(self, image: SignedImage, manifest: bytes, registries: RegistryClient, blobs: Blobs) -> None:
+        self._image = image
+        self._repository = replace(image.repository, tag="", digest=None)
         self._subject = ArtifactPart.of(OCI_MANIFEST, manifest)
         self._registries = registries
         self._blobs = blobs
@@ -138,15 +154,19 @@ class ReferrerStore:
             self._merge_parts(attestations_tag(self._subject.digest), parts, blobs, lambda part: _is_ours(part, parts))
 
     def _sign(self, signer: Signer) -> None:
-        """Add a signature to those of the image, unless this key has signed it."""
-        claim = render_claim(self._repository.repository, self._subject.digest)
-        signature = base64.b64encode(signer.sign(claim)).decode("ascii")
-        part = ArtifactPart.of(SIMPLE_TYPE, claim, {SIGNATURE: signature})
+        """Add a signature of each name to those of the image, unless this key has signed it."""
+        claims = [render_claim(name, self._subject.digest, self._image.stage) for name in self._image.names]
+        texts = {Digest.of(claim): claim for claim in claims}
+        parts = [
+            ArtifactPart.of(SIMPLE_TYPE, claim, {SIGNATURE: base64.b64encode(signer.sign(claim)).decode("ascii")})
+            for claim in claims
+        ]
 
         def is_ours(known: ArtifactPart) -> bool:
-            return known.digest == part.digest and signer.public.verify(claim, read_signature(known))
+            claim = texts.get(known.digest)
+            return claim is not None and signer.public.verify(claim, read_signature(known))
 
-        self._merge_parts(signatures_tag(self._subject.digest), [part], {part.digest: claim}, is_ours)
+        self._merge_parts(signatures_tag(self._subject.digest), parts, texts, is_ours)
 
     def _make_attachment(self, statement: Statement, signer: Signer | None) -> Attachment:
         body = render_statement(statement)

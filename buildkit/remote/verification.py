@@ -7,7 +7,7 @@ this image, and, if a key is given, has that key's signature.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -83,6 +83,12 @@ StatementCheck = Callable[[Statement], str]
 """Returns a disagreement, or an empty text."""
 
 
+def _has_signed(key: Verifier, claim: bytes, parts: Iterable[ArtifactPart]) -> bool:
+    """Tell whether the key has signed a known text; nothing needs to be fetched: another text has another digest."""
+    ours = [part for part in parts if part.media_type == SIMPLE_TYPE and part.digest == Digest.of(claim)]
+    return any(key.verify(claim, read_signature(part)) for part in ours)
+
+
 class AttachmentReader:
     """Reads the attachments of ``image`` in a repository; only signatures by ``key`` count, or any if it is None."""
 
@@ -95,8 +101,11 @@ class AttachmentReader:
         self._blobs = blobs
         self._key = key
 
-    def signature(self) -> AttachmentVerdict:
-        """Verify that the key has signed the image; raises RegistryError if the registry does not answer."""
+    def signature(self, stage: str, others: Iterable[str] = (), *, tag: str = "") -> AttachmentVerdict:
+        """Verify that the key has signed the image as one of ``stage``, and if there is a ``tag``, under that.
+
+        ``others`` are the stages that a refusal may name. Raises RegistryError if the registry does not answer.
+        """
         manifest = self._registries.manifest(self._repository.tagged(signatures_tag(self._image)))
         key = self._key
         if manifest is None:
@@ -111,13 +120,29 @@ class AttachmentReader:
             parts = decode_artifact(manifest).parts
         except MalformedError as error:
             return AttachmentVerdict(kind="signature", state=VerdictState.REFUSED, why=f"signatures: {error}")
-        # the signed text is known, so nothing needs to be fetched: another text has another digest
-        claim = render_claim(self._repository.repository, self._image)
-        ours = [part for part in parts if part.media_type == SIMPLE_TYPE and part.digest == Digest.of(claim)]
-        if any(key.verify(claim, read_signature(part)) for part in ours):
+        name = str(self._repository.tagged(tag)) if tag else self._repository.repository
+        claim = render_claim(name, self._image, stage)
+        if _has_signed(key, claim, parts):
             return AttachmentVerdict(kind="signature", state=VerdictState.GOOD, signed=True)
-        why = "its signatures are of another image or another name" if not ours else "its signatures are not this key's"
+        why = self._explain_refusal(key, parts, stage, others, tag)
         return AttachmentVerdict(kind="signature", state=VerdictState.REFUSED, why=why)
+
+    def _explain_refusal(
+        self, key: Verifier, parts: Sequence[ArtifactPart], stage: str, others: Iterable[str], tag: str
+    ) -> str:
+        def has_signed(claimed: str) -> bool:
+            return _has_signed(key, render_claim(self._repository.repository, self._image, claimed), parts)
+
+        if tag and has_signed(stage):
+            return f"it is signed, but not as `{tag}`: push it with --sign-tags"
+        if other := next((other for other in others if has_signed(other)), ""):
+            return f"it is signed as `{other}`, not as `{stage}`"
+        if has_signed(""):
+            return "its signature names no stage: push it again with --sign-by"
+        claims = {Digest.of(render_claim(self._repository.repository, self._image, name)) for name in (stage, "")}
+        if any(part.digest in claims for part in parts):
+            return "its signatures are not this key's"
+        return "its signatures are of another image, another name or another stage"
 
     def attestations(self, checks: dict[str, StatementCheck]) -> list[AttachmentVerdict]:
         """Verify attestations by their predicate types; raises RegistryError if the registry does not answer."""

@@ -38,11 +38,15 @@ _SIGNATURE_KEYS = {"keyid", "sig"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """A predicate about subjects (name and digest). ``predicate`` is an unchecked JSON object."""
+    """A predicate about subjects (name and digest). ``predicate`` is an unchecked JSON object.
+
+    ``annotations``, key and value, say more of each subject; they are written, not read.
+    """
 
     subjects: tuple[tuple[str, Digest], ...]
     predicate_type: str
     predicate: dict[str, Any]
+    annotations: tuple[tuple[str, str], ...] = ()
 
     def is_about(self, digest: Digest) -> bool:
         """Return whether ``digest`` is one of its subjects."""
@@ -65,9 +69,10 @@ class Envelope:
 
 def render_statement(statement: Statement) -> bytes:
     """Return the JSON of a statement; equal statements give equal bytes."""
+    notes = {"annotations": dict(statement.annotations)} if statement.annotations else {}
     value = {
         "_type": STATEMENT,
-        "subject": [{"name": name, "digest": {"sha256": digest.hex}} for name, digest in statement.subjects],
+        "subject": [{"name": name, "digest": {"sha256": digest.hex}, **notes} for name, digest in statement.subjects],
         "predicateType": statement.predicate_type,
         "predicate": statement.predicate,
     }
@@ -130,18 +135,19 @@ def parse_envelope(data: bytes) -> Envelope:
     )
 
 
-def render_claim(repository: str, digest: Digest) -> bytes:
-    """Return the payload of an image signature: the claim that this manifest belongs to this repository.
+def render_claim(name: str, digest: Digest, stage: str) -> bytes:
+    """Return the payload of an image signature: the claim that this manifest is of this name and this stage.
 
-    The repository has no tag, so one signature is valid for all tags (``matchRepository`` in containers-policy.json(5);
-    cosign writes the same).
+    ``name`` is a repository, and the signature then valid for all its tags (``matchRepository`` in
+    containers-policy.json(5); cosign writes the same), or a repository with a tag (``matchExact``). The stage is an
+    annotation as ``cosign sign -a stage=STAGE`` writes it; without one (empty) the text is that of ``cosign sign``.
     """
     value = {
         "critical": {
-            "identity": {"docker-reference": repository},
+            "identity": {"docker-reference": name},
             "image": {"docker-manifest-digest": str(digest)},
             "type": "cosign container image signature",
         },
-        "optional": None,
+        "optional": {"stage": stage} if stage else None,
     }
     return json.dumps(value, separators=(",", ":")).encode()

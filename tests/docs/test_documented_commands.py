@@ -41,10 +41,10 @@ NOT_RUN = {
             "buildah build --layers --format docker --ignorefile Podmanfile.dockerignore",
         )
     ): "it fetches Debian from a registry of containers, and wheels from an index",
-    "cosign verify --key sign.pub --insecure-ignore-tlog=true ghcr.io/me/app:1.0\n"
+    "cosign verify -a stage=runtime --key sign.pub --insecure-ignore-tlog=true ghcr.io/me/app:1.0\n"
     "cosign verify-attestation --key sign.pub --insecure-ignore-tlog=true --type slsaprovenance1 "
     "ghcr.io/me/app:1.0\n": ("it needs cosign, which is not among the tools of this project"),
-    "cosign verify --certificate-oidc-issuer https://token.actions.githubusercontent.com \\\n"
+    "cosign verify -a stage=runtime --certificate-oidc-issuer https://token.actions.githubusercontent.com \\\n"
     "    --certificate-identity https://github.com/me/app/.github/workflows/images.yml@refs/heads/main "
     "ghcr.io/me/app:runtime\n": "it needs cosign, which is not among the tools of this project",
     "nox -s bench-build -- --workload heavy --until pushed fresh --peer buildkitd buildkitd-stages\n"

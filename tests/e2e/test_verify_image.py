@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from collections.abc import Callable
 from typing import Any
 
@@ -24,8 +25,8 @@ def push(tiny: Tiny, ref: str, *arguments: str) -> None:
     assert done.code == 0, done.text
 
 
-def verdict(tiny: Tiny, ref: str, *arguments: str) -> dict[str, Any]:
-    done = tiny.run("verify-image", ref, "--json", *arguments)
+def verdict(tiny: Tiny, ref: str, *arguments: str, stage: str = "app") -> dict[str, Any]:
+    done = tiny.run("verify-image", stage, ref, "--json", *arguments)
     value: dict[str, Any]
     value, _ = json.JSONDecoder().raw_decode(done.text[done.text.index("{") :])
     assert done.code == (0 if value["holds"] else 1), done.text
@@ -39,7 +40,9 @@ def test_image_pushed_from_this_checkout_is_verified(tiny: Tiny, repository: str
     assert found["config"]
     assert found["stage"] == "app"
     assert [layer["name"] for layer in found["layers"]][-1] == "app/app"
-    assert f"{repository}:one@{found['digest']}: all 9 layers" in tiny.run("verify-image", f"{repository}:one").text
+    assert (
+        f"{repository}:one@{found['digest']}: all 9 layers" in tiny.run("verify-image", "app", f"{repository}:one").text
+    )
     assert verdict(tiny, f"{repository}@{found['digest']}")["holds"]
 
 
@@ -52,7 +55,7 @@ def test_layer_that_the_locks_do_not_produce_is_named_on_both_sides(tiny: Tiny, 
     assert found["absent"] == ["app/app"]
     assert [layer["name"] for layer in found["layers"]].count(None) == 1
     assert found["unknown"] == []
-    text = tiny.run("verify-image", f"{repository}:one").text
+    text = tiny.run("verify-image", "app", f"{repository}:one").text
     assert "no lock of `app` produces it" in text
     assert "app/app: the image has it otherwise, or not at all" in text
 
@@ -62,7 +65,7 @@ def test_changed_config_alone_is_found(tiny: Tiny, repository: str) -> None:
     tiny.replace("stages/app/stage.toml", "hello", "goodbye")
     found = verdict(tiny, f"{repository}:one")
     assert (found["holds"], found["config"], found["absent"], found["unknown"]) == (False, False, [], [])
-    assert "the layers agree; their order or the config" in tiny.run("verify-image", f"{repository}:one").text
+    assert "the layers agree; their order or the config" in tiny.run("verify-image", "app", f"{repository}:one").text
 
 
 def test_machine_without_builds_asks_the_remote_cache(
@@ -73,22 +76,60 @@ def test_machine_without_builds_asks_the_remote_cache(
     without = verdict(other, f"{repository}:one")
     assert not without["holds"]
     assert len(without["unknown"]) == 9
-    assert "name a remote cache" in other.run("verify-image", f"{repository}:one").text
+    assert "name a remote cache" in other.run("verify-image", "app", f"{repository}:one").text
     assert verdict(other, f"{repository}:one", "--cache", repository)["holds"]
     assert other.blobs() == []  # nothing but manifests and configs was fetched
 
 
 def test_foreign_or_malformed_image_is_reported(tiny: Tiny, repository: str, template: object) -> None:
-    done = tiny.run("verify-image", f"{repository}:none")
+    done = tiny.run("verify-image", "app", f"{repository}:none")
     assert done.code == 1
     assert f"error: {repository}:none: there is no such image" in done.text
     push(tiny, f"{repository}:one", "--cache-write", repository)
-    verified = tiny.run("verify-image", f"{repository}:cache-of-app")
+    verified = tiny.run("verify-image", "app", f"{repository}:cache-of-app")
     assert verified.code == 1
     assert "not an image that can be read" in verified.text
-    stage = tiny.run("verify-image", f"{repository}:one", "--stage", "ap")
+    stage = tiny.run("verify-image", "ap", f"{repository}:one")
     assert stage.code == 2
     assert "did you mean app" in stage.text
+    unnamed = tiny.run("verify-image", f"{repository}:one")
+    assert unnamed.code == 2
+    assert "nox -s verify-image -- STAGE REF" in unnamed.text
+
+
+def put_manifest(repository: str, tag: str, data: bytes) -> None:
+    """Put a manifest as it is: skopeo would read it."""
+    host, _, name = repository.partition("/")
+    kind = {"Content-Type": "application/vnd.oci.image.manifest.v1+json"}
+    request = urllib.request.Request(f"http://{host}/v2/{name}/manifests/{tag}", data, kind, method="PUT")
+    with urllib.request.urlopen(request) as answer:
+        assert answer.status == 201
+
+
+def test_image_that_is_another_for_other_programs_is_refused(tiny: Tiny, repository: str) -> None:
+    push(tiny, f"{repository}:one")
+    plain = tiny.tool("skopeo", "inspect", "--raw", f"docker://{repository}:one").rstrip("\n")
+    layers = plain[plain.index('"layers":') + len('"layers":') : -1]
+    fewer = json.dumps(json.loads(layers)[:1])
+    for tag, text, why in (
+        ("cased", f'{plain[:-1]},"Layers":{fewer}}}', "has the key Layers, which some programs take for `layers`"),
+        ("doubled", plain.replace('"layers":', f'"layers":{fewer},"layers":', 1), "has the key layers twice"),
+        ("unknown", f'{plain[:-1]},"x":1}}', "has the unknown key x"),
+        ("noted", f'{plain[:-1]},"annotations":{{"a":"b"}}}}', "its manifest is not the one that a push of the stage"),
+        ("retyped", plain.replace("layer.v1.tar+zstd", "layer.v1.tar+gzip"), "its manifest is not the one"),
+    ):
+        put_manifest(repository, tag, text.encode())
+        done = tiny.run("verify-image", "app", f"{repository}:{tag}")
+        assert done.code == 1, tag
+        assert why in done.text
+        assert "are what `app` of this checkout makes" not in done.text
+    assert verdict(tiny, f"{repository}:one")["manifest"]
+
+
+def test_image_is_compared_with_the_stage_of_the_request_not_of_its_label(tiny: Tiny, repository: str) -> None:
+    push(tiny, f"{repository}:deps")  # the name of another stage
+    found = verdict(tiny, f"{repository}:deps", stage="deps")
+    assert (found["stage"], found["holds"], found["manifest"]) == ("deps", False, False)
 
 
 def test_gzip_setting_is_verified(tiny: Tiny, repository: str) -> None:

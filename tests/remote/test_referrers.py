@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any, cast
@@ -12,10 +13,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from buildkit.digest import Digest
 from buildkit.errors import BuildError
 from buildkit.oci.reference import Ref, parse_ref
-from buildkit.remote.artifact import attestations_tag, referrers_tag, signatures_tag
-from buildkit.remote.referrers import ReferrerStore
+from buildkit.remote.artifact import SIGNATURE, ArtifactPart, attestations_tag, referrers_tag, signatures_tag
+from buildkit.remote.referrers import ReferrerStore, SignedImage
+from buildkit.remote.verification import AttachmentReader
 from buildkit.store.blobs import Blobs
-from buildkit.supply.statement import PROVENANCE, Statement
+from buildkit.supply.statement import PROVENANCE, SIMPLE_TYPE, Statement, render_claim
 from buildkit.tools.identity import IdentitySigner
 from buildkit.tools.keys import Signer
 from buildkit.tools.registry import RegistryClient
@@ -33,6 +35,7 @@ class Table:
     def __init__(self, *, keeps: bool = True) -> None:
         self.manifests: dict[str, bytes] = {}
         self.writes: list[str] = []
+        self._blobs: set[str] = set()
         self._keeps = keeps
 
     def manifest(self, ref: Ref) -> bytes | None:
@@ -42,7 +45,9 @@ class Table:
         assert not notes
         data = (folder / "manifest.json").read_bytes()
         for layer in json.loads(data)["layers"]:
-            assert (folder / layer["digest"].removeprefix("sha256:")).exists() or "theirs" in str(layer)
+            name = layer["digest"].removeprefix("sha256:")
+            assert (folder / name).exists() or name in self._blobs or "theirs" in str(layer)
+            self._blobs.add(name)
         self._write(str(ref), data)
         return ()
 
@@ -74,8 +79,9 @@ def signer() -> Signer:
     return Signer(ec.generate_private_key(ec.SECP256R1()))
 
 
-def attach(table: Table, blobs: Blobs) -> ReferrerStore:
-    return ReferrerStore(REF, IMAGE, cast("RegistryClient", table), blobs)
+def attach(table: Table, blobs: Blobs, *tags: str) -> ReferrerStore:
+    image = SignedImage(repository=REF, stage="runtime", tags=tags)
+    return ReferrerStore(image, IMAGE, cast("RegistryClient", table), blobs)
 
 
 def at_once(_seconds: float) -> None:
@@ -224,3 +230,53 @@ def test_bundle_replaces_that_of_the_same_identity_only(blobs: Blobs) -> None:
     assert [line["digest"] for line in lines][: len(plain)] == plain, "an unsigned attestation is another document"
     signers = [line["annotations"].get("io.xoe.buildkit.signed-by") for line in lines]
     assert sorted(filter(None, signers)) == ["mine", "other"]
+
+
+# what is signed: the stage, and the tag where that is asked for
+
+
+def signature(table: Table, blobs: Blobs, key: Signer, stage: str, tag: str = "") -> tuple[str, str]:
+    reader = AttachmentReader(REF, DIGEST, cast("RegistryClient", table), blobs, key.public)
+    verdict = reader.signature(stage, ("runtime", "hardened"), tag=tag)
+    return verdict.state, verdict.why
+
+
+def test_signature_holds_for_its_stage_alone(blobs: Blobs, signer: Signer) -> None:
+    table = Table()
+    attach(table, blobs).attach([], signer, at_once)
+    assert signature(table, blobs, signer, "runtime") == ("good", "")
+    assert signature(table, blobs, signer, "hardened") == ("refused", "it is signed as `runtime`, not as `hardened`")
+    other = Signer(ec.generate_private_key(ec.SECP256R1()))
+    assert signature(table, blobs, other, "runtime") == ("refused", "its signatures are not this key's")
+    state, why = signature(table, blobs, other, "hardened")
+    assert (state, "another stage" in why) == ("refused", True)
+
+
+def test_tag_is_signed_where_that_is_asked_for(blobs: Blobs, signer: Signer) -> None:
+    table = Table()
+    attach(table, blobs).attach([], signer, at_once)
+    state, why = signature(table, blobs, signer, "runtime", tag="one")
+    assert (state, "push it with --sign-tags" in why) == ("refused", True)
+    attach(table, blobs, "one", "two").attach([], signer, at_once)
+    for tag in ("", "one", "two"):
+        assert signature(table, blobs, signer, "runtime", tag=tag) == ("good", "")
+    assert signature(table, blobs, signer, "runtime", tag="hardened")[0] == "refused"
+    assert signature(table, blobs, signer, "hardened", tag="one")[0] == "refused"
+    writes = list(table.writes)
+    attach(table, blobs, "two").attach([], signer, at_once)  # all of that is signed already
+    assert table.writes == writes
+    attach(table, blobs, "three").attach([], signer, at_once)
+    assert signature(table, blobs, signer, "runtime", tag="one") == ("good", "")
+
+
+def test_signature_without_a_stage_is_refused(blobs: Blobs, signer: Signer) -> None:
+    table = Table()
+    claim = render_claim(REF.repository, DIGEST, "")
+    note = {SIGNATURE: base64.b64encode(signer.sign(claim)).decode(), "theirs": "1"}
+    part = ArtifactPart.of(SIMPLE_TYPE, claim, note).as_json()
+    value = {"schemaVersion": 2, "config": THEIRS, "layers": [part]}
+    table.manifests[f"localhost:5000/x:{signatures_tag(DIGEST)}"] = json.dumps(value).encode()
+    state, why = signature(table, blobs, signer, "runtime")
+    assert (state, "names no stage" in why) == ("refused", True)
+    attach(table, blobs).attach([], signer, at_once)  # ours is added
+    assert signature(table, blobs, signer, "runtime") == ("good", "")

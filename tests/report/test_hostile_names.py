@@ -16,7 +16,6 @@ import pytest
 from buildkit import sessions
 from buildkit.cli.guard import print_error
 from buildkit.declare.stage import Running
-from buildkit.digest import Digest
 from buildkit.doctor.diagnosis import Diagnosis, DiagnosisStatus
 from buildkit.doctor.render import render_text
 from buildkit.errors import BuildError, DefinitionError, Problem
@@ -99,10 +98,10 @@ def advisories() -> str:
 
 
 def verdict() -> str:
-    image = verify.RegistryImage(ref=parse_ref("localhost:5/x", "x"), digest=Digest.of(b"x"), config=b"", layers=())
+    image = verify.RegistryImage(ref=parse_ref("localhost:5/x", "x"), manifest=b"x", config=b"", layers=())
     proofs = tuple(AttachmentVerdict(kind="sbom", state=state, why=NAME) for state in VerdictState)
     found = verify.ImageVerification(
-        image=image, stage="x", layers=(), absent=(NAME,), unknown=(NAME,), config=False, proofs=proofs
+        image=image, stage="x", layers=(), absent=(NAME,), unknown=(NAME,), config=False, manifest=False, proofs=proofs
     )
     return "\n".join(verify.render_verdict(found))
 

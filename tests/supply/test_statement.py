@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -39,6 +40,14 @@ def test_statement_is_read_as_it_was_written() -> None:
     assert not GOOD.is_about(Digest.of(b"another"))
 
 
+def test_annotations_are_written_with_each_subject() -> None:
+    annotated = replace(GOOD, annotations=(("stage", "runtime"),))
+    assert [subject["annotations"] for subject in json.loads(render_statement(annotated))["subject"]] == [
+        {"stage": "runtime"}
+    ] * len(GOOD.subjects)
+    assert parse_statement(render_statement(annotated)) == GOOD
+
+
 def test_signed_bytes_follow_dsse() -> None:
     # the example of the protocol's own text
     assert pre_authenticate("http://example.com/HelloWorld", b"hello world") == (
@@ -49,10 +58,16 @@ def test_signed_bytes_follow_dsse() -> None:
 
 
 def test_signature_payload_equals_that_of_cosign() -> None:
-    assert render_claim("ghcr.io/me/app", IMAGE) == (
+    assert render_claim("ghcr.io/me/app", IMAGE, "") == (
         b'{"critical":{"identity":{"docker-reference":"ghcr.io/me/app"},"image":{"docker-manifest-digest":"'
         + str(IMAGE).encode()
         + b'"},"type":"cosign container image signature"},"optional":null}'
+    )
+    # cosign sign -a stage=runtime
+    assert render_claim("ghcr.io/me/app:1", IMAGE, "runtime") == (
+        b'{"critical":{"identity":{"docker-reference":"ghcr.io/me/app:1"},"image":{"docker-manifest-digest":"'
+        + str(IMAGE).encode()
+        + b'"},"type":"cosign container image signature"},"optional":{"stage":"runtime"}}'
     )
 
 

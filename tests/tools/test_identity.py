@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -97,7 +98,7 @@ def test_statement_is_signed_as_it_is_written(job: pytest.MonkeyPatch) -> None:
     job.setattr(sigstore.models.ClientTrustConfig, "production", lambda: None)
     context = FakeContext()
     job.setattr(sigstore.sign.SigningContext, "from_trust_config", lambda _config: context)
-    body = render_statement(STATEMENT)
+    body = render_statement(replace(STATEMENT, annotations=(("stage", "runtime"),)))
     assert json.loads(open_identity().sign_statement(body)) == {"payload": body.decode()}
     assert context.subjects == [SUBJECT]
     with pytest.raises(ToolError, match="malformed in-toto statement"):
@@ -127,6 +128,7 @@ def test_image_and_every_attestation_get_a_bundle(job: pytest.MonkeyPatch) -> No
 
         def attach_bundles(self, statements: list[Statement], signer: IdentitySigner, _pause: object) -> None:
             assert all(statement.is_about(Digest.of(b"manifest")) for statement in statements)
+            assert statements[0].annotations == (("stage", "runtime"),)
             seen.append((signer.id, tuple(statement.predicate_type for statement in statements)))
 
     made = [Statement(subjects=(("x", Digest.of(b"manifest")),), predicate_type=PROVENANCE, predicate={})]
@@ -136,6 +138,7 @@ def test_image_and_every_attestation_get_a_bundle(job: pytest.MonkeyPatch) -> No
     planner: Any = type("Planner", (), {"context": type("Context", (), {"stop": stop, "blobs": None})})
     request = open_attestations(attest=True, key=None, keyless=True)
     assert request is not None
-    composition: Any = None
-    attestations.attach_attestations(planner, composition, b"manifest", parse_ref("r.io/me/app:1", "here"), request)
+    composition: Any = type("Composition", (), {"stage": type("Stage", (), {"name": "runtime"})})
+    refs = [parse_ref("r.io/me/app:1", "here")]
+    attestations.attach_attestations(planner, composition, b"manifest", refs, request)
     assert seen == [("plain", (PROVENANCE,)), (SUBJECT, ("https://sigstore.dev/cosign/sign/v1", PROVENANCE))]

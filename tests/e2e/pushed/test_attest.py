@@ -54,9 +54,9 @@ def tag_of(pushed: SessionResult) -> str:
     return digest(pushed).replace(":", "-")
 
 
-def verdict(tiny: Tiny, ref: str, *arguments: str) -> dict[str, Any]:
+def verdict(tiny: Tiny, ref: str, *arguments: str, stage: str = "app") -> dict[str, Any]:
     """Run verify-image; return its result, with attachments by kind."""
-    ended = tiny.run("verify-image", ref, "--json", *arguments)
+    ended = tiny.run("verify-image", stage, ref, "--json", *arguments)
     found: dict[str, Any]
     assert "{" in ended.text, ended.text
     found, _ = json.JSONDecoder().raw_decode(ended.text[ended.text.index("{") :])
@@ -177,7 +177,7 @@ def test_missing_attestations_are_reported_and_refused_if_required(tiny: Tiny, r
     found = verdict(tiny, f"{repo}:one")
     assert found["holds"]
     assert states(found) == dict.fromkeys(("signature", "sbom", "provenance"), "missing")
-    text = tiny.run("verify-image", f"{repo}:one").text
+    text = tiny.run("verify-image", "app", f"{repo}:one").text
     assert "signature: the image is not signed" in text
     assert "provenance: none is attached" in text
     assert not verdict(tiny, f"{repo}:one", "--attested")["holds"]
@@ -185,17 +185,24 @@ def test_missing_attestations_are_reported_and_refused_if_required(tiny: Tiny, r
 
 
 def test_signature_must_be_by_this_key_and_of_this_image(tiny: Tiny, repo: str, keys: Path) -> None:
-    pushed = push(tiny, f"{repo}:one", "--attest", "--sign-by", str(keys / "one"))
-    good = verdict(tiny, f"{repo}:one", "--attested", "--key", str(keys / "one.pub"))
+    pushed = push(tiny, f"{repo}:one", "--attest", "--sign-by", str(keys / "one"), "--sign-tags")
+    good = verdict(tiny, f"{repo}:one", "--attested", "--key", str(keys / "one.pub"), "--signed-tag")
     assert good["holds"]
     assert {one["signed"] for one in good["attached"].values()} == {True}
     other = verdict(tiny, f"{repo}:one", "--key", str(keys / "two.pub"))
     assert not other["holds"]
     assert set(states(other).values()) == {"refused"}
+    # under a tag that is not signed, and as another stage
+    tiny.tool("skopeo", "--insecure-policy", "copy", "--quiet", f"docker://{repo}:one", f"docker://{repo}:deps")
+    retagged = verdict(tiny, f"{repo}:deps", "--key", str(keys / "one.pub"), stage="deps")
+    assert not retagged["holds"]
+    assert retagged["attached"]["signature"]["why"] == "it is signed as `app`, not as `deps`"
+    assert verdict(tiny, f"{repo}:deps", "--key", str(keys / "one.pub"))["holds"]
+    assert not verdict(tiny, f"{repo}:deps", "--key", str(keys / "one.pub"), "--signed-tag")["holds"]
     # a second key signs, too; both signatures count, and no attachment is lost
     push(tiny, f"{repo}:one", "--attest", "--sign-by", str(keys / "two"))
     assert len(raw(tiny, f"{repo}:{tag_of(pushed)}")["manifests"]) == 4
-    assert len(raw(tiny, f"{repo}:{tag_of(pushed)}.sig")["layers"]) == 2
+    assert len(raw(tiny, f"{repo}:{tag_of(pushed)}.sig")["layers"]) == 3
     assert len(raw(tiny, f"{repo}:{tag_of(pushed)}.att")["layers"]) == 4
     for name in ("one", "two"):
         found = verdict(tiny, f"{repo}:one", "--attested", "--key", str(keys / f"{name}.pub"))
@@ -210,7 +217,7 @@ def test_signature_must_be_by_this_key_and_of_this_image(tiny: Tiny, repo: str, 
     moved = f"docker://{repo}:{tag_of(other_image)}.sig"
     tiny.tool("skopeo", "--insecure-policy", "copy", "--quiet", f"dir:{folder}", moved)
     found = verdict(tiny, f"{repo}:other", "--key", str(keys / "one.pub"))
-    assert found["attached"]["signature"]["why"] == "its signatures are of another image or another name"
+    assert found["attached"]["signature"]["why"] == "its signatures are of another image, another name or another stage"
 
 
 def test_signed_payload_is_that_of_cosign(tiny: Tiny, repo: str, keys: Path, tmp_path: Path) -> None:
@@ -226,7 +233,7 @@ def test_signed_payload_is_that_of_cosign(tiny: Tiny, repo: str, keys: Path, tmp
             "image": {"docker-manifest-digest": digest(pushed)},
             "type": "cosign container image signature",
         },
-        "optional": None,
+        "optional": {"stage": "app"},
     }
     verify(keys / "one.pub", claim, layer["annotations"]["dev.cosignproject.cosign/signature"], tmp_path)
     folder = tmp_path / "attested"
@@ -288,7 +295,7 @@ def test_attestations_of_other_images_and_changed_ones_are_refused(
     pins = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
     pins.append({"name": "\x1b[31mevil", "uri": "pkg:pypi/evil@1"})
     refuse("pins", "evil")
-    assert "\x1b" not in tiny.run("verify-image", f"{repo}:one").text
+    assert "\x1b" not in tiny.run("verify-image", "app", f"{repo}:one").text
     pins.pop()
     statement["subject"][0]["digest"]["sha256"] = "b" * 64
     refuse("subject", "it is about another image")
@@ -319,7 +326,7 @@ def test_oversized_answers_of_a_registry_are_refused(tiny: Tiny, proxy: FaultyPr
     assert found["attached"]["sbom"]["state"] == "good"
     proxy.clear()
     proxy.fault("GET", f"/manifests/{tag_of(pushed)}", Fault(status=403, body=b'{"errors":[{"code":"DENIED"}]}'))
-    assert "denied" in one_error(tiny.run("verify-image", f"{repo}:one"), 1)  # not an answer, so no verdict
+    assert "denied" in one_error(tiny.run("verify-image", "app", f"{repo}:one"), 1)  # not an answer, so no verdict
 
 
 def test_concurrent_index_writers_lose_nothing(
