@@ -46,8 +46,9 @@ class Ours:
             Goal.PUSHED: (f"push-{stage}", f"{ref}:latest"),
             Goal.FRESH: (f"push-{stage}", f"{ref}:latest", "--cache-write", ref),
         }[goal]
-        argv = nox_argv(self._checkout.folder, *arguments, "--json", str(report))
-        ran = measure([Command(argv=argv, env={**lane.env, **self._sources()}, what="buildkit")])
+        argv = nox_argv(self._checkout.folder, *arguments, "--changed-models", "--json", str(report))
+        env = {**lane.env, **self._sources(), "CI": ""}  # peers take changed models in CI, too
+        ran = measure([Command(argv=argv, env=env, what="buildkit")])
         if ran.finished is None:
             return BuildOutcome(ran=ran)
         content: dict[str, Any] = json.loads(report.read_text("utf-8"))

@@ -11,6 +11,8 @@ from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 
+from buildkit.build.options import ModelChanges
+from buildkit.build.own_files import is_below, own_path
 from buildkit.declare.containerignore import parse_ignore_file
 from buildkit.declare.graph import Graph
 from buildkit.declare.project import Project
@@ -35,14 +37,22 @@ _HASHES = re.compile(r"^[^#\n]*?--hash=sha256:([0-9a-f]{64})", re.MULTILINE)  # 
 class DiskCheckout:
     """Reads what a composition needs from the files of a project.
 
-    With ``frozen``, a model that differs from its lock is an error; otherwise it is used as it is, with a warning.
+    ``models`` says what happens if a model of the repository differs from its lock.
     """
 
-    def __init__(self, project: Project, graph: Graph, index: StatIndex, emit: Emit, *, frozen: bool = False) -> None:
+    def __init__(
+        self,
+        project: Project,
+        graph: Graph,
+        index: StatIndex,
+        emit: Emit,
+        *,
+        models: ModelChanges = ModelChanges.REPORT,
+    ) -> None:
         self._project = project
         self._index = index
         self._emit = emit
-        self._frozen = frozen
+        self._model_changes = models
         self.artifacts = cache(self._artifacts)
         self.apt = cache(self._apt)
         self.models = cache(self._models)
@@ -132,9 +142,22 @@ class DiskCheckout:
         elif text is None:
             raise DefinitionError(f"{lock}: the lock is missing, and so is its input {source}")
         models = parse_models_lock(text or "", lock).models
-        own = (file for model in models if isinstance(model.source, RepoSource) for file in model.files)
-        self._index.learn(self._project.folder / file.source for file in own if file.size >= LARGE_MODEL_FILE)
+        own = [
+            (self._own_model_path(model, model.source, file, lock), file)
+            for model in models
+            if isinstance(model.source, RepoSource)
+            for file in model.files
+        ]
+        self._index.learn(path for path, file in own if file.size >= LARGE_MODEL_FILE)
         return tuple(self._present(model, lock) for model in models)
+
+    def _own_model_path(self, model: Model, source: RepoSource, file: ModelFile, lock: str) -> Path:
+        """Return the path of a model's file; a lock, which a pull request may change, names no other files."""
+        if not is_below(file.source, source.path):
+            raise DefinitionError(
+                f"{lock}: {file.source} is no file of model `{model.name}` ({source})", hint="run: nox -s lock"
+            )
+        return own_path(self._project.folder, file.source, f"model `{model.name}`")
 
     def _present(self, model: Model, lock: str) -> Model:
         """Return the model with the present hashes of its files, if they are the repository's own."""
@@ -147,7 +170,7 @@ class DiskCheckout:
         try:
             sha256, status = self._index.hash(path)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            if self._frozen:
+            if self._model_changes is ModelChanges.FROZEN:
                 raise DefinitionError(
                     f"{file.source}: this file of model `{model.name}` ({lock}) is missing",
                     hint="fetch it (git lfs pull?), or take the model out of the models file",
@@ -156,9 +179,16 @@ class DiskCheckout:
         if sha256 == file.sha256:
             return file
         what = f"{file.source}: model `{model.name}` differs from {lock}"
-        if self._frozen:
-            raise DefinitionError(what, hint="run: nox -s lock, or restore the file")
-        self._emit(Note(text=f"{what}; using the present file (nox -s lock records it)", warning=True))
+        match self._model_changes:
+            case ModelChanges.FROZEN:
+                raise DefinitionError(what, hint="run: nox -s lock, or restore the file")
+            case ModelChanges.REFUSE:
+                hint = "run: nox -s lock (or build with --changed-models, to try the file)"
+                raise DefinitionError(what, hint=hint)
+            case ModelChanges.ACCEPT:
+                self._emit(Note(text=f"{what}; using the present file (nox -s lock records it)", warning=True))
+            case ModelChanges.REPORT:
+                self._emit(Note(text=f"{what}; a build refuses that (nox -s lock records it)", warning=True))
         return replace(file, sha256=sha256, size=status.st_size)
 
     def _tree(self, path: str) -> Tree:
@@ -178,6 +208,7 @@ class DiskCheckout:
         """Return the project-relative paths that git tracks below ``path``, without those in .containerignore."""
         listing = list_files(self._project.folder, path)
         if listing is None:
+            own_path(self._project.folder, path, "the path")  # git itself follows no link
             names = [] if (self._project.folder / path).is_dir() else [path]
             names += _walk(self._project.folder, path)
             self._emit(Note(text=f"{path}: not in a git repository, so every file is taken", warning=True))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,19 @@ from buildkit.errors import DefinitionError
 if TYPE_CHECKING:
     from buildkit.build.context import BuildContext
     from buildkit.oci.reference import Ref
+
+
+class ModelChanges(StrEnum):
+    """What a checkout does about a model of the repository that differs from its lock."""
+
+    REPORT = "report"
+    """Take the present file, and warn that a build would refuse it."""
+    ACCEPT = "accept"
+    """Take the present file, with a warning."""
+    REFUSE = "refuse"
+    """Raise DefinitionError; but a file that is missing keeps its key, because the build may not need its bytes."""
+    FROZEN = "frozen"
+    """Raise DefinitionError, for a missing file as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +42,7 @@ class BuildOptions:
     """The options of a build; docs/delivery.md and docs/report.md describe them."""
 
     frozen: bool = False
+    changed_models: bool = False
     no_import: bool = False
     json: Path | None = None
     summary: Path | None = None
@@ -39,6 +55,19 @@ class BuildOptions:
     sign_by: Path | None = None
     sign_keyless: bool = False
     sign_tags: bool = False
+
+    def model_changes(self, env: Mapping[str, str]) -> ModelChanges:
+        """Return what a build does about changed models; raises DefinitionError if they are accepted in CI."""
+        if not self.changed_models:
+            return ModelChanges.FROZEN if self.frozen else ModelChanges.REFUSE
+        if self.frozen or is_ci(env):
+            why = "--frozen allows no model" if self.frozen else "CI builds no model"
+            raise DefinitionError(
+                f"--changed-models: {why} that differs from its lock",
+                hint="run: nox -s lock, and commit the lock"
+                + ("" if self.frozen else " (CI is set in the environment)"),
+            )
+        return ModelChanges.ACCEPT
 
     def targets(self, stage: str, *, several: bool) -> tuple[Ref, ...]:
         """Return the registry names to push a stage's image to; raises DefinitionError for a malformed one."""
@@ -57,6 +86,11 @@ class BuildOptions:
             )
         tags = (ref.tag or "latest", *self.tags)
         return tuple(_image_ref(ref.tagged(tag)) for tag in dict.fromkeys(tags))
+
+
+def is_ci(env: Mapping[str, str]) -> bool:
+    """Tell whether this is a job of a CI system: all of them set ``CI``."""
+    return env.get("CI", "").lower() not in ("", "0", "false")
 
 
 def _image_ref(ref: Ref) -> Ref:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,8 +27,8 @@ def build_stages(folder: Path, names: tuple[str, ...], options: BuildOptions) ->
     Raises DefinitionError or BuildError. Cache and storage are then as they were before, except for layers that were
     finished before the failure, which the next build uses.
     """
-    attestations = _open_attestations(options)
-    with open_view(sys.stderr) as emit, open_planner(folder, emit, frozen=options.frozen) as planner:
+    attestations, models = _open_attestations(options), options.model_changes(os.environ)
+    with open_view(sys.stderr) as emit, open_planner(folder, emit, models=models) as planner:
         _sweep(planner.context)
         stages = names or shipping_stages(planner.graph)
         open_remote_cache(planner.context, options.share)

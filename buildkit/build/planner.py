@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from buildkit.build.context import BuildContext, open_context
 from buildkit.build.deliver import Stored, find_stored
 from buildkit.build.disk_checkout import DiskCheckout
+from buildkit.build.options import ModelChanges
 from buildkit.declare.graph import Graph, load_graph
 from buildkit.declare.project import load_project
 from buildkit.digest import Key
@@ -164,13 +165,20 @@ class Planner:
 
 @contextmanager
 def open_planner(
-    folder: Path, emit: Emit, *, frozen: bool = False, stop: threading.Event | None = None
+    folder: Path,
+    emit: Emit,
+    *,
+    models: ModelChanges = ModelChanges.REPORT,
+    stop: threading.Event | None = None,
 ) -> Iterator[Planner]:
-    """Open a planner for the project in ``folder`` and the user's cache; raises DefinitionError and BuildError."""
+    """Open a planner for the project in ``folder`` and the user's cache; raises DefinitionError and BuildError.
+
+    ``models`` says what happens if a model of the repository differs from its lock.
+    """
     project = load_project(folder)
     graph = load_graph(folder)
     with open_context(project, emit, stop=stop) as context:
-        yield Planner(context, graph, DiskCheckout(project, graph, context.stat_index, emit, frozen=frozen))
+        yield Planner(context, graph, DiskCheckout(project, graph, context.stat_index, emit, models=models))
 
 
 def shipping_stages(graph: Graph) -> tuple[str, ...]:

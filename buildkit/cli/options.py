@@ -74,6 +74,7 @@ def parse_build_options(arguments: Sequence[str], stage: str = "", *, push: bool
         parser.error("--sign-tags needs a key: give --sign-by, too")
     return BuildOptions(
         frozen=options.frozen,
+        changed_models=options.changed_models,
         no_import=push or options.no_import,
         json=options.json,
         summary=options.summary,
@@ -91,7 +92,8 @@ def parse_build_options(arguments: Sequence[str], stage: str = "", *, push: bool
 
 def _build_parser(stage: str, *, push: bool) -> Parser:
     parser = make_parser("push" if push else "build", stage)
-    parser.add_argument("--frozen", action="store_true", help="fail if a model differs from its lock")
+    parser.add_argument("--frozen", action="store_true", help="fail if a model of the repository is missing, too")
+    add_changed_models_argument(parser)
     if push:
         parser.add_argument("push", metavar="REF", help="push the image to REGISTRY/NAME[:TAG]")
     else:
@@ -108,6 +110,13 @@ def _build_parser(stage: str, *, push: bool) -> Parser:
     add_jobs_argument(parser)
     parser.add_argument("--timings", action="store_true", help="print how long each phase took")
     return parser
+
+
+def add_changed_models_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--changed-models``."""
+    parser.add_argument(
+        "--changed-models", action="store_true", help="use models that differ from their lock, with a warning"
+    )
 
 
 def add_jobs_argument(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,13 @@ from pathlib import Path
 
 from buildkit.build.options import BuildOptions
 from buildkit.build.planner import open_planner
-from buildkit.cli.options import add_remote_cache_arguments, count_cpus, make_parser, remote_cache_options
+from buildkit.cli.options import (
+    add_changed_models_argument,
+    add_remote_cache_arguments,
+    count_cpus,
+    make_parser,
+    remote_cache_options,
+)
 from buildkit.errors import BuildError
 from buildkit.inspection.stage_container import describe_container
 from buildkit.inspection.start_container import start_container
@@ -36,7 +42,8 @@ def run(folder: Path, stage: str, arguments: Sequence[str]) -> int:
     if not options.no_build:
         from buildkit.build.pipeline import build_stages
 
-        build_stages(folder, (stage,), BuildOptions(jobs=count_cpus(), share=remote_cache_options(options)))
+        share, changed = remote_cache_options(options), options.changed_models
+        build_stages(folder, (stage,), BuildOptions(jobs=count_cpus(), share=share, changed_models=changed))
     elif podman.find_image_config(container.image) is None:
         raise BuildError(f"{container.image} is not in local storage", hint=f"nox -s build-{stage}")
     strict = container.running.strict if options.strict is None else options.strict
@@ -89,6 +96,7 @@ def _parse(stage: str, arguments: Sequence[str]) -> argparse.Namespace:
         metavar="OPTION",
         help="pass this to podman run, too (--option=--gpus=all)",
     )
+    add_changed_models_argument(parser)
     add_remote_cache_arguments(parser)
     parser.add_argument("command", nargs="*", metavar="WORD", help="run this command, not the image's; after --")
     return parser.parse_args(list(arguments))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from buildkit.build.options import open_remote_cache
+from buildkit.build.options import ModelChanges, open_remote_cache
 from buildkit.build.planner import check_stage, open_planner
 from buildkit.cli.options import add_remote_cache_arguments, make_parser, remote_cache_options
 from buildkit.errors import DefinitionError
@@ -42,7 +42,7 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
             "--signed-tag needs a tag and a key", hint="name the image by its tag, and give --key PUB"
         )
     key = _load_key(options.key)
-    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
+    with open_view(sys.stderr) as emit, open_planner(folder, emit, models=ModelChanges.REFUSE) as planner:
         open_remote_cache(planner.context, remote_cache_options(options))
         registries = RegistryClient(planner.context.stop)
         stage = check_stage(planner.graph, options.stage)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from buildkit.build.own_files import own_path
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, DefinitionError, FetchError, Problem
 from buildkit.events import Emit, step
@@ -141,15 +142,20 @@ class ModelLocker:
 
     def _lock_path(self, request: ModelRequest, source: RepoSource) -> Model:
         path = source.path.rstrip("/")
-        folder = self._request.root / path
+        folder = own_path(self._request.root, path, f"the source of model `{request.name}`")
         if not folder.exists():
             raise DefinitionError(f"{path}: there is no such file or folder", hint="git lfs pull?")
         names = dict(_below(folder))
         matches = compile_excludes(request.files) if request.files else (lambda _path: True)
-        chosen = sorted(name for name in names if matches(name))
+        matching = {name: self._own_path(request, names[name]) for name in sorted(names) if matches(name)}
+        chosen = {name: path for name, path in matching.items() if not path.is_dir()}  # links to folders of its own
         if not chosen:
             raise DefinitionError(f"{path} has no file that matches `files`")
-        return _plain(request, tuple(self._own_file(name, names[name]) for name in chosen))
+        return _plain(request, tuple(self._own_file(name, path) for name, path in chosen.items()))
+
+    def _own_path(self, request: ModelRequest, path: Path) -> Path:
+        name = path.relative_to(self._request.root).as_posix()
+        return own_path(self._request.root, name, f"this file of model `{request.name}`")
 
     def _own_file(self, name: str, path: Path) -> ModelFile:
         sha256, size = _hash_file(path)
@@ -211,7 +217,7 @@ def _below(folder: Path) -> Iterator[tuple[str, Path]]:
         yield folder.name, folder
         return
     for path in folder.rglob("*"):
-        if path.is_file():
+        if path.is_file() or path.is_symlink():
             yield path.relative_to(folder).as_posix(), path
 
 

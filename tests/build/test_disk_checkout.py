@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from buildkit.build.disk_checkout import DiskCheckout
+from buildkit.build.options import ModelChanges
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
 from buildkit.digest import FileHash
@@ -62,9 +63,9 @@ class Place:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data if isinstance(data, bytes) else data.encode())
 
-    def checkout(self, *, frozen: bool = False) -> DiskCheckout:
+    def checkout(self, models: ModelChanges = ModelChanges.REFUSE) -> DiskCheckout:
         project, graph = load_project(self.folder), load_graph(self.folder)
-        return DiskCheckout(project, graph, StatIndex(self.ledger), self.events.append, frozen=frozen)
+        return DiskCheckout(project, graph, StatIndex(self.ledger), self.events.append, models=models)
 
     def lock(self) -> None:
         checkout = self.checkout()
@@ -103,8 +104,8 @@ def place(tmp_path: Path) -> Iterator[Place]:
     ledger.close()
 
 
-def ask(place: Place, what: str, frozen: bool = False) -> object:
-    checkout = place.checkout(frozen=frozen)
+def ask(place: Place, what: str, models: ModelChanges = ModelChanges.REFUSE) -> object:
+    checkout = place.checkout(models)
     asked = {
         "wheels": lambda: checkout.artifacts("requirements/x.txt"),
         "apt": lambda: checkout.apt("requirements/base.apt"),
@@ -113,9 +114,9 @@ def ask(place: Place, what: str, frozen: bool = False) -> object:
     return asked[what]()
 
 
-def error(place: Place, what: str, frozen: bool = False) -> str:
+def error(place: Place, what: str, models: ModelChanges = ModelChanges.REFUSE) -> str:
     with pytest.raises(DefinitionError) as caught:
-        ask(place, what, frozen)
+        ask(place, what, models)
     assert caught.value.exit_code == 2
     return f"{caught.value.message} ({caught.value.hint})"
 
@@ -123,7 +124,7 @@ def error(place: Place, what: str, frozen: bool = False) -> str:
 def test_fresh_locks_give_artifacts_packages_and_models(place: Place) -> None:
     assert [artifact.name for artifact in place.checkout().artifacts("requirements/x.txt")] == ["click"]
     assert [pin.version for pin in place.checkout().apt("requirements/base.apt")] == ["0.5"]
-    assert [model.name for model in place.checkout(frozen=True).models("requirements/models.lock")] == ["m"]
+    assert [model.name for model in place.checkout(ModelChanges.FROZEN).models("requirements/models.lock")] == ["m"]
     assert [pin.name for pin in place.checkout().pins("requirements/x.txt")] == ["click"]
     assert place.events == []
 
@@ -247,13 +248,81 @@ def test_error_names_a_file_that_is_not_utf8(place: Place) -> None:
 # models of one's own
 
 
-def test_changed_model_file_is_used_with_a_warning_or_refused_if_frozen(place: Place) -> None:
+DIFFERS = "weights/w.bin: model `m` differs from requirements/models.lock"
+
+
+@pytest.mark.parametrize(
+    ("how", "warning"), [(ModelChanges.ACCEPT, "using the present file"), (ModelChanges.REPORT, "a build refuses that")]
+)
+def test_changed_model_file_is_used_with_a_warning_where_that_is_asked_for(
+    place: Place, how: ModelChanges, warning: str
+) -> None:
     place.write("weights/w.bin", b"new weights")
-    (model,) = place.checkout().models("requirements/models.lock")
+    (model,) = place.checkout(how).models("requirements/models.lock")
     assert (model.files[0].sha256, model.files[0].size) == (FileHash.of(b"new weights"), 11)
-    (note,) = place.notes()
-    assert note.startswith("weights/w.bin: model `m` differs from requirements/models.lock; using the present file")
-    assert "weights/w.bin: model `m` differs from requirements/models.lock" in error(place, "models", frozen=True)
+    assert place.notes() == [f"{DIFFERS}; {warning} (nox -s lock records it)"]
+
+
+def test_changed_model_file_is_refused_with_the_commands_that_mend_it(place: Place) -> None:
+    place.write("weights/w.bin", b"new weights")
+    message = error(place, "models")
+    assert message == f"{DIFFERS} (run: nox -s lock (or build with --changed-models, to try the file))"
+    assert error(place, "models", ModelChanges.FROZEN) == f"{DIFFERS} (run: nox -s lock, or restore the file)"
+    assert place.events == []
+
+
+# 4.20: files of the machine
+
+
+@pytest.mark.parametrize("how", ModelChanges)
+@pytest.mark.parametrize("kind", ["file", "folder", "parent", "git", "dangling"])
+def test_model_file_that_leads_out_of_the_repository_is_refused_by_name(
+    place: Place, tmp_path: Path, how: ModelChanges, kind: str
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "w.bin").write_bytes(b"weights")  # even with the hash of the lock
+    weights = place.folder / "weights"
+    (weights / "w.bin").unlink()
+    if kind == "parent":
+        weights.rmdir()
+        weights.symlink_to(outside)
+    elif kind == "git":
+        place.write(".git/w.bin", b"weights")
+        (weights / "w.bin").symlink_to("../.git/w.bin")
+    elif kind == "folder":
+        (weights / "w.bin").symlink_to(outside)
+    else:
+        (weights / "w.bin").symlink_to(outside / ("w.bin" if kind == "file" else "nothing"))
+    message = error(place, "models", how)
+    assert message.startswith("weights/w.bin: model `m` leads out of the repository's files, to ")
+    assert place.events == []
+
+
+def test_model_file_may_be_a_link_within_the_repository(place: Place) -> None:
+    place.write("blobs/w.bin", b"weights")
+    (place.folder / "weights/w.bin").unlink()
+    (place.folder / "weights/w.bin").symlink_to("../blobs/w.bin")
+    (model,) = place.checkout(ModelChanges.FROZEN).models("requirements/models.lock")
+    assert model.files[0].sha256 == FileHash.of(b"weights")
+
+
+@pytest.mark.parametrize("source", ["/etc/passwd", "../outside", "weights/../../outside", "requirements/x.in"])
+def test_models_lock_names_no_file_outside_the_source(place: Place, source: str) -> None:
+    text = (place.folder / "requirements/models.lock").read_text()
+    place.write("requirements/models.lock", text.replace('"weights/w.bin"', f'"{source}"'))
+    assert error(place, "models") == (
+        f"requirements/models.lock: {source} is no file of model `m` (path:weights) (run: nox -s lock)"
+    )
+
+
+def test_tree_outside_git_follows_no_link_out_of_the_folder(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "outside/deep").mkdir(parents=True)
+    (tmp_path / "outside/deep/key").write_text("secret")
+    (place.folder / "stages/x/link").symlink_to(tmp_path / "outside")
+    for path in ("stages/x/link", "stages/x/link/deep"):
+        with pytest.raises(DefinitionError, match=f"^{path}: the path leads out of the repository's files"):
+            place.checkout().tree(path)
 
 
 @pytest.mark.parametrize(("least", "learned"), [(1, ["w.bin"]), (1 << 20, [])])
@@ -279,7 +348,7 @@ def test_missing_model_file_keeps_its_locked_key_or_is_refused_if_frozen(place: 
         (place.folder / "weights").write_bytes(b"")
     assert place.checkout().models("requirements/models.lock") == (before,)
     assert place.events == []
-    message = error(place, "models", frozen=True)
+    message = error(place, "models", ModelChanges.FROZEN)
     assert message.startswith("weights/w.bin: this file of model `m` (requirements/models.lock) is missing")
 
 

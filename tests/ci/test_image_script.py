@@ -83,7 +83,7 @@ def test_publish_attests_and_signs_by_what_the_job_has(
     )
     assert done.returncode == 0, done.stderr
     words = (tmp_path / "words").read_text().splitlines()
-    assert words[:7] == ["-s", "build", "--", "--no-import", "--push", "r.io/me/app", "--cache-write"]
+    assert words[:8] == ["-s", "build", "--", "--frozen", "--no-import", "--push", "r.io/me/app", "--cache-write"]
     place = (tmp_path / "place").read_text().strip() if key else ""
     signing = words[words.index("--attest") + 1 :]
     assert ["KEY" if word == place else word for word in signing] == options
@@ -94,6 +94,17 @@ def test_publish_attests_and_signs_by_what_the_job_has(
         assert (tmp_path / "key").read_text() == key
         assert key.startswith("of a file") or (tmp_path / "mode").read_text() == "700\n"
         assert key.startswith("of a file") or not Path(place).exists(), "the key is forgotten"
+
+
+@pytest.mark.parametrize("command", [("build", "x"), ("test", "x"), ("publish",)])
+def test_every_build_is_frozen(command: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "nox").write_text('#!/bin/sh\necho "$@" >>calls\nexit 1\n')
+    (tmp_path / "nox").chmod(0o755)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "REGISTRY": "r.io", "REPOSITORY": "a"}
+    subprocess.run((ROOT / "ci/image", *command), env=env, cwd=tmp_path, capture_output=True)
+    (call,) = (tmp_path / "calls").read_text().splitlines()
+    assert call.startswith("-s build")
+    assert "-- --frozen " in call
 
 
 @pytest.mark.tools

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from buildkit.build.context import cache_folder
+from buildkit.build.options import ModelChanges
 from buildkit.cli import build, lock
 from buildkit.cli.guard import guarded
 from buildkit.cli.options import parse_build_options
@@ -22,6 +23,28 @@ def test_jobs_below_one_or_not_a_number_are_refused(number: str) -> None:
         parse_build_options([f"--jobs={number}"])
     assert caught.value.message == f"argument --jobs: must be a number from 1 on, not {number!r}"
     assert "\n" not in caught.value.hint
+
+
+@pytest.mark.parametrize("ci", ["", "0", "false", "true", "1"])
+def test_changed_models_are_built_where_asked_for_but_never_in_ci_or_frozen(ci: str) -> None:
+    env = {"CI": ci}
+    assert parse_build_options([]).model_changes(env) is ModelChanges.REFUSE
+    assert parse_build_options(["--frozen"]).model_changes(env) is ModelChanges.FROZEN
+    asked = parse_build_options(["--changed-models"])
+    assert asked.model_changes({}) is ModelChanges.ACCEPT
+    if ci in ("true", "1"):
+        with pytest.raises(DefinitionError, match="CI builds no model that differs from its lock"):
+            asked.model_changes(env)
+    else:
+        assert asked.model_changes(env) is ModelChanges.ACCEPT
+    with pytest.raises(DefinitionError, match="--frozen allows no model that differs from its lock") as caught:
+        parse_build_options(["--changed-models", "--frozen"]).model_changes(env)
+    assert "nox -s lock" in caught.value.hint
+
+
+def test_tags_are_signed_only_with_a_key() -> None:
+    with pytest.raises(DefinitionError, match="--sign-tags needs a key"):
+        parse_build_options(["localhost:5000/x", "--sign-tags"], "x", push=True)
 
 
 @pytest.mark.parametrize("argument", ["--upgrade=3", "--bogus", "stray"])

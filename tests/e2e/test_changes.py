@@ -123,7 +123,10 @@ def test_pin_removed_and_restored_builds_nothing(built: Tiny) -> None:
 
 def test_changed_model_file_changes_only_its_layer(built: Tiny) -> None:
     built.write("models/greeter/weights.txt", "better weights")
-    changed = built.build("app")
+    refused = built.refuse("app", code=2)
+    assert "models/greeter/weights.txt: model `greeter` differs from requirements/models.lock" in refused
+    assert "hint: run: nox -s lock (or build with --changed-models" in refused
+    changed = built.build("app", "--changed-models")
     assert changed.built() == {"models/greeter": "weights.txt of model greeter changed (models/greeter/weights.txt)"}
     assert "models/greeter/weights.txt: model `greeter` differs from requirements/models.lock" in changed.text
     assert built.run_image("app", "cat", "/models/greeter/weights.txt") == "better weights"
@@ -139,7 +142,7 @@ def test_large_model_files_have_their_own_layers(tiny: Tiny) -> None:
     tiny.lock()
     tiny.build("models", "--no-import")
     (tiny.project / "models/greeter/two.bin").write_bytes(b"TWO" * (3 << 20))
-    assert list(tiny.build("models", "--no-import").built()) == ["models/greeter/two.bin"]
+    assert list(tiny.build("models", "--no-import", "--changed-models").built()) == ["models/greeter/two.bin"]
 
 
 def test_changed_config_builds_no_layer(built: Tiny) -> None:

@@ -158,7 +158,7 @@ def test_build_after_the_clock_is_set_back_a_day_reuses_every_layer(tiny: Tiny) 
     assert tiny.build("app").built() == {}
     tiny.write("stages/app/app/words.txt", "some wards\n")  # as long as before
     (tiny.project / "models/greeter/weights.txt").write_text("new weights")
-    assert tiny.build("app").built().keys() == {"app/app", "models/greeter"}
+    assert tiny.build("app", "--changed-models").built().keys() == {"app/app", "models/greeter"}
     assert tiny.run_image("app", "cat", "/app/words.txt") == "some wards\n"
     assert left_behind(tiny) == []
     assert unsound(tiny) == []

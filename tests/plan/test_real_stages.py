@@ -14,6 +14,7 @@ from typing import NoReturn
 import pytest
 
 from buildkit.build.disk_checkout import DiskCheckout
+from buildkit.build.options import ModelChanges
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
 from buildkit.events import Event, Note
@@ -31,7 +32,9 @@ def compose_all(folder: Path, cache: Path) -> dict[str, Composition]:
     project, graph = load_project(folder), load_graph(folder)
     ledger = Ledger(cache / "ledger.sqlite")
     try:
-        composer = Composer(project, graph, DiskCheckout(project, graph, StatIndex(ledger), events.append, frozen=True))
+        composer = Composer(
+            project, graph, DiskCheckout(project, graph, StatIndex(ledger), events.append, models=ModelChanges.FROZEN)
+        )
         found = {name: composer.compose(name) for name in graph.stages}
     finally:
         ledger.close()

@@ -168,3 +168,35 @@ def _plainly(open_url):
         return open_url(self, url.replace("https:", "http:"), start=start)
 
     return opened
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "dangling", "source", "parent", "git"])
+def test_repository_model_that_leads_out_of_the_repository_is_refused_by_name(root, tmp_path_factory, kind):
+    outside = tmp_path_factory.mktemp("outside")
+    (outside / "key").write_text("secret")
+    (root / ".git").mkdir()
+    (root / ".git/config").write_text("secret")
+    link, target, source = {
+        "file": ("models/own/link", outside / "key", "models/own"),
+        "folder": ("models/own/link", outside, "models/own"),
+        "dangling": ("models/own/link", outside / "nothing", "models/own"),
+        "source": ("models/link", outside, "models/link"),
+        "parent": ("link", outside, "link/key"),
+        "git": ("models/own/link", "../../.git/config", "models/own"),
+    }[kind]
+    (root / link).symlink_to(target)
+    with pytest.raises(DefinitionError) as caught:
+        Bench(root).lock(f'[[model]]\nname = "own"\nsource = "path:{source}"\n')
+    named = {"source": "models/link", "parent": "link/key"}.get(kind, "models/own/link")
+    assert f"{named}: " in str(caught.value)
+    assert "leads out of the repository's files, to " in str(caught.value)
+    assert not (root / "requirements/models.lock").exists()
+
+
+def test_repository_model_may_have_links_within_the_repository_and_unwanted_ones(root):
+    (root / "models/own/again.bin").symlink_to("a.bin")
+    (root / "models/own/folder").symlink_to("sub")
+    (root / "models/own/far").symlink_to("/etc/passwd")
+    Bench(root).lock(OWN + 'files = ["*.bin", "folder", "sub/*"]\n')
+    (model,) = parse_models_lock((root / "requirements/models.lock").read_text(), "x").models
+    assert [file.path for file in model.files] == ["a.bin", "again.bin", "sub/b.bin"]
