@@ -106,7 +106,8 @@ def test_stage_config_is_laid_over_that_of_a_registry_image() -> None:
     assert config_of(own) == INHERITED | {
         "ExposedPorts": {"80/tcp": {}, "90/tcp": {}}, "Labels": {"a": "1", "b": "2", "c": "2"}, "StopSignal": "SIGTERM",
         "User": "u", "Volumes": {"/data": {}, "/more": {}}, "WorkingDir": "/app",
-        "Healthcheck": {"Test": ["CMD", "x"], "Interval": 30 * 10**9, "Timeout": 10**10, "StartPeriod": 0, "Retries": 3},
+        "Healthcheck": {"Test": ["CMD", "x"], "Interval": 30 * 10**9, "Timeout": 10**10, "StartPeriod": 0,
+                        "Retries": 3},
     }  # fmt: skip
 
 
