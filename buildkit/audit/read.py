@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from buildkit.audit.layer_view import Kind, LayerView, TarEntry
 from buildkit.audit.secret_scan import SecretScanner
+from buildkit.digits import find_number
 from buildkit.errors import BuildError
 from buildkit.layers.tar.reader import TarHeader, TarReader
 from buildkit.native.collector import NativeCollector
@@ -221,7 +222,8 @@ def _is_text(path: bytes) -> bool:
 
 
 def _number(text: str) -> int:
-    return int(text) if text.removeprefix("-").isdecimal() and len(text) < 20 else -1
+    number = find_number(text)
+    return -1 if number is None else number
 
 
 def _xattr_bytes(text: str) -> bytes:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from buildkit.audit import rules
 from buildkit.audit.view import ImageView, format_untrusted
 from buildkit.declare.target import SYSTEM_PATH
+from buildkit.digits import find_number
 from buildkit.findings import Finding, Rule, Severity
 
 _RISKY = {
@@ -42,7 +43,7 @@ def check_service(view: ImageView) -> Iterator[Finding]:
 def _check_ports(view: ImageView) -> Iterator[Finding]:
     for entry in view.config.ports:
         number = entry.partition("/")[0].partition("-")[0]
-        port = int(number) if number.isascii() and number.isdecimal() and len(number) < 6 else 0
+        port = find_number(number) or 0
         if port in _RISKY:
             override = None if port in (22, 23, 512, 513, 514, 2222, 2375, 2376) else Severity.MEDIUM
             yield _finding(

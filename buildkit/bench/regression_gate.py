@@ -93,7 +93,8 @@ def _compare(old: Results, new: Results, row: ComparedRow, limit: float) -> Comp
     if not old.of(*cell):
         return replace(row, why="the old results have no such row")
     if before is None or after is None:
-        return replace(row, why=f"we did not build it right {'now' if before else 'then'}")
+        when = "now" if before else "then" if after else "then, nor now"
+        return replace(row, why=f"we did not build it right {when}")
     measures = list(_measures(old, new, row))
     if not measures:
         return replace(row, why=f"neither fixed work nor a peer of the same version ({_format_peers(old, new)})")

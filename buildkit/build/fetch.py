@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING
 
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
+from buildkit.digits import find_number
 from buildkit.errors import BuildError, BuildkitError, FetchError, MismatchError, describe_disk_error
 from buildkit.locks.pins import Artifact
 from buildkit.store.file_locks import locked_temporary_file
@@ -235,17 +236,17 @@ def _mismatch(expected: ExpectedFile, actual: FileHash, source: str) -> Mismatch
 def _resumes(response: Response, sink: _Sink) -> bool:
     """Return whether the response continues the sink's bytes; if it starts at the beginning, restart the sink."""
     if response.status_code == 206:
-        content_range = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        header = response.headers.get("Content-Range", "")
+        content_range = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]+|\*)", header)
         if content_range and int(content_range[1]) == sink.done:
-            sink.expect(int(content_range[2]) if content_range[2].isdigit() else None)
+            sink.expect(find_number(content_range[2]))
             return True
         sink.restart()
         raise TransientFailure(FetchError("the server resumed at another position than requested"))
     if response.status_code == 200:
         if sink.done:
             sink.restart()
-        length = response.headers.get("Content-Length", "")
-        sink.expect(int(length) if length.isdigit() else None)
+        sink.expect(find_number(response.headers.get("Content-Length", "")))
     return False
 
 

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from buildkit.build.assemble import assemble
 from buildkit.build.planner import Planner
 from buildkit.digest import Digest, FileHash, Key
+from buildkit.digits import find_number
 from buildkit.errors import BuildError, LostError, WheelError
 from buildkit.events import Note
 from buildkit.layers.root.installed import InstalledPackages
@@ -181,8 +182,8 @@ def _lock_parents(planner: Planner, stage: str) -> dict[str, tuple[str, ...]]:
 
 def _time(committed: int | None) -> int | None:
     """Return SOURCE_DATE_EPOCH (reproducible-builds.org) if it is set, else the commit's time, else None."""
-    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    return int(epoch) if epoch.isascii() and epoch.isdecimal() and len(epoch) < 12 else committed
+    epoch = find_number(os.environ.get("SOURCE_DATE_EPOCH", ""))
+    return committed if epoch is None or epoch >= 10**11 else epoch
 
 
 def _buildkit_version() -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from buildkit.build.options import BuildOptions, RemoteCacheOptions
+from buildkit.digits import find_number
 from buildkit.errors import DefinitionError
 
 _from_console: ContextVar[bool] = ContextVar("_from_console", default=False)
@@ -43,9 +44,10 @@ def make_parser(command: str, stage: str = "") -> Parser:
 
 def parse_positive(text: str) -> int:
     """Return the positive integer that an argument names; raises ArgumentTypeError."""
-    if not text.isdecimal() or int(text) < 1:
+    number = find_number(text)
+    if not number:
         raise argparse.ArgumentTypeError(f"must be a number from 1 on, not {text!r}")
-    return int(text)
+    return number
 
 
 def add_remote_cache_arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,6 +17,7 @@ from buildkit.cli.options import (
     make_parser,
     remote_cache_options,
 )
+from buildkit.digits import find_number
 from buildkit.errors import BuildError
 from buildkit.inspection.stage_container import describe_container
 from buildkit.inspection.start_container import start_container
@@ -103,6 +104,7 @@ def _parse(stage: str, arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _port(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) <= 65535):
+    port = find_number(text)
+    if port is None or port > 65535:
         raise argparse.ArgumentTypeError(f"must be a port, or 0, not {text!r}")
-    return int(text)
+    return port

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import posixpath
+import re
 import shlex
+from itertools import count
 
 from buildkit.containerfile.builder import BuildStage, ContainerfileBuilder
 from buildkit.declare.project import Project
@@ -28,7 +30,7 @@ class ToolStages:
     def debian(self, suite: str, *packages: str) -> str:
         """Add a stage of this Debian suite with ``packages``; return its name."""
         if suite not in self._suites:
-            name = "DEBIAN" if not self._suites else f"DEBIAN_{suite.upper()}"
+            name = self._argument_name(suite)
             image = self._containerfile.add_argument(
                 name, f"docker.io/library/debian:{suite}-slim", f"where tools come from; {_NO_FILE}"
             )
@@ -38,6 +40,13 @@ class ToolStages:
         installed += [package for package in packages if package not in installed]
         build.lines[:] = _install(installed)
         return build.name
+
+    def _argument_name(self, suite: str) -> str:
+        """Return a name that no other suite has: of letters, digits and underscores, as a Containerfile demands."""
+        readable = re.sub(r"[^A-Z0-9]", "_", suite.upper())
+        wanted = f"DEBIAN_{readable}" if self._suites else "DEBIAN"
+        numbered = (wanted if turn == 1 else f"{wanted}_{turn}" for turn in count(1))
+        return next(name for name in numbered if name not in self._containerfile.arguments)
 
     def fetcher(self) -> str:
         """Add a stage with curl; return its name."""

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from buildkit.digits import find_number
 from buildkit.doctor.facts import DiskSpace, HostFacts, HostSystem, InstalledTool, SubordinateIds, UserNamespaces
 from buildkit.doctor.probe_containers import find_program, probe_containers, probe_storage
 from buildkit.errors import BuildError
@@ -79,23 +80,23 @@ def count_ids(text: str, user: str, uid: int) -> int:
     total = 0
     for line in text.splitlines():
         owner, _, rest = line.partition(":")
-        count = rest.rpartition(":")[2]
-        if owner in (user, str(uid)) and count.isdigit():
-            total += int(count)
+        if owner in (user, str(uid)):
+            total += find_number(rest.rpartition(":")[2]) or 0
     return total
 
 
 def find_free_id(text: str) -> int:
     """Return the first id after all ranges in the text of subuid and subgid; at least 100000, as useradd does."""
     rows = [line.split(":") for line in text.splitlines()]
-    ends = [int(row[1]) + int(row[2]) for row in rows if len(row) == 3 and row[1].isdigit() and row[2].isdigit()]
+    ranges = [(find_number(row[1]), find_number(row[2])) for row in rows if len(row) == 3]
+    ends = [first + count for first, count in ranges if first is not None and count is not None]
     return max(100000, *ends) if ends else 100000
 
 
 def parse_getsubids(text: str) -> int:
     """Count the subordinate ids in the output of getsubids(1): ``0: ann 100000 65536``."""
     rows = [line.split() for line in text.splitlines()]
-    return sum(int(row[3]) for row in rows if len(row) == 4 and row[3].isdigit())
+    return sum(find_number(row[3]) or 0 for row in rows if len(row) == 4)
 
 
 def auth_files(env: Mapping[str, str], home: Path, uid: int) -> tuple[Path, ...]:

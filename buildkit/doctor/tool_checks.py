@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from buildkit.digits import find_number
 from buildkit.doctor.diagnosis import Diagnosis, DiagnosisStatus, error, note, ok, warning
 from buildkit.doctor.facts import HostFacts, InstalledTool
 
@@ -169,7 +170,7 @@ def _check_requirement(requirement: ToolRequirement, tool: InstalledTool) -> Dia
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
+    return tuple(number for part in version.split(".") if (number := find_number(part)) is not None)
 
 
 def _one_line(facts: HostFacts) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from buildkit.declare.target import SYSTEM_PATH
+from buildkit.digits import find_number
 from buildkit.findings import Finding, Rule, Severity
 from buildkit.native import known_libraries, rules
 from buildkit.native.debian_packages import find_package, find_suite
@@ -238,5 +239,5 @@ def _newest(defines: Iterable[str], version: str) -> str:
 
 def _numbers(version: str) -> tuple[int, ...]:
     parts: Iterator[str] = iter(version.rpartition("_")[2].split("."))
-    digits = list(parts)
-    return tuple(map(int, digits)) if all(part.isdecimal() and len(part) < 10 for part in digits) else ()
+    numbers = [find_number(part) for part in parts]
+    return tuple(number for number in numbers if number is not None) if None not in numbers else ()

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from buildkit.digits import find_number
 from buildkit.errors import DefinitionError, FetchError, Interrupted
 from buildkit.tools.index_settings import PackageSources, host_of
 
@@ -111,16 +112,16 @@ class HttpSession:
     def find_size(self, url: str) -> int | None:
         """Return the size of the file at ``url`` without downloading it, or None if the server does not report it."""
         response = self.head(url, headers={"Accept-Encoding": "identity"})
-        length = response.headers.get("Content-Length", "")
-        if response.status_code == 200 and length.isdigit():
-            return int(length)
+        length = find_number(response.headers.get("Content-Length", ""))
+        if response.status_code == 200 and length is not None:
+            return length
         headers = {"Range": "bytes=0-0", "Accept-Encoding": "identity"}
         try:
             with self._translated(url), self.get_stream(url, headers=headers) as response:
                 total = response.headers.get("Content-Range", "").rpartition("/")[2]
         except TransientFailure as failure:
             raise failure.error from None
-        return int(total) if response.status_code == 206 and total.isdigit() else None
+        return find_number(total) if response.status_code == 206 else None
 
     def close(self) -> None:
         """Close idle connections."""
@@ -184,8 +185,7 @@ class HttpSession:
         failure = FetchError(f"{host} answered {status} for {url_name(url)}")
         if status not in _TRANSIENT:
             return failure
-        after = response.headers.get("Retry-After", "")
-        return TransientFailure(failure, wait=float(after) if after.isdigit() else 0.0)
+        return TransientFailure(failure, wait=float(find_number(response.headers.get("Retry-After", "")) or 0))
 
 
 def url_name(url: str) -> str:

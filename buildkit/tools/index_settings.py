@@ -160,7 +160,7 @@ def uv_environment(sources: PackageSources, default_index: str) -> dict[str, str
     if pip.no_index:
         added["UV_NO_INDEX"] = "1"
     if sources.cert:
-        added["SSL_CERT_FILE"] = sources.cert
+        added["SSL_CERT_DIR" if Path(sources.cert).is_dir() else "SSL_CERT_FILE"] = sources.cert
     return added
 
 

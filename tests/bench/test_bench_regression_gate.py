@@ -115,6 +115,11 @@ NEWER = _race((1.0,) * 3, (5.0,) * 3, version="1.41.0")
             OLD,
             "we did not build it right then: one light pin until run",
         ),
+        (
+            race(samples((1.0,), verdict=SampleVerdict.FAILED)),
+            race(samples((1.0,), verdict=SampleVerdict.WRONG)),
+            "we did not build it right then, nor now: one light pin until run",
+        ),
         (replace(OLD, participants={"buildah": "1"}, samples=()), OLD, f"the old results have no {OURS} (but buildah)"),
         (
             replace(OLD, calibrations=()),

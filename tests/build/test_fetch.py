@@ -5,7 +5,8 @@ import os
 import ssl
 import subprocess
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 
 import pytest
 from fileserver import BODY, HASH, NAME, Server
@@ -353,3 +354,17 @@ def test_full_disk_is_reported_with_a_hint(server, tmp_path, monkeypatch):
         get(server, tmp_path / "one")
     assert "free some room" in caught.value.hint
     assert_only(tmp_path)
+
+
+@pytest.mark.parametrize("number", ["²", "٣", "-1", "9" * 5000])
+def test_headers_that_are_no_number_count_as_absent(server, monkeypatch, number):
+    """Such as digits of another script, which only look like one to ``str.isdigit``."""
+    with fetching() as fetcher:
+        session = fetcher._session
+        response = SimpleNamespace(status_code=200, headers={"Content-Length": number}, url="http://h/f")
+        monkeypatch.setattr(session, "head", lambda _url, headers: response)
+        partial = SimpleNamespace(status_code=206, headers={"Content-Range": f"bytes 0-0/{number}"})
+        monkeypatch.setattr(session, "get_stream", lambda _url, headers: nullcontext(partial))
+        assert session.find_size("http://h/f") is None
+        busy = SimpleNamespace(status_code=503, headers={"Retry-After": number})
+        assert session._failed("http://h/f", busy).wait == 0

@@ -17,7 +17,7 @@ from buildkit.errors import BuildError, DefinitionError
 from buildkit.report.output_files import check_writable, write_text
 
 
-@pytest.mark.parametrize("number", ["0", "-1", "many", "1.5"])
+@pytest.mark.parametrize("number", ["0", "-1", "many", "1.5", "²", "٣", "9" * 5000])
 def test_jobs_below_one_or_not_a_number_are_refused(number: str) -> None:
     with pytest.raises(DefinitionError) as caught:
         parse_build_options([f"--jobs={number}"])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
-from buildkit.containerfile.builder import ContainerfileExport, ExportOptions
+from buildkit.containerfile.builder import ContainerfileBuilder, ContainerfileExport, ExportOptions
 from buildkit.containerfile.render import render_export
+from buildkit.containerfile.tool_stages import ToolStages
+from buildkit.declare.project import parse_project
 from buildkit.errors import DefinitionError
 from buildkit.locks.model_source import PypiSource, UrlSource
 from buildkit.locks.pins import Model
@@ -238,3 +241,14 @@ def test_equal_values_render_equal_text() -> None:
 def ignore_file(made: ContainerfileExport) -> str:
     (text,) = (file.text for file in made.files if file.path == "Podmanfile.dockerignore")
     return text
+
+
+def test_names_of_suites_arguments_are_valid_and_unique() -> None:
+    """Suites have dots and dashes, which no build argument may have, and two may differ in these alone."""
+    builder = ContainerfileBuilder(ExportOptions(), ())
+    tools = ToolStages(builder, parse_project("", Path("/nowhere")))
+    suites = ("trixie", "a.b", "a-b", "a_b", "sid")
+    stages = [tools.debian(suite, "curl") for suite in suites for _ in range(2)]
+    assert len(set(stages)) == len(suites)
+    assert list(builder.arguments) == ["DEBIAN", "DEBIAN_A_B", "DEBIAN_A_B_2", "DEBIAN_A_B_3", "DEBIAN_SID"]
+    assert [image for image, _ in builder.arguments.values()] == [f"docker.io/library/debian:{s}-slim" for s in suites]

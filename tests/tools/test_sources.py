@@ -133,6 +133,13 @@ def test_uv_environment_has_pip_indexes_in_pip_order():
     assert added["UV_INDEX_STRATEGY"] == "unsafe-best-match"
 
 
+@pytest.mark.parametrize(("is_folder", "variable"), [(True, "SSL_CERT_DIR"), (False, "SSL_CERT_FILE")])
+def test_uv_environment_has_pips_certificates_by_file_or_folder(tmp_path, is_folder, variable):
+    cert = tmp_path if is_folder else tmp_path / "ca.pem"
+    sources = PackageSources(pip=IndexSettings(cert=str(cert)), uv=IndexSettings())
+    assert uv_environment(sources, MAIN) == {variable: str(cert)}
+
+
 def test_uv_environment_keeps_uv_settings():
     uv = IndexSettings(extra=("https://u/s",), strategy="first-index")
     assert uv_environment(PackageSources(pip=IndexSettings(), uv=uv), MAIN) == {}
