@@ -5,6 +5,8 @@ They try the same examples each time, so that the same code passes or fails; wit
 
 import os
 import signal
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +24,9 @@ settings.load_profile("ours")
 
 # a shell that starts the suite in the background has it, and all that it starts, ignore Ctrl-C
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# of all processes of the suite, whatever home they are given; the user's own stays as it is
+os.environ.setdefault("BUILDKIT_LEDGER_KEY", str(Path(tempfile.gettempdir()) / f"buildkit-tests-{os.geteuid()}.key"))
 
 _SHARED_HOST = ("tests/docs", "tests/reference")  # they use the user's storage and the ports that documentation names
 _LONG = ("tests/e2e", "tests/containerfile", "tests/tools", "tests/resolve")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from buildkit.digest import Key
-from buildkit.store.database import sum_of
+from buildkit.store.ledger_key import ensure_ledger_key
 from buildkit.store.schema import SUMMED
 
 
@@ -22,8 +22,8 @@ class LayerId(NamedTuple):
 
 
 def update_checksums(path: Path) -> None:
-    """Give every row the checksum of its present values, as if they had been written by buildkit."""
+    """Give every row the sum of its present values, as if they had been written by buildkit."""
     with closing(sqlite3.connect(path)) as db, db:
-        db.create_function("sum_of", -1, sum_of)
+        db.create_function("sum_of", -1, ensure_ledger_key().sum_of)
         for table, columns in SUMMED.items():
-            db.execute(f"UPDATE {table} SET sum = sum_of({columns})")
+            db.execute(f"UPDATE {table} SET sum = sum_of('{table}', {columns})")

@@ -19,6 +19,7 @@ from buildkit.layers.tar.member import PackedLayer
 from buildkit.remote.remote_cache import RemoteCache
 from buildkit.store.blobs import Blobs
 from buildkit.store.ledger import Ledger
+from buildkit.store.private_folder import ensure_private
 from buildkit.store.stat_index import StatIndex
 from buildkit.tasks.phase_meter import PhaseMeter
 from buildkit.tools.usage import ResourceUsage, WorkCost
@@ -114,10 +115,11 @@ def open_context(
 ) -> Iterator[BuildContext]:
     """Open the user's cache, shared with other builds, or ``alone`` to remove things from it.
 
-    Raises BuildError if the folder cannot be used.
+    Raises BuildError if the folder cannot be used, or if another user could change what is in it.
     """
     folder = cache_folder()
     try:
+        ensure_private(folder)
         blobs = Blobs(folder)
     except OSError as error:
         trouble = describe_disk_error(error)

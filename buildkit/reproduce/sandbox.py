@@ -18,6 +18,8 @@ from buildkit.locks.model_source import RepoSource
 from buildkit.plan.spec import PackFiles, PackModel, PackWheels, RunStep, Spec, Tree
 from buildkit.store.blobs import Blobs
 from buildkit.store.ledger import Ledger
+from buildkit.store.ledger_key import VARIABLE as LEDGER_KEY
+from buildkit.store.ledger_key import key_file
 from buildkit.tools.git import make_repository
 
 _MODIFIED = 1_000_000_000  # 2001-09-09: modification time of the copied files
@@ -127,6 +129,7 @@ def different_environment(work: Path) -> dict[str, str]:
     package = str(Path(buildkit.__file__).parents[1])
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
     env["BUILDKIT_CACHE"] = str(work / "cache")
+    env[LEDGER_KEY] = str(key_file())  # the other process reads rows that this one wrote
     home = _create_home(work / "home")
     return env | ({"HOME": str(home)} if home else {})
 

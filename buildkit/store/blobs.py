@@ -37,7 +37,7 @@ class Blobs:
         self._temporary = folder / "tmp"
         self._locks = folder / "locks"
         for subfolder in (self._blobs, self._files, self._temporary, self._locks):
-            subfolder.mkdir(parents=True, exist_ok=True)
+            subfolder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @cached_property
     def leases(self) -> Leases:

@@ -1,4 +1,4 @@
-"""Find and delete rows whose checksum does not match, in every table that has checksums."""
+"""Find and delete rows whose sum does not match, in every table that has sums."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from buildkit.digest import Key
-from buildkit.store.database import Database, sum_of
+from buildkit.store.database import Database
 from buildkit.store.schema import SUMMED
 
 
@@ -30,8 +30,8 @@ def _delete(database: Database, table: str) -> Iterator[DamagedRow]:
     label = "key, name" if table == "layers" else "NULL, ''"
     query = f"SELECT {label}, CAST(sum AS BLOB), sum, {SUMMED[table]} FROM {table}"  # noqa: S608 - our own text
     for key, name, raw, total, *row in database.select(query):
-        if total != sum_of(*row):
-            with database.transaction():  # selected by its checksum: the key may be what is damaged
+        if total != database.key.sum_of(table, *row):
+            with database.transaction():  # selected by its sum: the key may be what is damaged
                 database.execute(f"DELETE FROM {table} WHERE CAST(sum AS BLOB) IS ?", (raw,))  # noqa: S608
             yield DamagedRow(table=table, name=str(name), key=_parse_key(key))
 

@@ -2,8 +2,9 @@
 
 All migrations (store/schema.py) run in one exclusive transaction, so that a crash leaves the old version intact.
 
-Rows have a checksum over the columns that are trusted (`SUMMED`): a damaged row counts as absent. ``phases`` has none,
-for its rows are only displayed; nor has ``checked``, whose rows are hashes, and a flipped bit makes an unknown one.
+Rows have a sum over the columns that are trusted (`SUMMED`), made with a key that is not in the cache
+(store/ledger_key.py): a row that is damaged, or that somebody else wrote, counts as absent. ``phases`` has none, for
+its rows are only displayed; the rows of ``checked`` are nothing but sums.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.errors import BuildError
+from buildkit.store.ledger_key import ensure_ledger_key
 from buildkit.store.schema import MIGRATIONS, SUMMED, VERSION
 from buildkit.tools.disk_full import is_disk_full
 
@@ -33,15 +35,16 @@ _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticErr
 Values = tuple[Any, ...]
 
 
-def sum_of(*values: Any) -> str:  # noqa: ANN401 - what SQLite has
-    """Return the checksum of a row's values (16 hex digits); the value of a REAL column must be a float."""
+def plain_sum_of(*values: Any) -> str:  # noqa: ANN401 - what SQLite has
+    """Return the sum without a key that rows had up to version 6."""
     return hashlib.sha256("\0".join(map(str, values)).encode()).hexdigest()[:16]
 
 
 class Database:
     """One SQLite file in WAL mode; threads may share it, processes open their own.
 
-    Raises BuildError for a file that cannot be used: damaged, locked for 30 s, on a full disk, or of a newer schema.
+    Raises BuildError for a file that cannot be used: damaged, locked for 30 s, on a full disk, or of a newer schema;
+    and for a key that cannot be used. ``key`` makes the sums of rows.
     """
 
     def __init__(self, path: Path, *, alone: bool = False) -> None:
@@ -49,12 +52,14 @@ class Database:
         self.path = path
         self._lock = threading.RLock()
         self._alone = alone
+        self.key = ensure_ledger_key()
+        self._changed_ns = _last_change_ns(path)  # before it is opened
         _remove_stale_files(path)
         with ExitStack() as stack, _explained(path):
             self._db = stack.enter_context(
                 closing(sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False))
             )
-            self._db.text_factory = lambda data: data.decode("utf-8", "replace")  # the checksum finds the damage
+            self._db.text_factory = lambda data: data.decode("utf-8", "replace")  # the sum finds the damage
             self._prepare()
             stack.pop_all()  # opened: only ``close`` closes it
 
@@ -89,7 +94,7 @@ class Database:
         query = f"SELECT sum, {columns}{extra and ', '}{extra} FROM {table} {condition}"  # noqa: S608 - our own text
         rows = self.select_in(query, values) if condition.endswith(" IN") else self.select(query, values)
         end = columns.count(",") + 2
-        return [row[1:] for row in rows if row[0] == sum_of(*row[1:end])]
+        return [row[1:] for row in rows if row[0] == self.key.sum_of(table, *row[1:end])]
 
     def execute(self, statement: str, values: Values = ()) -> int:
         """Run a statement that changes something; return how many rows changed."""
@@ -97,12 +102,12 @@ class Database:
             return self._db.execute(statement, values).rowcount
 
     def put(self, table: str, summed: Values, **unsummed: object) -> None:
-        """Insert a row with its checksum, or replace the one with the same key.
+        """Insert a row with its sum, or replace the one with the same key.
 
         ``summed`` are the values of the columns of `SUMMED`, in this order; ``unsummed`` those of other columns.
         """
         columns = ", ".join([SUMMED[table], *unsummed, "sum"])
-        row = (*summed, *unsummed.values(), sum_of(*summed))
+        row = (*summed, *unsummed.values(), self.key.sum_of(table, *summed))
         self.execute(f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({','.join('?' * len(row))})", row)  # noqa: S608
 
     @contextmanager
@@ -150,7 +155,9 @@ class Database:
             return
         self._refuse_newer(version)
         self._switch_to_wal()
-        self._db.create_function("sum_of", -1, sum_of)
+        self._db.create_function("sum_of", -1, plain_sum_of)
+        is_ours = self._changed_ns <= self.key.made_ns  # later, anybody could have written rows that have no key
+        self._db.create_function("keyed_sum_of", -1, self.key.sum_of if is_ours else lambda *_row: "")
         with closing(self._db.cursor()) as cursor:
             cursor.execute("BEGIN EXCLUSIVE")
             (version,) = cursor.execute("PRAGMA user_version").fetchone()  # another process may have been first
@@ -182,6 +189,15 @@ class Database:
                 return
 
 
+def _last_change_ns(path: Path) -> int:
+    """Return when the file or its log was last changed (ctime, which only the kernel sets); 0 if there is none."""
+    changed = 0
+    for end in ("", "-wal"):
+        with suppress(OSError):
+            changed = max(changed, path.with_name(path.name + end).stat().st_ctime_ns)
+    return changed
+
+
 def _remove_stale_files(path: Path) -> None:
     """Remove SQLite's log and index of a ledger that was deleted; a running build may still be using them."""
     if path.exists():
@@ -193,7 +209,7 @@ def _remove_stale_files(path: Path) -> None:
         if not path.exists():  # no other process was faster
             for end in ("-wal", "-shm"):
                 path.with_name(path.name + end).unlink(missing_ok=True)
-            path.touch()
+            path.touch(0o600)
 
 
 @contextmanager

@@ -40,7 +40,7 @@ class Leases:
         """Hold a lease on a unique name; unless it is released, it outlives the block, and is swept later."""
         path = self.folder / name
         with disk_errors_explained(self.folder):
-            self.folder.mkdir(exist_ok=True)
+            self.folder.mkdir(mode=0o700, exist_ok=True)
             while True:
                 handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
                 try:

@@ -1,10 +1,10 @@
-"""The schema of the ledger: its migrations, its version, and the columns that a row's checksum covers.
+"""The schema of the ledger: its migrations, its version, and the columns that a row's sum covers.
 
-``PRAGMA user_version`` holds the version; ``MIGRATIONS[n]`` leads from version n to n + 1. Tables (version 6); a star
-marks those whose rows have a checksum (column ``sum``):
+``PRAGMA user_version`` holds the version; ``MIGRATIONS[n]`` leads from version n to n + 1. Tables (version 7); a star
+marks those whose rows have a keyed sum (column ``sum``):
 
-    layers *    key, kind, name, recipe (JSON), blobs (JSON), config (JSON), contents (zlib JSON), seconds, built, used,
-                times          how often it was built; a row outlives its blobs, so that an evicted layer is known
+    layers *    key, kind, name, recipe (JSON), blobs (JSON), config (JSON), contents (sealed zlib JSON), seconds,
+                built, used, times   how often it was built; a row outlives its blobs, so that an evicted layer is known
                 contents               the listing (layers/tar/listing.py), empty if it is not known
                 claims (JSON)          path prefixes (layers/path_prefixes.py), empty if they are not known
     wheels *    key, recipe, file, sha256, seconds, built, used          compiled from sdists and source trees
@@ -13,7 +13,7 @@ marks those whose rows have a checksum (column ``sum``):
     builds *    id, stage, image, digest, started, seconds, report (JSON)
     phases      build, name, seconds, cpu (seconds), read, written (bytes)
     tombstones* key, name, why, at          layers whose blobs were removed on purpose, until they are built again
-    checked     key          sets of layers without path collisions
+    checked     key          keyed sums of sets of layers without path collisions
     remote *    repository, digest, seen          blobs that a registry has
     verdicts *  sha256, rules, scan (JSON), seconds, scanned, used          scans of model files
     checksums * sha256, sha512, used          files that were scanned
@@ -98,11 +98,37 @@ ALTER TABLE layers RENAME COLUMN env TO config;
 DELETE FROM layers WHERE kind = 'image';
 DELETE FROM checked;
 """,
+    """
+DELETE FROM checked;
+UPDATE layers SET contents = x'';
+UPDATE layers SET sum = keyed_sum_of('layers', key, kind, name, blobs, config, seconds, built, times, claims)
+  WHERE sum = sum_of(key, kind, name, blobs, config, seconds, built, times, claims);
+UPDATE wheels SET sum = keyed_sum_of('wheels', key, file, sha256, seconds, built)
+  WHERE sum = sum_of(key, file, sha256, seconds, built);
+UPDATE files SET sum = keyed_sum_of('files', device, inode, size, mtime_ns, ctime_ns, sha256, hashed_ns)
+  WHERE sum = sum_of(device, inode, size, mtime_ns, ctime_ns, sha256, hashed_ns);
+UPDATE downloads SET sum = keyed_sum_of('downloads', sha256, name, size, seconds, fetched)
+  WHERE sum = sum_of(sha256, name, size, seconds, fetched);
+UPDATE builds SET sum = keyed_sum_of('builds', stage, image, digest, started, seconds, report)
+  WHERE sum = sum_of(stage, image, digest, started, seconds, report);
+UPDATE tombstones SET sum = keyed_sum_of('tombstones', key, name, why, at)
+  WHERE sum = sum_of(key, name, why, at);
+UPDATE remote SET sum = keyed_sum_of('remote', repository, digest, seen)
+  WHERE sum = sum_of(repository, digest, seen);
+UPDATE verdicts SET sum = keyed_sum_of('verdicts', sha256, rules, scan, seconds, scanned)
+  WHERE sum = sum_of(sha256, rules, scan, seconds, scanned);
+UPDATE checksums SET sum = keyed_sum_of('checksums', sha256, sha512)
+  WHERE sum = sum_of(sha256, sha512);
+UPDATE natives SET sum = keyed_sum_of('natives', digest, facts, at)
+  WHERE sum = sum_of(digest, facts, at);
+UPDATE starts SET sum = keyed_sum_of('starts', key, said, at)
+  WHERE sum = sum_of(key, said, at);
+""",
 )
 VERSION = len(MIGRATIONS)
 
-# Columns covered by a row's checksum. Left out: what changes when a row is used, recipes (verified by their keys),
-# and compressed contents (zlib has a checksum of its own).
+# Columns covered by a row's sum. Left out: what changes when a row is used, recipes (verified by their keys),
+# and contents, which are sealed: what another machine built gets them later.
 SUMMED = {
     "layers": "key, kind, name, blobs, config, seconds, built, times, claims",
     "wheels": "key, file, sha256, seconds, built",

@@ -399,7 +399,7 @@ def test_gc_frees_a_really_full_disk(full: Stocked, tmp_path: Path) -> None:
         set -e
         export PATH=/usr/sbin:/usr/bin:/sbin:/bin
         cp -a "$BUILDKIT_CACHE" "$1"
-        mount -t tmpfs -o size=4m none "$BUILDKIT_CACHE"
+        mount -t tmpfs -o size=4m,mode=700 none "$BUILDKIT_CACHE"
         cp -a "$1"/. "$BUILDKIT_CACHE"
         dd if=/dev/zero of="$BUILDKIT_CACHE/filler" bs=1k count=9999 2>/dev/null || true
         "$2" -c 'import sys; from pathlib import Path; from buildkit.cli.cache import run as run_cache

@@ -178,9 +178,8 @@ def test_full_disk_is_reported(tiny: Tiny) -> None:
     tiny.lock()
     tiny.cache.mkdir()
     argv = tiny.argv("build-models", "--no-import")
-    script = (
-        'mount -t tmpfs -o size=3m none "$BUILDKIT_CACHE" && "$@"; code=$?; find "$BUILDKIT_CACHE" -type f; exit $code'
-    )
+    mount = 'mount -t tmpfs -o size=3m,mode=700 none "$BUILDKIT_CACHE"'
+    script = f'{mount} && "$@"; code=$?; find "$BUILDKIT_CACHE" -type f; exit $code'
     unshare = ("unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", *argv)
     done = subprocess.run(unshare, env=tiny.env, cwd=tiny.folder, capture_output=True, text=True)
     ended = SessionResult(code=done.returncode, text=done.stderr)

@@ -40,7 +40,7 @@ _OURS = {"from": "buildkit.build.pipeline"}
 def small_disk(place: Path, options: str) -> Iterator[None]:
     """Mount a small file system; unmount it at the end, with what containers mounted in it."""
     place.mkdir(exist_ok=True)
-    subprocess.run(("mount", "-t", "tmpfs", "-o", options, "none", str(place)), check=True)
+    subprocess.run(("mount", "-t", "tmpfs", "-o", f"{options},mode=700", "none", str(place)), check=True)
     try:
         yield
     finally:

@@ -76,7 +76,8 @@ def remove(tiny: Tiny, pattern: str) -> None:
 
 
 def make_first(tiny: Tiny) -> None:
-    """Let the ledger be of schema version 1, with its rows."""
+    """Let the ledger be of schema version 1, with its rows, and older than the key, as no version before 6 had one."""
+    tiny.env["BUILDKIT_LEDGER_KEY"] = str(tiny.folder / "new.key")
     new = ledger(tiny).with_name("new")
     with closing(sqlite3.connect(new)) as db, db:
         db.execute("PRAGMA journal_mode=WAL")

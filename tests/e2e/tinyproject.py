@@ -23,6 +23,7 @@ from typing import Any
 from tests.containers import container_environment
 
 _KEPT = (
+    "BUILDKIT_LEDGER_KEY",
     "PATH",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
@@ -122,6 +123,7 @@ class Tiny:
         """Use an ordinary user's default storage, which is below the home in this folder."""
         self.env["XDG_RUNTIME_DIR"] = str(self.folder / "run")
         self.env.pop("CONTAINERS_STORAGE_CONF", None)
+        self.env.pop("BUILDKIT_LEDGER_KEY", None)  # a file of this process's user
 
     # sessions
 

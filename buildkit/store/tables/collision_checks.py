@@ -9,22 +9,25 @@ from buildkit.store.database import Database
 
 
 class CollisionCheckTable:
-    """Keys of sets of layers. A row is nothing but the key, so it needs no checksum."""
+    """Sets of layers. A row is nothing but the keyed sum of the set's key, so that nobody else can write it."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def has(self, key: Key) -> bool:
         """Return whether this set of layers was found free of collisions."""
-        return self._database.select_one("SELECT 1 FROM checked WHERE key = ?", (key.hex,)) is not None
+        return self._database.select_one("SELECT 1 FROM checked WHERE key = ?", (self._sum(key),)) is not None
 
     def add(self, key: Key) -> None:
         """Record that a set of layers is free of collisions."""
-        self._database.execute("INSERT OR IGNORE INTO checked VALUES (?)", (key.hex,))
+        self._database.execute("INSERT OR IGNORE INTO checked VALUES (?)", (self._sum(key),))
 
     def delete_except(self, kept: Collection[Key]) -> int:
         """Delete all sets but the ``kept`` ones; return how many."""
-        hexes = {key.hex for key in kept}
+        sums = set(map(self._sum, kept))
         rows = self._database.select("SELECT key FROM checked")
         statement = "DELETE FROM checked WHERE key = ?"
-        return sum(self._database.execute(statement, (key,)) for (key,) in rows if key not in hexes)
+        return sum(self._database.execute(statement, (key,)) for (key,) in rows if key not in sums)
+
+    def _sum(self, key: Key) -> str:
+        return self._database.key.sum_of("checked", key.hex)

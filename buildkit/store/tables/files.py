@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from buildkit.digest import FileHash
-from buildkit.store.database import Database, sum_of
+from buildkit.store.database import Database
 
 _UNSIGNED = 1 << 64  # SQLite's integers are signed; device and inode numbers are not
 
@@ -52,7 +52,11 @@ class FileTable:
         if row is None:
             return None
         total, sha256, hashed_ns = row
-        return (FileHash(sha256), hashed_ns) if total == sum_of(*place, sha256, hashed_ns) else None
+        return (
+            (FileHash(sha256), hashed_ns)
+            if total == self._database.key.sum_of("files", *place, sha256, hashed_ns)
+            else None
+        )
 
     def add(self, stat: StatKey, sha256: FileHash, hashed_ns: int) -> None:
         """Record the hash of a file."""

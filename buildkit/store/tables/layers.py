@@ -12,7 +12,7 @@ from buildkit.digest import DiffId, Digest, Key, canonical_json
 from buildkit.layers.path_prefixes import path_prefixes_of
 from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob, LayerResult
-from buildkit.store.database import Database, sum_of
+from buildkit.store.database import Database
 from buildkit.store.tables.table import LedgerTable, is_recipe_of
 
 _SAMPLE = 400  # rows that a median is taken of
@@ -121,7 +121,7 @@ class LayerTable:
             times=built + (before.times if before else 0),
             claims="" if prefixes is None else json.dumps(prefixes),
         )
-        self._table.put(row, recipe=layer.recipe, contents=listing, used=now)
+        self._table.put(row, recipe=layer.recipe, contents=self._seal(layer.key, listing), used=now)
 
     def delete(self, key: Key) -> None:
         """Delete the row of a layer."""
@@ -130,20 +130,26 @@ class LayerTable:
     def contents(self, key: Key) -> list[tuple[str, str]] | None:
         """Return the listing of a layer; None if it is not known."""
         row = self._database.select_one("SELECT contents FROM layers WHERE key = ?", (key.hex,))
-        if row is None or not row[0]:
+        listing = self._database.key.unseal("layers", key.hex, row[0]) if row else None
+        if not listing:
             return None
         with self._database.decoding():
-            return [(path, content) for path, content in json.loads(zlib.decompress(row[0]))]
+            return [(path, content) for path, content in json.loads(zlib.decompress(listing))]
 
     def add_contents(self, key: Key, contents: Sequence[tuple[str, str]]) -> None:
         """Record the listing of a layer that had none, and the path prefixes if they were not known either."""
+        sealed = self._seal(key, pack_listing(contents))
         with self._database.transaction():
-            self._database.execute("UPDATE layers SET contents = ? WHERE key = ?", (pack_listing(contents), key.hex))
+            self._database.execute("UPDATE layers SET contents = ? WHERE key = ?", (sealed, key.hex))
             for row in self._table.find([key.hex]):
                 if not row.claims:
                     known = row._replace(claims=json.dumps(path_prefixes_of(contents)))
                     query = "UPDATE layers SET claims = ?, sum = ? WHERE key = ?"
-                    self._database.execute(query, (known.claims, sum_of(*known), known.key))
+                    total = self._database.key.sum_of("layers", *known)
+                    self._database.execute(query, (known.claims, total, known.key))
+
+    def _seal(self, key: Key, listing: bytes) -> bytes:
+        return self._database.key.seal("layers", key.hex, listing)
 
     def path_prefixes(self, keys: Iterable[Key]) -> dict[Key, tuple[str, ...]]:
         """Return the path prefixes (layers/path_prefixes.py) of those layers of which they are known."""

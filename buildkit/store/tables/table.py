@@ -1,4 +1,4 @@
-"""A table whose rows are named tuples of the columns that a checksum covers (`schema.SUMMED`, in this order)."""
+"""A table whose rows are named tuples of the columns that a row's sum covers (`schema.SUMMED`, in this order)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TOUCH_SECONDS = 3600
 
 
 class LedgerTable(Generic[RowT]):
-    """Reads intact rows and writes rows with their checksums; ``key`` is the first column."""
+    """Reads intact rows and writes rows with their sums; ``key`` is the first column."""
 
     def __init__(self, database: Database, name: str, row: Callable[..., RowT]) -> None:
         self.database = database
@@ -28,7 +28,7 @@ class LedgerTable(Generic[RowT]):
         return [self._row(*row) for row in self.database.select_intact(self.name, condition, values)]
 
     def select_with(self, extra: str, condition: str = "", values: Values = ()) -> list[tuple[RowT, Any]]:
-        """Return the intact rows, each with the column ``extra``, which the checksum does not cover."""
+        """Return the intact rows, each with the column ``extra``, which the sum does not cover."""
         rows = self.database.select_intact(self.name, condition, values, extra=extra)
         return [(self._row(*row), value) for *row, value in rows]
 
