@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
-import stat
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 
 from buildkit.build.options import ModelChanges
 from buildkit.build.own_files import is_below, own_path
+from buildkit.build.source_tree import SourceTrees
 from buildkit.declare.containerignore import parse_ignore_file
 from buildkit.declare.graph import Graph
 from buildkit.declare.project import Project
-from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem
 from buildkit.events import Emit, Note
 from buildkit.locks.apt_lists import find_apt_lists
@@ -26,9 +23,8 @@ from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile, Pin
 from buildkit.locks.wheels_lock import parse_wheels_lock, wheels_lock_path
 from buildkit.plan.compose import LARGE_MODEL_FILE
-from buildkit.plan.spec import Tree, TreeFile
+from buildkit.plan.spec import Tree
 from buildkit.store.stat_index import StatIndex
-from buildkit.tools.git import list_files
 
 IGNORE_FILE = ".containerignore"
 _HASHES = re.compile(r"^[^#\n]*?--hash=sha256:([0-9a-f]{64})", re.MULTILINE)  # the first of each line
@@ -192,82 +188,12 @@ class DiskCheckout:
         return replace(file, sha256=sha256, size=status.st_size)
 
     def _tree(self, path: str) -> Tree:
-        root = self._project.folder
-        if not os.path.lexists(root / path):
-            raise DefinitionError(f"{path}: there is no such file or folder in the repository")
-        candidates = (self._tree_file(path, name) for name in self._belonging(path))
-        files = tuple(sorted((file for file in candidates if file), key=lambda file: file.path))
-        if not files:  # an image without its application must not pass for a success
-            raise DefinitionError(
-                f"{path}: none of its files belongs to the repository",
-                hint="git add them; check .gitignore, .containerignore, and whether a folder in the path is a link",
-            )
-        return Tree(path=path, files=files)
-
-    def _belonging(self, path: str) -> list[str]:
-        """Return the project-relative paths that git tracks below ``path``, without those in .containerignore."""
-        listing = list_files(self._project.folder, path)
-        if listing is None:
-            own_path(self._project.folder, path, "the path")  # git itself follows no link
-            names = [] if (self._project.folder / path).is_dir() else [path]
-            names += _walk(self._project.folder, path)
-            self._emit(Note(text=f"{path}: not in a git repository, so every file is taken", warning=True))
-        else:
-            names = list(listing.tracked)
-        kept = [name for name in names if not self._ignored(name)]
-        new = [name for name in (listing.untracked if listing else ()) if not self._ignored(name)]
-        if new:
-            more = f" and {len(new) - 1} more" if len(new) > 1 else ""
-            self._emit(Note(text=f"{new[0]}{more}: not tracked by git, so left out (git add it)", warning=True))
-        return kept
+        return self._trees.read(path)
 
     @cached_property
-    def _ignored(self) -> Callable[[str], bool]:
-        return parse_ignore_file(self.read(IGNORE_FILE) or "", IGNORE_FILE)
-
-    def _tree_file(self, tree: str, name: str) -> TreeFile | None:
-        path = self._project.folder / name
-        relative = posixpath.relpath(name, tree)
-        try:
-            mode = path.lstat().st_mode
-            target = os.readlink(path) if stat.S_ISLNK(mode) else ""  # noqa: PTH115 - the target verbatim
-            if not _is_utf8(name + target):
-                raise DefinitionError(f"{os.fsencode(name)!r}: the name of this file, or its link, is not UTF-8")
-            if target:
-                return TreeFile(path=relative, sha256=FileHash.of(target.encode()), size=0, link=target)
-            if stat.S_ISDIR(mode):
-                self._warn_of_submodule(name)
-                return None
-            if not stat.S_ISREG(mode):
-                raise DefinitionError(f"{name}: neither a file nor a symbolic link", hint="remove it, or ignore it")
-            sha256, status = self._index.hash(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return None  # deleted in the work tree
-        except OSError as error:
-            raise DefinitionError(f"{name}: cannot be read: {error.strerror}") from error
-        return TreeFile(path=relative, sha256=sha256, size=status.st_size, executable=bool(status.st_mode & 0o100))
-
-    def _warn_of_submodule(self, name: str) -> None:
-        """Warn of a folder that git lists as one entry: a submodule, whose files belong to another repository."""
-        if (self._project.folder / name / ".git").exists():
-            self._emit(Note(text=f"{name}: a submodule, so left out", warning=True))
-
-
-def _walk(folder: Path, path: str) -> list[str]:
-    paths = []
-    for parent, folders, names in os.walk(folder / path):
-        folders[:] = sorted(name for name in folders if name not in (".git", "__pycache__"))
-        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]  # noqa: PTH114, PTH118
-        paths += [os.path.relpath(os.path.join(parent, name), folder) for name in names + links]  # noqa: PTH118 - hot
-    return paths
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    def _trees(self) -> SourceTrees:
+        ignored = parse_ignore_file(self.read(IGNORE_FILE) or "", IGNORE_FILE)
+        return SourceTrees(self._project.folder, self._index, self._emit, ignored)
 
 
 def _raise(problem: Problem | None) -> None:

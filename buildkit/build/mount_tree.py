@@ -8,10 +8,10 @@ from pathlib import Path
 
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, source_changed
+from buildkit.layers.files import read_file
 from buildkit.plan.spec import Tree, TreeFile
 
 EPOCH = 315532800  # 1980-01-01, the earliest time that a zip can hold
-_CHUNK = 1 << 20
 
 
 def lay_out(root: Path, tree: Tree, target: Path) -> Path:
@@ -45,8 +45,8 @@ def _copy(source: Path, file: TreeFile, target: Path) -> None:
         target.symlink_to(file.link)
     else:
         hasher = hashlib.sha256()
-        with source.open("rb") as old, target.open("xb") as new:
-            while chunk := old.read(_CHUNK):
+        with target.open("xb") as new:
+            for chunk in read_file(source):
                 hasher.update(chunk)
                 new.write(chunk)
         if FileHash(hasher.hexdigest()) != file.sha256:

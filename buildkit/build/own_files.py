@@ -31,4 +31,6 @@ def own_path(root: Path, name: str, what: str) -> Path:
 def is_below(name: str, folder: str) -> bool:
     """Tell whether a name is that of ``folder`` (a file, too) or of something in it, both relative."""
     whole, above = posixpath.normpath(name), posixpath.normpath(folder)
-    return above == "." or whole == above or whole.startswith(f"{above}/")
+    if above == ".":
+        return whole.split("/", 1)[0] != ".."
+    return whole == above or whole.startswith(f"{above}/")

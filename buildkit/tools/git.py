@@ -18,10 +18,14 @@ _EMPTY = b"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # git's id of an empty fil
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkTreeFiles:
-    """Paths relative to the listed folder: files that git tracks, and files that it neither tracks nor ignores."""
+    """Paths relative to the listed folder: files that git tracks, and files that it neither tracks nor ignores.
+
+    ``skipped`` are tracked files that a sparse checkout leaves out. A submodule is one tracked path, of its folder.
+    """
 
     tracked: tuple[str, ...]
     untracked: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +68,7 @@ def list_files(folder: Path, path: str) -> WorkTreeFiles | None:
             "-c", "core.fsmonitor=false",  # never start a program that its configuration names
             "ls-files",
             "-z",  # names may hold anything
-            "-t",  # H: tracked, ?: not
+            "-t",  # H: tracked, S: tracked and skipped, ?: not tracked
             "--cached", "--others", "--exclude-standard",
             "--", path,
         ),
@@ -86,7 +90,14 @@ def list_files(folder: Path, path: str) -> WorkTreeFiles | None:
     return WorkTreeFiles(
         tracked=_names(row for row in rows if row[0] != "?"),
         untracked=_names(row for row in rows if row[0] == "?"),
+        skipped=_names(row for row in rows if row[0] == "S"),
     )
+
+
+def is_submodule(folder: Path, path: str) -> bool:
+    """Return whether git tracks ``path`` of a work tree as a submodule: as a commit of another repository."""
+    listed = _ask(folder, "--literal-pathspecs", "ls-files", "--stage", "-z", "--", path)
+    return (listed or b"").startswith(b"160000 ")
 
 
 def make_repository(folder: Path, names: Iterable[str]) -> dict[str, str]:

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from buildkit.build.disk_checkout import DiskCheckout
+from buildkit.build.mount_tree import lay_out
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
-from buildkit.errors import DefinitionError
+from buildkit.errors import DefinitionError, MismatchError
 from buildkit.events import Event, Note
+from buildkit.layers.files import SourceFile, file_members
 from buildkit.plan.spec import Tree
 from buildkit.store.ledger import Ledger
 from buildkit.store.stat_index import StatIndex
@@ -28,8 +30,9 @@ class Repository:
     def __init__(self, folder: Path, ledger: Ledger) -> None:
         self.folder = folder
         self.app = folder / "app"
-        self.app.mkdir()
+        self.app.mkdir(parents=True)
         (self.app / "main.py").write_text("pass\n")
+        self.ledger = ledger
         self.index = StatIndex(ledger)
         self.events: list[Event] = []
         self.git("init", "--quiet")
@@ -68,13 +71,105 @@ def test_folder_without_tracked_files_is_an_error(repository: Repository) -> Non
     assert "git add" in caught.value.hint
 
 
-def test_folder_behind_a_symbolic_link_is_an_error(repository: Repository) -> None:
+def contents(repository: Repository, path: str = "app") -> dict[str, str]:
+    """The paths of a tree, each with what is packed there: its content, or `-> TARGET`."""
+    tree = repository.tree(path)
+    files = [SourceFile(file.path, file.executable, file.sha256, not file.link) for file in tree.files]
+    members = file_members(repository.folder / tree.path, files, "/")
+    return {m.path: (m.target and f"-> {m.target}") or b"".join(m.content()).decode() for m in members}
+
+
+def test_tree_behind_a_symbolic_link_is_that_of_its_target(repository: Repository) -> None:
+    """`stages/app/app -> ../../src`: one dangling link would be an image without its application."""
     (repository.folder / "elsewhere").mkdir()
     repository.app.rename(repository.folder / "elsewhere/app")
     (repository.folder / "linked").symlink_to("elsewhere")
+    (repository.folder / "direct").symlink_to("elsewhere/app")
     repository.git("add", "--all")
-    with pytest.raises(DefinitionError, match="linked/app"):
-        repository.tree("linked/app")
+    for path in ("linked/app", "direct", "elsewhere/app"):
+        assert contents(repository, path) == {"main.py": "pass\n"}
+        assert repository.tree(path).path == "elsewhere/app"
+
+
+def test_link_that_leaves_the_tree_is_replaced_by_its_target(repository: Repository) -> None:
+    (repository.folder / "common/deep").mkdir(parents=True)
+    (repository.folder / "common/deep/x").write_text("x")
+    (repository.folder / "common/own").symlink_to("deep/x")
+    (repository.folder / "LICENSE").write_text("free")
+    (repository.app / "sub").mkdir()
+    for name, target in {
+        "LICENSE": "../LICENSE", "shared": "../common", "sub/deep": "../../common/deep", "sub/main": "../main.py",
+        "absolute": "/usr/bin/env", "later": "made-at-run-time",
+    }.items():  # fmt: skip
+        (repository.app / name).symlink_to(target)
+    repository.git("add", "--all")
+    assert contents(repository) == {
+        "LICENSE": "free", "absolute": "-> /usr/bin/env", "later": "-> made-at-run-time", "main.py": "pass\n",
+        "shared/deep/x": "x", "shared/own": "-> deep/x", "sub/deep/x": "x", "sub/main": "-> ../main.py",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("target", "message", "hint"),
+    [
+        ("../../outside", "app/link: the path leads out of the repository's files, to ", "put the file itself there"),
+        ("../nowhere", "app/link: a link to nowhere, which does not exist", ""),
+        ("../link2", "app/link: a link to link3, which does not exist", ""),
+        ("..", "app/link: a link to a folder that the link is in", "ignore it"),
+        (
+            "../new",
+            "app/link: a link to new, of which nothing belongs to the repository",
+            "git add new",
+        ),
+    ],
+)
+def test_link_without_content_is_refused_by_name(repository: Repository, target: str, message: str, hint: str) -> None:
+    (repository.folder.parent / "outside").write_text("secret")
+    (repository.app / "link").symlink_to(target)
+    (repository.folder / "link2").symlink_to("link3")
+    repository.git("add", "--all")
+    (repository.folder / "new").write_text("not for images")
+    with pytest.raises(DefinitionError) as caught:
+        repository.tree()
+    assert str(caught.value).startswith(message)
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("path", ["link", "app"])
+def test_tree_that_leads_out_of_the_project_is_refused(repository: Repository, path: str) -> None:
+    (repository.folder.parent / "outside").mkdir()
+    (repository.folder.parent / "outside/passwd").write_text("secret")
+    if path == "app":
+        shutil.rmtree(repository.app)
+    (repository.folder / path).symlink_to("../outside")
+    repository.git("add", "--all")
+    with pytest.raises(DefinitionError, match=f"^{path}: the path leads out of the repository"):
+        repository.tree(path)
+
+
+def test_pointer_of_git_lfs_is_refused_when_it_is_packed(repository: Repository) -> None:
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'4' * 64}\nsize 12345\n"
+    (repository.app / "weights.bin").write_text(pointer)
+    repository.git("add", "--all")
+    with pytest.raises(MismatchError, match=r"app/weights\.bin: a pointer of Git LFS") as caught:
+        contents(repository)
+    assert caught.value.hint == "run: git lfs pull"
+    with pytest.raises(MismatchError, match=r"app/weights\.bin: a pointer of Git LFS"):
+        lay_out(repository.folder, repository.tree(), repository.folder.parent / "copy")
+
+
+def test_file_that_a_sparse_checkout_left_out_is_an_error(repository: Repository) -> None:
+    (repository.app / "data").mkdir()
+    (repository.app / "data/x").write_text("x")
+    repository.git("add", "--all")
+    repository.git("commit", "--quiet", "--message=x")
+    repository.git("sparse-checkout", "set", "--no-cone", "/*", "!/app/data/")
+    assert not (repository.app / "data").exists()
+    with pytest.raises(DefinitionError, match=r"^app/data/x: left out of this sparse checkout") as caught:
+        repository.tree()
+    assert "git sparse-checkout add app/data" in caught.value.hint
+    (repository.folder / ".containerignore").write_text("app/data\n")
+    assert contents(repository) == {"main.py": "pass\n"}
 
 
 def test_tracked_file_whose_folder_became_a_file_is_left_out(repository: Repository) -> None:
@@ -101,15 +196,27 @@ def test_named_pipe_without_git_is_an_error(repository: Repository) -> None:
         repository.tree()
 
 
-def test_submodule_is_left_out_with_a_warning(repository: Repository) -> None:
-    module = repository.app / "module"
-    module.mkdir()
-    run(Command(argv=("git", "init", "--quiet", str(module))))
-    inside = ("git", "-C", str(module), "-c", "user.name=t", "-c", "user.email=t@example.org")
-    run(Command(argv=(*inside, "commit", "--quiet", "--allow-empty", "--message=x")))
+def test_files_of_a_submodule_are_taken_and_a_missing_one_is_an_error(repository: Repository) -> None:
+    library = Repository(repository.folder.parent / "library", repository.ledger)
+    library.git("commit", "--quiet", "--message=x")
+    repository.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(library.folder), "app/vendor")
+    repository.git("commit", "--quiet", "--message=x")
+    (repository.app / "vendor/new").write_text("untracked")
+    assert contents(repository) == {"main.py": "pass\n", "vendor/app/main.py": "pass\n"}
+    assert contents(repository, "app/vendor/app") == {"main.py": "pass\n"}
+    assert repository.warnings == ["app/vendor/new: not tracked by git, so left out (git add it)"] * 1
+    repository.git("submodule", "deinit", "--quiet", "--force", "app/vendor")
+    with pytest.raises(DefinitionError, match=r"^app/vendor: a submodule that is not fetched$") as caught:
+        repository.tree()
+    assert caught.value.hint == "run: git submodule update --init -- app/vendor"
+
+
+def test_folder_in_the_place_of_a_tracked_file_is_no_submodule(repository: Repository) -> None:
+    (repository.app / "x").write_text("x")
     repository.git("add", "--all")
-    assert [file.path for file in repository.tree().files] == ["main.py"]
-    assert any("app/module: a submodule" in text for text in repository.warnings)
+    (repository.app / "x").unlink()
+    (repository.app / "x").mkdir()
+    assert contents(repository) == {"main.py": "pass\n"}
 
 
 def test_error_names_an_unreadable_lock(repository: Repository) -> None:
