@@ -24,6 +24,7 @@ class ScanLimits:
     json: int = 64 * 2**20
     fields: int = 20_000_000
     findings: int = 10_000
+    templates: int = 20_000
 
 
 @dataclass(slots=True)
@@ -34,6 +35,7 @@ class ScanBudget:
     inflated: int = field(default=0)
     members: int = field(default=0)
     opcodes: int = field(default=0)
+    templates: int = field(default=0)
 
     def inflate(self, count: int) -> None:
         """Count ``count`` inflated bytes.
@@ -64,3 +66,13 @@ class ScanBudget:
         self.opcodes += count
         if self.opcodes > self.limits.opcodes:
             raise LimitError(f"more than {self.limits.opcodes} opcodes are in its pickles")
+
+    def template(self) -> None:
+        """Count a text that is parsed as a template.
+
+        Raises:
+            LimitError: more than ``limits.templates`` in this file.
+        """
+        self.templates += 1
+        if self.templates > self.limits.templates:
+            raise LimitError(f"more than {self.limits.templates} texts are in it that may be templates")

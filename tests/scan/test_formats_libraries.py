@@ -7,69 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildkit.scan import Verdict
-from buildkit.scan.formats.jinja import find_code
 from tests.scan.formatmaker import scan_bytes
-from tests.scan.test_formats_text import BENIGN, EVIL
 
-PARTS = [
-    "{{",
-    "}}",
-    "{%",
-    "%}",
-    "{#",
-    "#}",
-    "raw",
-    "endraw",
-    "-%}",
-    "{%-",
-    "}}}",
-    "{{{",
-    "'",
-    '"',
-    "\\",
-    "a",
-    "__b__",
-    "|",
-]
-PARTS += ["{", "}", "(", ")", "[", "]", "x", "\n", "{% raw %}", "{%-raw-%}", "{% endraw %}", "{%+", "+%}", "{{-", "-}}"]
-WORDS = [
-    "a",
-    "b",
-    "1",
-    "'s'",
-    "is",
-    "not",
-    "in",
-    "if",
-    "else",
-    "defined",
-    "divisibleby",
-    "and",
-    "(",
-    ")",
-    ".",
-    "|",
-    ",",
-]
-WORDS += [
-    "~",
-    "[",
-    "]",
-    "{",
-    "}",
-    ":",
-    "set",
-    "=",
-    "==",
-    "do",
-    "for",
-    "recursive",
-    "include",
-    "ignore",
-    "missing",
-    "with",
-]
-WORDS += ["import", "from", "as", "context", "autoescape", "true", "print", "0.5", "extends", "**", "upper", "sameas"]
 SHAPES = st.lists(st.integers(0, 5), max_size=4).map(tuple)
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
 TYPES = ["float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool"]
@@ -155,45 +94,3 @@ def test_any_gguf_of_library_is_clean(tmp_path_factory, tensors):
     writer.write_tensors_to_file()
     writer.close()
     assert scan_bytes(path.read_bytes()).verdict is Verdict.CLEAN
-
-
-def _names(text: str) -> list[str]:
-    return [value for block in find_code(text) for kind, value in block if kind == "name"]
-
-
-def test_template_tokens_match_jinja():
-    jinja = pytest.importorskip("jinja2")
-    for template in [*BENIGN.values(), *EVIL]:
-        jinja.Environment().parse(template)
-        seen = [value for _, kind, value in jinja.Environment().lex(template) if kind == "name"]
-        assert set(seen) <= set(_names(template)), template
-
-
-@settings(max_examples=1000)
-@given(
-    st.lists(
-        st.sampled_from(PARTS),
-        max_size=14,
-    )
-)
-def test_every_name_that_jinja_sees_is_found(parts):
-    jinja = pytest.importorskip("jinja2")
-    template = " ".join(parts)
-    try:
-        jinja.Environment().parse(template)
-        seen = [value for _, kind, value in jinja.Environment().lex(template) if kind == "name"]
-    except jinja.TemplateSyntaxError:
-        return
-    assert set(seen) <= set(_names(template))
-
-
-@settings(max_examples=1000)
-@given(st.lists(st.sampled_from(WORDS), min_size=1, max_size=10), st.booleans())
-def test_every_template_that_jinja_compiles_is_recognised(parts, statement):
-    jinja = pytest.importorskip("jinja2")
-    template = "{% " + " ".join(parts) + " %}" if statement else "{{ " + " ".join(parts) + " }}"
-    try:
-        jinja.Environment(extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"]).parse(template)
-    except jinja.TemplateSyntaxError:
-        return
-    assert len(find_code(template)) == 1

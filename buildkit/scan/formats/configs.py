@@ -68,6 +68,12 @@ def check_object(context: ScanContext, node: Mapping[str, object]) -> None:
         _check_skops(context, str(node["__module__"]), str(node["__class__"]), str(node["__loader__"]))
 
 
+def find_templates(node: Mapping[str, object]) -> Iterator[str]:
+    """Yield the chat templates of an object: one text, or several with names."""
+    if "chat_template" in node:
+        yield from _texts(node["chat_template"])
+
+
 def _texts(value: object) -> Iterator[str]:
     todo = [value]
     while todo:

@@ -130,7 +130,7 @@ def _check_text(file: _GgufReader, key: str) -> None:
     if len(content) > _TEXT:
         file.context.gap(f"the text of {quote(key)} is longer than {_TEXT} bytes", offset=at)
     text = content.decode(errors="backslashreplace")
-    jinja.check(file.context, text)
+    jinja.check(file.context, text, declared="chat_template" in key)
     jsontext.check_text(file.context, content, base=at)
 
 

@@ -146,19 +146,24 @@ def _decode(context: ScanContext, text: str) -> object:
 
 def check(context: ScanContext, value: object) -> None:
     """Check every object and text of a parsed value for what a loader of models would act on."""
+    templates: set[str] = set()
     for node in _walk(value):
         if isinstance(node, dict):
             keras.check_object(context, node)
             configs.check_object(context, node)
+            templates.update(configs.find_templates(node))
         elif isinstance(node, str):
-            jinja.check(context, node)
+            jinja.check(context, node, declared=node in templates)
 
 
 def check_strings(context: ScanContext, value: object) -> None:
     """Check every text by itself; a text that is JSON is parsed as such."""
+    templates: set[str] = set()
     for node in _walk(value):
-        if isinstance(node, str):
-            jinja.check(context, node)
+        if isinstance(node, dict):
+            templates.update(configs.find_templates(node))
+        elif isinstance(node, str):
+            jinja.check(context, node, declared=node in templates)
             if node[:1] in "{[" and node[1:2] not in "%{":
                 check_text(context, node.encode(errors="surrogatepass"))
 
