@@ -84,7 +84,8 @@ def make_first(tiny: Tiny) -> None:
         db.executescript(_FIRST)
         db.execute("ATTACH ? AS today", (str(ledger(tiny)),))
         for table, columns in _ROWS.items():
-            db.execute(f"INSERT INTO {table} SELECT {columns} FROM today.{table}")
+            today = columns.replace("env", "'[]'")
+            db.execute(f"INSERT INTO {table} ({columns}) SELECT {today} FROM today.{table}")
     remove(tiny, "ledger.sqlite*")
     new.rename(ledger(tiny))
 
@@ -226,7 +227,7 @@ def test_many_flipped_bits_never_give_a_wrong_image(tiny: Tiny, monkeypatch: pyt
 
 @pytest.mark.parametrize(
     ("layer", "change"),
-    [("deps/bulk", "blobs = replace(blobs, ', 10', ', 11')"), ("base/image", "env = replace(env, 'yes', 'no')")],
+    [("deps/bulk", "blobs = replace(blobs, ', 10', ', 11')"), ("base/image", "config = replace(config, 'yes', 'no')")],
 )
 def test_altered_rows_count_as_absent(tiny: Tiny, layer: str, change: str) -> None:
     """Sizes and environments go from the ledger into an image only if their row is unaltered."""
@@ -287,13 +288,12 @@ def test_build_gives_up_on_a_ledger_locked_too_long(
 
 def test_ledger_of_the_first_schema_is_migrated(tiny: Tiny) -> None:
     tiny.build("app")
-    before = tiny.rows("layers"), tiny.rows("builds")
+    before = tiny.rows("layers")
     make_first(tiny)
     again = tiny.build("app")
-    assert again.built() == {}
-    assert "nothing changed" in again.text
+    assert set(again.built()) == {"base/image"}, "the ledger had no config of it then"
     assert version(tiny) == schema.VERSION
-    assert (tiny.rows("layers"), tiny.rows("builds")) == before
+    assert tiny.rows("layers") == before
     assert unsound(tiny) == []
     tiny.write("stages/app/app/main.sh", "echo new\n")
     assert "main.sh changed" in tiny.build("app").built()["app/app"]  # it knows the recipes of before
