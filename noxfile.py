@@ -106,6 +106,13 @@ def coverage(session: nox.Session) -> None:
     session.run(*pytest, "--numprocesses", "auto", "-m", "not tools and not network", *slow)
 
 
+@nox.session(name="trim-hardened")
+def trim_hardened(session: nox.Session) -> None:
+    """Trace what the service imports, in the development image, and write stages/hardened/kept.txt."""
+    install(session, "tests")
+    session.run(sys.executable, "-m", "tests.reference.tracing")
+
+
 @nox.session
 def fuzz(session: nox.Session) -> None:
     """Fuzz everything that reads foreign bytes (-- TARGET..., --seconds N for all of them, 60 by default)."""

@@ -10,6 +10,7 @@ from buildkit.audit.environment import check_environment, check_programs_writabl
 from buildkit.audit.files import check_members, check_rights
 from buildkit.audit.imports import check_imports
 from buildkit.audit.programs import check_programs
+from buildkit.audit.records import check_records
 from buildkit.audit.secrets import check_secrets
 from buildkit.audit.service import check_service
 from buildkit.audit.view import ImageView, format_untrusted
@@ -37,6 +38,7 @@ CHECKS: tuple[Check, ...] = (
     check_programs_writable,
     check_service,
     check_secrets,
+    check_records,
     check_start,
 )
 MOST = 100  # findings of a rule: an image with ten thousand such files has one problem

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from buildkit.audit.layer_view import Kind, LayerView, TarEntry
+from buildkit.audit.records import LARGEST, RECORDS
 from buildkit.audit.secret_scan import SecretScanner
 from buildkit.digits import find_number
 from buildkit.errors import BuildError
@@ -168,7 +169,7 @@ class _LayerParser:
         if self._native.is_relevant(path, header.size):
             rest = self._native.tee_file(path, rest)
         content = None
-        if header.size <= _KEPT_SIZE and _KEPT.match(path):
+        if (header.size <= _KEPT_SIZE and _KEPT.match(path)) or (header.size <= LARGEST and RECORDS.fullmatch(path)):
             content = b"".join(rest)
             rest = iter((content,))
         self._scanner.scan(path, header.size, rest)

@@ -256,6 +256,13 @@ LARGER = Rule(
     advice="Inspect its root: nox -s plan, podman history.",
     references=_cis("4.3"),
 )
+RECORD_WRONG = Rule(
+    id="record-wrong",
+    title="A package's record lists files that are not in the image",
+    severity=LOW,
+    why="Scanners believe records: they report flaws of files that are gone, and say nothing of those that have none.",
+    advice="Remove a package whole, with its record; of a trimmed root keep in each record what is left.",
+)
 DEVICE = Rule(
     id="device-node",
     title="A layer contains a device",

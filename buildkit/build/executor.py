@@ -29,6 +29,7 @@ from buildkit.plan.spec import (
     PackFiles,
     PackModel,
     PackPrefix,
+    PackSbom,
     PackWheels,
     PullImage,
     RunStep,
@@ -137,6 +138,8 @@ class Executor:
                 return self._model(spec, work)
             case PackFiles():
                 return self._packing(spec, "pack", self._layer(spec, lambda: self._files(work)))
+            case PackSbom():
+                return self._packing(spec, "pack", self._layer(spec, lambda: self._sbom(work)))
 
     # dependencies of each kind of layer
 
@@ -200,6 +203,12 @@ class Executor:
         is_file = root.is_file()
         files = [SourceFile("." if is_file else f.path, f.executable, f.sha256, not f.link) for f in work.tree.files]
         return file_members(root, files, work.copy.target)
+
+    def _sbom(self, work: PackSbom) -> Iterator[Member]:
+        from buildkit.supply.embedded import render_embedded
+
+        data = render_embedded(work, self._context.project.target.deb_arch)
+        yield Member(path=work.path.strip("/"), size=len(data), content=lambda: iter((data,)))
 
     def _require_image(self, chain: tuple[Spec, ...]) -> tuple[TaskId, ...]:
         """Return the task that imports a root into local storage, so that containers can start from it."""

@@ -35,6 +35,7 @@ def render_root_script(work: MakeRoot, arch: str, packages: str, *, bytecode: bo
         *map(_account, debian.users),
         load_script("bundle_certificates"),
         _exclude(debian.exclude),
+        load_script("keep_sums") if debian.variant == "extract" else "",
         load_script("link_python"),
         *map(_home, debian.users),
         _drop_setuid() if debian.drop_setuid else "",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from buildkit.declare.schema import suggest_word
-from buildkit.declare.stage import Config, Running, Stage, parse_stage
+from buildkit.declare.stage import Config, Running, Stage, parse_stage, with_patterns
 from buildkit.errors import DefinitionError, Problem
 
 
@@ -70,7 +70,7 @@ def load_graph(folder: Path) -> Graph:
     for path in paths:
         name, file = path.parent.name, path.relative_to(folder).as_posix()
         try:
-            stages[name] = parse_stage(path.read_text("utf-8"), name=name, file=file)
+            stages[name] = _read_patterns(parse_stage(path.read_text("utf-8"), name=name, file=file), folder)
         except DefinitionError as error:
             problems += error.problems
         except UnicodeDecodeError:
@@ -81,6 +81,20 @@ def load_graph(folder: Path) -> Graph:
             hint="see the README: how to add a stage",
         )
     return make_graph(stages, problems, {path.parent.name for path in paths})
+
+
+def _read_patterns(stage: Stage, folder: Path) -> Stage:
+    """Return the stage with the patterns that a file of its folder lists."""
+    listed = stage.debian.exclude_file if stage.debian else ""
+    if not listed:
+        return stage
+    try:
+        return with_patterns(stage, (folder / listed).read_text("utf-8"))
+    except OSError as error:
+        why = f"{listed} cannot be read: {error.strerror}"
+    except UnicodeDecodeError:
+        why = f"{listed} is not UTF-8 text"
+    raise DefinitionError.of([Problem(file=stage.file, key="root.exclude-file", what=why)])
 
 
 def make_graph(stages: Mapping[str, Stage], problems: Iterable[Problem] = (), known: Set[str] = frozenset()) -> Graph:

@@ -29,13 +29,17 @@ class User:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Debian:
-    """A root made by mmdebstrap from the lock of ``packages`` (an apt list)."""
+    """A root made by mmdebstrap from the lock of ``packages`` (an apt list).
+
+    The patterns of ``exclude_file``, a path relative to the project, are in ``exclude`` once it is read.
+    """
 
     suite: str
     packages: str
     variant: str = "minbase"
     components: tuple[str, ...] = ("main",)
     exclude: tuple[str, ...] = ()
+    exclude_file: str = ""
     users: tuple[User, ...] = ()
     drop_setuid: bool = False
 
@@ -132,6 +136,7 @@ class Stage:
     base: str = ""
     include: tuple[str, ...] = ()
     ships: bool = False
+    sbom: bool = False
     image: str = ""
     debian: Debian | None = None
     apt: str = ""
@@ -186,6 +191,7 @@ def _stage(read: dict[str, Any], place: ValueLocation, name: str) -> Stage:
         base=read.get("from", ""),
         include=read.get("include", ()),
         ships=read.get("ships", False),
+        sbom=read.get("sbom", False),
         image=(root or {}).get("image", ""),
         debian=_debian(root, place.at("root")) if root is not None else None,
         apt=read.get("apt", {}).get("packages", ""),
@@ -214,7 +220,19 @@ def _debian(root: dict[str, Any], place: ValueLocation) -> Debian | None:
         for twice in sorted(value for value, count in Counter(values).items() if count > 1):
             place.at("user").report(f"two accounts have the {what} {twice}")
     known = {key: root[key] for key in ("variant", "components", "exclude", "drop_setuid") if key in root}
-    return Debian(suite=root.get("suite", ""), packages=root.get("packages", ""), users=users, **known)
+    listed = root.get("exclude_file", "")
+    listed = posixpath.normpath(posixpath.join(posixpath.dirname(place.file), listed)) if listed else ""
+    return Debian(
+        suite=root.get("suite", ""), packages=root.get("packages", ""), users=users, exclude_file=listed, **known
+    )
+
+
+def with_patterns(stage: Stage, text: str) -> Stage:
+    """Return the stage with the patterns of its ``exclude-file``: one a line, before those of ``exclude``."""
+    assert stage.debian is not None  # noqa: S101 - only a root has such a file
+    lines = (line.partition(" #")[0].strip() for line in text.splitlines())
+    patterns = tuple(line for line in lines if line and not line.startswith("#"))
+    return replace(stage, debian=replace(stage.debian, exclude=(*patterns, *stage.debian.exclude)))
 
 
 def _user(item: dict[str, Any], place: ValueLocation) -> User:

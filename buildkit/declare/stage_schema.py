@@ -47,6 +47,9 @@ _ROOT = TableSchema(
         "variant": KeySchema(TextSchema(choices=VARIANTS), "mmdebstrap variant (default: minbase)"),
         "components": KeySchema(ListSchema(_TEXT, least=1), 'archive components (default: ["main"])'),
         "exclude": KeySchema(ListSchema(_TEXT), "glob patterns of paths to leave out"),
+        "exclude-file": KeySchema(
+            _RELATIVE, "file of such patterns, one a line, next to the stage file; `exclude` comes after them"
+        ),
         "drop-setuid": KeySchema(BooleanSchema(), "clear every setuid and setgid bit"),
         "user": KeySchema(ListSchema(_USER), "accounts to add"),
     },
@@ -134,6 +137,7 @@ STAGE = TableSchema(
         "from": KeySchema(_STAGE, "stage whose root, layers and config this one inherits"),
         "include": KeySchema(ListSchema(_STAGE), "stages whose layers are added"),
         "ships": KeySchema(BooleanSchema(), "whether `nox -s build` builds it (default: false)"),
+        "sbom": KeySchema(BooleanSchema(), "whether the image holds its SBOM in /usr/share/sbom (default: false)"),
         "root": KeySchema(_ROOT, "the operating system, for a stage without `from`"),
         "apt": KeySchema(TableSchema({"packages": KeySchema(_RELATIVE, "apt list", required=True)}), "packages on top"),
         "run": KeySchema(ListSchema(_RUN), "steps inside the root"),

@@ -32,6 +32,7 @@ OCI_LAYER = {
     Compression.ZSTD: "application/vnd.oci.image.layer.v1.tar+zstd",
 }
 TITLE = "org.opencontainers.image.title"
+VERSION = "org.opencontainers.image.version"
 _NANOSECONDS = 1_000_000_000
 
 

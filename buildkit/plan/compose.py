@@ -14,7 +14,7 @@ from buildkit.declare.target import SYSTEM_PATH
 from buildkit.digest import Key, canonical_json
 from buildkit.errors import DefinitionError, Problem
 from buildkit.locks.pins import Artifact, Model, ModelFile
-from buildkit.oci.image import TITLE
+from buildkit.oci.image import TITLE, VERSION
 from buildkit.plan.checkout import Checkout
 from buildkit.plan.packing import group_wheels, order_layers
 from buildkit.plan.roots import RootComposer, step_names
@@ -25,6 +25,7 @@ from buildkit.plan.spec import (
     PackFiles,
     PackModel,
     PackPrefix,
+    PackSbom,
     PackWheels,
     Spec,
     distinct,
@@ -35,6 +36,7 @@ from buildkit.plan.spec import (
 LARGE_MODEL_FILE = 8 << 20
 _UNPACK_RATIO = 4  # wheels unpack to about three to four times their size
 _DEBIANS_PYTHON = "/usr/bin/python3"
+SBOM_FOLDER = "usr/share/sbom"  # scanners find it by the end of its name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +76,10 @@ class Composer:
         self._check_agreement(resolved)
         root = self._roots.chain(resolved)
         layers = order_layers(spec for part in resolved.parts for spec in self._layers_of(part))
-        composition = Composition(stage=resolved.stage, root=root, layers=layers, config=self._config(resolved, layers))
+        config = self._config(resolved, layers)
+        if resolved.stage.sbom:
+            layers = (*layers, self._sbom(resolved.stage, root, layers, config))
+        composition = Composition(stage=resolved.stage, root=root, layers=layers, config=config)
         if len(composition.specs) > self._project.max_layers:
             raise DefinitionError(
                 f"{resolved.stage.file}: the image would have {len(composition.specs)} layers, "
@@ -251,6 +256,25 @@ class Composer:
             work = PackFiles(tree=tree, copy=copy)
             spec = make_spec(stage, copy.source, Kind.FILES, recipe, key, work=work, history=history)
             yield replace(spec, weight=sum(f.size for f in tree.files))
+
+    def _sbom(self, stage: Stage, root: tuple[Spec, ...], layers: tuple[Spec, ...], config: Config) -> Spec:
+        """Return the layer of the image's own SBOM, on top of all others."""
+        path = f"/{SBOM_FOLDER}/{self._project.name}-{stage.name}.cdx.json"
+        image, version = f"{self._project.name}/{stage.name}", dict(config.labels).get(VERSION, "")
+        models = {spec.work.model.name: spec.work.model for spec in layers if isinstance(spec.work, PackModel)}
+        recipe, key = make_recipe(
+            Kind.SBOM,
+            path=path,
+            title=image,
+            version=version,
+            arch=self._project.target.deb_arch,
+            layers=[[spec.name, spec.key.hex] for spec in (*root, *layers)],
+            models=[[model.name, model.version, model.license, str(model.source)] for model in models.values()],
+            **self._project.stored,
+        )
+        work = PackSbom(root=root, layers=layers, path=path, image=image, version=version)
+        name = distinct("sbom", step_names(stage))
+        return make_spec(stage, name, Kind.SBOM, recipe, key, work=work, history=f"SBOM: {path}")
 
     def _config(self, resolved: ResolvedStage, layers: tuple[Spec, ...]) -> Config:
         config, target = resolved.config, self._project.target

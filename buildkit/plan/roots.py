@@ -71,6 +71,7 @@ class RootComposer:
             users=[[u.name, u.uid, u.gid, u.home, u.shell] for u in debian.users],
             drop_setuid=debian.drop_setuid,
             bytecode=self._project.bytecode,
+            **({"records": "md5sums"} if debian.variant == "extract" else {}),  # what status.d holds of each package
             **self._project.stored,
         )
         history = f"Debian {debian.suite}: {len(pins)} packages of {debian.packages}"

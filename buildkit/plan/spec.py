@@ -29,6 +29,7 @@ class Kind(StrEnum):
     WHEELS = "wheels"
     MODEL = "model"
     FILES = "files"
+    SBOM = "sbom"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +125,30 @@ class PackFiles:
     copy: Copy
 
 
-_RATES = {Kind.PREFIX: 0.01, Kind.WHEELS: 1.0, Kind.MODEL: 1.0, Kind.FILES: 100.0}  # relative change rates
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackSbom:
+    """Pack the SBOM of the layers of ``root`` and ``layers`` at ``path``, for scanners of the image.
 
-Work = MakeRoot | PullImage | RunStep | PackPrefix | PackWheels | PackModel | PackFiles
+    ``image`` and ``version`` are those of the document. It says what the locks say: a layer's bytes may depend on its
+    recipe alone.
+    """
+
+    root: tuple[Spec, ...]
+    layers: tuple[Spec, ...]
+    path: str
+    image: str
+    version: str
+
+
+_RATES = {
+    Kind.PREFIX: 0.01,
+    Kind.WHEELS: 1.0,
+    Kind.MODEL: 1.0,
+    Kind.FILES: 100.0,
+    Kind.SBOM: 200.0,
+}  # relative change rates
+
+Work = MakeRoot | PullImage | RunStep | PackPrefix | PackWheels | PackModel | PackFiles | PackSbom
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,8 +61,13 @@ class SbomInputs:
 
 def collect(composition: Composition, facts: SbomInputs) -> Sbom:
     """Return the SBOM of a stage. Pure: equal inputs give equal SBOMs."""
-    components = list(root_components(composition.root, facts.arch, facts.made, facts.inside))
-    for spec in composition.layers:
+    return collect_layers(composition.root, composition.layers, facts)
+
+
+def collect_layers(root: tuple[Spec, ...], layers: tuple[Spec, ...], facts: SbomInputs) -> Sbom:
+    """Return the SBOM of an image's root and of the layers above it."""
+    components = list(root_components(root, facts.arch, facts.made, facts.inside))
+    for spec in layers:
         blobs = facts.made[spec.key].blobs if spec.key in facts.made else ()
         blob = blobs[0] if blobs else None
         match spec.work:
@@ -76,7 +81,7 @@ def collect(composition: Composition, facts: SbomInputs) -> Sbom:
         image=facts.image,
         version=facts.version,
         arch=facts.arch,
-        layers=tuple(_layer(spec, facts) for spec in composition.specs),
+        layers=tuple(_layer(spec, facts) for spec in (*root, *layers)),
         components=_with_needs(_distinct(components), facts.via),
         maker=facts.maker,
         config=facts.config,

@@ -45,7 +45,7 @@ def render_cyclonedx(sbom: Sbom) -> bytes:
 
 
 def _metadata(sbom: Sbom) -> dict[str, Any]:
-    tool = {"type": "application", "name": "xoe-buildkit", "version": sbom.maker}
+    tool = {"type": "application", "name": "xoe-buildkit", **({"version": sbom.maker} if sbom.maker else {})}
     image: dict[str, Any] = {
         "type": "container",
         "bom-ref": _image_ref(sbom),

@@ -129,6 +129,13 @@ PLANTED = {
         [{"origin": ImageOrigin(tag="r.internal/app:latest")}],
     ],
     "larger-than-peer": [[{"origin": ImageOrigin(peers=(("runtime", 100),))}]],
+    "record-wrong": [
+        [file("var/lib/dpkg/status.d/tool.md5sums", b"0a  usr/bin/tool\n")],
+        [file("var/lib/dpkg/info/tool:amd64.md5sums", b"0a  etc/passwd\n0b  usr/lib/gone.so\n")],
+        [file(f"{SITE}/tool-1.dist-info/RECORD", b"tool/__init__.py,sha256=x,1\n")],
+        [file(f"{SITE}/tool-1.dist-info/RECORD", b"../../../bin/tool,,\n")],
+        [file(f"{SITE}/tool-1.dist-info/RECORD", b"x" * ((4 << 20) + 1))],
+    ],
     "device-node": [[Member(path="srv/disk", kind=tarfile.BLKTYPE, device=(8, 0))]],
     "hostile-member": [
         [file("../../etc/cron.d/x", b"x")],
@@ -176,6 +183,18 @@ def test_good_image_has_no_findings():
 @pytest.mark.parametrize(("rule", "case"), CASES, ids=[f"{rule}-{number}" for number, (rule, _) in enumerate(CASES)])
 def test_planted_problem_is_the_only_finding(rule, case):
     assert ids(plant(case)) == {rule}
+
+
+def test_records_that_name_what_is_there_are_no_finding():
+    record = b'tool/a.py,sha256=x,1\n"tool/b,c.py",,\ntool/__pycache__/a.cpython-313.pyc,,\n../../../bin/tool,,\n'
+    sums = b"0a  usr/lib/libtool.so.1\n0b  lib/link.so\n0c  usr/share/doc/tool/README\n"
+    given = [
+        file(f"{SITE}/tool/a.py"), file(f"{SITE}/tool/b,c.py"), program("opt/venv/bin/tool"),
+        file(f"{SITE}/tool-1.dist-info/RECORD", record),
+        link("lib", "usr/lib"), file("usr/lib/libtool.so.1"), file("usr/lib/link.so"),
+        file("var/lib/dpkg/status.d/tool.md5sums", sums),
+    ]  # fmt: skip
+    assert audit(given) == ()
 
 
 def test_every_rule_has_a_sample():

@@ -22,6 +22,31 @@ def write(folder: Path, **texts: str | bytes) -> Path:
     return folder
 
 
+def listing(folder: Path, text: bytes | None) -> Path:
+    root = '[root]\nsuite = "x"\npackages = "p"\nexclude = ["a", "!usr/lib/b"]\nexclude-file = "kept.txt"'
+    write(folder, top=root)
+    if text is not None:
+        (folder / "stages/top/kept.txt").write_bytes(text)
+    return folder
+
+
+def test_patterns_of_a_file_come_before_those_of_the_stage(tmp_path: Path) -> None:
+    text = b"# made by a command\n\nusr/lib/**  # all of it\n  !usr/lib/c#d\n"
+    debian = load_graph(listing(tmp_path, text)).get("top").debian
+    assert debian is not None
+    assert debian.exclude == ("usr/lib/**", "!usr/lib/c#d", "a", "!usr/lib/b")
+
+
+@pytest.mark.parametrize(("text", "why"), [(None, "No such file"), (b"\xff", "is not UTF-8 text")])
+def test_file_of_patterns_that_cannot_be_read_is_a_problem(tmp_path: Path, text: bytes | None, why: str) -> None:
+    with pytest.raises(DefinitionError) as raised:
+        load_graph(listing(tmp_path, text))
+    (problem,) = raised.value.problems
+    assert (problem.file, problem.key) == ("stages/top/stage.toml", "root.exclude-file")
+    assert "stages/top/kept.txt" in problem.what
+    assert why in problem.what
+
+
 def names(stages: tuple[Stage, ...]) -> list[str]:
     return [stage.name for stage in stages]
 

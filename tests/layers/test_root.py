@@ -339,3 +339,48 @@ def test_layer_of_a_root_does_not_depend_on_chunks_or_times() -> None:
     first, second = pack(one, rules)[0], pack([two[:7], b"", two[7:]], rules)[0]
     assert first == second
     assert first.diff_id.hex == "18dab62c76054c70c7e3e977108270e1f823d3232df45dbf9479086cbdd93f0f"
+
+
+RECORD = "./var/lib/dpkg/status.d/tool"
+SUMS = "0a  usr/bin/tool\n0b  usr/share/doc/tool/README\n0c  usr/lib/tool/part\n"
+
+
+def packaged(*exclude: str, sums: str = SUMS) -> dict[str, bytes]:
+    """A root with one package, whose records are those of a root without dpkg."""
+    found = run(
+        entry("./usr/bin/tool", "1"), entry("./usr/share/doc/tool/README", "2"), entry("./usr/lib/tool/part", "3"),
+        entry(RECORD, "Package: tool\nVersion: 1\n"), entry(f"{RECORD}.md5sums", sums), exclude=exclude,
+    )  # fmt: skip
+    return {path: data for path, (_, data) in found.items()}
+
+
+def test_sums_of_a_package_name_only_files_that_are_kept() -> None:
+    assert packaged()[f"{RECORD[2:]}.md5sums"] == SUMS.encode()
+    kept = packaged("usr/lib/tool", "usr/share/doc/**")
+    assert kept[f"{RECORD[2:]}.md5sums"] == b"0a  usr/bin/tool\n"
+    assert "usr/lib/tool/part" not in kept
+
+
+def test_record_of_a_package_without_files_is_refused() -> None:
+    with pytest.raises(BuildError, match=r"no file of the package is left .* its record var/lib/dpkg/status.d/tool"):
+        packaged("usr/bin/tool", "usr/lib/tool")
+    gone = packaged("usr/bin/tool", "usr/lib/tool", "var/lib/dpkg/status.d/tool")
+    assert not any(path.startswith("var/lib/dpkg/status.d/") for path in gone)
+    only = packaged("usr/share/doc/**", sums="0b  usr/share/doc/tool/README\n")
+    assert RECORD[2:] in only, "a package of documentation alone is installed all the same"
+
+
+def test_files_of_a_package_whose_record_is_left_out_are_refused() -> None:
+    with pytest.raises(BuildError, match="is left out of the root, but the package's usr/lib/tool/part is not"):
+        packaged("usr/bin/tool", "var/lib/dpkg/status.d/tool")
+
+
+def test_certificates_that_are_bundled_count_as_kept() -> None:
+    path = "usr/share/ca-certificates/mozilla/A.crt"
+    record = "./var/lib/dpkg/status.d/ca-certificates"
+    found = run(
+        entry(f"./{path}", "A"), entry(record, "Package: ca-certificates\nVersion: 1\n"),
+        entry(f"{record}.md5sums", f"0a  {path}\n"), exclude=("usr/share/ca-certificates",),
+    )  # fmt: skip
+    assert found[CA_BUNDLE][1] == b"A\n"
+    assert found[f"{record[2:]}.md5sums"][1] == b""

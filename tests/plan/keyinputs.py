@@ -14,6 +14,7 @@ from keymutations import (
     apt_step,
     artifact,
     both,
+    both_changes,
     by_package,
     compiled,
     copied,
@@ -40,6 +41,8 @@ from keymutations import (
 )
 from projectdisk import Seen
 from smallproject import APP, BASE, BUILDER, DEPS, HEAVY, LARGE, Small, sha, wheel
+
+from buildkit.plan.spec import PackSbom
 
 
 def _rename_lock(small: Small) -> None:
@@ -96,6 +99,10 @@ DEBIAN: dict[str, Mutate] = {
     "root.variant": put("base.root.variant", "essential", root),
     "root.components": do(_components, root),
     "root.exclude": put("base.root.exclude", ["usr/share/doc/**"], root),
+    "root.exclude-file": both_changes(
+        file("stages/base/kept.txt", "usr/share/info/**\n", "file", none),
+        put("base.root.exclude-file", "kept.txt", root),
+    ),
     "root.drop-setuid": do(lambda p: p.root.update({"drop-setuid": not p.root.get("drop-setuid", False)}), root),
     "root.user[].name": user("name", "other"),
     "root.user[].uid": user("uid", 60001),
@@ -119,6 +126,7 @@ STAGES: dict[str, Mutate] = {
     "from": put("runtime.from", "builder", none),
     "include": put("runtime.include", ["deps"], none),
     "ships": put("runtime.ships", True, none),
+    "sbom": put("runtime.sbom", True, lambda seen, _: seen.where(lambda spec: isinstance(spec.work, PackSbom))),
     "run[].name": put("builder.run.0.name", "get ready", none),
     "run[].command": do(lambda p: (p.step.pop("script", ""), p.step.update(command=["/bin/other"])), step),
     "run[].script": do(lambda p: (p.step.pop("command", ""), p.step.update(script="something else")), step),
@@ -151,6 +159,8 @@ STAGES: dict[str, Mutate] = {
     "running.tmpfs": put("runtime.running.tmpfs", {"/tmp": "9m"}, none),
     "running.outgoing": put("runtime.running.outgoing", True, none),
     "running.stop-seconds": put("runtime.running.stop-seconds", 9, none),
+    "running.system-calls": put("runtime.running.system-calls", "default", none),
+    "running.strict": put("runtime.running.strict", True, none),
     "config.user": put("base.config.user", "ml", none),
     "config.workdir": put("builder.config.workdir", "/srv", none),
     "config.entrypoint": put("runtime.config.entrypoint", ["x"], none),

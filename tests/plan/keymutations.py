@@ -217,6 +217,16 @@ def moved(old: str, new: str, change: Mutate) -> Mutate:
     return mutate
 
 
+def both_changes(first: Mutate, second: Mutate) -> Mutate:
+    """Two changes; what they belong to is what the second does."""
+
+    def mutate(small: Small) -> Belongs:
+        first(small)
+        return second(small)
+
+    return mutate
+
+
 def do(change: Callable[[Small], object], belongs: Belongs) -> Mutate:
     def mutate(small: Small) -> Belongs:
         change(small)

@@ -71,14 +71,20 @@ def project(tmp_path_factory: pytest.TempPathFactory, podman: Podman) -> Project
 @pytest.fixture(scope="session")
 def speech(tmp_path_factory: pytest.TempPathFactory, project: Project) -> Speech:
     folder = tmp_path_factory.mktemp("clips")
-    spoken = ["espeak-ng", "-m", "-s", "150", "-w", str(folder / "spoken.wav"), SENTENCES]
-    subprocess.run(spoken, check=True)
+    speak(folder)
     model = extract_model(project.cache, tmp_path_factory.mktemp("model"))
     argv = [sys.executable, str(ROOT / "tests/reference/outside.py"), str(folder), str(model)]
     done = subprocess.run(argv, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return Speech(clips=tuple(map(Path, found["clips"])), app=found["app"], plain=found["plain"])
+
+
+def speak(folder: Path) -> Path:
+    """Speech by a program, in ``spoken.wav``."""
+    path = folder / "spoken.wav"
+    subprocess.run(["espeak-ng", "-m", "-s", "150", "-w", str(path), SENTENCES], check=True)
+    return path
 
 
 def extract_model(cache: Path, folder: Path) -> Path:

@@ -14,7 +14,7 @@ import pytest
 from tests.reference.builds import ROOT, read_pins
 from tests.reference.conftest import Project
 from tests.reference.engine import Podman
-from tests.scanner import Scanned, syft_command
+from tests.scanner import Scanned, scan_image, syft_command
 
 pytestmark = [pytest.mark.tools, pytest.mark.network]
 
@@ -69,3 +69,20 @@ def test_every_component_names_a_layer_of_the_image(project: Project) -> None:
         part for part in document["components"] if properties_of(part)["kind"] == "wheel" and part.get("licenses")
     ]
     assert len(licensed) == len(read_pins("api", "ml"))
+
+
+def test_hardened_holds_the_sbom_that_is_printed(project: Project, podman: Podman, tmp_path: Path) -> None:
+    path = "usr/share/sbom/xoe-hardened.cdx.json"
+    held = podman.python(project.images["hardened"], f"print(open('/{path}').read())")
+
+    def listed(document: dict[str, Any]) -> list[tuple[str, str, str]]:
+        parts = [part for part in document["components"] if properties_of(part)["kind"] != "application"]
+        return sorted((properties_of(part)["kind"], part["name"], part["version"]) for part in parts)
+
+    assert listed(held) == listed(bill(project, "hardened"))
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_text(json.dumps(held), "utf-8")
+    found = scan_image(f"dir:{tmp_path}", tmp_path, "--select-catalogers", "+sbom-cataloger")
+    pairs = {(name, version) for kind, name, version in listed(held) if kind == "debian"}
+    assert found.packages("deb") == pairs
+    assert found.packages("python") == set(read_pins("api", "ml").items())

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from buildkit.errors import MismatchError
 from buildkit.locks.pins import AptPin
 
 STATUS = "var/lib/dpkg/status"
 STATUS_FOLDER = "var/lib/dpkg/status.d/"  # one file per package in roots without dpkg; scanners read both
+
+SUMS = ".md5sums"  # in that folder too: the sums of a package's files (deb-md5sums(5))
+# what images leave out: nobody reads it there
+DOCUMENTATION = tuple(
+    f"usr/share/{folder}/"
+    for folder in ("bug", "doc", "doc-base", "gtk-doc", "help", "info", "lintian", "locale", "man", "pixmaps")
+)
 
 _FIELD = re.compile(rb"^(Package|Version|Status):[ \t]*(.*)$", re.MULTILINE)
 
@@ -23,6 +30,20 @@ def parse_packages(texts: Iterable[bytes]) -> tuple[AptPin, ...]:
             if b"Package" in fields and fields.get(b"Status", "installed").endswith("installed"):
                 found.add((fields[b"Package"], fields.get(b"Version", "")))
     return tuple(AptPin(name=name, version=version) for name, version in sorted(found))
+
+
+def keep_sums(text: bytes, is_kept: Callable[[str], bool]) -> bytes:
+    """Return those lines of sums whose files are kept."""
+    return b"".join(line for line in text.splitlines(keepends=True) if is_kept(_path(line)))
+
+
+def has_files(sums: bytes) -> bool:
+    """Return whether sums name a file besides documentation."""
+    return any(not _path(line).startswith(DOCUMENTATION) for line in sums.splitlines() if line.strip())
+
+
+def _path(line: bytes) -> str:
+    return line.partition(b"  ")[2].strip().decode("utf-8", "replace")
 
 
 def verify_packages(installed: tuple[AptPin, ...], pins: tuple[AptPin, ...]) -> None:

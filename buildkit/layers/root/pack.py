@@ -18,7 +18,15 @@ from buildkit.declare.stage import User
 from buildkit.errors import BuildError
 from buildkit.layers.globs import compile_excludes
 from buildkit.layers.root import accounts
-from buildkit.layers.root.dpkg import STATUS, STATUS_FOLDER, parse_packages, verify_packages
+from buildkit.layers.root.dpkg import (
+    STATUS,
+    STATUS_FOLDER,
+    SUMS,
+    has_files,
+    keep_sums,
+    parse_packages,
+    verify_packages,
+)
 from buildkit.layers.root.header import DIRECTORY, FILE, HARDLINK, SYMLINK, RootEntry, render_entry
 from buildkit.layers.tar.blob_stream import BlobStream
 from buildkit.layers.tar.header import END, padding
@@ -160,6 +168,7 @@ class _Root:
         self._held: dict[str, tuple[RootEntry, bytes]] = {}
         self._certificates: dict[str, bytes] = {}
         self._packages: list[bytes] = []
+        self._sums: dict[str, tuple[RootEntry, bytes]] = {}  # by the path of the package's record
         self.contents: dict[str, str] = {}
 
     def add(self, info: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
@@ -201,6 +210,9 @@ class _Root:
         if path in _EMPTIED or path == _BLANKED:
             self._held[path] = replace(entry, size=0, mode=0o644, uid=0, gid=0), b""
             return True
+        if path.startswith(STATUS_FOLDER) and path.endswith(SUMS):
+            self._sums[path.removesuffix(SUMS)] = entry, _content(tar, info)
+            return True
         if path == STATUS or path.startswith(STATUS_FOLDER):
             data = _content(tar, info)
             self._packages.append(data)
@@ -223,6 +235,7 @@ class _Root:
         """Write the files that were held back and those that the rules add."""
         if self._rules.pins:
             verify_packages(parse_packages(self._packages), self._rules.pins)
+        self._keep_sums()
         for path in _EMPTIED:
             self._held.setdefault(path, (RootEntry(path=path), b""))
         self._add_accounts()
@@ -237,6 +250,21 @@ class _Root:
             if home not in ("", _NO_HOME) and home not in self._written:
                 self._waiting[home] = RootEntry(path=home, kind=DIRECTORY, mode=0o750, uid=user.uid, gid=user.gid)
                 self._write_folder(home)
+
+    def _keep_sums(self) -> None:
+        """Keep of each package's sums those of files that are kept; raise BuildError if record and files disagree."""
+        for record, (entry, sums) in self._sums.items():
+            kept = keep_sums(sums, lambda path: path in self.contents or path in self._held)
+            used = keep_sums(sums, self._certificates.__contains__)  # in the bundle, whether or not the file is kept
+            if record in self._held and has_files(sums) and not has_files(kept + used):
+                hint = f"exclude `{record}`, too, or keep files of the package"
+                raise BuildError(f"no file of the package is left in the root, but its record {record} is", hint=hint)
+            if record not in self._held and has_files(kept):
+                first = keep_sums(kept, lambda path: has_files(b"0  " + path.encode())).split()[1].decode()
+                hint = "exclude the package's files, too, or keep its record"
+                raise BuildError(f"{record} is left out of the root, but the package's {first} is not", hint=hint)
+            if record in self._held:
+                self._held[entry.path] = entry, kept
 
     def _add_accounts(self) -> None:
         texts = {path: self._held[path][1].decode("utf-8", "replace") for path in _ACCOUNTS if path in self._held}

@@ -21,6 +21,21 @@ def compare_root_items(layer: LayerComparison, part: str) -> Iterator[Cause]:
     yield compare_items(part, layer.old[part], layer.new[part], where=layer.locate_key(f"root.{part}"))
 
 
+def compare_listed_layers(layer: LayerComparison) -> Iterator[Cause]:
+    """Compare the layers that an SBOM lists, by name and key."""
+    yield _compare_rows(layer, "layers")
+
+
+def compare_listed_models(layer: LayerComparison) -> Iterator[Cause]:
+    """Compare what an SBOM says about models."""
+    yield _compare_rows(layer, "models")
+
+
+def _compare_rows(layer: LayerComparison, part: str) -> Cause:
+    old, new = ([" ".join(row) for row in recipe[part]] for recipe in (layer.old, layer.new))
+    return compare_items(part, old, new, where=layer.locate_key("sbom"))
+
+
 def compare_users(layer: LayerComparison) -> Iterator[Cause]:
     """Compare the accounts of a root."""
     where = layer.locate_key("root.user")

@@ -15,7 +15,14 @@ from buildkit.plan.spec import Kind, Spec, is_readable_format
 
 _SETTINGS = ("arch", "bytecode", "compression", "interpreter", "prefix", "python")
 _DEFAULTS = {"compression": "zstd"}  # recipes leave these values out
-_TABLES = {Kind.ROOT: "root", Kind.IMAGE: "root", Kind.RUN: "run", Kind.FILES: "copy", Kind.MODEL: "models"}
+_TABLES = {
+    Kind.ROOT: "root",
+    Kind.IMAGE: "root",
+    Kind.RUN: "run",
+    Kind.FILES: "copy",
+    Kind.MODEL: "models",
+    Kind.SBOM: "sbom",
+}
 _ABSENT = object()
 
 
@@ -90,6 +97,8 @@ _PARTS: Mapping[str, Callable[[LayerComparison], Iterator[Cause]]] = {
     "exclude": partial(definition_diff.compare_root_items, part="exclude"),
     "files": definition_diff.compare_layer_files,
     "image": root_diff.compare_image,
+    "layers": definition_diff.compare_listed_layers,
+    "models": definition_diff.compare_listed_models,
     "mounts": definition_diff.compare_mounts,
     "packages": root_diff.compare_root_packages,
     "parent": root_diff.compare_parent,

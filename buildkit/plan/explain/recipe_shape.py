@@ -40,6 +40,11 @@ def _is_model_files(value: object) -> bool:
     return isinstance(value, list) and all(_is_texts(row) and len(row) == 2 for row in value)
 
 
+def _is_rows(value: object) -> bool:
+    """Lists of texts, one of each layer or model that an SBOM lists."""
+    return isinstance(value, list) and all(_is_texts(row) and row for row in value)
+
+
 def _is_mounts(value: object) -> bool:
     """``[target, listing]`` of each mount."""
     return isinstance(value, list) and all(
@@ -77,6 +82,8 @@ _SHAPES: Mapping[str, Callable[[object], bool]] = {
     "exclude": _is_texts,
     "files": _is_listing,
     "image": _is_text,
+    "layers": _is_rows,
+    "models": _is_rows,
     "mounts": _is_mounts,
     "packages": _is_texts,
     "parent": _is_text,
