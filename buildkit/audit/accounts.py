@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from buildkit.audit import rules
+from buildkit.audit import account_rules as rules
 from buildkit.audit.layer_view import TarEntry
 from buildkit.audit.view import ImageView, format_untrusted
 from buildkit.findings import Finding, Rule

@@ -29,7 +29,7 @@ def parse_config(data: bytes, name: str) -> ImageConfig:
         ports=tuple(sorted(map(str, _object(runs.get("ExposedPorts")))))[:_MOST],
         volumes=tuple(sorted(map(str, _object(runs.get("Volumes")))))[:_MOST],
         labels=tuple((key, _text(text)) for key, text in _object(runs.get("Labels")).items())[:_MOST],
-        healthcheck=(_texts(health) or None) if isinstance(health, list) else None,  # an empty list is no check
+        healthcheck=(_texts(health) or None) if isinstance(health, list) else None,  # an empty list is not a check
         history=tuple(_line(entry) for entry in _list(value.get("history"))),
         arch=_text(value.get("architecture")),
     )

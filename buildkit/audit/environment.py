@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from buildkit.audit import rules
+from buildkit.audit import search_path_rules as rules
 from buildkit.audit.programs import program_folders
 from buildkit.audit.view import ImageView, format_untrusted
 from buildkit.audit.write_access import find_write_access

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from buildkit.audit import rules
+from buildkit.audit import file_rules as rules
 from buildkit.audit.capabilities import HARMLESS, decode_capabilities, format_capabilities
 from buildkit.audit.layer_view import TarEntry
 from buildkit.audit.view import SETGID, SETUID, STICKY, ImageView, format_untrusted

@@ -6,7 +6,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 
-from buildkit.audit import rules
+from buildkit.audit import search_path_rules as rules
 from buildkit.audit.layer_view import TarEntry
 from buildkit.audit.view import ImageView, format_untrusted
 from buildkit.audit.write_access import find_write_access

@@ -7,7 +7,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 
-from buildkit.audit import rules
+from buildkit.audit import file_rules as rules
 from buildkit.audit.layer_view import TarEntry
 from buildkit.audit.view import ImageView, clean_path, format_untrusted
 from buildkit.findings import Finding

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
+from buildkit.audit.cis import cis
 from buildkit.findings import Rule, Severity
 
 HIGH, MEDIUM, LOW = Severity.HIGH, Severity.MEDIUM, Severity.LOW
-
-
-def _cis(*sections: str) -> tuple[str, ...]:
-    return tuple(f"CIS Docker Benchmark {section}" for section in sections)
-
 
 DOES_NOT_RUN = Rule(
     id="does-not-run",
@@ -24,7 +20,7 @@ PROCESS_ROOT = Rule(
     severity=HIGH,
     why="An attacker who takes it over needs one kernel flaw, or one careless mount, to be root on the host.",
     advice='Set user = "…" in [config], and start nothing as root.',
-    references=_cis("4.1"),
+    references=cis("4.1"),
 )
 PROCESS_CAPABILITIES = Rule(
     id="process-capabilities",
@@ -32,7 +28,7 @@ PROCESS_CAPABILITIES = Rule(
     severity=HIGH,
     why="Each capability is a part of root's power; a setuid program regains those of the bounding set.",
     advice="Run it with --cap-drop=all, and add the ones that it needs with --cap-add.",
-    references=_cis("5.4"),
+    references=cis("5.4"),
 )
 NEW_PRIVILEGES = Rule(
     id="new-privileges",
@@ -40,7 +36,7 @@ NEW_PRIVILEGES = Rule(
     severity=HIGH,
     why="A setuid program, or one with capabilities, gives its rights to any process that starts it.",
     advice="Run it with --security-opt=no-new-privileges.",
-    references=_cis("5.26"),
+    references=cis("5.26"),
 )
 NO_SECCOMP = Rule(
     id="no-seccomp",
@@ -48,7 +44,7 @@ NO_SECCOMP = Rule(
     severity=HIGH,
     why="Most container escapes begin with a system call that no service needs.",
     advice="Keep the profile of `nox -s run-STAGE`, or podman's own: no seccomp=unconfined, no --privileged.",
-    references=_cis("5.22"),
+    references=cis("5.22"),
 )
 ROOT_WRITABLE = Rule(
     id="root-writable",
@@ -56,7 +52,7 @@ ROOT_WRITABLE = Rule(
     severity=HIGH,
     why="An intruder can change programs and libraries, and persist until the container is removed.",
     advice="Run it with --read-only --read-only-tmpfs=false; list what must be writable in tmpfs of [running].",
-    references=_cis("5.13"),
+    references=cis("5.13"),
 )
 WRITABLE_PLACE = Rule(
     id="writable-place",
@@ -64,7 +60,7 @@ WRITABLE_PLACE = Rule(
     severity=MEDIUM,
     why="Files that are written there persist, or may be imported.",
     advice="Leave the volume out, or list the folder in tmpfs of [running].",
-    references=_cis("5.13"),
+    references=cis("5.13"),
 )
 EXECUTABLE_PLACE = Rule(
     id="executable-place",
@@ -72,7 +68,7 @@ EXECUTABLE_PLACE = Rule(
     severity=MEDIUM,
     why="An intruder who can write and execute files brings their own programs, despite a read-only root.",
     advice="Mount it with noexec and nosuid, as tmpfs of [running] does.",
-    references=_cis("5.13"),
+    references=cis("5.13"),
 )
 NO_MEMORY_LIMIT = Rule(
     id="no-memory-limit",
@@ -80,7 +76,7 @@ NO_MEMORY_LIMIT = Rule(
     severity=MEDIUM,
     why="One large request makes the host swap, and the kernel kill other processes.",
     advice="Run it with equal --memory and --memory-swap; if this host cannot, see nox -s doctor.",
-    references=_cis("5.11"),
+    references=cis("5.11"),
 )
 NO_PIDS_LIMIT = Rule(
     id="no-pids-limit",
@@ -88,7 +84,7 @@ NO_PIDS_LIMIT = Rule(
     severity=MEDIUM,
     why="A fork bomb leaves no processes for the rest of the host.",
     advice="Run it with --pids-limit; if this host cannot, see nox -s doctor.",
-    references=_cis("5.29"),
+    references=cis("5.29"),
 )
 UNDECLARED_PORT = Rule(
     id="undeclared-port",
@@ -96,7 +92,7 @@ UNDECLARED_PORT = Rule(
     severity=MEDIUM,
     why="Containers on the same network can reach it; debuggers, metrics and admin pages are found this way.",
     advice="Turn it off, bind it to 127.0.0.1, or list it in ports of [config].",
-    references=_cis("5.9"),
+    references=cis("5.9"),
 )
 SILENT_PORT = Rule(
     id="silent-port",
@@ -104,7 +100,7 @@ SILENT_PORT = Rule(
     severity=MEDIUM,
     why="The service does not answer, or listens on another port than documented.",
     advice="List the port that it listens on in ports of [config], and let it listen on 0.0.0.0.",
-    references=_cis("5.9"),
+    references=cis("5.9"),
 )
 WAY_OUT = Rule(
     id="way-out",
@@ -112,7 +108,7 @@ WAY_OUT = Rule(
     severity=MEDIUM,
     why="An intruder uses it to send data out and to fetch tools.",
     advice="Use a network with no_default_route=1 (podman 4.6, netavark 1.7), or set outgoing = true in [running].",
-    references=_cis("5.30"),
+    references=cis("5.30"),
 )
 SHARED_NAMESPACE = Rule(
     id="shared-namespace",
@@ -120,7 +116,7 @@ SHARED_NAMESPACE = Rule(
     severity=HIGH,
     why="It can see and disturb the host's processes, network or shared memory.",
     advice="Do not use --network=host, --pid=host, --ipc=host or --uts=host.",
-    references=_cis("5.10", "5.16", "5.17", "5.21"),
+    references=cis("5.10", "5.16", "5.17", "5.21"),
 )
 ENVIRONMENT_SECRET = Rule(
     id="environment-secret",
@@ -128,7 +124,7 @@ ENVIRONMENT_SECRET = Rule(
     severity=HIGH,
     why="It is visible in `podman inspect`, in crash reports, and to every program that the service starts.",
     advice="Pass it as a file (podman run --secret), and remove it from env of [config].",
-    references=_cis("4.10"),
+    references=cis("4.10"),
 )
 HEALTH_MISSING = Rule(
     id="health-missing",
@@ -136,7 +132,7 @@ HEALTH_MISSING = Rule(
     severity=LOW,
     why="A service that hangs is neither noticed nor restarted.",
     advice="Add [config.healthcheck] to the stage file.",
-    references=_cis("4.6", "5.27"),
+    references=cis("4.6", "5.27"),
 )
 HEALTH_FAILS = Rule(
     id="health-fails",
@@ -144,7 +140,7 @@ HEALTH_FAILS = Rule(
     severity=HIGH,
     why="The service does not answer under the recommended flags, or the check cannot run under them.",
     advice="Run podman healthcheck run NAME, and read podman logs NAME.",
-    references=_cis("5.27"),
+    references=cis("5.27"),
 )
 HEALTH_BLIND = Rule(
     id="health-blind",
@@ -152,7 +148,7 @@ HEALTH_BLIND = Rule(
     severity=MEDIUM,
     why="It reports success whatever happens, which is worse than no check.",
     advice="Let it send the service a request, with a timeout.",
-    references=_cis("5.27"),
+    references=cis("5.27"),
 )
 IGNORES_STOP = Rule(
     id="ignores-stop",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from buildkit.audit import rules
+from buildkit.audit import secret_rules as rules
 from buildkit.audit.layer_view import Secret
 from buildkit.audit.merge import is_gone, whiteouts
 from buildkit.audit.secret_files import is_published_test
@@ -95,7 +95,7 @@ def _check_text(part: str, text: str, named: str) -> Iterator[Finding]:
 
 
 def is_named_secret(name: str, value: str) -> str:
-    """Return the value if its name marks it as secret and it is no placeholder; else empty."""
+    """Return the value if its name marks it as secret and it is not a placeholder; else empty."""
     upper = name.upper().replace("-", "_").replace(".", "_")
     if not _SECRET_NAME.search(upper) or upper.endswith(_FILE) or len(value) < 6 or _NO_SECRET.fullmatch(value):
         return ""

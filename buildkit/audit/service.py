@@ -6,7 +6,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 
-from buildkit.audit import rules
+from buildkit.audit import service_rules as rules
 from buildkit.audit.view import ImageView, format_untrusted
 from buildkit.declare.target import SYSTEM_PATH
 from buildkit.digits import find_number
