@@ -6,10 +6,10 @@ import posixpath
 import re
 from dataclasses import replace
 from functools import cache, cached_property
-from pathlib import Path
 
+from buildkit.build.model_folder import list_model_folder
 from buildkit.build.options import ModelChanges
-from buildkit.build.own_files import is_below, own_path
+from buildkit.build.own_files import is_below
 from buildkit.build.source_tree import SourceTrees
 from buildkit.declare.containerignore import parse_ignore_file
 from buildkit.declare.graph import Graph
@@ -128,7 +128,7 @@ class DiskCheckout:
         return parse_apt_lock(text or "", lock).pins
 
     def _models(self, lock: str) -> tuple[Model, ...]:
-        from buildkit.locks.models_lock import models_source_path, parse_models_lock
+        from buildkit.locks.models_lock import models_source_path, parse_models, parse_models_lock
 
         text = self.read(lock)
         source = models_source_path(lock)
@@ -138,32 +138,45 @@ class DiskCheckout:
         elif text is None:
             raise DefinitionError(f"{lock}: the lock is missing, and so is its input {source}")
         models = parse_models_lock(text or "", lock).models
-        own = [
-            (self._own_model_path(model, model.source, file, lock), file)
-            for model in models
-            if isinstance(model.source, RepoSource)
-            for file in model.files
-        ]
-        self._index.learn(path for path, file in own if file.size >= LARGE_MODEL_FILE)
-        return tuple(self._present(model, lock) for model in models)
+        asked = {request.name: request.files for request in parse_models(source_text or "", source)}
+        return tuple(self._present(model, lock, asked.get(model.name)) for model in models)
 
-    def _own_model_path(self, model: Model, source: RepoSource, file: ModelFile, lock: str) -> Path:
-        """Return the path of a model's file; a lock, which a pull request may change, names no other files."""
-        if not is_below(file.source, source.path):
-            raise DefinitionError(
-                f"{lock}: {file.source} is no file of model `{model.name}` ({source})", hint="run: nox -s lock"
-            )
-        return own_path(self._project.folder, file.source, f"model `{model.name}`")
+    def _present(self, model: Model, lock: str, patterns: tuple[str, ...] | None) -> Model:
+        """Return the model as it is now, if it is the repository's own: the present files with their hashes.
 
-    def _present(self, model: Model, lock: str) -> Model:
-        """Return the model with the present hashes of its files, if they are the repository's own."""
+        ``patterns`` choose its files; None if they are not known, and then no file is looked for that the lock lacks.
+        """
         if not isinstance(model.source, RepoSource):
             return model
-        return replace(model, files=tuple(self._present_file(model, file, lock) for file in model.files))
+        chosen = tuple(file.path for file in model.files) if patterns is None else patterns
+        present = list_model_folder(self._project.folder, model.source.path, model.name, chosen).files
+        for file in model.files:
+            self._check_source(model, file, lock)
+        locked = {file.path: file for file in model.files}
+        large = (file.source for file in model.files if file.size >= LARGE_MODEL_FILE and file.path in present)
+        self._index.learn(self._project.folder / name for name in large)
+        files = [self._present_file(model, file, lock, is_here=file.path in present) for file in model.files]
+        added = [self._added_file(model, name, present[name], lock) for name in sorted(present.keys() - locked.keys())]
+        return replace(model, files=(*files, *added))
 
-    def _present_file(self, model: Model, file: ModelFile, lock: str) -> ModelFile:
+    def _check_source(self, model: Model, file: ModelFile, lock: str) -> None:
+        """Raise DefinitionError for a file of another place: a lock, which a pull request may change, names none."""
+        assert isinstance(model.source, RepoSource)  # noqa: S101 - the caller's check
+        if not is_below(file.source, model.source.path):
+            raise DefinitionError(
+                f"{lock}: {file.source} is not a file of model `{model.name}` ({model.source})", hint="run: nox -s lock"
+            )
+
+    def _added_file(self, model: Model, path: str, source: str, lock: str) -> ModelFile:
+        self._report_change(f"{source}: model `{model.name}` has this file, which {lock} lacks", "remove")
+        sha256, status = self._index.hash(self._project.folder / source)
+        return ModelFile(path=path, sha256=sha256, size=status.st_size, source=source)
+
+    def _present_file(self, model: Model, file: ModelFile, lock: str, *, is_here: bool) -> ModelFile:
         path = self._project.folder / file.source
         try:
+            if not is_here:
+                raise FileNotFoundError
             sha256, status = self._index.hash(path)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             if self._model_changes is ModelChanges.FROZEN:
@@ -174,10 +187,13 @@ class DiskCheckout:
             return file  # its key is known from the lock; the build fails only if it needs the bytes
         if sha256 == file.sha256:
             return file
-        what = f"{file.source}: model `{model.name}` differs from {lock}"
+        self._report_change(f"{file.source}: model `{model.name}` differs from {lock}", "restore")
+        return replace(file, sha256=sha256, size=status.st_size)
+
+    def _report_change(self, what: str, undo: str) -> None:
         match self._model_changes:
             case ModelChanges.FROZEN:
-                raise DefinitionError(what, hint="run: nox -s lock, or restore the file")
+                raise DefinitionError(what, hint=f"run: nox -s lock, or {undo} the file")
             case ModelChanges.REFUSE:
                 hint = "run: nox -s lock (or build with --changed-models, to try the file)"
                 raise DefinitionError(what, hint=hint)
@@ -185,7 +201,6 @@ class DiskCheckout:
                 self._emit(Note(text=f"{what}; using the present file (nox -s lock records it)", warning=True))
             case ModelChanges.REPORT:
                 self._emit(Note(text=f"{what}; a build refuses that (nox -s lock records it)", warning=True))
-        return replace(file, sha256=sha256, size=status.st_size)
 
     def _tree(self, path: str) -> Tree:
         return self._trees.read(path)

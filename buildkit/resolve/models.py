@@ -7,14 +7,15 @@ import hashlib
 import posixpath
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from buildkit.build.own_files import own_path
+from buildkit.build.model_folder import check_model_path, list_model_folder
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, DefinitionError, FetchError, Problem
-from buildkit.events import Emit, step
+from buildkit.events import Emit, Note, ignore_event, step
+from buildkit.layers.files import read_file
 from buildkit.layers.globs import compile_excludes
 from buildkit.locks.freshness import check_fresh, models_inputs
 from buildkit.locks.model_source import PypiSource, RepoSource, UrlSource
@@ -108,7 +109,7 @@ class ModelLocker:
                 case UrlSource():
                     return self._lock_urls(request, request.source, running.progress)
                 case RepoSource():
-                    return self._lock_path(request, request.source)
+                    return self._lock_path(request, request.source, emit)
 
     def _lock_wheel(self, request: ModelRequest, source: PypiSource, progress: Progress) -> Model:
         indexes, project = self._indexes(), source.project.partition("[")[0]
@@ -140,27 +141,28 @@ class ModelLocker:
             files.append(ModelFile(path=path, sha256=sha256, size=size, source=url))
         return _plain(request, tuple(files))
 
-    def _lock_path(self, request: ModelRequest, source: RepoSource) -> Model:
+    def _lock_path(self, request: ModelRequest, source: RepoSource, emit: Emit = ignore_event) -> Model:
         path = source.path.rstrip("/")
-        folder = own_path(self._request.root, path, f"the source of model `{request.name}`")
-        if not folder.exists():
+        folder = list_model_folder(self._request.root, path, request.name, request.files)
+        if not (self._request.root / path).exists():
             raise DefinitionError(f"{path}: there is no such file or folder", hint="git lfs pull?")
-        names = dict(_below(folder))
-        matches = compile_excludes(request.files) if request.files else (lambda _path: True)
-        matching = {name: self._own_path(request, names[name]) for name in sorted(names) if matches(name)}
-        chosen = {name: path for name, path in matching.items() if not path.is_dir()}  # links to folders of its own
-        if not chosen:
-            raise DefinitionError(f"{path} has no file that matches `files`")
-        return _plain(request, tuple(self._own_file(name, path) for name, path in chosen.items()))
+        if not folder.files:
+            raise DefinitionError(f"{path} has no file" + (" that matches `files`" if request.files else ""))
+        if folder.left_out:
+            more = f" and {len(folder.left_out) - 1} more" if len(folder.left_out) > 1 else ""
+            emit(Note(text=f"{path}/{folder.left_out[0]}{more}: left out, bookkeeping is not part of a model"))
+        return _plain(request, tuple(self._own_file(name, own) for name, own in sorted(folder.files.items())))
 
-    def _own_path(self, request: ModelRequest, path: Path) -> Path:
-        name = path.relative_to(self._request.root).as_posix()
-        return own_path(self._request.root, name, f"this file of model `{request.name}`")
-
-    def _own_file(self, name: str, path: Path) -> ModelFile:
-        sha256, size = _hash_file(path)
-        source = path.relative_to(self._request.root).as_posix()
-        return ModelFile(path=name, sha256=sha256, size=size, source=source)
+    def _own_file(self, name: str, source: str) -> ModelFile:
+        digest, size = hashlib.sha256(), 0
+        path = self._request.root / source
+        try:
+            for chunk in read_file(path):
+                digest.update(chunk)
+                size += len(chunk)
+        except OSError as error:
+            raise BuildError(f"{path}: {error.strerror}") from error
+        return ModelFile(path=name, sha256=FileHash(digest.hexdigest()), size=size, source=source)
 
 
 def read_wheel(wheel: Path, patterns: tuple[str, ...]) -> tuple[tuple[ModelFile, ...], str]:
@@ -173,6 +175,8 @@ def read_wheel(wheel: Path, patterns: tuple[str, ...]) -> tuple[tuple[ModelFile,
             names = sorted(name for name in archive.namelist() if not name.endswith("/"))
             chosen = _choose(names, patterns, wheel.name)
             common = posixpath.commonpath([posixpath.dirname(name) for name in chosen])
+            for name in chosen:
+                check_model_path(name, f"{wheel.name}: {name!r}")
             files = tuple(_member(archive, name, posixpath.relpath(name, common or ".")) for name in chosen)
             return files, _licence(archive, names)
     except (zipfile.BadZipFile, OSError) as error:
@@ -210,15 +214,6 @@ def _plain(request: ModelRequest, files: tuple[ModelFile, ...]) -> Model:
     return Model(
         name=request.name, version=request.version, source=request.source, license=request.license, files=files
     )  # fmt: skip
-
-
-def _below(folder: Path) -> Iterator[tuple[str, Path]]:
-    if folder.is_file():
-        yield folder.name, folder
-        return
-    for path in folder.rglob("*"):
-        if path.is_file() or path.is_symlink():
-            yield path.relative_to(folder).as_posix(), path
 
 
 def _last(url: str) -> str:

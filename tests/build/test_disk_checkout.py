@@ -271,6 +271,31 @@ def test_changed_model_file_is_refused_with_the_commands_that_mend_it(place: Pla
     assert place.events == []
 
 
+ADDED = "weights/sub/new.json: model `m` has this file, which requirements/models.lock lacks"
+
+
+def test_file_added_to_a_model_is_a_change(place: Place) -> None:
+    """A lock is held against the set of files, not only against those that it names."""
+    (before,) = place.checkout(ModelChanges.FROZEN).models("requirements/models.lock")
+    place.write("weights/sub/new.json", b"{}")
+    place.write("weights/.git/config", b"token")  # no part of a model
+    assert error(place, "models") == f"{ADDED} (run: nox -s lock (or build with --changed-models, to try the file))"
+    assert error(place, "models", ModelChanges.FROZEN) == f"{ADDED} (run: nox -s lock, or remove the file)"
+    (model,) = place.checkout(ModelChanges.ACCEPT).models("requirements/models.lock")
+    added = ModelFile(path="sub/new.json", sha256=FileHash.of(b"{}"), size=2, source="weights/sub/new.json")
+    assert model.files == (*before.files, added)
+    assert place.notes() == [f"{ADDED}; using the present file (nox -s lock records it)"]
+
+
+def test_added_file_that_the_patterns_do_not_choose_changes_nothing(place: Place) -> None:
+    place.write("requirements/models.toml", '[[model]]\nname = "m"\nsource = "path:weights"\nfiles = ["*.bin"]\n')
+    place.lock()
+    place.write("weights/readme.md", b"{}")
+    assert place.checkout(ModelChanges.FROZEN).models("requirements/models.lock")
+    place.write("weights/more.bin", b"{}")
+    assert error(place, "models").startswith("weights/more.bin: model `m` has this file")
+
+
 # 4.20: files of the machine
 
 
@@ -295,7 +320,8 @@ def test_model_file_that_leads_out_of_the_repository_is_refused_by_name(
     else:
         (weights / "w.bin").symlink_to(outside / ("w.bin" if kind == "file" else "nothing"))
     message = error(place, "models", how)
-    assert message.startswith("weights/w.bin: model `m` leads out of the repository's files, to ")
+    named = "weights" if kind == "parent" else "weights/w.bin"
+    assert message.startswith(f"{named}: model `m` leads out of the repository's files, to ")
     assert place.events == []
 
 
@@ -312,7 +338,7 @@ def test_models_lock_names_no_file_outside_the_source(place: Place, source: str)
     text = (place.folder / "requirements/models.lock").read_text()
     place.write("requirements/models.lock", text.replace('"weights/w.bin"', f'"{source}"'))
     assert error(place, "models") == (
-        f"requirements/models.lock: {source} is no file of model `m` (path:weights) (run: nox -s lock)"
+        f"requirements/models.lock: {source} is not a file of model `m` (path:weights) (run: nox -s lock)"
     )
 
 
@@ -337,6 +363,13 @@ def test_large_model_files_are_hashed_together(
     assert [path.name for path in asked] == learned
 
 
+def test_folder_of_a_model_that_became_a_file_is_refused(place: Place) -> None:
+    (place.folder / "weights/w.bin").unlink()
+    (place.folder / "weights").rmdir()
+    place.write("weights", b"")
+    assert error(place, "models").startswith("weights: model `m` has this file, which requirements/models.lock lacks")
+
+
 @pytest.mark.parametrize("kind", ["missing", "folder", "parent"])
 def test_missing_model_file_keeps_its_locked_key_or_is_refused_if_frozen(place: Place, kind: str) -> None:
     (before,) = place.checkout().models("requirements/models.lock")
@@ -345,7 +378,6 @@ def test_missing_model_file_keeps_its_locked_key_or_is_refused_if_frozen(place: 
         (place.folder / "weights/w.bin").mkdir()
     elif kind == "parent":
         (place.folder / "weights").rmdir()
-        (place.folder / "weights").write_bytes(b"")
     assert place.checkout().models("requirements/models.lock") == (before,)
     assert place.events == []
     message = error(place, "models", ModelChanges.FROZEN)

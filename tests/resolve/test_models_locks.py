@@ -10,8 +10,8 @@ import pytest
 from buildkit.build.fetch import Fetcher
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
-from buildkit.errors import BuildError, DefinitionError, FetchError
-from buildkit.events import StepFailed, StepFinished, StepStarted, ignore_event
+from buildkit.errors import BuildError, BuildkitError, DefinitionError, FetchError
+from buildkit.events import Note, StepFailed, StepFinished, StepStarted, ignore_event
 from buildkit.locks.models_lock import parse_models_lock
 from buildkit.resolve.models import ModelLocker, read_wheel
 from buildkit.resolve.request import LockDrafts, LockRequest
@@ -199,4 +199,53 @@ def test_repository_model_may_have_links_within_the_repository_and_unwanted_ones
     (root / "models/own/far").symlink_to("/etc/passwd")
     Bench(root).lock(OWN + 'files = ["*.bin", "folder", "sub/*"]\n')
     (model,) = parse_models_lock((root / "requirements/models.lock").read_text(), "x").models
-    assert [file.path for file in model.files] == ["a.bin", "again.bin", "sub/b.bin"]
+    assert [file.path for file in model.files] == ["a.bin", "again.bin", "folder/b.bin", "sub/b.bin"]
+
+
+def test_linked_folder_belongs_to_a_repository_model(root):
+    (root / "shared/vae").mkdir(parents=True)
+    (root / "shared/vae/vae.json").write_text("{}")
+    (root / "models/own/vae").symlink_to("../../shared/vae")
+    (model,) = Bench(root).lock(OWN)
+    assert {"vae/vae.json": "models/own/vae/vae.json"}.items() <= {f.path: f.source for f in model.files}.items()
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "message"),
+    [
+        ("part.json", "../nowhere", "models/own/part.json of model `own` is a link to models/nowhere, which does not"),
+        ("circle", "..", "models/own/circle of model `own` is a link to a folder that it is in"),
+        ("a\nb", None, "'models/own/a\\nb' of model `own` has an unprintable character in its path"),
+        (".wh.notes", None, "'models/own/.wh.notes' of model `own` has a name that deletes files of the layers below"),
+        ("big.bin", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS"),
+    ],
+)
+def test_file_that_no_build_could_pack_is_refused_by_the_lock(root, name, target, message):
+    path = root / "models/own" / name
+    if isinstance(target, str):
+        path.symlink_to(target)
+    else:
+        path.write_bytes(target or b"x")
+    with pytest.raises(BuildkitError) as caught:
+        Bench(root).lock(OWN)
+    assert message in str(caught.value)
+    assert not (root / "requirements/models.lock").exists()
+
+
+@pytest.mark.parametrize("name", ["vad/data/.wh.one", "vad/data/../../x", "vad/data/a\nb", "vad/data//x"])
+def test_member_of_a_wheel_that_no_build_could_pack_is_refused_by_the_lock(root, name):
+    with zipfile.ZipFile(root / "links" / WHEEL, "a") as wheel:
+        wheel.writestr(name, "x")
+    with pytest.raises(DefinitionError, match=r"vad-6.1-py3-none-any\.whl: 'vad/data/.*' has a"):
+        Bench(root).lock(VAD)
+
+
+def test_bookkeeping_is_left_out_of_a_repository_model_with_a_note(root):
+    for name in (".git/config", ".cache/huggingface/download/x.metadata", "sub/.git/config", ".cache/kept"):
+        (root / "models/own" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "models/own" / name).write_text("token")
+    events = []
+    (model,) = Bench(root, events.append).lock(OWN)
+    assert [file.path for file in model.files] == [".cache/kept", "a.bin", "sub/b.bin"]
+    (note,) = [event.text for event in events if isinstance(event, Note)]
+    assert note == "models/own/.cache/huggingface and 2 more: left out, bookkeeping is not part of a model"

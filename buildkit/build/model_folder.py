@@ -1,0 +1,111 @@
+"""The files of a model in the repository (``path:FOLDER``), by one rule for the lock and for every build.
+
+Links are followed within the repository. Version control and the bookkeeping of model hubs are no part of a model: they
+may hold credentials, and times that change with every download.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from buildkit.build.own_files import own_path
+from buildkit.errors import DefinitionError
+from buildkit.layers.globs import compile_excludes
+from buildkit.layers.tar.member_path import find_path_problem
+
+_BOOKKEEPING = (".git", ".hg", ".svn", ".jj", ".cache/huggingface", ".huggingface", ".msc", ".mdl")
+_is_bookkeeping = compile_excludes(tuple(f"**/{name}" for name in _BOOKKEEPING))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """What a model's source holds: ``files``, by path in the model, as paths in the repository.
+
+    ``left_out`` are paths in the model of bookkeeping that is no part of it.
+    """
+
+    files: dict[str, str]
+    left_out: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Walk:
+    root: Path
+    model: str
+    patterns: tuple[str, ...]
+    left_out: list[str] = field(default_factory=list)
+
+    def list(self, place: str, prefix: str, within: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+        """Yield the files of a folder; ``within`` are the real folders on the way to it."""
+        with os.scandir(self.root / place) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        for entry in entries:
+            name, source = f"{prefix}{entry.name}", posixpath.join(place, entry.name)
+            if _is_bookkeeping(name):
+                self.left_out.append(name)
+            elif entry.is_symlink():
+                yield from self._behind(source, name, within)
+            elif entry.is_dir():
+                yield from self.list(source, f"{name}/", within)
+            elif self.takes(name):
+                yield self.checked(name, source)
+
+    def takes(self, name: str) -> bool:
+        """Return whether the patterns choose a file."""
+        return not self.patterns or compile_excludes(self.patterns)(name)
+
+    def checked(self, name: str, source: str) -> tuple[str, str]:
+        """Return a file that a lock and an image can hold; raises DefinitionError for another."""
+        check_model_path(name, f"{source!r} of model `{self.model}`")
+        if not (self.root / source).is_file():
+            raise DefinitionError(f"{source} of model `{self.model}` is not a file", hint="leave it out by `files`")
+        return name, source
+
+    def _behind(self, source: str, name: str, within: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+        """Yield what a link leads to, if it is wanted; raises DefinitionError for one that leads nowhere good."""
+        real = os.path.realpath(self.root / source)
+        is_wanted = self.takes(name) or (os.path.isdir(real) and self._reaches_below(name))  # noqa: PTH112
+        if not is_wanted:
+            return
+        own_path(self.root, source, f"model `{self.model}`")
+        if not os.path.lexists(real):
+            target = os.path.relpath(real, os.path.realpath(self.root))
+            raise DefinitionError(
+                f"{source} of model `{self.model}` is a link to {target}, which does not exist",
+                hint="fetch what it leads to (git lfs pull?), or remove it",
+            )
+        if not os.path.isdir(real):  # noqa: PTH112
+            yield self.checked(name, source)
+            return
+        if any(folder == real or folder.startswith(f"{real}/") for folder in within):
+            raise DefinitionError(f"{source} of model `{self.model}` is a link to a folder that it is in")
+        yield from self.list(source, f"{name}/", (*within, real))
+
+    def _reaches_below(self, name: str) -> bool:
+        return not self.patterns or any("**" in text or text.startswith(f"{name}/") for text in self.patterns)
+
+
+def check_model_path(path: str, what: str) -> None:
+    """Raise DefinitionError for a path that no lock or image can hold; ``what`` names the file."""
+    if why := find_path_problem(path) or ("" if path.isprintable() else "has an unprintable character in its path"):
+        raise DefinitionError(f"{what} {why}", hint="rename it, or leave it out by `files`")
+
+
+def list_model_folder(root: Path, source: str, model: str, patterns: tuple[str, ...]) -> ModelFolder:
+    """Return the files of ``source`` (a folder or a file, relative to ``root``) that match the patterns; all without.
+
+    Nothing is listed if there is no such source. Raises DefinitionError for a link out of the repository, one that
+    leads nowhere, and a name that no lock or image can hold.
+    """
+    walk, place = _Walk(root, model, patterns), source.rstrip("/")
+    path = own_path(root, place, f"model `{model}`")
+    if path.is_dir():
+        files = dict(walk.list(place, "", (os.path.realpath(path),)))
+        return ModelFolder(files, tuple(walk.left_out))
+    name = posixpath.basename(place)
+    is_taken = path.is_file() and walk.takes(name)
+    return ModelFolder(dict([walk.checked(name, place)]) if is_taken else {}, ())
