@@ -17,7 +17,7 @@ BuildkitError
 │       └── DamagedError         the local cache holds other bytes under a digest
 └── Interrupted          Ctrl-C or SIGTERM                                         exit code 130
 
-``Interrupted`` is no ``BuildError``, so ``except BuildError`` handles failures and never swallows a stop.
+``Interrupted`` is not a ``BuildError``, so ``except BuildError`` handles failures and never swallows a stop.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def check_steps(steps: Iterable[Step], changed: Iterable[str]) -> str:
 
 
 def check_cold(built: BuildOutcome) -> str:
-    """Return the first thing that a cold build reports to have reused from a cache, or an empty string."""
+    """Return what a cold build reused from a cache first, as it reports, or an empty string."""
     reused = [
         *built.kept,
         *(step.text[:60] for step in built.steps if step.cached and not step.text.startswith("FROM ")),

@@ -122,7 +122,7 @@ def _measures(old: Results, new: Results, row: ComparedRow) -> Iterator[_Referen
     ours = next(iter(new.participants))
     for peer, version in new.participants.items():
         before, after = (figure(results.of(row.until, row.scenario, peer)) for results in (old, new))
-        same = old.participants.get(peer) == version  # a peer of another version is no reference
+        same = old.participants.get(peer) == version  # a peer of another version is not a reference
         if peer != ours and before and after and same:
             yield _Reference(
                 scale=after.median / before.median, noise=before.spread + after.spread, against=participant_title(peer)

@@ -71,6 +71,6 @@ def merge_reported(before: Mapping[Key, PlannedLayer], plan: Plan) -> dict[Key, 
     """
     merged = dict(before)
     for layer in plan.entries:
-        if layer.source is LayerSource.SHARED or layer.made is None or layer.spec.key not in merged:
+        if layer.source is LayerSource.SHARED or layer.result is None or layer.spec.key not in merged:
             merged[layer.spec.key] = layer
     return merged

@@ -236,7 +236,7 @@ class ContainerRunner:
         try:
             project = parse_wheel_filename(file)[0]
         except InvalidWheelFilename as error:
-            raise BuildError(f"{name}: pip built `{file[:80]}`, which is no wheel") from error
+            raise BuildError(f"{name}: pip built `{file[:80]}`, which is not a wheel") from error
         if project != canonicalize_name(name):
             raise MismatchError(
                 f"{name}: its source builds a wheel of `{project}`", hint="correct the name in its metadata"

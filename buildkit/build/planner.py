@@ -64,10 +64,10 @@ class Planner:
             composition = self.composer.compose(name)
             results = self.context.ledger.layers.find(spec.key for spec in composition.specs)
             stored = pending.result() if pending else None
-        view = LedgerView(made=results, is_present=self.is_present, stored=stored.diff_ids if stored else ())
+        view = LedgerView(results=results, is_present=self.is_present, stored=stored.diff_ids if stored else ())
         shared = self._ask_shared(name, make_plan(composition, view))
         results |= {key: record.result for key, record in shared.items()}
-        view = replace(view, made=results, shared=shared, why=self._why(composition))
+        view = replace(view, results=results, shared=shared, why=self._why(composition))
         return Planned(plan=make_plan(composition, view), ref=ref, stored=stored)
 
     def _ask_shared(self, name: str, plan: Plan) -> dict[Key, Shared]:
@@ -79,13 +79,13 @@ class Planner:
         layers = planned.plan.entries
         known = {layer.spec.key for layer in layers if layer.source is LayerSource.STORAGE}
         first = next((layer for layer in layers if layer.source is not LayerSource.STORAGE), None)
-        if first is None or first.made is None:  # storage cannot have a layer that was never built, nor any above it
+        if first is None or first.result is None:  # storage cannot have a layer that was never built, nor any above it
             return frozenset(known)
-        results = {layer.spec.key: layer.made for layer in layers if layer.made is not None}
+        results = {layer.spec.key: layer.result for layer in layers if layer.result is not None}
         refs = sorted({self.context.project.ref(name) for name in self.graph.stages} - {planned.ref})
         with WorkerPool(_ASKED_AT_ONCE) as pool:
             for stored in filter(None, pool.map(self._find_stored, refs)):
-                view = LedgerView(made=results, is_present=lambda _blob: False, stored=stored.diff_ids)
+                view = LedgerView(results=results, is_present=lambda _blob: False, stored=stored.diff_ids)
                 plan = make_plan(planned.plan.composition, view)
                 known |= {layer.spec.key for layer in plan.entries if layer.source is LayerSource.STORAGE}
         return frozenset(known)
@@ -96,7 +96,7 @@ class Planner:
         wheels = [e.spec.work for e in plan.missing if isinstance(e.spec.work, PackWheels)]
         others = [spec for spec in self.tools(wheels, only_missing=True) if spec.key not in own]
         results = self.context.ledger.layers.find(spec.key for spec in others)
-        view = LedgerView(made=results, is_present=self.is_present, why=self._why(plan.composition))
+        view = LedgerView(results=results, is_present=self.is_present, why=self._why(plan.composition))
         return tuple(plan_layer(spec, view) for spec in others)
 
     def tools(self, works: Sequence[PackWheels], *, only_missing: bool = False) -> tuple[Spec, ...]:

@@ -1,4 +1,4 @@
-"""Collects a stage's bill of materials (SBOM) on this host, from its locks, layers and wheels."""
+"""Collects a stage's sbom of materials (SBOM) on this host, from its locks, layers and wheels."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ _METADATA_LIMIT = 16 << 20
 
 
 def make_sbom(planner: Planner, stage: str, form: str = "cyclonedx") -> bytes:
-    """Return a stage's SBOM in one of FORMATS, equal for equal checkouts and caches. Raises as ``collect_bill``."""
-    return render_bill(collect_bill(planner, stage), form)
+    """Return a stage's SBOM in one of FORMATS, equal for equal checkouts and caches. Raises as ``collect_sbom``."""
+    return render_sbom(collect_sbom(planner, stage), form)
 
 
-def render_bill(bill: Sbom, form: str) -> bytes:
+def render_sbom(sbom: Sbom, form: str) -> bytes:
     """Render an SBOM in one of FORMATS."""
     if form == "spdx":
         from buildkit.supply.spdx import render_spdx
 
-        return render_spdx(bill)
+        return render_spdx(sbom)
     from buildkit.supply.cyclonedx import render_cyclonedx
 
-    return render_cyclonedx(bill)
+    return render_cyclonedx(sbom)
 
 
-def collect_bill(planner: Planner, stage: str) -> Sbom:
+def collect_sbom(planner: Planner, stage: str) -> Sbom:
     """Collect the components of a stage's image, built or not. Builds nothing, and fetches only records of caches.
 
     Raises DefinitionError, and BuildError for a damaged layer of the cache.
@@ -63,11 +63,11 @@ def collect_bill(planner: Planner, stage: str) -> Sbom:
         version=labels.get("org.opencontainers.image.version", ""),
         arch=project.target.deb_arch,
         maker=_buildkit_version(),
-        made=results,
-        inside=_read_root(planner, composition.root, results),
+        results=results,
+        installed=_read_root(planner, composition.root, results),
         metadata=finder.find,
         compiled=lambda key: known[1] if (known := planner.context.files.find_wheel(key)) else None,
-        via=_lock_parents(planner, stage),
+        lock_parents=_lock_parents(planner, stage),
         config=_config_digest(planner, composition, results),
         commit=commit.id if commit else "",
         dirty=bool(commit and commit.dirty),

@@ -150,7 +150,7 @@ class StageBuild:
 
     def _learn(self, layer: PlannedLayer) -> None:
         """Update the state with the planned result of a layer."""
-        state, key, result = self._context.state, layer.spec.key, layer.made
+        state, key, result = self._context.state, layer.spec.key, layer.result
         if result is None:
             state.lose(key)  # the remote cache lost it, or only another stage's image in storage had it
             return

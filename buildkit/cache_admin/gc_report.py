@@ -47,14 +47,14 @@ def format_gc_summary(plan: GcPlan, options: GcOptions) -> str:
 def _format_dropped(plan: GcPlan, options: GcOptions) -> str:
     leftovers = plan.leftovers
     counts = {
-        "thing": len(plan.items) + len(plan.trash),
+        "item": len(plan.items) + len(plan.trash),
         "image": len(leftovers.images) + len(leftovers.names),
         "container": len(leftovers.containers),
     }
     parts = [format_count(count, noun) for noun, count in counts.items() if count]
     if not parts:
         return "nothing to drop"
-    if counts["thing"]:
+    if counts["item"]:
         parts[0] += f" ({format_bytes(plan.freed)})"
     return f"{'would drop' if options.dry_run else 'dropped'} {', '.join(parts)}"
 

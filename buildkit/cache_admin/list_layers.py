@@ -84,7 +84,7 @@ def format_total(items: Sequence[InventoryItem]) -> str:
     missing = f", {len(items) - len(present)} not here any more" if len(present) < len(items) else ""
     needed = total_size(item for item in present if item.stages)
     size = f"{format_bytes(total_size(present))}, of which {format_bytes(needed)} are needed"
-    return f"{format_count(len(present), 'thing')}, {size}{missing}"
+    return f"{format_count(len(present), 'item')}, {size}{missing}"
 
 
 def format_state(item: InventoryItem, by: str = "needed by ") -> str:

@@ -93,7 +93,8 @@ def _check(options: argparse.Namespace) -> None:
         ]
         if race_options:
             raise DefinitionError(
-                f"--scale races nothing, but {', '.join(race_options)} is about a race", hint="say that without --scale"
+                f"--scale races nothing, but {', '.join(race_options)} is about a race",
+                hint="leave it out, or race without --scale",
             )
     if options.fail_over is not None and options.compare is None:
         raise DefinitionError(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from buildkit.build.options import open_remote_cache
 from buildkit.build.planner import check_stage, open_planner
-from buildkit.build.sbom import FORMATS, collect_bill, render_bill
+from buildkit.build.sbom import FORMATS, collect_sbom, render_sbom
 from buildkit.cli.options import add_remote_cache_arguments, make_parser, remote_cache_options
 from buildkit.inspection.sbom import render_summary
 from buildkit.report.output_files import check_writable, write_text
@@ -17,19 +17,19 @@ from buildkit.report.view import open_view
 
 
 def run(folder: Path, arguments: Sequence[str]) -> None:
-    """Print a stage's bill of materials, or write it to a file; raises DefinitionError and BuildError."""
+    """Print a stage's sbom of materials, or write it to a file; raises DefinitionError and BuildError."""
     options = _parse(arguments)
     if options.output is not None:
         check_writable(options.output)
     with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
         open_remote_cache(planner.context, remote_cache_options(options))
-        bill = collect_bill(planner, check_stage(planner.graph, options.stage))
-    text = render_bill(bill, options.format).decode()
+        sbom = collect_sbom(planner, check_stage(planner.graph, options.stage))
+    text = render_sbom(sbom, options.format).decode()
     if options.output is None:
         sys.stdout.write(text)
     else:
         write_text(options.output, text)
-    sys.stderr.write("".join(f"{line}\n" for line in render_summary(bill)))
+    sys.stderr.write("".join(f"{line}\n" for line in render_summary(sbom)))
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -153,7 +153,7 @@ def _target(settings: dict[str, Any]) -> Target:
 
 
 def _table(above: dict[str, Any], key: str) -> dict[str, Any]:
-    """Return a table that other tools define; they report a value that is no table."""
+    """Return a table that other tools define; they report a value that is not a table."""
     value = above.get(key)
     return value if isinstance(value, dict) else {}
 

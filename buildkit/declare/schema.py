@@ -221,7 +221,7 @@ class TableSchema:
     rules: Mapping[str, Any] = field(default_factory=dict)
 
     def read(self, value: Any, location: ValueLocation) -> dict[str, Any] | None:  # noqa: ANN401
-        """Return the valid keys, ``-`` replaced by ``_``; None after a report for a value that is no table."""
+        """Return the valid keys, ``-`` replaced by ``_``; None after a report for a value that is not a table."""
         if not isinstance(value, dict):
             location.report(f"must be a table, not {format_type(value)}")
             return None

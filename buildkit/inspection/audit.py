@@ -43,7 +43,7 @@ class Audit:
     view: ImageView | None = None
 
     def closes(self, gate: Severity | None) -> bool:
-        """Return whether a finding reaches ``gate``, or a requested part could not be examined, which is no pass."""
+        """Return whether a finding reaches ``gate``, or a requested part could not be examined, which is not a pass."""
         unknown = any(self.parts.values())
         return unknown or (gate is not None and any(finding.severity >= gate for finding in self.findings))
 

@@ -95,7 +95,7 @@ def _explain_entries(entries: Sequence[PlannedLayer], stored: Set[DiffId]) -> It
     below = ""
     for entry in entries:
         imported = entry.source is not LayerSource.STORAGE
-        again = imported and entry.source is not LayerSource.BUILT and _is_in(entry.made, stored)
+        again = imported and entry.source is not LayerSource.BUILT and _is_in(entry.result, stored)
         yield Explained(entry=entry, again=again, below=below if again else "")
         below = below or (entry.spec.name if imported else "")
 

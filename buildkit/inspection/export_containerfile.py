@@ -33,7 +33,7 @@ def write_export(folder: Path, options: ExportOptions, export: ContainerfileExpo
     for name in (options.file, ignore_path(options)):
         if (folder / name).exists() and not (folder / name).read_text("utf-8", errors="replace").startswith(MARK):
             raise DefinitionError(
-                f"{name} is there already, and is no export", hint="name another file by --output, or remove it"
+                f"{name} is there already, and is not an export", hint="name another file by --output, or remove it"
             )
     files = (SideFile(path=options.file, text=export.text), *export.files)
     changed = sum(_write(folder / file.path, file.text) for file in files)
@@ -67,10 +67,10 @@ def find_output(folder: Path, path: str) -> str:
     for name in (file, ignore_path(options)):
         if (folder / name).exists() and not (folder / name).is_file():
             hint = f"name a file, such as {name}/{DEFAULT_FILE}" if name == file else "name another file"
-            raise DefinitionError(f"--output: `{name}` is no file", hint=hint)
+            raise DefinitionError(f"--output: `{name}` is not a file", hint=hint)
     side_folder = folder / options.folder
     if side_folder.exists() and not side_folder.is_dir():
-        raise DefinitionError(f"--output: `{options.folder}` is no folder", hint="name another file")
+        raise DefinitionError(f"--output: `{options.folder}` is not a folder", hint="name another file")
     check_writable(folder / file)
     return file
 

@@ -74,7 +74,7 @@ def forecast_stage(planner: Planner, name: str, *, imports: bool = True, reposit
 
 def _lacks(entry: PlannedLayer, planner: Planner, pushed: Container[Digest]) -> bool:
     """Return whether a push needs blobs of a layer that local storage has, but the cache lacks."""
-    blobs = entry.made.blobs if entry.made and entry.source is LayerSource.STORAGE else ()
+    blobs = entry.result.blobs if entry.result and entry.source is LayerSource.STORAGE else ()
     return not all(blob.digest in pushed or planner.is_present(blob) for blob in blobs)
 
 

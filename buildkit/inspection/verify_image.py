@@ -197,9 +197,9 @@ def make_checks(planner: Planner, image: RegistryImage, stage: str) -> dict[str,
     pairs = [(digest, diff_id) for digest, diff_id, _ in image.layers]
 
     def check_bill(statement: Statement) -> str:
-        from buildkit.build.sbom import collect_bill
+        from buildkit.build.sbom import collect_sbom
 
-        return check_cyclonedx(statement.predicate, collect_bill(planner, stage), composition, pairs)
+        return check_cyclonedx(statement.predicate, collect_sbom(planner, stage), composition, pairs)
 
     def check_origin(statement: Statement) -> str:
         return check_provenance(statement.predicate, composition, find_builder_specs(planner, composition), pairs)

@@ -52,11 +52,11 @@ def parse_ref(text: str, what: str) -> Ref:
     found = _REF.fullmatch(text)
     host = found["host"] if found else ""
     if found is None or len(f"{host}/{found['path']}") > _LENGTH:
-        raise DefinitionError(f"{what}: `{text[:200]}` is no name in a registry", hint=_HINT)
+        raise DefinitionError(f"{what}: `{text[:200]}` is not a name in a registry", hint=_HINT)
     if not 0 < int(found["port"] or 443) < 1 << 16:
         raise DefinitionError(f"{what}: `{text[:200]}` names no registry, for there is no such port", hint=_HINT)
     if not ("." in host or ":" in host or host == "localhost"):
-        raise DefinitionError(f"{what}: `{text[:200]}` names no registry, for `{host}` is no host", hint=_HINT)
+        raise DefinitionError(f"{what}: `{text[:200]}` names no registry, for `{host}` is not a host", hint=_HINT)
     digest = Digest(found["digest"]) if found["digest"] else None
     return Ref(host=host, path=found["path"], tag=found["tag"] or "", digest=digest)
 

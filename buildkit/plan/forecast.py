@@ -143,7 +143,7 @@ def _cost(
     builds = entry.source is LayerSource.BUILT
     brings = is_imported is not None and is_imported(entry)
     fetches = entry.source is LayerSource.SHARED and is_imported is not None
-    fetch = to_fetch(entry.spec) if builds else _size(entry.made) if fetches else 0
+    fetch = to_fetch(entry.spec) if builds else _size(entry.result) if fetches else 0
     return Cost(
         fetch=fetch,
         build=unpacked if builds else 0,
@@ -170,9 +170,9 @@ def _size(result: LayerResult | None) -> int:
 
 
 def _to_push(entry: PlannedLayer, is_pushed: Callable[[Blob], bool]) -> int | None:
-    if entry.made is None:
+    if entry.result is None:
         return None
-    return sum(blob.size for blob in entry.made.blobs if not is_pushed(blob))
+    return sum(blob.size for blob in entry.result.blobs if not is_pushed(blob))
 
 
 def _seconds(size: int | None, pace: Pace | None) -> float | None:

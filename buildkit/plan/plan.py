@@ -25,12 +25,12 @@ class LayerSource(StrEnum):
 class LedgerView:
     """The facts about an image's layers from which a plan is made.
 
-    ``made`` are the ledger's results by key, ``is_present`` tells whether a blob is in the cache, ``stored`` are the
+    ``results`` are the ledger's results by key, ``is_present`` tells whether a blob is in the cache, ``stored`` are the
     diff_ids of the image in local storage under this stage's name, ``shared`` the keys whose blobs a registry has;
     ``why`` returns one line on why a layer must be built.
     """
 
-    made: Mapping[Key, LayerResult]
+    results: Mapping[Key, LayerResult]
     is_present: Callable[[Blob], bool]
     stored: Sequence[DiffId] = ()
     shared: Container[Key] = ()
@@ -39,7 +39,7 @@ class LedgerView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedLayer:
-    """One layer of the plan; ``made`` is its known result unless it must be built, ``why`` then says why.
+    """One layer of the plan; ``result`` is its known result unless it must be built, ``why`` then says why.
 
     ``unpacked`` are the bytes of its tar: known if it was ever built, else estimated (``sizes.estimate_size``).
     """
@@ -48,7 +48,7 @@ class PlannedLayer:
     source: LayerSource
     unpacked: int
     why: str = ""
-    made: LayerResult | None = None
+    result: LayerResult | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ def make_plan(composition: Composition, view: LedgerView) -> Plan:
     entries: list[PlannedLayer] = []
     depth = 0  # how many blobs of ``stored`` agree with the image so far; -1 once they do not
     for spec in composition.specs:
-        result = view.made.get(spec.key)
+        result = view.results.get(spec.key)
         depth = _advance(depth, result, view.stored) if result else -1
         entries.append(plan_layer(spec, view, stored=depth >= 0))
     return Plan(composition=composition, entries=tuple(entries))
@@ -77,18 +77,18 @@ def make_plan(composition: Composition, view: LedgerView) -> Plan:
 
 def plan_layer(spec: Spec, view: LedgerView, *, stored: bool = False) -> PlannedLayer:
     """Choose the source of one layer; ``stored`` if local storage has it and all those below it."""
-    result = view.made.get(spec.key)
+    result = view.results.get(spec.key)
     if result is None:
         from buildkit.plan.sizes import estimate_size  # not needed if nothing changed
 
         return PlannedLayer(spec=spec, source=LayerSource.BUILT, unpacked=estimate_size(spec), why=view.why(spec))
     unpacked = sum(blob.unpacked for blob in result.blobs)
     if stored:
-        return PlannedLayer(spec=spec, source=LayerSource.STORAGE, unpacked=unpacked, made=result)
+        return PlannedLayer(spec=spec, source=LayerSource.STORAGE, unpacked=unpacked, result=result)
     if all(view.is_present(blob) for blob in result.blobs):
-        return PlannedLayer(spec=spec, source=LayerSource.CACHE, unpacked=unpacked, made=result)
+        return PlannedLayer(spec=spec, source=LayerSource.CACHE, unpacked=unpacked, result=result)
     if spec.key in view.shared:
-        return PlannedLayer(spec=spec, source=LayerSource.SHARED, unpacked=unpacked, made=result)
+        return PlannedLayer(spec=spec, source=LayerSource.SHARED, unpacked=unpacked, result=result)
     return PlannedLayer(spec=spec, source=LayerSource.BUILT, unpacked=unpacked, why=view.why(spec))
 
 

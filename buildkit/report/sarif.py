@@ -1,6 +1,6 @@
 """Render findings as SARIF 2.1.0 (OASIS, errata 1), which code hosts and editors read.
 
-A place in a file is ``region.byteOffset``. An offset in a member of an archive is no offset in the file: there the
+A place in a file is ``region.byteOffset``. An offset in a member of an archive is not an offset in the file: there the
 location names the file only, with the member as a logical location, and a related location leads into the member,
 which is an artifact whose parent is the file.
 """

@@ -37,10 +37,10 @@ _READ_BACK = (Kind.IMAGE, Kind.RUN)  # no lock describes these layers completely
 class SbomInputs:
     """The inputs of an SBOM besides the composition.
 
-    ``made`` maps keys to the blobs of layers that were built at some time. ``inside`` is what was read back from all
-    layers of the root, None if the cache lacks one of them. ``metadata`` finds the METADATA of a cached wheel,
-    ``compiled`` the hash of a wheel that was compiled here. ``via`` lists the parents of each pin, by its name or
-    path. ``commit``, ``dirty``, ``time``, ``config`` and ``maker`` are as in ``Sbom``; ``image`` and ``version`` are
+    ``results`` maps keys to the blobs of layers that were built at some time. ``installed`` is what was read back from
+    all layers of the root, None if the cache lacks one of them. ``metadata`` finds the METADATA of a cached wheel,
+    ``compiled`` the hash of a wheel that was compiled here. ``lock_parents`` lists the parents of each pin, by its name
+    or path. ``commit``, ``dirty``, ``time``, ``config`` and ``maker`` are as in ``Sbom``; ``image`` and ``version`` are
     the project's.
     """
 
@@ -48,11 +48,11 @@ class SbomInputs:
     version: str
     arch: str
     maker: str
-    made: Mapping[Key, LayerResult] = field(default_factory=dict)
-    inside: InstalledPackages | None = None
+    results: Mapping[Key, LayerResult] = field(default_factory=dict)
+    installed: InstalledPackages | None = None
     metadata: Callable[[Artifact, Compile | None, Spec], Message | None] = lambda _artifact, _compile, _spec: None
     compiled: Callable[[Key], FileHash | None] = lambda _key: None
-    via: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    lock_parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     config: Digest | None = None
     commit: str = ""
     dirty: bool = False
@@ -66,9 +66,9 @@ def collect(composition: Composition, facts: SbomInputs) -> Sbom:
 
 def collect_layers(root: tuple[Spec, ...], layers: tuple[Spec, ...], facts: SbomInputs) -> Sbom:
     """Return the SBOM of an image's root and of the layers above it."""
-    components = list(root_components(root, facts.arch, facts.made, facts.inside))
+    components = list(root_components(root, facts.arch, facts.results, facts.installed))
     for spec in layers:
-        blobs = facts.made[spec.key].blobs if spec.key in facts.made else ()
+        blobs = facts.results[spec.key].blobs if spec.key in facts.results else ()
         blob = blobs[0] if blobs else None
         match spec.work:
             case PackWheels() as work:
@@ -82,7 +82,7 @@ def collect_layers(root: tuple[Spec, ...], layers: tuple[Spec, ...], facts: Sbom
         version=facts.version,
         arch=facts.arch,
         layers=tuple(_layer(spec, facts) for spec in (*root, *layers)),
-        components=_with_needs(_distinct(components), facts.via),
+        components=_with_needs(_distinct(components), facts.lock_parents),
         maker=facts.maker,
         config=facts.config,
         commit=facts.commit,
@@ -92,7 +92,7 @@ def collect_layers(root: tuple[Spec, ...], layers: tuple[Spec, ...], facts: Sbom
 
 
 def _layer(spec: Spec, facts: SbomInputs) -> SbomLayer:
-    result = facts.made.get(spec.key)
+    result = facts.results.get(spec.key)
     known = spec.kind not in _READ_BACK
     return SbomLayer(name=spec.name, kind=spec.kind, key=spec.key, blobs=result.blobs if result else (), known=known)
 

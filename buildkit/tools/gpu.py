@@ -20,7 +20,7 @@ class Gpu:
 class Gpus:
     """All devices and the driver's version; ``problem`` is why there are none if NVML could not be queried.
 
-    ``driver_found`` distinguishes a driver that does not answer from a machine without one, which is no fault.
+    ``driver_found`` distinguishes a driver that does not answer from a machine without one, which is not a fault.
     """
 
     devices: tuple[Gpu, ...] = ()

@@ -96,10 +96,10 @@ def load_signer(path: Path, password: str) -> Signer:
             raise DefinitionError(f"{path}: this key has no password, but {PASSWORD} is set") from error
         raise DefinitionError(f"{path}: this key has a password", hint=hint) from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        what = f"it cannot be read with the password in {PASSWORD}" if password else "this is no private key in PEM"
+        what = f"it cannot be read with the password in {PASSWORD}" if password else "this is not a private key in PEM"
         raise DefinitionError(f"{path}: {what}", hint=f"make a key by: {_MAKE}") from error
     if not isinstance(key, EllipticCurvePrivateKey) or not isinstance(key.curve, SECP256R1):
-        raise DefinitionError(f"{path}: this is no ECDSA key on P-256", hint=f"make one by: {_MAKE}")
+        raise DefinitionError(f"{path}: this is not an ECDSA key on P-256", hint=f"make one by: {_MAKE}")
     return Signer(key)
 
 
@@ -114,10 +114,10 @@ def load_verifier(path: Path) -> Verifier:
         key = load_pem_public_key(_read(path))
     except (ValueError, UnsupportedAlgorithm) as error:
         raise DefinitionError(
-            f"{path}: this is no public key in PEM", hint=f"a key's public half comes by: {_EXTRACT}"
+            f"{path}: this is not a public key in PEM", hint=f"a key's public half comes by: {_EXTRACT}"
         ) from error
     if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
-        raise DefinitionError(f"{path}: this is no ECDSA key on P-256", hint=f"make one by: {_MAKE}; {_EXTRACT}")
+        raise DefinitionError(f"{path}: this is not an ECDSA key on P-256", hint=f"make one by: {_MAKE}; {_EXTRACT}")
     return Verifier(key)
 
 

@@ -129,7 +129,7 @@ def stop(name: str, seconds: int) -> CommandResult:
 
 
 def remove(name: str) -> None:
-    """Remove a container, even a running one; a missing one is no error."""
+    """Remove a container, even a running one; a missing one is not an error."""
     run(Command(argv=("podman", "rm", "--force", "--time", "0", name), accept=_ANY, is_cleanup=True))
 
 

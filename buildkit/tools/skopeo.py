@@ -58,7 +58,7 @@ def copy_dir_to_storage(folder: Path, ref: str) -> None:
 def copy_to_dir(source: str, folder: Path) -> None:
     """Copy an image (``oci:PATH[:TAG]``) to a ``dir:`` layout, whose layer files are named by the digits of digests.
 
-    skopeo verifies what it reads. Raises ToolError for a source that does not exist or is no image.
+    skopeo verifies what it reads. Raises ToolError for a source that does not exist or is not an image.
     """
     argv = (*skopeo_argv(temporary=folder), "copy", "--quiet", source, f"dir:{folder}")
     run(Command(argv=argv, what=f"reading {source}", writes=(folder,)))

@@ -20,7 +20,7 @@ REQUEST = BuildRequest(stage="base")
 
 def planned(source: LayerSource, *, why: str = "") -> PlannedLayer:
     made = None if source is LayerSource.BUILT else RESULT
-    return PlannedLayer(spec=SPEC, source=source, unpacked=1, made=made, why=why)
+    return PlannedLayer(spec=SPEC, source=source, unpacked=1, result=made, why=why)
 
 
 def lost(error: LostError) -> Lost:

@@ -58,7 +58,7 @@ def test_gc_dry_run_reports_the_same_and_changes_nothing(stocked: Stocked, ask: 
     assert stocked.snapshot() == before
     wet = ask("gc")
     assert dry | {"dry_run": False} == wet
-    assert "would drop 5 things (26 B)" in table
+    assert "would drop 5 items (26 B)" in table
     assert sorted(line.split()[1] for line in table.splitlines()[1:-1]) == [
         "blob",
         "download",
@@ -247,7 +247,7 @@ def test_gc_reports_what_it_deleted_if_storage_fails(stocked: Stocked, ask: Ask,
     stocked.layer("app/other", b"older")
     out, err = read("gc", code=1)
     assert "app/other" in out
-    assert "dropped 1 thing (5 B), 2 images; " in out
+    assert "dropped 1 item (5 B), 2 images; " in out
     assert "storage broke" in err
 
 
@@ -412,4 +412,4 @@ def test_gc_frees_a_really_full_disk(full: Stocked, tmp_path: Path) -> None:
     done = subprocess.run((*argv, *where), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == full.blob(b"needed").name
-    assert "dropped 6 things" in done.stdout
+    assert "dropped 6 items" in done.stdout

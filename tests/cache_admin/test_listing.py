@@ -52,7 +52,7 @@ def test_ls_prints_a_table(varied: Stocked, read: Read) -> None:
     assert re.split(r"  +", lines[1]) == ["base/image", "image", "25 B", "now", "now", "12.0 s", "base"]
     assert re.split(r"  +", lines[2]) == ["app/app", "files", "11 B", "now", "3 d", "0.50 s", "not needed"]
     assert re.split(r"  +", lines[6])[-1] == "missing; not needed"
-    assert lines[-1] == "5 things, 55 B, of which 25 B are needed, 1 not here any more"
+    assert lines[-1] == "5 items, 55 B, of which 25 B are needed, 1 not here any more"
     assert errors == ""
 
 
@@ -106,7 +106,7 @@ def test_du_counts_shared_layers_for_no_stage_alone(stocked: Stocked, ask: Ask) 
 
 def test_ls_and_du_of_an_empty_cache(stocked: Stocked, ask: Ask, read: Read) -> None:
     assert ask("ls")["things"] == []
-    assert read("ls")[0] == "0 things, 0 B, of which 0 B are needed\n"
+    assert read("ls")[0] == "0 items, 0 B, of which 0 B are needed\n"
     assert ask("du")["kinds"] == {}
     assert read("gc")[0].startswith("nothing to drop; ")
     assert ask("verify")["ok"]

@@ -252,7 +252,7 @@ def test_unreachable_remote_cache_is_reported_and_everything_needs_work(tiny: Ti
         (("ap",), "there is no stage `ap`"),
         (("--only-shared",), "--only-shared: there is no remote cache"),
         (("--waves", "0"), "--waves: must be a number from 1 on"),
-        (("--cache", "No Such/Name"), "is no name in a registry"),
+        (("--cache", "No Such/Name"), "is not a name in a registry"),
     ],
 )
 def test_wrong_usage_prints_no_matrix(tiny: Tiny, arguments: tuple[str, ...], what: str) -> None:

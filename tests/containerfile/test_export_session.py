@@ -43,7 +43,7 @@ def test_unchanged_export_is_not_rewritten_and_obsolete_files_are_removed(tmp_pa
 @pytest.mark.parametrize("name", ["Podmanfile", "Podmanfile.dockerignore"])
 def test_foreign_file_is_not_overwritten(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("FROM mine\n")
-    with pytest.raises(DefinitionError, match=f"{name} is there already, and is no export") as caught:
+    with pytest.raises(DefinitionError, match=f"{name} is there already, and is not an export") as caught:
         write_export(tmp_path, ExportOptions(), MADE)
     assert caught.value.hint == "name another file by --output, or remove it"
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -91,16 +91,16 @@ def test_folder_in_place_of_the_containerfile_is_refused(tmp_path: Path) -> None
     for taken in ("stages", "one.dockerignore", "two.d"):
         (tmp_path / taken).mkdir()
     assert refuse_output(tmp_path, "stages") == (
-        "--output: `stages` is no file",
+        "--output: `stages` is not a file",
         "name a file, such as stages/Podmanfile",
     )
-    assert refuse_output(tmp_path, "one") == ("--output: `one.dockerignore` is no file", "name another file")
+    assert refuse_output(tmp_path, "one") == ("--output: `one.dockerignore` is not a file", "name another file")
     assert find_output(tmp_path, "two") == "two"
 
 
 def test_file_in_place_of_the_side_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "one.d").write_text("")
-    assert refuse_output(tmp_path, "one") == ("--output: `one.d` is no folder", "name another file")
+    assert refuse_output(tmp_path, "one") == ("--output: `one.d` is not a folder", "name another file")
 
 
 @pytest.mark.parametrize("path", ["no/such/Podmanfile", "setup.cfg/Podmanfile"])

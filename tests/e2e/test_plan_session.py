@@ -157,7 +157,7 @@ def test_plan_does_not_read_models_again(tiny: Tiny) -> None:
     ("arguments", "words"),
     [
         (("ap",), "did you mean app"),
-        (("app", "--push", "No/Thing"), "is no name in a registry"),
+        (("app", "--push", "No/Thing"), "is not a name in a registry"),
         (("--wrong",), "usage"),
     ],
 )

@@ -381,7 +381,7 @@ def test_cache_and_image_in_different_repositories(runner: Tiny, place: Place, w
 def test_setting_that_is_not_a_repository_is_refused(runner: Tiny, setting: str) -> None:
     runner.replace("pyproject.toml", "[tool.buildkit]", f'[tool.buildkit]\n{setting} = "https://a.b/c"')
     message = runner.refuse("app", "--no-import", code=2)
-    assert f"[tool.buildkit] {setting}: `https://a.b/c` is no name in a registry" in message
+    assert f"[tool.buildkit] {setting}: `https://a.b/c` is not a name in a registry" in message
 
 
 def test_two_projects_may_use_one_cache_repository(

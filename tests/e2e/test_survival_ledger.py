@@ -189,7 +189,7 @@ def ask(tiny: Tiny, scanned: Sequence[tuple[str, str]]) -> Believed:
         _ = held.remote_blobs.find("r")
         _ = held.builds.phases(5), held.tombstones.find(keys), held.starts.find(set_key(plan.composition))
         _ = find_builds(planner, ["app"], 5), take_inventory(held, context.blobs.folder, None)
-        made = {x.spec.name: x.made for x in plan.entries if x.source is LayerSource.CACHE and x.made}
+        made = {x.spec.name: x.result for x in plan.entries if x.source is LayerSource.CACHE and x.result}
         if len(made) == len(specs):
             check_collisions(plan.composition, held, context.blobs, lambda _key: pytest.fail("its blob is there"))
         scans = [ScanVerdicts(held).find([FileHash(sha256)], rules) for sha256, rules in scanned]

@@ -213,7 +213,7 @@ def test_upgrade_reports_its_changes(untouched: Tiny) -> None:
     ("options", "printed", "hint"),
     [
         (("--output", "-"), "several files, which cannot be printed", "leave --output away for Podmanfile"),
-        (("--output", "stages"), "`stages` is no file", "name a file, such as stages/Podmanfile"),
+        (("--output", "stages"), "`stages` is not a file", "name a file, such as stages/Podmanfile"),
         (("--find-links", "nowhere"), "there is no folder `nowhere`", "name a folder of wheels below"),
     ],
 )

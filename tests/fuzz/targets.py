@@ -693,7 +693,7 @@ def _agreement() -> tuple[Any, ...]:
 
     runtime = composer().compose("runtime")
     made = made_of(runtime)
-    bill = collect(runtime, SbomInputs(image="x/runtime", version="1", arch="amd64", maker="1", made=made))
+    bill = collect(runtime, SbomInputs(image="x/runtime", version="1", arch="amd64", maker="1", results=made))
     layers = [(blob.digest, blob.diff_id) for one in made.values() for blob in one.blobs]
     return runtime, composer().builder.specs, bill, layers
 

@@ -44,7 +44,7 @@ def cost(
 
 def entry(source: LayerSource, spec: object = WHEELS, unpacked: int = 100) -> PlannedLayer:
     made = None if source is LayerSource.BUILT else MADE
-    return PlannedLayer(spec=spec, source=source, unpacked=unpacked, made=made)  # type: ignore[arg-type]
+    return PlannedLayer(spec=spec, source=source, unpacked=unpacked, result=made)  # type: ignore[arg-type]
 
 
 def test_layer_in_storage_costs_nothing() -> None:

@@ -39,9 +39,11 @@ def sources(
 ) -> list[LayerSource]:
     gone = set() if lost is None else {blob.digest for blob in MADE[KEYS[lost]].blobs[-1:]}
     is_present = lambda blob: present and blob.digest not in gone  # noqa: E731
-    plan = make_plan(COMPOSITION, LedgerView(made=known, is_present=is_present, stored=stored, why=say_name))
+    plan = make_plan(COMPOSITION, LedgerView(results=known, is_present=is_present, stored=stored, why=say_name))
     assert [entry.spec for entry in plan.entries] == list(COMPOSITION.specs)
-    assert all((entry.made is None) is (entry.spec.key not in known) or entry.source is BUILT for entry in plan.entries)
+    assert all(
+        (entry.result is None) is (entry.spec.key not in known) or entry.source is BUILT for entry in plan.entries
+    )
     assert plan.missing == tuple(entry for entry in plan.entries if entry.source is BUILT)
     assert all(bool(entry.why) is (entry.source is BUILT) for entry in plan.entries)
     return [entry.source for entry in plan.entries]
@@ -81,24 +83,24 @@ def test_missing_blob_is_built_again_with_a_reason() -> None:
 
 
 def test_remote_layer_is_not_built_and_local_ones_are_preferred() -> None:
-    view = LedgerView(made=MADE, is_present=lambda _blob: False, stored=STORED[:2], shared=set(KEYS[:4]))
+    view = LedgerView(results=MADE, is_present=lambda _blob: False, stored=STORED[:2], shared=set(KEYS[:4]))
     entries = make_plan(COMPOSITION, view).entries
     assert [entry.source for entry in entries] == [STORAGE] * 2 + [SHARED] * 2 + [BUILT] * (COUNT - 4)
-    assert all((entry.made is None) is (entry.source is BUILT) for entry in entries)
-    here = LedgerView(made=MADE, is_present=lambda _blob: True, shared=set(KEYS))
+    assert all((entry.result is None) is (entry.source is BUILT) for entry in entries)
+    here = LedgerView(results=MADE, is_present=lambda _blob: True, shared=set(KEYS))
     assert {entry.source for entry in make_plan(COMPOSITION, here).entries} == {CACHE}
 
 
 def test_size_of_a_layer_is_known_after_its_first_build() -> None:
-    plan = make_plan(COMPOSITION, LedgerView(made=MADE, is_present=lambda _blob: False))
+    plan = make_plan(COMPOSITION, LedgerView(results=MADE, is_present=lambda _blob: False))
     assert [entry.unpacked for entry in plan.entries] == [len(MADE[key].blobs) for key in KEYS]
 
 
 @pytest.mark.parametrize("made", [{}, MADE])
 def test_only_layers_to_build_have_a_reason(made: dict[Key, LayerResult]) -> None:
-    plan = make_plan(COMPOSITION, LedgerView(made=made, is_present=lambda _blob: False, why=say_name))
+    plan = make_plan(COMPOSITION, LedgerView(results=made, is_present=lambda _blob: False, why=say_name))
     assert [entry.why for entry in plan.entries] == [f"why {spec.name}" for spec in COMPOSITION.specs]
     asked: list[Spec] = []
-    view = LedgerView(made=MADE, is_present=lambda _blob: True, why=lambda spec: asked.append(spec) or "")
+    view = LedgerView(results=MADE, is_present=lambda _blob: True, why=lambda spec: asked.append(spec) or "")
     assert not make_plan(COMPOSITION, view).missing
     assert asked == []

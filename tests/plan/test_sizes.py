@@ -92,7 +92,7 @@ def test_size_is_estimated_for_wheels_and_unknown_for_steps() -> None:
 
 
 def test_plan_uses_the_estimate_and_order_uses_weights() -> None:
-    entries = make_plan(COMPOSITION, LedgerView(made={}, is_present=lambda _blob: False)).entries
+    entries = make_plan(COMPOSITION, LedgerView(results={}, is_present=lambda _blob: False)).entries
     assert [entry.unpacked for entry in entries] == [estimate_size(entry.spec) for entry in entries]
     assert isinstance(FILES.work, PackFiles)
     assert FILES.weight == sum(file.size for file in FILES.work.tree.files) < estimate_size(FILES)

@@ -62,11 +62,11 @@ def built(stage: str = "runtime", stages: dict[str, str] | None = None, several:
     sbom = collect(
         composition,
         facts(
-            made=made,
-            inside=inside,
+            results=made,
+            installed=inside,
             metadata=lambda artifact, *_: parse_metadata(texts[artifact.name]) if artifact.name in texts else None,
             compiled=lambda _key: FileHash.of(b"compiled"),
-            via={"light": ("heavy",), "native": ("light", "elsewhere"), "heavy": ()},
+            lock_parents={"light": ("heavy",), "native": ("light", "elsewhere"), "heavy": ()},
             config=Digest.of(b"config"),
         ),
     )  # fmt: skip
@@ -277,7 +277,7 @@ def test_hostile_texts_are_escaped_in_documents() -> None:
     raw = tar({"opt/a\udcff.dist-info/METADATA": evil, STATUS: stanza("li\x1bb", "1\u2028")})
     inside.add((raw,), "root")
     made = {spec.key: LayerResult(blobs=(blob(spec.name),)) for spec in composition.specs}
-    sbom = collect(composition, facts(made=made, inside=inside))
+    sbom = collect(composition, facts(results=made, installed=inside))
     assert {part.kind for part in sbom.components} == {
         ComponentKind.IMAGE,
         ComponentKind.WHEEL,

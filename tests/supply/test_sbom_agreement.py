@@ -26,7 +26,9 @@ def runtime() -> Composition:
 
 @pytest.fixture(scope="module")
 def sbom(runtime: Composition) -> Sbom:
-    return collect(runtime, SbomInputs(image="x/runtime", version="1", arch="amd64", maker="1", made=made_of(runtime)))
+    return collect(
+        runtime, SbomInputs(image="x/runtime", version="1", arch="amd64", maker="1", results=made_of(runtime))
+    )
 
 
 @pytest.fixture(scope="module")

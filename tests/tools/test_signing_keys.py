@@ -75,13 +75,13 @@ def test_files_that_are_not_keys_are_refused(tmp_path: Path) -> None:
     assert "openssl genpkey" in caught.value.hint
     curve = write(tmp_path / "curve", ec.generate_private_key(ec.SECP384R1()))
     for path in (curve, write(tmp_path / "rsa", rsa.generate_private_key(65537, 2048))):
-        with pytest.raises(DefinitionError, match="no ECDSA key on P-256"):
+        with pytest.raises(DefinitionError, match="not an ECDSA key on P-256"):
             load_signer(path, "")
-        with pytest.raises(DefinitionError, match="no ECDSA key on P-256"):
+        with pytest.raises(DefinitionError, match="not an ECDSA key on P-256"):
             load_verifier(path.with_suffix(".pub"))
-    with pytest.raises(DefinitionError, match="no public key"):
+    with pytest.raises(DefinitionError, match="not a public key"):
         load_verifier(curve)
-    with pytest.raises(DefinitionError, match="no private key"):
+    with pytest.raises(DefinitionError, match="not a private key"):
         load_signer(curve.with_suffix(".pub"), "")
     with pytest.raises(DefinitionError, match="cannot be read: No such file"):
         load_signer(tmp_path / "none", "")

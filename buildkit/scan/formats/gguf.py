@@ -187,7 +187,9 @@ def _tensor(file: _GgufReader) -> tuple[int, int, str] | None:
     block, width = _TYPES[kind]
     if dims and dims[0] % block:
         file.context.find(
-            BENT, f"tensor {quote(name)} has rows of {dims[0]}, which is no multiple of a block of {block}", offset=at
+            BENT,
+            f"tensor {quote(name)} has rows of {dims[0]}, which is not a multiple of a block of {block}",
+            offset=at,
         )
     return offset, offset + -(-count // block) * width, name
 

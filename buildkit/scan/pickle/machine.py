@@ -171,7 +171,7 @@ def run_machine(machine: PickleMachine, table: list[Handler | None], stop: int) 
                 top = machine.pop()
                 break
             else:
-                why = f"byte {op:#04x} at byte {machine.start} is no opcode"
+                why = f"byte {op:#04x} at byte {machine.start} is not an opcode"
                 break
     except (TruncatedError, BrokenPickleError) as error:
         why, torn = str(error), isinstance(error, TruncatedError)

@@ -262,16 +262,16 @@ def test_layer_that_only_local_storage_has_is_rebuilt_for_another_registry(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("nonsense",), "`nonsense` is no name in a registry"),
-        (("me/app:1.0",), "`me` is no host"),
-        (("https://a.b/c",), "`https://a.b/c` is no name in a registry"),
-        (("a.b/C:d",), "`a.b/C:d` is no name in a registry"),
+        (("nonsense",), "`nonsense` is not a name in a registry"),
+        (("me/app:1.0",), "`me` is not a host"),
+        (("https://a.b/c",), "`https://a.b/c` is not a name in a registry"),
+        (("a.b/C:d",), "`a.b/C:d` is not a name in a registry"),
         (("a.b/c@sha256:" + "0" * 64,), "names a digest"),
         (("a.b/c:d", "--tag", "-x"), "expected one argument"),
         (("a.b/c:d", "--tag", "x/y"), "`x/y` is not a valid tag"),
         (("a.b/c:cache-of-app",), "belong to the remote cache"),
         ((), "the following arguments are required: REF"),
-        (("a.b/c", "--cache", "nonsense"), "--cache: `nonsense` is no name in a registry"),
+        (("a.b/c", "--cache", "nonsense"), "--cache: `nonsense` is not a name in a registry"),
         (("a.b/c", "--cache-write", "a.b/c:d"), "--cache-write: `a.b/c:d` must be a repository"),
     ],
 )
