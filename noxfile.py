@@ -115,10 +115,16 @@ def trim_hardened(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Fuzz everything that reads foreign bytes (-- TARGET..., --seconds N for all of them, 60 by default)."""
+    """Fuzz everything that reads foreign bytes (-- TARGET..., --seconds N for all of them, --streams N of pickles)."""
     parser = argparse.ArgumentParser(prog="nox -s fuzz --")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="a target of tests/fuzz/targets.py (default: all)")
     parser.add_argument("--seconds", type=float, default=60.0, help="for all of them together (default: 60)")
+    parser.add_argument(
+        "--streams",
+        type=int,
+        default=1_000_000,
+        help="pickles to compare with CPython's unpicklers (default: a million)",
+    )
     options = parser.parse_args(session.posargs)
     install(session, "tests")
     listing = (sys.executable, "-c", "from tests.fuzz.targets import TARGETS; print(*TARGETS)")
@@ -129,4 +135,9 @@ def fuzz(session: nox.Session) -> None:
     chosen = [f"{file}::test_target_raises_only_expected_errors[{name}]" for name in options.targets] or [file]
     env = {"BUILDKIT_FUZZ_SECONDS": str(options.seconds)}
     limit = f"--timeout={options.seconds + 300:.0f}"
-    session.run(sys.executable, "-m", "pytest", "--quiet", "--no-header", limit, *chosen, env=env)
+    pytest = (sys.executable, "-m", "pytest", "--quiet", "--no-header")
+    session.run(*pytest, limit, *chosen, env=env)
+    if options.streams and not options.targets:
+        env = {"BUILDKIT_FUZZ_STREAMS": str(options.streams)}
+        limit = f"--timeout={options.streams / 50 + 300:.0f}"
+        session.run(*pytest, limit, "--numprocesses", "auto", "--capture=no", "tests/fuzz/test_unpicklers.py", env=env)

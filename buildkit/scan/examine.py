@@ -9,6 +9,7 @@ from buildkit.scan.archives.registry import FORMATS as ARCHIVES
 from buildkit.scan.context import ScanContext
 from buildkit.scan.formats.registry import FORMATS as OTHERS
 from buildkit.scan.limits import LimitError, ScanBudget, ScanLimits
+from buildkit.scan.pickle.net import catch_pickles
 from buildkit.scan.pickle.registry import FORMATS as PICKLES
 from buildkit.scan.result import Scan
 from buildkit.scan.source import ScanSource
@@ -18,7 +19,7 @@ REGISTRY = (*PICKLES, *ARCHIVES, *OTHERS)  # in the order in which formats are t
 
 def examine(path: str, source: ScanSource, limits: ScanLimits, allowed: frozenset[str]) -> Scan:
     """Scan one file's content as ``buildkit.scan.scan`` documents."""
-    context = ScanContext(path, ScanBudget(limits), REGISTRY, allowed)
+    context = ScanContext(path, ScanBudget(limits), REGISTRY, allowed, net=catch_pickles)
     try:
         context.examine(source)
     except LimitError as error:

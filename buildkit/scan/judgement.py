@@ -60,8 +60,8 @@ class Judgement:
 
 def judge(scan: Scan, path: str, sha256: FileHash, allow: ModelAllowlist, more: tuple[Finding, ...] = ()) -> Judgement:
     """Judge a scan of the file ``path`` by what the user allows; ``more`` are findings from other checks."""
-    gaps = [_find_gap(gap, path) for gap in scan.gaps]
-    findings = (*scan.findings, *more, *gaps)
+    gaps = (*scan.gaps, *_find_false_name(scan, path))
+    findings = (*scan.findings, *more, *(_find_gap(gap, path) for gap in gaps))
     keys = {finding: (finding.rule.id, sha256) for finding in findings}
     reasons = {finding: allow.accepted[key] for finding, key in keys.items() if key in allow.accepted}
     return Judgement(
@@ -69,8 +69,17 @@ def judge(scan: Scan, path: str, sha256: FileHash, allow: ModelAllowlist, more: 
         findings=tuple(finding for finding in findings if finding not in reasons),
         accepted=tuple(reasons.items()),
         formats=scan.formats,
-        unknown=all(gap.why == UNKNOWN_CONTENT for gap in scan.gaps),
+        unknown=all(gap.why == UNKNOWN_CONTENT for gap in gaps),
     )
+
+
+def _find_false_name(scan: Scan, path: str) -> tuple[ScanGap, ...]:
+    """Return a gap for a file that is named as a pickle but looks like text, which no loader asks."""
+    from buildkit.scan.unread import PICKLE_NAMES
+
+    if path.lower().rpartition(".")[2] not in PICKLE_NAMES or not scan.formats or set(scan.formats) - {"text", "JSON"}:
+        return ()
+    return (ScanGap("it is named as a pickle, but it is text"),)
 
 
 def _find_gap(gap: ScanGap, path: str) -> Finding:

@@ -25,11 +25,12 @@ ARCHIVE = Rule(
     references=("CVE-2025-1889",),
 )
 
+PICKLE_NAMES = ("pkl", "pickle", "pck", "pcl", "joblib", "dill", "cloudpickle")
 _PICKLE = "a pickle, or holds one"
 _PROGRAM = "a program or a library"
 _NAMES = {
     CODE: {
-        _PICKLE: "pkl pickle pck pcl joblib dill cloudpickle pt pth ckpt npy npz pdparams pdopt",
+        _PICKLE: f"{' '.join(PICKLE_NAMES)} pt pth ckpt npy npz pdparams pdopt",
         "a Keras model": "keras h5 hdf5",
         "a model of Torch7": "t7",
         "a program of Paddle": "pdmodel",

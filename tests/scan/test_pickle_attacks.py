@@ -124,7 +124,7 @@ def test_possible_code_execution_is_high(name):
 MEDIUM = {
     "unknown, imported": (named("some.package", "Thing"), "pickle-unknown-global"),
     "codec that hides": (call(named("_codecs", "encode"), text("vq"), text("rot13")), "pickle-odd-arguments"),
-    "memory": (call(named("builtins", "bytearray"), b"\x8a\x05\0\0\0\0\x7f"), "pickle-odd-arguments"),
+    "memory": (call(named("builtins", "bytearray"), b"\x8a\x05\0\0\0\0\x7f"), "pickle-exhausts-memory"),
     "special state": (SIMPLE + b"}" + text("__class__") + b"NsN\x86b", "pickle-special-state"),
     "tensor that is computed": (call(named("torch.storage", "_load_from_bytes"), BYTES), "pickle-odd-arguments"),
     "loader handed over": (call(named("collections", "defaultdict"), LOADER), "pickle-odd-arguments"),

@@ -97,7 +97,7 @@ def test_call_before_pickle_breaks_is_found():
     "plain",
     [
         b"cat\ndog\nRun\n", b"(int)\n", b"I have a dream\n", b"Va\nVb\nVc\n", b"N", b".", b"", b"\n", b"numpy\nscipy\n",
-        b"import os\nos.system('id')\n", b"{}", b"[1, 2]", b"# config\n", b"\x80", b"\x80\x06N.",
+        b"import os\nos.system('id')\n", b"{}", b"[1, 2]", b"# config\n", b"\x80", b"\x80\x26N.",
     ],
 )  # fmt: skip
 def test_text_is_not_recognised_as_pickle(plain):

@@ -55,7 +55,7 @@ class Codec:
             why = content.why or (packed.why and f"its {self.name} stream is broken: {packed.why}")
             if why:
                 context.gap(why)
-            context.descend(self.name, content.source)
+            context.descend(self.name, content.source, context.declared)  # the same file, unpacked
         left = source.size - packed.end
         if why or left <= 0 or (left <= PADDING and not source.read(packed.end, left).strip(b"\0")):
             return

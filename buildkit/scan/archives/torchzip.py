@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from buildkit.scan.archives import rules
-from buildkit.scan.context import ScanContext
-from buildkit.scan.pickle.recognise import WINDOW, is_pickle
-from buildkit.scan.source import RangeSource, ScanSource
+from buildkit.scan.context import Declared, ScanContext
+from buildkit.scan.pickle.net import find_calls_at_start
+from buildkit.scan.pickle.recognise import is_pickle
+from buildkit.scan.source import ScanSource
 
 TENSOR = re.compile(r"(.*/)?(data|constants|xl_data)/\d+")
 LABEL = re.compile(r"(.*/)?(version|byteorder|\.format_version|\.storage_alignment|\.data/(serialization_id|version))")
@@ -47,6 +48,13 @@ def detect_kind(members: Iterable[str]) -> ArchiveKind:
     return ArchiveKind(tuple(formats), roots)
 
 
+def find_declaration(kind: ArchiveKind, name: str) -> Declared:
+    """Return what PyTorch takes a member for: the pickles of its archives are read by an unpickler, as they are."""
+    root, _, file = name.rpartition("/")
+    inside = f"{root}/" in kind.roots or (not root and "" in kind.roots)
+    return Declared.PICKLE_STREAM if inside and file.endswith(".pkl") else Declared.NOTHING
+
+
 def scan_known_member(context: ScanContext, kind: ArchiveKind, name: str, content: ScanSource) -> bool:
     """Scan a member of PyTorch's that no loader would run; False if the member is not such."""
     if not any(name.startswith(root) for root in kind.roots):
@@ -58,7 +66,7 @@ def scan_known_member(context: ScanContext, kind: ArchiveKind, name: str, conten
         return len(text) <= LABEL_BYTES and text.isascii() and text.decode().strip().isprintable()
     if not TENSOR.fullmatch(name) or content.read(0, 4) == b"PK\x03\x04":
         return False
-    return not is_pickle(RangeSource(content, 0, min(content.size, WINDOW + 1)), nested=True, numbers=True)
+    return not is_pickle(content, nested=True, numbers=True) and not find_calls_at_start(content)
 
 
 def scan_code(context: ScanContext, name: str, content: ScanSource) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from buildkit.scan.archives import member_names as names
 from buildkit.scan.archives import rules
 from buildkit.scan.archives.holes import scan_by_local_headers, scan_holes
-from buildkit.scan.archives.torchzip import ArchiveKind, detect_kind, scan_known_member
+from buildkit.scan.archives.torchzip import ArchiveKind, detect_kind, find_declaration, scan_known_member
 from buildkit.scan.archives.zipcontent import MemberContent, clip_range, open_content
 from buildkit.scan.archives.zipheaders import (
     DESCRIPTOR,
@@ -200,7 +200,7 @@ def scan_content(archive: ZipArchive, header: ZipHeader, local: ZipHeader, start
             else:
                 check_content(context, header, content, claims)
                 if not scan_known_member(context, archive.kind, header.name, content.source):
-                    context.descend(header.name, content.source)
+                    context.descend(header.name, content.source, find_declaration(archive.kind, header.name))
 
 
 def check_content(context: ScanContext, header: ZipHeader, content: MemberContent, claims: int) -> None:

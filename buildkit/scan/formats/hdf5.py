@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from buildkit.findings import Rule, Severity
-from buildkit.scan.context import ScanContext
+from buildkit.scan.context import Declared, ScanContext
 from buildkit.scan.formats import hdf5messages as messages
 from buildkit.scan.formats import hdf5store as store
 from buildkit.scan.formats.cursor import Cursor, MalformedContentError, PagedSource, quote
@@ -18,6 +18,7 @@ from buildkit.scan.formats.hdf5store import AddressLayout
 from buildkit.scan.formats.jsontext import check_text
 from buildkit.scan.formats.polyglot import check_trailing, check_zip
 from buildkit.scan.limits import LimitError
+from buildkit.scan.pickle.net import find_calls
 from buildkit.scan.pickle.recognise import is_pickle
 from buildkit.scan.source import BytesSource, RangeSource, ScanSource
 
@@ -232,8 +233,8 @@ def _check_pickle(walk: _Hdf5Walk, name: str, key: str, content: bytes) -> None:
         walk.context.find(OBJECTS, f"{quote(name)} holds pickled objects")
     elif content[:1] == b"\x80" or content.endswith(b"."):
         source = BytesSource(content)
-        if is_pickle(source):
-            walk.context.descend(f"{name}{key}", source)
+        if is_pickle(source) or find_calls(source):
+            walk.context.descend(f"{name}{key}", source, Declared.PICKLE_STREAM)
 
 
 def _filters(walk: _Hdf5Walk, cursor: Cursor, name: str) -> None:

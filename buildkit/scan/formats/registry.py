@@ -50,4 +50,8 @@ _ALL = (
     ("JSON", jsontext.recognise, jsontext.scan),
     ("text", text.recognise, text.scan),
 )
-FORMATS = tuple(Format(name, recognise, report_errors_as_gaps(name, scan)) for name, recognise, scan in _ALL)
+_GUESSED = frozenset({"JSON", "text"})
+FORMATS = tuple(
+    Format(name, recognise, report_errors_as_gaps(name, scan), is_guess=name in _GUESSED)
+    for name, recognise, scan in _ALL
+)

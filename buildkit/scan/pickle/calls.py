@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from buildkit.scan.context import ScanContext
+from buildkit.scan.context import Declared, ScanContext
+from buildkit.scan.pickle.helpers import find_returned_argument, name_of
+from buildkit.scan.pickle.lists import never_called_names
 from buildkit.scan.pickle.nested import LARGEST
 from buildkit.scan.pickle.python2_names import python3_name
 from buildkit.scan.pickle.values import UNKNOWN, ByteString, CallResult, Global, LongText, Value
@@ -11,33 +13,52 @@ from buildkit.scan.source import BytesSource, RangeSource, ScanSource
 TEXT_ENCODINGS = frozenset({"latin1", "latin-1", "ascii", "utf-8", "utf8", "iso-8859-1"})
 GLOBAL_GETTERS = frozenset({("builtins", "getattr"), ("builtins", "__import__"), ("importlib", "import_module")})
 ATTRIBUTE_GETTERS = frozenset({("operator", "attrgetter"), ("_operator", "attrgetter")})
-LARGEST_ALLOCATION = 2**30
-ARGUMENT_CHECKED = frozenset(
-    {("_codecs", "encode"), ("torch.storage", "_load_from_bytes")}
-)  # allowed with certain arguments only
+ENCODE = ("_codecs", "encode")
+LOAD = ("torch.storage", "_load_from_bytes")
+WRAPPER = ("joblib.numpy_pickle", "NumpyArrayWrapper")
+SCALARS = frozenset({("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar")})
+ARGUMENT_CHECKED = frozenset({ENCODE, LOAD, WRAPPER})  # allowed with certain arguments only
 
 
 def find_argument_problem(callee: Global, args: Value, context: ScanContext, source: ScanSource) -> str:
     """Return why ``callee`` is not allowed with these arguments; empty if it is."""
     name = python3_name(callee.module, callee.name)
-    arguments = args if isinstance(args, tuple) else (UNKNOWN,)
-    if name == ("_codecs", "encode"):
-        plain = len(arguments) == 1 or (len(arguments) == 2 and arguments[1] in TEXT_ENCODINGS)
-        return "" if plain and isinstance(arguments[0], str | LongText) else "it decodes something else than text"
-    if name == ("torch.storage", "_load_from_bytes"):
-        blob = arguments[0] if len(arguments) == 1 else UNKNOWN
-        if isinstance(blob, CallResult) and isinstance(blob.args, tuple) and isinstance(blob.callee, Global):
-            return scan_encoded_bytes(blob, context, source)
-        if not isinstance(blob, ByteString):
-            return "it loads a computed file"
-        context.descend(f"bytes@{blob.start}", RangeSource(source, blob.start, blob.size))
-        return ""
-    if name[0] == "builtins" and name[1] in ("bytearray", "bytes") and arguments:
-        return (
-            "it allocates more than a gibibyte"
-            if isinstance(arguments[0], int) and arguments[0] > LARGEST_ALLOCATION
-            else ""
-        )
+    if not isinstance(args, tuple):
+        return "its arguments are not a tuple"
+    if name[1] in never_called_names().get(name[0], ()):
+        return "it is allowed as a value, but not to be called"
+    if name == ENCODE:
+        plain = find_encoding(args) and isinstance(args[0], str | LongText)
+        return "" if plain else "it decodes something else than text"
+    if name == LOAD:
+        return find_load_problem(args[0] if len(args) == 1 else UNKNOWN, context, source)
+    if name == WRAPPER and args:
+        return "joblib makes it without arguments"
+    if name in SCALARS and len(args) > 1 and is_computed(args[1]):
+        return "it takes bytes"
+    return ""
+
+
+def is_computed(value: Value) -> bool:
+    """Return whether ``value`` is an object of the file, and not bytes that protocol 2 wrote as text."""
+    if isinstance(value, CallResult):
+        return name_of(value.callee) != ENCODE
+    return isinstance(value, Global)
+
+
+def find_encoding(args: tuple[Value, ...]) -> str:
+    """Return the encoding that ``_codecs.encode`` uses; empty if no pickler asks for it."""
+    encoding = args[1] if len(args) == 2 else "utf-8" if len(args) == 1 else ""
+    return encoding if isinstance(encoding, str) and encoding in TEXT_ENCODINGS else ""
+
+
+def find_load_problem(blob: Value, context: ScanContext, source: ScanSource) -> str:
+    """Scan the bytes that PyTorch loads as a file; return why they cannot be scanned, empty if they can."""
+    if isinstance(blob, CallResult) and isinstance(blob.args, tuple) and isinstance(blob.callee, Global):
+        return scan_encoded_bytes(blob, context, source)
+    if not isinstance(blob, ByteString):
+        return "it loads a computed file"
+    context.descend(f"bytes@{blob.start}", RangeSource(source, blob.start, blob.size), Declared.PICKLE_FILE)
     return ""
 
 
@@ -57,20 +78,30 @@ def find_loaded_constant(callee: Global, args: Value) -> int | str:
 
 def scan_encoded_bytes(call: CallResult, context: ScanContext, source: ScanSource) -> str:
     """Scan bytes that protocol 2 wrote as text; return why they cannot be scanned, empty if they can."""
-    name = call.callee.path if isinstance(call.callee, Global) else ""
-    text = call.args[0] if isinstance(call.args, tuple) and call.args else UNKNOWN
-    if isinstance(text, LongText) and text.size <= LARGEST:
-        text = source.read(text.start, text.size).decode("utf-8", "replace")
-    if name != "_codecs.encode" or not isinstance(text, str):
+    args = call.args if isinstance(call.args, tuple) else ()
+    text = args[0] if args else UNKNOWN
+    encoding = find_encoding(args)
+    if not isinstance(call.callee, Global) or call.callee.path != "_codecs.encode" or not encoding:
         return "it loads a computed file"
-    context.descend("text", BytesSource(text.encode("latin-1", "replace")))
+    try:
+        if isinstance(text, LongText) and text.size <= LARGEST and not text.escaped:
+            text = source.read(text.start, text.size).decode("utf-8", "surrogatepass")
+        content = text.encode(encoding) if isinstance(text, str) else None
+    except UnicodeError:
+        content = None
+    if content is None:
+        return "it loads a text that cannot be encoded"
+    context.descend("text", BytesSource(content), Declared.PICKLE_FILE)
     return ""
 
 
 def infer_result(callee: Value, args: Value) -> Value:
-    """Return the global that a call returns, if it can be inferred; else UNKNOWN."""
+    """Return what a call returns, if that is a global or an argument; else UNKNOWN."""
     if not isinstance(args, tuple):
         return UNKNOWN
+    returned = find_returned_argument(callee, args)
+    if returned is not None:
+        return returned
     if isinstance(callee, Global):
         name = python3_name(callee.module, callee.name)
         if name == ("builtins", "getattr") and len(args) >= 2 and isinstance(args[1], str):

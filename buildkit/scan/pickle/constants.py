@@ -7,10 +7,10 @@ import warnings
 from functools import partial
 
 from buildkit.scan.pickle.machine import Handler, PickleMachine
+from buildkit.scan.pickle.numbers import LONGEST_LINE, read_float, read_integer
 from buildkit.scan.pickle.values import KEPT_TEXT, UNKNOWN, ByteString, LongText, Value
 
-LONGEST_LINE = 2**16  # bytes of a line that is an argument
-DIGITS = 60  # longer numbers are not kept
+KEPT_NUMBER = 60  # bytes of a number; longer ones are not kept
 
 
 def text(machine: PickleMachine, width: int) -> None:
@@ -38,9 +38,9 @@ def decode_utf8(machine: PickleMachine, raw: bytes) -> str:
         return raw.decode("latin-1")
 
 
-def keep_long(machine: PickleMachine, head: bytes, start: int, size: int) -> None:
-    """Push a text of which only the beginning is kept."""
-    value = LongText(head.decode("utf-8", "replace"), start, size)
+def keep_long(machine: PickleMachine, head: bytes, start: int, size: int, *, escaped: bool = False) -> None:
+    """Push a text of which only the beginning is kept; ``escaped`` if its bytes are a line with escapes."""
+    value = LongText(head.decode("utf-8", "replace"), start, size, escaped)
     machine.stack.append(value)
     machine.watcher.constant(value, start)
 
@@ -56,22 +56,17 @@ def blob(machine: PickleMachine, width: int) -> None:
 
 
 def binstring(machine: PickleMachine, width: int) -> None:
-    """Push a Python 2 str: text for loaders with an encoding, which is the default; it may hold any bytes."""
-    raw = machine.reader.take(width)
-    size = int.from_bytes(raw, "little", signed=width == 4)
-    if size < 0:
-        machine.note_anomaly("a string has a negative length")
-        size = 0
+    """Push a Python 2 str: ASCII is text; what other bytes mean depends on the encoding that a loader asks for."""
+    size = machine.reader.number(width)  # without a sign, as in C
     start = machine.reader.offset
+    value: Value = ByteString(start, size)
     if size > KEPT_TEXT:
         machine.reader.skip(size)
-        value: Value = ByteString(start, size)
-        machine.watcher.constant(ByteString(start, size), start)
     else:
         kept = machine.reader.take(size)
-        value = kept.decode("latin-1")
-        if size > 1:
-            machine.watcher.constant(ByteString(start, size), start)
+        value = kept.decode() if kept.isascii() else value
+    if size > 1:
+        machine.watcher.constant(ByteString(start, size), start)
     machine.stack.append(value)
 
 
@@ -80,9 +75,8 @@ def string(machine: PickleMachine) -> None:
     start = machine.reader.offset
     raw, _ = machine.reader.line(LONGEST_LINE)
     if len(raw) >= LONGEST_LINE:
-        keep_long(machine, raw[1:KEPT_TEXT], start + 1, machine.reader.offset - start - 2)
+        keep_long(machine, raw[1:KEPT_TEXT], start + 1, machine.reader.offset - start - 2, escaped=True)
         return
-    raw = raw.strip()
     if len(raw) < 2 or raw[:1] not in (b"'", b'"') or raw[-1:] != raw[:1]:
         machine.note_anomaly("a string has no quotes")
     try:
@@ -90,7 +84,7 @@ def string(machine: PickleMachine) -> None:
     except ValueError:
         machine.note_anomaly("a string has a bad escape")
         value = raw.decode("latin-1")
-    machine.stack.append(value)
+    machine.stack.append(value if value.isascii() else UNKNOWN)
     machine.watcher.constant(value, start)
 
 
@@ -106,7 +100,7 @@ def unicode_line(machine: PickleMachine) -> None:
     start = machine.reader.offset
     raw, _ = machine.reader.line(LONGEST_LINE)
     if len(raw) >= LONGEST_LINE:
-        keep_long(machine, raw[:KEPT_TEXT], start, machine.reader.offset - start)
+        keep_long(machine, raw[:KEPT_TEXT], start, machine.reader.offset - start, escaped=True)
         return
     try:
         value = raw.decode("raw-unicode-escape")
@@ -119,28 +113,13 @@ def unicode_line(machine: PickleMachine) -> None:
 
 
 def integer(machine: PickleMachine) -> None:
-    """Push a decimal number; ``00`` and ``01`` are protocol 0's booleans, a long may end with ``L``."""
-    raw, _ = machine.reader.line(LONGEST_LINE)
-    if raw in (b"00", b"01"):
-        machine.stack.append(raw == b"01")
-        return
-    known: Value = UNKNOWN
-    if len(raw) <= DIGITS:
-        try:
-            known = int(raw.rstrip(b"L"), 0)
-        except ValueError:
-            machine.note_anomaly("a number is malformed")
-    machine.stack.append(known)
+    """Push a number that is a line."""
+    machine.stack.append(read_integer(machine))
 
 
 def floating(machine: PickleMachine) -> None:
-    """Push a decimal float."""
-    raw, _ = machine.reader.line(LONGEST_LINE)
-    try:
-        machine.stack.append(float(raw[:DIGITS]))
-    except ValueError:
-        machine.note_anomaly("a number is malformed")
-        machine.stack.append(UNKNOWN)
+    """Push a float that is a line."""
+    machine.stack.append(read_float(machine))
 
 
 def binfloat(machine: PickleMachine) -> None:
@@ -162,7 +141,7 @@ def signed(machine: PickleMachine) -> None:
 def long(machine: PickleMachine, width: int) -> None:
     """Push a number whose length takes ``width`` bytes."""
     size = machine.reader.number(width)
-    if size > DIGITS:
+    if size > KEPT_NUMBER:
         machine.reader.skip(size)
         machine.stack.append(UNKNOWN)
     else:

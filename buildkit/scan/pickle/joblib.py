@@ -7,21 +7,24 @@ interpret the same bytes as opcodes, so they are also tried as such.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 
 from buildkit.scan.context import ScanContext
 from buildkit.scan.limits import LimitError
-from buildkit.scan.pickle.machine import PickleMachine, StreamEnd
-from buildkit.scan.pickle.recognise import WINDOW, is_pickle
+from buildkit.scan.pickle.calls import WRAPPER
+from buildkit.scan.pickle.machine import NO_FRAME, PickleMachine, StreamEnd
+from buildkit.scan.pickle.recognise import is_pickle
 from buildkit.scan.pickle.values import CallResult, ContainerValue, Global, Value
 from buildkit.scan.source import RangeSource, ScanSource
 from buildkit.scan.windowed_reader import TruncatedError
 
 ScanStream = Callable[[ScanContext, ScanSource, int], StreamEnd]  # scans the pickle stream at an offset of a source
 
-WRAPPER = ("joblib.numpy_pickle", "NumpyArrayWrapper")
 KIND = re.compile(r"[<>|=]?([a-zA-Z?])(\d*)")
+ALIGNMENT = "numpy_array_alignment_bytes"
+SIDES = 64  # of an array's shape; NumPy has no more
 OBJECTS = 1  # NumPy's NPY_ITEM_HASOBJECT in a dtype's flags
 SIZES = {"?": 1, "b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "l": 8, "L": 8, "q": 8, "Q": 8, "e": 2, "f": 4, "d": 8}
 
@@ -37,14 +40,17 @@ def follow_array(
     if not (isinstance(wrapper.callee, Global) and (wrapper.callee.module, wrapper.callee.name) == WRAPPER):
         return
     state = wrapper.state
-    if not isinstance(state, ContainerValue) or state.kind != "dict" or not state.whole:
+    if not isinstance(state, ContainerValue) or not is_plain_state(wrapper, state):
         raise TruncatedError(f"the array at byte {machine.reader.offset} has no readable state")
+    if NO_FRAME > machine.frame_end > machine.reader.offset:
+        raise TruncatedError(f"the array at byte {machine.reader.offset} lies within a frame, where joblib reads none")
+    machine.frame_end = NO_FRAME
     count, (width, holds_objects) = count_elements(state.get("shape")), find_item_size(state.get("dtype"))
     if holds_objects:
         follow_objects(machine, context, source, scan_stream)
         return
     scan_if_opcodes(context, source, machine.reader.offset, scan_stream)
-    if state.get("numpy_array_alignment_bytes") is not None:
+    if state.get(ALIGNMENT) is not None:
         machine.reader.skip(machine.reader.byte())
     start = machine.reader.offset
     if count is None or width is None:
@@ -55,9 +61,8 @@ def follow_array(
 
 
 def scan_if_opcodes(context: ScanContext, source: ScanSource, start: int, scan_stream: ScanStream) -> None:
-    """Scan the bytes at ``start`` as opcodes, if they act within the first bytes."""
-    near = RangeSource(source, start, min(source.size - start, WINDOW + 1))
-    if is_pickle(near, nested=True, numbers=True):
+    """Scan the bytes at ``start`` as opcodes, if they act."""
+    if is_pickle(RangeSource(source, start, max(0, source.size - start)), nested=True, numbers=True):
         scan_nested_stream(context, source, start, scan_stream)
 
 
@@ -80,16 +85,19 @@ def scan_nested_stream(context: ScanContext, source: ScanSource, start: int, sca
         context.depth -= 1
 
 
+def is_plain_state(wrapper: CallResult, state: ContainerValue) -> bool:
+    """Return whether all attributes of a wrapper are known: it has no earlier state, and this one has no odd keys."""
+    known = state.kind == "dict" and state.whole and not state.computed
+    aligned = state.get(ALIGNMENT)
+    return known and (aligned is None or isinstance(aligned, int)) and wrapper.builds == 1 and wrapper.args == ()
+
+
 def count_elements(shape: Value) -> int | None:
     """Return how many items an array of ``shape`` has; None if that is unknown."""
-    if not isinstance(shape, tuple):
+    if not isinstance(shape, tuple) or len(shape) > SIDES:
         return None
-    count = 1
-    for side in shape:
-        if not isinstance(side, int) or side < 0:
-            return None
-        count *= side
-    return count
+    sides = [side for side in shape if isinstance(side, int) and 0 <= side < 2**63]
+    return math.prod(sides) if len(sides) == len(shape) else None
 
 
 def find_item_size(dtype: Value) -> tuple[int | None, bool]:
@@ -98,15 +106,18 @@ def find_item_size(dtype: Value) -> tuple[int | None, bool]:
         return None, False
     if not isinstance(dtype.callee, Global) or dtype.callee.path != "numpy.dtype":
         return None, False
+    if dtype.builds > 1:
+        return None, False
     state = dtype.state if isinstance(dtype.state, tuple) else ()
-    if len(state) > 7 and isinstance(state[7], int) and state[7] & OBJECTS:
+    flags = state[7] if len(state) > 7 else -1
+    if isinstance(flags, int) and flags >= 0 and flags & OBJECTS:
         return None, True
     name = dtype.args[0]
     found = KIND.fullmatch(name) if isinstance(name, str) and len(name) < 20 else None
     if found is None:
         return None, False
-    if found[1] == "O":
-        return None, True
+    if found[1] == "O":  # NumPy believes the flags
+        return None, flags == -1
     width = int(found[2]) if found[2] else SIZES.get(found[1])
     width = width * 4 if width is not None and found[1] == "U" else width
     item_size = state[5] if len(state) > 5 else -1

@@ -10,6 +10,7 @@ from importlib.resources import files
 
 from buildkit.findings import Severity
 
+NEVER_CALLED = "never called"  # in the title of a section of allowed.txt
 HUBS = frozenset({"os", "posix", "nt", "subprocess", "builtins", "sys", "importlib", "ctypes"})
 
 
@@ -87,6 +88,17 @@ def allowed_names() -> NameList:
         for module, listed in names.exact.items():
             merged.exact.setdefault(module, set()).update(listed)
         merged.trees.update(names.trees)
+    return merged
+
+
+@cache
+def never_called_names() -> dict[str, set[str]]:
+    """Return the names of the allow-list that are allowed as values only: sections whose title says so."""
+    merged: dict[str, set[str]] = {}
+    for title, names in load_list("allowed.txt").items():
+        if NEVER_CALLED in title:
+            for module, listed in names.exact.items():
+                merged.setdefault(module, set()).update(listed)
     return merged
 
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from buildkit.scan.limits import LimitError
-from buildkit.scan.pickle.values import UNKNOWN, ByteString, CallResult, ContainerValue, Global, LongText, Value
+from buildkit.scan.pickle.values import UNKNOWN, ByteString, CallResult, Global, LongText, Value
 from buildkit.scan.windowed_reader import TruncatedError, WindowedReader
 
 BATCH = 4096
+RENAMING = 3  # protocols below it have Python 2 names
+NO_FRAME = 2**100  # where no frame ends
 ANOMALIES = 64  # a stream with more counts as broken
 
 
@@ -32,6 +34,9 @@ class Watcher(Protocol):
     def unresolved(self, module: Value, name: Value, offset: int) -> None:
         """A global is fetched whose name is not a constant."""
 
+    def ambiguous(self, why: str, offset: int) -> None:
+        """Unpicklers read the stream differently from here."""
+
     def extension(self, code: int, offset: int) -> None:
         """A global is fetched by its number in the extension registry."""
 
@@ -41,8 +46,14 @@ class Watcher(Protocol):
     def built(self, machine: PickleMachine, target: Value, state: Value, offset: int) -> None:
         """State is set; may advance the machine's reader over an array in the stream."""
 
+    def gathered(self, symbol: Global, offset: int) -> None:
+        """A global is put into a tuple or a container, where its use can no longer be followed."""
+
     def filled(self, target: Value, values: list[Value], offset: int) -> None:
-        """Globals are put into a container, or entries into something that this stream did not make."""
+        """Entries are put into something other than a list, set or dict of the stream."""
+
+    def hashed(self, keys: list[Value], offset: int) -> None:
+        """Values become keys of a dict or entries of a set."""
 
     def persistent(self, key: Value, offset: int) -> Value:
         """A persistent id is passed to the loader; returns what is known of its object."""
@@ -77,7 +88,20 @@ Handler = Callable[["PickleMachine"], None]
 class PickleMachine:
     """Stack, marks and memo of one stream."""
 
-    __slots__ = ("made", "marks", "memo", "most", "odd", "operate", "proto", "reader", "stack", "start", "watcher")
+    __slots__ = (
+        "frame_end",
+        "made",
+        "marks",
+        "memo",
+        "most",
+        "odd",
+        "operate",
+        "proto",
+        "reader",
+        "stack",
+        "start",
+        "watcher",
+    )
 
     def __init__(self, reader: WindowedReader, watcher: Watcher, operate: Callable[[int], None], most: int) -> None:
         """``operate`` counts opcodes in batches and raises LimitError; ``most`` bounds stack and memo."""
@@ -87,7 +111,8 @@ class PickleMachine:
         self.most = most
         self.stack: list[Value] = []
         self.marks: list[int] = []
-        self.memo: dict[int, Value] = {}
+        self.memo: dict[int | bytes, Value] = {}  # numbers too long for an int by their digits
+        self.frame_end = NO_FRAME
         self.proto = 0
         self.start = reader.offset
         self.made = 0
@@ -125,15 +150,30 @@ class PickleMachine:
 
     def fetch(self, module: str, name: str) -> None:
         """Push a global."""
-        symbol = Global(module, name, self.start)
+        symbol = Global(module, name, self.start, self.proto < RENAMING)
         self.watcher.imported(symbol)
         self.stack.append(symbol)
 
     def call(self, callee: Value, args: Value) -> None:
         """Push the result of a call."""
         self.made += 1
+        if callee is UNKNOWN:
+            self.note_anomaly("something unknown is called")
         result = self.watcher.called(callee, args, self.start)
         self.stack.append(CallResult(callee, args) if result is UNKNOWN else result)
+
+    def leave_frame(self) -> None:
+        """Note the end of a frame; the C unpickler forgets what is left of its buffer if an opcode crosses the end."""
+        if 0 < self.frame_end < self.start:
+            self.watcher.ambiguous("an opcode crosses the end of a frame", self.frame_end)
+        self.frame_end = NO_FRAME
+
+    def enter_frame(self, end: int) -> None:
+        """Note that a frame follows, up to ``end``."""
+        if self.frame_end == NO_FRAME:
+            self.frame_end = end
+        elif end > self.frame_end > self.reader.offset:
+            self.watcher.ambiguous("a frame crosses the end of another", self.start)
 
     def account_batch(self) -> None:
         """Account for a batch of opcodes, each of which makes at most one object.
@@ -160,6 +200,8 @@ def run_machine(machine: PickleMachine, table: list[Handler | None], stop: int) 
     try:
         while True:
             machine.start = reader.base + reader.at
+            if machine.start >= machine.frame_end:
+                machine.leave_frame()
             op = reader.byte()
             count += 1
             if not count % BATCH:
@@ -178,10 +220,3 @@ def run_machine(machine: PickleMachine, table: list[Handler | None], stop: int) 
     machine.operate(count % BATCH)
     offset = machine.start if why else reader.offset
     return StreamEnd(offset, count, top, why, machine.odd[0] if machine.odd else "", torn)
-
-
-def make_container(kind: str, values: list[Value]) -> ContainerValue:
-    """Return a new container of ``values``."""
-    items = ContainerValue(kind)
-    items.add(values)
-    return items

@@ -7,8 +7,8 @@ from functools import partial
 
 from buildkit.scan.limits import ScanLimits
 from buildkit.scan.pickle.constants import HANDLERS as CONSTANTS
-from buildkit.scan.pickle.constants import LONGEST_LINE
-from buildkit.scan.pickle.machine import Handler, PickleMachine, StreamEnd, Watcher, make_container, run_machine
+from buildkit.scan.pickle.machine import Handler, PickleMachine, StreamEnd, Watcher, run_machine
+from buildkit.scan.pickle.numbers import LONGEST_LINE, read_index
 from buildkit.scan.pickle.values import UNKNOWN, ContainerValue, Global, Value
 from buildkit.scan.source import ScanSource
 from buildkit.scan.windowed_reader import WindowedReader
@@ -16,10 +16,15 @@ from buildkit.scan.windowed_reader import WindowedReader
 STOP = 0x2E
 
 
-def ignore(machine: PickleMachine, width: int) -> None:
-    """Skip an argument that only steers how an unpickler reads ahead (FRAME), or none (READONLY_BUFFER)."""
-    if width:
-        machine.reader.take(width)
+def frame(machine: PickleMachine) -> None:
+    """FRAME: the length follows of what an unpickler reads ahead."""
+    size = machine.reader.number(8)
+    machine.enter_frame(machine.reader.offset + size)
+
+
+def readonly_buffer(machine: PickleMachine) -> None:
+    """READONLY_BUFFER: make the top read-only."""
+    machine.top()
 
 
 def proto(machine: PickleMachine) -> None:
@@ -50,19 +55,9 @@ def dup(machine: PickleMachine) -> None:
     machine.stack.append(machine.top())
 
 
-def line_number(machine: PickleMachine) -> int:
-    """Read a decimal number that ends with the line."""
-    raw, _ = machine.reader.line(LONGEST_LINE)
-    try:
-        return int(raw[:40])
-    except ValueError:
-        machine.note_anomaly("a number is malformed")
-        return -1
-
-
 def put(machine: PickleMachine, width: int) -> None:
     """PUT, BINPUT, LONG_BINPUT: store the top in the memo."""
-    at = machine.reader.number(width) if width else line_number(machine)
+    at = machine.reader.number(width) if width else read_index(machine)
     machine.memo[at] = machine.top()
 
 
@@ -73,9 +68,9 @@ def memoize(machine: PickleMachine) -> None:
 
 def get(machine: PickleMachine, width: int) -> None:
     """GET, BINGET, LONG_BINGET: push a value of the memo."""
-    at = machine.reader.number(width) if width else line_number(machine)
+    at = machine.reader.number(width) if width else read_index(machine)
     if at not in machine.memo:
-        machine.note_anomaly(f"the memo has no entry {at}")
+        machine.note_anomaly("the memo has no such entry")
     machine.stack.append(machine.memo.get(at, UNKNOWN))
 
 
@@ -88,20 +83,45 @@ def empty(machine: PickleMachine, kind: str) -> None:
 def group(machine: PickleMachine, kind: str) -> None:
     """LIST, DICT, FROZENSET: push a container of a group."""
     machine.made += 1
-    machine.stack.append(make_container(kind, machine.pop_mark()))
+    made = ContainerValue(kind)
+    add_entries(machine, made, machine.pop_mark())
+    machine.stack.append(made)
 
 
 def group_tuple(machine: PickleMachine) -> None:
     """TUPLE: push a tuple of a group."""
     machine.made += 1
-    machine.stack.append(tuple(machine.pop_mark()))
+    values = machine.pop_mark()
+    gather(machine, values)
+    machine.stack.append(tuple(values))
 
 
 def short_tuple(machine: PickleMachine, size: int) -> None:
     """TUPLE1 to TUPLE3: push a tuple of the last ``size`` values."""
     machine.made += 1
     values = [machine.pop() for _ in range(size)]
+    gather(machine, values)
     machine.stack.append(tuple(reversed(values)))
+
+
+def gather(machine: PickleMachine, values: list[Value]) -> None:
+    """Tell the watcher of globals among values that are put together."""
+    for value in values:
+        if type(value) is Global:
+            machine.watcher.gathered(value, machine.start)
+
+
+def add_entries(machine: PickleMachine, target: ContainerValue, values: list[Value]) -> None:
+    """Put values into a container of the stream."""
+    gather(machine, values)
+    target.add(values)
+    if target.kind == "list":
+        return
+    if target.kind == "dict" and len(values) % 2:
+        machine.note_anomaly("a key has no value")
+    keys: list[Value] = [key for key in (values[::2] if target.kind == "dict" else values) if type(key) is tuple]
+    if keys:
+        machine.watcher.hashed(keys, machine.start)
 
 
 def fill(machine: PickleMachine, take: Callable[[PickleMachine], list[Value]]) -> None:
@@ -109,9 +129,9 @@ def fill(machine: PickleMachine, take: Callable[[PickleMachine], list[Value]]) -
     values = take(machine)
     target = machine.top()
     if isinstance(target, ContainerValue):
-        target.add(values)
-        if not any(isinstance(value, Global) for value in values):
-            return
+        add_entries(machine, target, values)
+        return
+    gather(machine, values)
     machine.watcher.filled(target, values, machine.start)
 
 
@@ -161,6 +181,8 @@ def extension(machine: PickleMachine, width: int) -> None:
 def reduce(machine: PickleMachine) -> None:
     """REDUCE, NEWOBJ: call with arguments; NEWOBJ calls ``callee.__new__``."""
     args = machine.pop()
+    if isinstance(args, ContainerValue) and args.kind == "list" and args.whole:
+        args = tuple(args.kept)  # which the unpickler in Python unpacks, too
     machine.call(machine.pop(), args)
 
 
@@ -168,14 +190,19 @@ def newobj_ex(machine: PickleMachine) -> None:
     """NEWOBJ_EX: call with positional and keyword arguments."""
     names = machine.pop()
     args = machine.pop()
-    machine.call(machine.pop(), (args, names))
+    plain = isinstance(names, ContainerValue) and names.kind == "dict" and not names.count
+    if isinstance(args, tuple) and not plain:
+        args = (*args, names)
+    machine.call(machine.pop(), args)
 
 
 def inst(machine: PickleMachine) -> None:
     """INST: call a global named by lines with a group."""
     machine.fetch(*global_lines(machine))
     callee = machine.stack.pop()
-    machine.call(callee, tuple(machine.pop_mark()))
+    args = machine.pop_mark()
+    gather(machine, args)
+    machine.call(callee, tuple(args))
 
 
 def obj(machine: PickleMachine) -> None:
@@ -184,6 +211,7 @@ def obj(machine: PickleMachine) -> None:
     if not values:
         machine.note_anomaly("there is nothing to call")
         values = [UNKNOWN]
+    gather(machine, values[1:])
     machine.call(values[0], tuple(values[1:]))
 
 
@@ -206,8 +234,8 @@ def binpersid(machine: PickleMachine) -> None:
 
 HANDLERS: dict[bytes, Handler] = CONSTANTS | {
     b"\x80": proto,
-    b"\x95": partial(ignore, width=8),
-    b"\x98": partial(ignore, width=0),
+    b"\x95": frame,
+    b"\x98": readonly_buffer,
     b"(": mark,
     b"0": pop,
     b"1": pop_mark,

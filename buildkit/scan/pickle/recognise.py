@@ -13,13 +13,13 @@ from buildkit.scan.pickle.python2_names import python3_name
 from buildkit.scan.pickle.values import UNKNOWN, ByteString, Global, LongText, Value
 from buildkit.scan.source import RangeSource, ScanSource
 
-WINDOW = 4096  # bytes of numbers that are tried as opcodes
-TRIED = 5000  # opcodes to try of a stream that states its protocol
+TRIED = 5000  # opcodes to try of a stream that states its protocol, or of numbers
 MOST = 2_000_000  # opcodes to try; a longer stream is a pickle
 FEW = 8  # a stream that breaks after so many opcodes was a pickle
 FOLLOWERS = 64  # consecutive streams to try; if all are whole, they are pickles
 PROTO = 0x80
 HIGHEST = 5
+FUTURE = 15  # protocols that Python does not have yet
 PLAIN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 BEGIN = frozenset(key[0] for key in HANDLERS) - frozenset(b"012pqrghjasetublod\x81\x85\x86\x87\x90\x91\x92\x93\x94R")
 
@@ -39,6 +39,15 @@ class DryRunWatcher:
 
     strong: bool
     names: bool = False  # an array's numbers may look like a computed name by accident, but not like a known one
+
+    def ambiguous(self, why: str, offset: int) -> None:
+        """Implement ``Watcher``."""
+
+    def gathered(self, symbol: Global, offset: int) -> None:
+        """Implement ``Watcher``."""
+
+    def hashed(self, keys: list[Value], offset: int) -> None:
+        """Implement ``Watcher``."""
 
     def imported(self, symbol: Global) -> None:
         """Implement ``Watcher``."""
@@ -86,12 +95,14 @@ def dry_run(source: ScanSource, start: int, trial: DryRunWatcher, most: int) -> 
     def operate(count: int) -> None:
         used[0] += count
         if used[0] > most:
-            raise EvidenceFoundError
+            raise LimitError
 
     try:
         return run_pickle(source, start, trial, operate, ScanLimits(memo=MOST))
-    except (EvidenceFoundError, LimitError):
+    except EvidenceFoundError:
         return None
+    except LimitError:  # numbers may be opcodes for long, and do nothing
+        return StreamEnd(start, most, UNKNOWN, "it is long") if trial.names else None
 
 
 def is_pickle(
@@ -107,12 +118,13 @@ def is_pickle(
     if not head or (head[0] not in BEGIN and not numbers):
         return False
     strong = head[0] == PROTO
-    if strong and (len(head) < 2 or head[1] > HIGHEST):
+    if strong and (len(head) < 2 or head[1] > FUTURE):
         return False
-    ending = dry_run(source, start, DryRunWatcher(strong, names=numbers), TRIED if strong else MOST)
+    known = strong and head[1] <= HIGHEST
+    ending = dry_run(source, start, DryRunWatcher(strong, names=numbers), TRIED if strong or numbers else MOST)
     if ending is None:
         return True
-    if strong and not nested:
+    if known and not nested:
         return (not ending.why and ending.sound) or (ending.torn and ending.opcodes > 1) or ending.opcodes >= FEW
     if strong:
         return not ending.why and ending.sound and ending.opcodes > 2

@@ -43,6 +43,15 @@ UNRESOLVED = Rule(
     advice=DO_NOT_LOAD,
     references=("CWE-502",),
 )
+AMBIGUOUS = Rule(
+    id="pickle-ambiguous",
+    title="Loaders read the pickle differently",
+    severity=Severity.HIGH,
+    why="What one unpickler takes for an argument, another one skips or takes for opcodes; no pickler writes that. "
+    "This hides from scanners what is imported.",
+    advice=DO_NOT_LOAD,
+    references=("CWE-502",),
+)
 EXTENSION = Rule(
     id="pickle-extension-code",
     title="A pickle names a global by a number",
@@ -81,6 +90,23 @@ ODD_ARGUMENTS = Rule(
     severity=Severity.MEDIUM,
     why="The function is allowed for one purpose only; this call may decode hidden content or exhaust memory.",
     advice=DO_NOT_LOAD,
+)
+EXHAUSTS = Rule(
+    id="pickle-exhausts-memory",
+    title="Loading the pickle exhausts memory or time",
+    severity=Severity.HIGH,
+    why="A few bytes make the loader allocate or compute without end: the process, or the machine, stops serving.",
+    advice=DO_NOT_LOAD,
+    references=("CWE-400",),
+)
+STRAY = Rule(
+    id="pickle-stray-call",
+    title="Opcodes of a pickle call a global",
+    severity=Severity.HIGH,
+    why="The content is of another format, or no pickle that could be followed; yet a loader that starts at the right "
+    "byte calls this function.",
+    advice=DO_NOT_LOAD,
+    references=("CWE-502",),
 )
 NESTED = Rule(
     id="pickle-in-constant",

@@ -6,7 +6,7 @@ from buildkit.scan.context import ScanContext
 from buildkit.scan.pickle.legacy import MAGIC, STREAMS, TorchStorages
 from buildkit.scan.pickle.machine import StreamEnd
 from buildkit.scan.pickle.opcodes import run_pickle
-from buildkit.scan.pickle.recognise import is_pickle
+from buildkit.scan.pickle.recognise import HIGHEST, PROTO, is_pickle
 from buildkit.scan.pickle.watcher import PickleWatcher
 from buildkit.scan.source import RangeSource, ScanSource
 
@@ -19,7 +19,10 @@ def recognise(head: bytes, source: ScanSource) -> bool:
 
 
 def scan(context: ScanContext, source: ScanSource) -> None:
-    """Scan every pickle of ``source``, then whatever follows them."""
+    """Scan every pickle of ``source``; what follows them is scanned, too, but stays a gap, as no pickler writes it."""
+    head = source.read(0, 2)
+    if head[:1] == bytes((PROTO,)) and head[1:] > bytes((HIGHEST,)):
+        context.gap(f"it is of protocol {head[1]}, which this scanner does not know")
     offset, count, legacy = 0, 0, False
     storages = TorchStorages()
     while True:
@@ -37,7 +40,8 @@ def scan(context: ScanContext, source: ScanSource) -> None:
         if not is_pickle(source, offset, nested=False):
             break
         context.budget.member()
-    scan_rest(context, source, offset)
+    if scan_rest(context, source, offset):
+        context.gap(f"{source.size - offset} bytes follow the last pickle", offset=offset)
 
 
 def scan_stream(
@@ -75,9 +79,10 @@ def scan_storages(context: ScanContext, source: ScanSource, offset: int, storage
         scan_rest(context, source, offset + total)
 
 
-def scan_rest(context: ScanContext, source: ScanSource, offset: int) -> None:
-    """Scan what follows the last pickle as a file of its own, unless it is padding."""
+def scan_rest(context: ScanContext, source: ScanSource, offset: int) -> bool:
+    """Scan what follows the content proper as a file of its own, unless it is padding; return whether it did."""
     left = source.size - offset
-    if left <= PADDING and not source.read(offset, left).strip(b"\0"):
-        return
+    if left <= PADDING and not source.read(offset, left).strip(b"\0\t\r\n "):
+        return False
     context.descend(f"rest@{offset}", RangeSource(source, offset, left))
+    return True

@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 KEPT = 64  # entries of a list or dict that are kept: the first
 BRACKETS = {"list": "[]", "dict": "{}", "set": "{}"}
 KEPT_TEXT = 512  # bytes of a text that are kept
+SPECIAL = 4  # special keys of a dict that are kept: one is enough for a finding
 
 Value: TypeAlias = object
 """``None``, bool, int, float, str and tuples stand for themselves; everything else is one of the classes here."""
@@ -16,11 +17,15 @@ Value: TypeAlias = object
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Global:
-    """The global ``module.name``; ``name`` may be dotted. ``offset`` is where the stream names it."""
+    """The global ``module.name``; ``name`` may be dotted. ``offset`` is where the stream names it.
+
+    ``renamed``: the protocol is one in which an unpickler maps Python 2 names.
+    """
 
     module: str
     name: str
     offset: int
+    renamed: bool = True
 
     @property
     def path(self) -> str:
@@ -30,11 +35,12 @@ class Global:
 
 @dataclass(slots=True, eq=False)
 class CallResult:
-    """The result of calling ``callee``; ``state`` is the last that BUILD set."""
+    """The result of calling ``callee``; ``state`` is the last that BUILD set, ``builds`` how many it set."""
 
     callee: Value
     args: Value
     state: Value = None
+    builds: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,20 +53,26 @@ class ByteString:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LongText:
-    """A text too long to keep; ``head`` is its beginning."""
+    """A text too long to keep; ``head`` is its beginning. ``escaped``: its bytes are a line with escapes, not UTF-8."""
 
     head: str
     start: int
     size: int
+    escaped: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class ContainerValue:
-    """A list, set or dict (keys and values alternate): its first entries, and how many there are."""
+    """A list, set or dict (keys and values alternate): its first entries, and how many there are.
+
+    Of all keys of a dict: ``special`` are those between double underscores, ``computed`` is whether one is no constant.
+    """
 
     kind: str
     kept: tuple[Value, ...] | list[Value] = ()
     count: int = 0
+    special: tuple[str, ...] = ()
+    computed: bool = False
 
     def add(self, values: list[Value]) -> None:
         """Add ``values``."""
@@ -69,6 +81,17 @@ class ContainerValue:
             if isinstance(self.kept, tuple):
                 self.kept = []
             self.kept.extend(values[: KEPT - len(self.kept)])
+        if self.kind == "dict":
+            self.note_keys(values[::2])
+
+    def note_keys(self, keys: list[Value]) -> None:
+        """Note what is special about keys, however many there are."""
+        for key in keys:
+            if type(key) is str:
+                if key[:2] == "__" == key[-2:] and key != "__dict__" and len(self.special) < SPECIAL:
+                    self.special += (key,)
+            elif isinstance(key, CallResult | UnknownValue | LongText):
+                self.computed = True
 
     @property
     def whole(self) -> bool:

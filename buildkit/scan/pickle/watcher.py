@@ -8,6 +8,8 @@ from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
 from buildkit.scan.pickle import rules
 from buildkit.scan.pickle.calls import ARGUMENT_CHECKED, find_argument_problem, find_loaded_constant, infer_result
+from buildkit.scan.pickle.exhaustion import Spending
+from buildkit.scan.pickle.helpers import DEEPEST, find_inner_calls, find_set_states
 from buildkit.scan.pickle.joblib import ScanStream, follow_array
 from buildkit.scan.pickle.legacy import TorchStorages
 from buildkit.scan.pickle.lists import Standing, classify
@@ -28,6 +30,7 @@ from buildkit.scan.pickle.values import (
 from buildkit.scan.source import ScanSource
 
 MOST = 1000  # findings of a kind in one stream; more would tell nothing new
+ATTRIBUTE_BAGS = frozenset({"types.SimpleNamespace", "argparse.Namespace"})
 
 
 @dataclass(slots=True)
@@ -51,11 +54,21 @@ class PickleWatcher:
     notes: dict[tuple[str, str], tuple[Rule, str, int, Severity | None]] = field(default_factory=dict)
     storages: TorchStorages = field(default_factory=TorchStorages)
     nested_pickles: dict[int | str, int] = field(default_factory=dict)
+    spending: Spending = field(default_factory=Spending)
+    helpers: int = 0
     overflowed: bool = False
 
     def standing(self, symbol: Global) -> Standing:
-        """Rate a global under its Python 3 name."""
-        return classify(*python3_name(symbol.module, symbol.name), self.context.allowed)
+        """Rate a global under its Python 3 name, and under its own where unpicklers do not map it."""
+        standing = classify(*python3_name(symbol.module, symbol.name), self.context.allowed)
+        if standing is Standing.ALLOWED and not symbol.renamed:
+            return classify(symbol.module, symbol.name, self.context.allowed)
+        return standing
+
+    def is_checked(self, symbol: Global) -> bool:
+        """Return whether a global is allowed with certain arguments only."""
+        name = python3_name(symbol.module, symbol.name)
+        return name in ARGUMENT_CHECKED and self.standing(symbol) is Standing.ALLOWED
 
     def note(self, rule: Rule, what: str, offset: int, severity: Severity | None = None) -> None:
         """Record a finding that is not about the rating of a global."""
@@ -84,6 +97,10 @@ class PickleWatcher:
             offset,
         )
 
+    def ambiguous(self, why: str, offset: int) -> None:
+        """Implement ``Watcher``."""
+        self.note(rules.AMBIGUOUS, f"{why} at byte {offset}", offset)
+
     def extension(self, code: int, offset: int) -> None:
         """Implement ``Watcher``."""
         self.note(rules.EXTENSION, f"imports number {code} of the extension registry", offset)
@@ -93,62 +110,102 @@ class PickleWatcher:
         self.imported(symbol)
         known = self.uses.get(python3_name(symbol.module, symbol.name))
         if known and (known.how != "calls" or how == "calls"):
-            known.how, known.detail = how, known.detail if known.how == how else detail
+            known.how, known.detail = how, (known.detail if known.how == how else "") or detail
 
     def note_handover(self, value: Value, where: str, offset: int) -> None:
         """Record the globals that are passed to something that may call them."""
         for symbol in find_globals(value):
             self.note_use(symbol, "hands over", f"{symbol.path} {where}")
-            if (
-                python3_name(symbol.module, symbol.name) in ARGUMENT_CHECKED
-                and self.standing(symbol) is Standing.ALLOWED
-            ):
-                self.note(
-                    rules.ODD_ARGUMENTS, f"hands over {symbol.path} {where}: its arguments cannot be checked", offset
-                )
+        if isinstance(value, Global):
+            self.gathered(value, offset)
 
     def called(self, callee: Value, args: Value, offset: int) -> Value:
         """Implement ``Watcher``."""
         if isinstance(callee, Global):
             self.note_use(callee, "calls", f"{callee.path}{format_value(args)}")
             if self.standing(callee) is Standing.ALLOWED:
-                trouble = find_argument_problem(callee, args, self.context, self.source)
-                self.nested_pickles.pop(find_loaded_constant(callee, args), 0)
-                if trouble:
-                    self.note(rules.ODD_ARGUMENTS, f"calls {callee.path}{format_value(args)}: {trouble}", offset)
-        else:
+                self.check_call(callee, args, offset)
+        elif callee is not UNKNOWN:
             self.note(rules.COMPUTED_CALL, f"calls {format_value(callee)} with {format_value(args)}", offset)
         self.note_handover(args, f"to {format_value(callee)}", offset)
         return infer_result(callee, args)
 
+    def check_call(self, callee: Global, args: Value, offset: int) -> None:
+        """Check a call of an allowed global, and the calls that it makes itself."""
+        what = f"calls {callee.path}{format_value(args)}"
+        trouble = find_argument_problem(callee, args, self.context, self.source)
+        self.nested_pickles.pop(find_loaded_constant(callee, args), 0)
+        if trouble:
+            self.note(rules.ODD_ARGUMENTS, f"{what}: {trouble}", offset)
+        excess = self.spending.call(python3_name(callee.module, callee.name), args)
+        if excess:
+            self.note(rules.EXHAUSTS, f"{what}: {excess}", offset)
+        for state in find_set_states(callee, args):
+            self.check_state(CallResult(callee, args), state, offset)
+        for inner, inner_args in find_inner_calls(callee, args):
+            self.check_inner_call(inner, inner_args, offset)
+
+    def check_inner_call(self, callee: Value, args: Value, offset: int) -> None:
+        """Check a call that an allowed function makes."""
+        if self.helpers >= DEEPEST:
+            self.note(rules.COMPUTED_CALL, f"calls {format_value(callee)} through too many helpers", offset)
+            return
+        self.helpers += 1
+        result = self.called(callee, args, offset)
+        self.helpers -= 1
+        if isinstance(result, Global):
+            self.note(rules.ALTERS, f"hands {result.path} to a function that sets state", offset)
+
     def built(self, machine: PickleMachine, target: Value, state: Value, offset: int) -> None:
         """Implement ``Watcher``."""
         self.note_handover(state, "as state", offset)
-        if isinstance(target, CallResult):
-            target.state = state
-            special = [key for key in list_state_attributes(state) if key.startswith("__") and key.endswith("__")]
-            if set(special) - {"__dict__"}:
-                self.note(rules.SPECIAL_STATE, f"sets {', '.join(special[:4])} of {format_value(target)}", offset)
-            follow_array(machine, self.context, self.source, target, self.scan_stream)
-        elif isinstance(target, Global):
+        if isinstance(target, Global):
             self.note(rules.ALTERS, f"sets state of {target.path} itself", offset)
             self.note_use(target, "hands over", f"{target.path} to a change of its state")
+            return
+        self.check_state(target, state, offset)
+        if isinstance(target, CallResult):
+            target.state = state
+            target.builds += 1
+            follow_array(machine, self.context, self.source, target, self.scan_stream)
+
+    def check_state(self, target: Value, state: Value, offset: int) -> None:
+        """Report attributes that a state must not set, or whose names are computed."""
+        for part in state if isinstance(state, tuple) and len(state) == 2 else (state,):
+            if isinstance(part, ContainerValue) and (part.special or part.computed):
+                names = ", ".join(part.special) or "attributes with computed names"
+                self.note(rules.SPECIAL_STATE, f"sets {names} of {format_value(target)}", offset)
+
+    def gathered(self, symbol: Global, offset: int) -> None:
+        """Implement ``Watcher``: whatever calls it later is not seen, nor what it is called with."""
+        self.note_use(symbol, "hands over", "")
+        if self.is_checked(symbol):
+            self.note(rules.ODD_ARGUMENTS, f"hands over {symbol.path}: its arguments cannot be checked", offset)
 
     def filled(self, target: Value, values: list[Value], offset: int) -> None:
-        """Implement ``Watcher``."""
-        for value in values:
-            if isinstance(value, Global):
-                self.note_handover(value, "to a container", offset)
+        """Implement ``Watcher``: a pickler writes entries before the state, whose methods would take the entries."""
         if isinstance(target, Global):
             self.note(rules.ALTERS, f"puts entries into {target.path} itself", offset)
+        elif isinstance(target, CallResult) and (target.builds or find_attribute_bag(target)):
+            what = (
+                f"puts {format_value(tuple(values))} into {format_value(target)}, whose methods the file may have set"
+            )
+            self.note(rules.COMPUTED_CALL, what, offset)
+
+    def hashed(self, keys: list[Value], offset: int) -> None:
+        """Implement ``Watcher``."""
+        if any(self.spending.expands(key) for key in keys):
+            self.note(rules.EXHAUSTS, "hashes a tuple whose parts are shared too often to ever finish", offset)
 
     def persistent(self, key: Value, offset: int) -> Value:
         """Implement ``Watcher``: PyTorch's legacy format also uses the classes of layers as ids."""
+        if isinstance(key, Global):
+            self.gathered(key, offset)
         if isinstance(key, tuple) and len(key) > 1 and key[0] == "module":
             return key[1]
         if not self.storages.take(key):
             self.note(rules.ODD_ID, f"the persistent id {format_value(key)} is not PyTorch's", offset)
-        return UNKNOWN
+        return CallResult(UNKNOWN, (key,))
 
     def constant(self, value: ByteString | LongText | str, offset: int) -> None:
         """Implement ``Watcher``."""
@@ -182,10 +239,6 @@ def classify_use(use: GlobalUse) -> tuple[Rule, Severity | None]:
     return rules.UNKNOWN_GLOBAL, Severity.HIGH if use.how == "calls" else None
 
 
-def list_state_attributes(state: Value) -> list[str]:
-    """Return the attributes that a state sets, as far as known: of a dict, or of a pair of dict and slots."""
-    found: list[str] = []
-    for part in state if isinstance(state, tuple) and len(state) == 2 else (state,):
-        if isinstance(part, ContainerValue) and part.kind == "dict":
-            found += [key for key in part.kept[::2] if isinstance(key, str)]
-    return found
+def find_attribute_bag(target: CallResult) -> bool:
+    """Return whether an object's methods can be attributes that its constructor took from the file."""
+    return isinstance(target.callee, Global) and target.callee.path in ATTRIBUTE_BAGS

@@ -1,0 +1,237 @@
+"""A second, simple net: calls of globals by pickle opcodes at any offset, found without a stack or a memo.
+
+It shares nothing with the machine but the lists of names, so that a mistake in one of the two is not one of both. A
+global is named by lines (GLOBAL, INST) or by texts before STACK_GLOBAL; it counts if the opcodes that follow make
+arguments and a call. Numbers and plain text do not get that far: most of their bytes are no opcodes.
+"""
+
+from __future__ import annotations
+
+import codecs
+import pickletools
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from buildkit.scan.context import ScanContext
+from buildkit.scan.pickle import rules
+from buildkit.scan.pickle.lists import Standing, classify, find_denial
+from buildkit.scan.pickle.python2_names import python3_name
+from buildkit.scan.source import RangeSource, ScanSource
+
+BLOCK = 2**20
+AROUND = 2**13  # bytes before and after a block in which a call may begin and end
+NEAR = 2 * 409  # bytes of two texts
+FOLLOWED = 2000  # opcodes; what has more is a pickle
+MOST = 16  # calls of one content; more would tell nothing new
+NUMBERS = 2**16  # bytes of numbers that are searched: loaders read a pickle from the beginning
+LONGEST = 200  # bytes of a name
+WIDTHS = {ord(op.code): op.arg.n if op.arg else 0 for op in pickletools.opcodes}
+LINES = {ord("c"): 2, ord("i"): 2}
+COUNTED = {-2: 1, -3: 4, -4: 4, -5: 8}  # how pickletools marks an argument whose length takes so many bytes
+MARK, TUPLE, STOP = b"(t."
+MAKE_ARGUMENTS = frozenset(b")\x85\x86\x87")
+CALL = frozenset(b"R\x81\x92")
+IDENTIFIER = rb"[A-Za-z_][\w.]{0,199}"
+OPCODES = b"".join(re.escape(bytes((code,))) for code in sorted(WIDTHS))
+BY_LINES = re.compile(rb"\n(?=(" + IDENTIFIER + rb")\n[" + OPCODES + rb"])")
+BY_TEXTS = re.compile(rb"\x93(?=[" + OPCODES + rb"])")
+TAIL = re.compile(rb"[A-Za-z_][\w.]{1,200}\Z")
+MEMO = re.compile(rb"(?:\x94|q.|r.{4}|p\d+\n)?", re.DOTALL)
+PUSH = re.compile(
+    rb"(?=[\x8cU](?P<short>[\x01-\xc8])|[XT](?P<long>[\x01-\xc8])\0\0\0|\x8d(?P<longest>[\x01-\xc8])\0{7}"
+    rb"|V(?P<line>[^\n]{1,400})\n|S(?P<quote>['\"])(?P<quoted>[^\n]{1,400})(?P=quote)\n)"
+)
+NAME = re.compile(r"[^\W\d][\w.]*")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCall:
+    """A call of ``module.name``, which the opcode at ``offset`` fetches."""
+
+    module: str
+    name: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text that an opcode from ``start`` to ``end`` pushes."""
+
+    value: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What opcodes lead to: a call with arguments, and STOP; whatever goes on for very long counts as both."""
+
+    called: bool
+    stopped: bool
+
+
+def catch_pickles(context: ScanContext, source: ScanSource, *, guessed: bool) -> None:
+    """Report the calls that no other finding names: anywhere if the format is guessed, else at the start."""
+    known = [finding.what for finding in context.findings if finding.member.startswith(context.member)]
+    for call in find_calls(source, context.allowed) if guessed else find_calls_at_start(source):
+        path = f"{call.module}.{call.name}"
+        if not any(path in what for what in known):
+            context.find(rules.STRAY, f"calls {path}", offset=call.offset)
+
+
+def find_calls(source: ScanSource, allowed: frozenset[str] = frozenset()) -> list[FoundCall]:
+    """Return the first calls by opcodes of globals that are not allowed."""
+    found: dict[tuple[str, str], FoundCall] = {}
+    for base in range(0, source.size, BLOCK):
+        start = max(0, base - AROUND)
+        block = source.read(start, base - start + BLOCK + AROUND)
+        for call in find_in_block(block, base - start, start):
+            name = call.module, call.name
+            if name not in found and classify(*python3_name(*name), allowed) is not Standing.ALLOWED:
+                found[name] = call
+            if len(found) >= MOST:
+                return list(found.values())
+    return list(found.values())
+
+
+def find_calls_at_start(source: ScanSource) -> list[FoundCall]:
+    """Return the calls in the beginning of what should be numbers."""
+    return find_calls(RangeSource(source, 0, min(source.size, NUMBERS)))
+
+
+def find_in_block(block: bytes, begin: int, base: int) -> Iterator[FoundCall]:
+    """Yield the calls whose global is named between ``begin`` and the end of the block proper."""
+    until = begin + BLOCK
+    for found in BY_LINES.finditer(block, max(0, begin - 1), until):
+        yield from read_lines(block, found, base)
+    for found in BY_TEXTS.finditer(block, begin, until):
+        if follow(block, found.end()).called:
+            yield from read_texts(block, found.start(), base)
+
+
+def read_lines(block: bytes, found: re.Match[bytes], base: int) -> Iterator[FoundCall]:
+    """Yield the calls of a global whose name is the line ``found``, and whose module is the end of the line before."""
+    before = TAIL.search(block, max(0, found.start() - LONGEST), found.start())
+    if before is None:
+        return
+    after = found.end(1) + 1
+    reach = follow(block, after)
+    name, calls = found[1].decode(), []
+    for at in range(before.start(), before.end() - 1):
+        opcode, module = block[at : at + 1], block[at + 1 : found.start()].decode()
+        if opcode == b"c" and (reach.called or (block[at - 1 : at] == b"(" and follow(block, after, b"o").called)):
+            calls.append(FoundCall(module, name, base + at))
+        elif opcode == b"i" and is_denied(module, name) and has_mark(block, at):
+            yield FoundCall(module, name, base + at)
+    yield from choose_calls([call for call in calls if NAME.fullmatch(call.module)], whole=reach.stopped)
+
+
+def choose_calls(calls: list[FoundCall], *, whole: bool) -> Iterator[FoundCall]:
+    """Yield what a global may be whose module begins after any ``c`` in a word: the worst names, else the longest.
+
+    A name on no list counts in a ``whole`` stream only: a list of words may hold one of letters that are opcodes.
+    """
+    standings = [classify(*python3_name(call.module, call.name)) for call in calls]
+    denied = [call for call, standing in zip(calls, standings, strict=True) if standing.denied]
+    yield from denied or (calls[:1] if whole and Standing.ALLOWED not in standings else ())
+
+
+def is_denied(module: str, name: str) -> bool:
+    """Return whether the deny-list has a global."""
+    return find_denial(*python3_name(module, name)) is not Standing.UNKNOWN
+
+
+def has_mark(block: bytes, end: int) -> bool:
+    """Return whether opcodes, at least one, lead from a MARK to ``end``, where INST calls with what they push."""
+    at = end
+    for _ in range(16):
+        at = block.rfind(b"(", max(0, end - 4096), at)
+        if at < 0:
+            return False
+        place, count = at, 0
+        while 0 <= place < end:
+            place, count = skip_opcode(block, place), count + 1
+        if place == end and count > 1:
+            return True
+    return False
+
+
+def follow(block: bytes, at: int, call: bytes = b"") -> Reach:
+    """Follow the opcodes from ``at``; ``call`` is one that calls without a tuple of arguments."""
+    marked = ready = called = False
+    for _ in range(FOLLOWED):
+        code = block[at] if 0 <= at < len(block) else -1
+        if code < 0 or code == STOP:
+            return Reach(called, code == STOP)
+        called = called or (code in CALL and ready) or code in call
+        marked = marked or code == MARK
+        ready = ready or code in MAKE_ARGUMENTS or (code == TUPLE and marked)
+        at = skip_opcode(block, at)
+    return Reach(called=True, stopped=True)
+
+
+def skip_opcode(block: bytes, at: int) -> int:
+    """Return where the opcode after the one at ``at`` begins; negative for a byte that is no opcode."""
+    code = block[at]
+    width = WIDTHS.get(code)
+    if width is None:
+        return -1
+    at += 1
+    if width >= 0:
+        return at + width
+    if width in COUNTED:
+        size = COUNTED[width]
+        return at + size + int.from_bytes(block[at : at + size], "little")
+    for _ in range(LINES.get(code, 1)):
+        at = block.find(b"\n", at) + 1
+        if not at:
+            return -1
+    return at
+
+
+def read_texts(block: bytes, at: int, base: int) -> Iterator[FoundCall]:
+    """Yield the calls of a global that the STACK_GLOBAL at ``at`` fetches: by the two texts before it, else by any."""
+    texts = list(find_texts(block, max(0, at - NEAR), at))
+    name = next((text for text in texts if skip_memo(block, text.end) == at), None)
+    module = next((text for text in texts if name and skip_memo(block, text.end) == name.start), None)
+    if name and module:
+        yield FoundCall(module.value, name.value, base + at)
+        return
+    texts = list(find_texts(block, max(0, at - AROUND), at))
+    values = list(dict.fromkeys(text.value for text in texts))[-50:]
+    pairs = ((one, other) for one in values for other in values if one != other)
+    yield from (FoundCall(one, other, base + at) for one, other in pairs if is_denied(one, other))
+
+
+def skip_memo(block: bytes, at: int) -> int:
+    """Return where the opcode after ``at`` begins, if there is one that fills the memo; else ``at``."""
+    found = MEMO.match(block, at)
+    return found.end() if found else at
+
+
+def find_texts(block: bytes, start: int, end: int) -> Iterator[Text]:
+    """Yield the texts that look like names and are pushed between ``start`` and ``end``."""
+    for found in PUSH.finditer(block, start, end):
+        at, value = found.start(), ""
+        if count := found["short"] or found["long"] or found["longest"]:
+            at = found.start() + (2 if found["short"] else 5 if found["long"] else 9)
+            raw = block[at : at + count[0]]
+            at, value = at + count[0], raw.decode("utf-8", "replace")
+        elif line := found["line"]:
+            at, value = at + len(line) + 2, decode_line(line, "raw-unicode-escape")
+        elif quoted := found["quoted"]:
+            at, value = at + len(quoted) + 4, decode_line(quoted, "unicode-escape")
+        if NAME.fullmatch(value):
+            yield Text(value, found.start(), at)
+
+
+def decode_line(line: bytes, codec: str) -> str:
+    """Resolve the escapes of a text that is a line; empty if they are malformed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # for invalid escapes
+        try:
+            return codecs.decode(line, codec)
+        except UnicodeDecodeError:
+            return ""
