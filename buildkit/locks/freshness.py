@@ -1,28 +1,18 @@
 """Decide by content whether a lock is older than its inputs: every lock names the hash of its inputs.
 
-The hash ignores comments, blank lines and trailing spaces. It covers the files that a requirements input includes
-(``-r``, ``-c``) and the metadata of packages of the repository.
+The hash ignores comments, blank lines and trailing spaces.
 """
 
 from __future__ import annotations
 
-import posixpath
 import re
-from collections.abc import Callable
 
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash, canonical_json
 from buildkit.errors import Problem
-
-Read = Callable[[str], str | None]
-"""Return the text of a file by its path relative to the checkout, or None if it does not exist."""
+from buildkit.locks.requirement_inputs import Read, collect_inputs, normalise_text
 
 _HEADER = re.compile(r"^# buildkit inputs sha256:([0-9a-f]{64})\s*$", re.MULTILINE)
-_INCLUDE = re.compile(r"^(?:-r|-c|--requirement|--constraint)(?:\s*=\s*|\s+)(\S+)$")
-_LOCAL = re.compile(
-    r"^(?:-e\s+|--editable(?:\s+|=))?(?:[\w.-]++(?:\[[^]]*+\])?\s*+@\s*+)?(?:file:)?(\.{1,2}/[^\s;\[]*)"
-)
-_METADATA = ("pyproject.toml", "setup.cfg", "setup.py")
 
 
 def render_header(inputs: FileHash) -> str:
@@ -49,10 +39,8 @@ def check_fresh(file: str, lock: str | None, expected: FileHash) -> Problem | No
 
 
 def requirements_inputs(file: str, read: Read, target: Target, *, locker: str) -> FileHash:
-    """Hash the inputs of a requirements lock: its input and included files, the target's Python and the locker."""
-    parts: list[tuple[str, str]] = []
-    _collect(file, read, parts, set())
-    return _hash("requirements", parts, python=target.minor, locker=locker)
+    """Hash the inputs of a requirements lock: all that the locker reads in the checkout, and the target's Python."""
+    return _hash("requirements", collect_inputs(file, read, locker), python=target.minor, locker=locker)
 
 
 def wheels_inputs(lock: str, target: Target) -> FileHash:
@@ -71,29 +59,5 @@ def models_inputs(text: str) -> FileHash:
     return _hash("models", [("models", normalise_text(text))])
 
 
-def normalise_text(text: str) -> str:
-    """Return ``text`` without comments, blank lines and surrounding spaces, continuation lines joined."""
-    joined = re.sub(r"\\\r?\n\s*", " ", text)
-    lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in joined.splitlines())
-    return "\n".join(line for line in lines if line)
-
-
 def _hash(kind: str, parts: list[tuple[str, str]], **settings: str) -> FileHash:
     return FileHash.of(canonical_json({"kind": kind, "parts": parts, "settings": settings}).encode())
-
-
-def _collect(file: str, read: Read, parts: list[tuple[str, str]], seen: set[str]) -> None:
-    if file in seen:
-        return
-    seen.add(file)
-    text = normalise_text(read(file) or "")
-    parts.append((file, text))
-    for line in text.splitlines():
-        if include := _INCLUDE.match(line):
-            _collect(posixpath.normpath(posixpath.join(posixpath.dirname(file), include[1])), read, parts, seen)
-        elif local := _LOCAL.match(line):
-            folder = posixpath.normpath(local[1])
-            for name in _METADATA:
-                metadata = read(f"{folder}/{name}")
-                if metadata is not None:
-                    parts.append((f"{folder}/{name}", metadata))

@@ -6,7 +6,7 @@ import posixpath
 
 from buildkit.declare.toml import parse_toml
 from buildkit.errors import DefinitionError, Problem
-from buildkit.locks.freshness import Read
+from buildkit.locks.requirement_inputs import Read
 from buildkit.locks.requirements_txt import DescribeLocal
 
 

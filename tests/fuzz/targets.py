@@ -104,8 +104,8 @@ def _requirements() -> list[bytes]:
 @target("text", _requirements, DefinitionError)
 def requirements(data: bytes) -> None:
     from buildkit.declare.target import Target as Fits
-    from buildkit.locks.freshness import normalise_text
     from buildkit.locks.lock_parents import parse_via
+    from buildkit.locks.requirement_inputs import normalise_text
     from buildkit.locks.requirements_txt import applicable, parse_requirements
 
     normalise_text(as_text(data))

@@ -9,11 +9,11 @@ from buildkit.locks.freshness import (
     check_fresh,
     find_inputs,
     models_inputs,
-    normalise_text,
     render_header,
     requirements_inputs,
     wheels_inputs,
 )
+from buildkit.locks.requirement_inputs import collect_inputs, normalise_text
 
 TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
 FILES = {
@@ -48,6 +48,84 @@ def test_comments_and_blank_lines_do_not_change_the_hash():
 )
 def test_every_input_of_the_resolution_changes_the_hash(changed):
     assert inputs(**changed) != inputs()
+
+
+def names(files, locker="uv"):
+    return [name for name, _ in collect_inputs("app.in", files.get, locker)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["-r 'my common.in'", '-r "my common.in"', "--requirement='my common.in'", "-c my\\ common.in", "-r'my common.in'"],
+)
+def test_included_file_may_have_any_name(line):
+    assert names({"app.in": line, "my common.in": "lib<2"}) == ["app.in", "my common.in"]
+
+
+def test_line_that_no_resolver_can_split_includes_nothing():
+    assert names({"app.in": "-r 'common.in\n"}) == ["app.in"]
+
+
+PACKAGE = '[project]\nname = "x"\ndynamic = ["dependencies"]\n'
+
+
+@pytest.mark.parametrize(
+    ("metadata", "text"),
+    [
+        ("pyproject.toml", f'{PACKAGE}[tool.setuptools.dynamic]\ndependencies = {{ file = ["needs.txt"] }}\n'),
+        ("pyproject.toml", f'{PACKAGE}[tool.hatch.metadata.hooks.requirements_txt]\nfiles = ["needs.txt"]\n'),
+        ("setup.cfg", "[options]\ninstall_requires = file: needs.txt\n"),
+        ("setup.py", "setup(install_requires=open('needs.txt').read().split())"),
+    ],
+)
+def test_files_of_dynamic_fields_are_inputs(metadata, text):
+    files = {"app.in": "./libs/x", f"libs/x/{metadata}": text, "libs/x/needs.txt": "a", "libs/x/README.md": "r"}
+    assert names(files) == ["app.in", f"libs/x/{metadata}", "libs/x/needs.txt"]
+
+
+def test_static_metadata_reads_no_other_file():
+    text = '[project]\nname = "x"\nreadme = "README.md"\n[tool.hatch.version]\npath = "x.py"\n'
+    files = {"app.in": "./libs/x", "libs/x/pyproject.toml": text, "libs/x/x.py": "", "libs/x/README.md": ""}
+    assert names(files) == ["app.in", "libs/x/pyproject.toml"]
+
+
+def test_packages_that_sources_name_by_path_are_inputs():
+    files = {
+        "app.in": "./libs/tk",
+        "libs/tk/pyproject.toml": '[tool.uv.sources]\ncore = { path = "../core" }\ndeep = [{ path = "deep" }, 3]\n',
+        "libs/core/pyproject.toml": '[tool.uv.sources]\ntk = { path = "../tk" }\n',
+        "libs/tk/deep/setup.py": "",
+        "core/pyproject.toml": "another one",
+        "pyproject.toml": '[tool.uv.sources]\nown = { path = "libs/own" }\n',
+        "libs/own/setup.cfg": "",
+    }
+    assert names(files) == [
+        "app.in", "libs/tk/pyproject.toml", "libs/core/pyproject.toml", "libs/tk/deep/setup.py", "pyproject.toml uv",
+        "libs/own/setup.cfg",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("locker", "file", "text", "name"),
+    [
+        ("uv", "pyproject.toml", '[tool.uv]\nconstraint-dependencies = ["lib<2"]\n', "pyproject.toml uv"),
+        ("uv", "pyproject.toml", '[tool.uv.sources]\nlib = { index = "x" }\n', "pyproject.toml uv"),
+        ("uv", "pyproject.toml", '[[tool.uv.index]]\nurl = "https://x"\n', "pyproject.toml uv"),
+        ("uv", "uv.toml", 'override-dependencies = ["lib<2"]\n', "uv.toml"),
+        ("pip-tools", "pyproject.toml", "[tool.pip-tools]\npre = true\n", "pyproject.toml pip-tools"),
+        ("pip-tools", ".pip-tools.toml", "pre = true\n", ".pip-tools.toml"),
+    ],
+)
+def test_settings_of_the_resolver_are_inputs_of_its_locks(locker, file, text, name):
+    files = {"app.in": "lib", file: text}
+    assert names(files, locker) == ["app.in", name]
+    assert names(files, {"uv": "pip-tools", "pip-tools": "uv"}[locker]) == ["app.in"]
+
+
+def test_other_settings_change_no_hash():
+    files = {"app.in": "lib"}
+    more = {**files, "pyproject.toml": '[project]\nname = "x"\n[tool.other]\nuv = 1\n[tool.uv]\n'}
+    assert collect_inputs("app.in", files.get, "uv") == collect_inputs("app.in", more.get, "uv")
 
 
 def test_circular_includes_terminate():

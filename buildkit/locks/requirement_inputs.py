@@ -1,0 +1,166 @@
+"""Everything in a checkout that a resolver reads for a requirements input, so that a changed file makes a lock stale.
+
+That is the input with what it includes (``-r``, ``-c``), the metadata of packages of the repository and what this
+refers to (files of dynamic fields, other packages by path), and the resolver's settings in the checkout. Settings of
+the user's account are not part of it: two people with other mirrors have the same fresh lock.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from buildkit.declare.toml import parse_toml
+from buildkit.digest import canonical_json
+from buildkit.errors import DefinitionError
+
+Read = Callable[[str], str | None]
+"""Return the text of a file by its path relative to the checkout, or None if it does not exist."""
+
+Parts = list[tuple[str, str]]
+"""The name of each part, most often its path, with its text."""
+
+_INCLUDE = re.compile(r"(?:-r|-c|--requirement|--constraint)\b")
+_LOCAL = re.compile(
+    r"^(?:-e\s+|--editable(?:\s+|=))?(?:[\w.-]++(?:\[[^]]*+\])?\s*+@\s*+)?(?:file:)?(\.{1,2}/[^\s;\[]*)"
+)
+_PYPROJECT = "pyproject.toml"
+_METADATA = (_PYPROJECT, "setup.cfg", "setup.py")
+_QUOTED = re.compile(r"""["']([^"'\n]{1,200})["']""")  # in setup.py any text may name a file
+_CFG_FILES = re.compile(r"(?:file|attr):\s*([^\n;]+)")  # setuptools, "Configuring setuptools using setup.cfg files"
+_SETTINGS = {  # files with settings, each with the table of it that has them
+    "uv": (("uv.toml", ""), (_PYPROJECT, "uv")),
+    "pip-tools": ((".pip-tools.toml", ""), (_PYPROJECT, "pip-tools")),
+}
+
+
+def collect_inputs(file: str, read: Read, locker: str) -> Parts:
+    """Return all that ``locker`` (``uv`` or ``pip-tools``) reads in the checkout to resolve ``file``."""
+    collector = _Collector(read)
+    collector.requirements(file)
+    collector.settings(locker)
+    return collector.parts
+
+
+def normalise_text(text: str) -> str:
+    """Return ``text`` without comments, blank lines and surrounding spaces, continuation lines joined."""
+    joined = re.sub(r"\\\r?\n\s*", " ", text)
+    lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in joined.splitlines())
+    return "\n".join(line for line in lines if line)
+
+
+class _Collector:
+    """Collects parts; each file and each package is read once."""
+
+    def __init__(self, read: Read) -> None:
+        self.parts: Parts = []
+        self._read = read
+        self._seen: set[str] = set()
+
+    def requirements(self, file: str) -> None:
+        if file in self._seen:
+            return
+        self._seen.add(file)
+        text = normalise_text(self._read(file) or "")
+        self.parts.append((file, text))
+        for line in text.splitlines():
+            if include := _included(line):
+                self.requirements(posixpath.normpath(posixpath.join(posixpath.dirname(file), include)))
+            elif local := _LOCAL.match(line):
+                self._package(posixpath.normpath(local[1]))
+
+    def settings(self, locker: str) -> None:
+        for file, table in _SETTINGS[locker]:
+            text = self._read(file)
+            if text is None or (table and f"[tool.{table}" not in text):  # the quick check: most have none
+                continue
+            settings = _parse(text, file)
+            if table:
+                settings = settings.get("tool", {}).get(table, {})
+            if settings:
+                self.parts.append((f"{file} {table}".rstrip(), canonical_json(settings)))
+                self._paths(settings.get("sources"), "")
+
+    def _package(self, folder: str) -> None:
+        if folder in self._seen:
+            return
+        self._seen.add(folder)
+        for name in _METADATA:
+            text = self._read(posixpath.join(folder, name))
+            if text is None:
+                continue
+            self.parts.append((posixpath.join(folder, name), text))
+            for path in sorted(set(_referenced(name, text))):
+                self._referenced_file(posixpath.normpath(posixpath.join(folder, path)))
+            if name == _PYPROJECT:
+                self._paths(_parse(text, name).get("tool", {}).get("uv", {}).get("sources"), folder)
+
+    def _referenced_file(self, path: str) -> None:
+        if path in self._seen or path.startswith(("../", "/")):
+            return
+        self._seen.add(path)
+        try:
+            text = self._read(path)
+        except DefinitionError:
+            return  # not text, so not a file of requirements
+        if text is not None:
+            self.parts.append((path, text))
+
+    def _paths(self, sources: object, folder: str) -> None:
+        """Collect the packages that ``[tool.uv.sources]`` names by path, relative to ``folder``."""
+        for source in sources.values() if isinstance(sources, dict) else ():
+            for entry in source if isinstance(source, list) else [source]:
+                path = entry.get("path") if isinstance(entry, dict) else None
+                if isinstance(path, str):
+                    self._package(posixpath.normpath(posixpath.join(folder, path)))
+
+
+def _included(line: str) -> str:
+    """Return the path that a line includes, unquoted as pip and uv do; the empty string for other lines."""
+    if not _INCLUDE.match(line):
+        return ""
+    try:
+        words = shlex.split(line)
+    except ValueError:
+        return ""  # the resolver refuses the line
+    option, equals, value = words[0].partition("=")
+    if equals:
+        return value
+    if option in ("-r", "-c", "--requirement", "--constraint"):
+        return words[1] if len(words) > 1 else ""
+    return option[2:]  # -rfile
+
+
+def _referenced(name: str, text: str) -> Iterator[str]:
+    """Yield what may be paths of files that the metadata of a package is computed from."""
+    if name == "setup.py":
+        yield from (found[1] for found in _QUOTED.finditer(text))
+    elif name == "setup.cfg":
+        for found in _CFG_FILES.finditer(text):
+            yield from (path.strip() for path in found[1].split(","))
+    else:
+        value = _parse(text, name)
+        if value.get("project", {}).get("dynamic"):
+            yield from _texts(value.get("tool"))
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+
+
+def _parse(text: str, file: str) -> dict[str, Any]:
+    """Return a parsed TOML file; an invalid one counts as empty here, because its whole text is a part."""
+    try:
+        return parse_toml(text, file)
+    except DefinitionError:
+        return {}
