@@ -19,7 +19,8 @@ from buildkit.build.context import BuildContext
 from buildkit.build.deliver import import_image
 from buildkit.build.mount_tree import EPOCH, lay_out
 from buildkit.build.root_references import root_ref, whole_ref
-from buildkit.build.step_secrets import PLACE, SecretKeptError, Secrets, find_secrets
+from buildkit.build.secret_sources import SecretSources
+from buildkit.build.step_secrets import PLACE, SecretKeptError, Secrets, get_secrets
 from buildkit.declare.stage import Config, Run
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, LostError, MismatchError, ToolError, describe_full_disk
@@ -104,7 +105,9 @@ class ContainerRunner:
                 hint="install crun or runc, or let this user run: unshare --mount --pid --ipc; see nox -s doctor",
             )
         with ExitStack() as stack:
-            secrets = find_secrets(spec.name, run.secrets, dict(self._context.project.secrets), os.environ)
+            context = self._context
+            sources = SecretSources(folder=context.project.folder, given=dict(context.secrets), env=os.environ)
+            secrets = get_secrets(spec.name, run.secrets, sources)
             try:
                 if run.secrets:
                     stack.enter_context(buildah.mounted_secrets_folder(container))

@@ -35,7 +35,8 @@ class BuildContext:
     """The collaborators of one run; threads share them.
 
     The context itself never changes. What a run learns about layers is in ``state``, the bytes it moves in ``tally``,
-    the time it takes in ``meter``; each of these is written through its own methods only.
+    the time it takes in ``meter``; each of these is written through its own methods only. ``secrets`` are the sources
+    of steps' secrets that the command line names, by name.
     """
 
     project: Project
@@ -49,6 +50,7 @@ class BuildContext:
     state: BuildState
     tally: Tally
     meter: PhaseMeter
+    secrets: tuple[tuple[str, str], ...] = ()
 
     def progress(self, step: str) -> Callable[[int], None]:
         """Return a function that reports the bytes done of a step; it raises Interrupted once ``stop`` is set."""

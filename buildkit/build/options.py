@@ -43,6 +43,7 @@ class BuildOptions:
 
     frozen: bool = False
     changed_models: bool = False
+    secrets: tuple[tuple[str, str], ...] = ()
     no_import: bool = False
     json: Path | None = None
     summary: Path | None = None

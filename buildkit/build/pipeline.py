@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,8 @@ def build_stages(folder: Path, names: tuple[str, ...], options: BuildOptions) ->
     finished before the failure, which the next build uses.
     """
     attestations, models = _open_attestations(options), options.model_changes(os.environ)
-    with open_view(sys.stderr) as emit, open_planner(folder, emit, models=models) as planner:
+    opened = partial(open_planner, models=models, secrets=options.secrets)
+    with open_view(sys.stderr) as emit, opened(folder, emit) as planner:
         _sweep(planner.context)
         stages = names or shipping_stages(planner.graph)
         open_remote_cache(planner.context, options.share)

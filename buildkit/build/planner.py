@@ -169,15 +169,18 @@ def open_planner(
     emit: Emit,
     *,
     models: ModelChanges = ModelChanges.REPORT,
+    secrets: tuple[tuple[str, str], ...] = (),
     stop: threading.Event | None = None,
 ) -> Iterator[Planner]:
     """Open a planner for the project in ``folder`` and the user's cache; raises DefinitionError and BuildError.
 
-    ``models`` says what happens if a model of the repository differs from its lock.
+    ``models`` says what happens if a model of the repository differs from its lock; ``secrets`` are sources of steps'
+    secrets by name.
     """
     project = load_project(folder)
     graph = load_graph(folder)
-    with open_context(project, emit, stop=stop) as context:
+    with open_context(project, emit, stop=stop) as opened:
+        context = replace(opened, secrets=secrets)
         yield Planner(context, graph, DiskCheckout(project, graph, context.stat_index, emit, models=models))
 
 

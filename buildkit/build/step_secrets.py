@@ -1,4 +1,4 @@
-"""Secrets of ``[[run]]`` steps: passed from their sources in the settings to one step's ``/run/secrets``.
+"""Secrets of ``[[run]]`` steps: passed from the sources that the caller names to one step's ``/run/secrets``.
 
 They are in memory (a folder of tmpfs) while the step runs. Their values are in no recipe, layer, argument list or
 message: they are redacted from the output of a failing step, and a layer that contains one is refused.
@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from buildkit.build.secret_sources import SecretSources
 from buildkit.errors import BuildError
 from buildkit.store.file_locks import lock_new_path
 
@@ -93,16 +94,9 @@ class Secrets:
         return sorted((form for form in found if len(form) >= least), key=len, reverse=True)
 
 
-def find_secrets(step: str, names: Sequence[str], places: Mapping[str, str], env: Mapping[str, str]) -> Secrets:
-    """Return a step's secrets; ``places`` maps names to sources (``env:NAME``, ``file:PATH``; default: ``env:NAME``).
-
-    Raises BuildError for a missing one.
-    """
-    return Secrets({name: _read(step, name, places.get(name, f"env:{_variable(name)}"), env) for name in names})
-
-
-def _variable(name: str) -> str:
-    return name.upper().replace("-", "_")
+def get_secrets(step: str, names: Sequence[str], sources: SecretSources) -> Secrets:
+    """Return a step's secrets; raises BuildError for a missing one, and DefinitionError for a wrong configuration."""
+    return Secrets({name: _read(step, name, sources.get(step, name), sources.env) for name in names})
 
 
 def _read(step: str, name: str, source: str, env: Mapping[str, str]) -> bytes:
@@ -110,8 +104,7 @@ def _read(step: str, name: str, source: str, env: Mapping[str, str]) -> bytes:
     if kind == "env":
         if not env.get(where):
             raise BuildError(
-                f"{step}: its secret `{name}` is missing: the environment variable {where} is not set",
-                hint=f'set it, or name its source: secrets = {{ {name} = "file:PATH" }} in [tool.buildkit]',
+                f"{step}: its secret `{name}` is missing: the environment variable {where} is not set", hint="set it"
             )
         return os.fsencode(env[where])
     try:

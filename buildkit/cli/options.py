@@ -77,6 +77,7 @@ def parse_build_options(arguments: Sequence[str], stage: str = "", *, push: bool
     return BuildOptions(
         frozen=options.frozen,
         changed_models=options.changed_models,
+        secrets=tuple(options.secret),
         no_import=push or options.no_import,
         json=options.json,
         summary=options.summary,
@@ -96,6 +97,7 @@ def _build_parser(stage: str, *, push: bool) -> Parser:
     parser = make_parser("push" if push else "build", stage)
     parser.add_argument("--frozen", action="store_true", help="fail if a model of the repository is missing, too")
     add_changed_models_argument(parser)
+    add_secret_argument(parser)
     if push:
         parser.add_argument("push", metavar="REF", help="push the image to REGISTRY/NAME[:TAG]")
     else:
@@ -119,6 +121,28 @@ def add_changed_models_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--changed-models", action="store_true", help="use models that differ from their lock, with a warning"
     )
+
+
+def add_secret_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--secret``, which gives pairs of a name and a source."""
+    parser.add_argument(
+        "--secret", type=parse_secret, action="append", default=[], metavar="id=NAME,src=FILE|env=VARIABLE",
+        help="give a secret to the steps that name it; repeatable",
+    )  # fmt: skip
+
+
+def parse_secret(text: str) -> tuple[str, str]:
+    """Return the name and the source (``env:NAME``, ``file:PATH``) of ``id=…,src=…``, as builders of Containerfiles do.
+
+    A file is relative to the current folder. Raises ArgumentTypeError.
+    """
+    fields = {key.strip(): value for key, _, value in (part.partition("=") for part in text.split(","))}
+    kind, name = fields.pop("type", ""), fields.pop("id", "")
+    place = fields.pop("src", "") or fields.pop("source", "")
+    variable = fields.pop("env", "") or (place if kind == "env" else "")
+    if fields or not name or bool(variable) == bool(place and kind != "env") or kind not in ("", "env", "file"):
+        raise argparse.ArgumentTypeError(f"must be id=NAME,src=FILE or id=NAME,env=VARIABLE, not {text!r}")
+    return name, f"env:{variable}" if variable else f"file:{Path(place).expanduser().absolute()}"
 
 
 def add_jobs_argument(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ from buildkit.build.planner import open_planner
 from buildkit.cli.options import (
     add_changed_models_argument,
     add_remote_cache_arguments,
+    add_secret_argument,
     count_cpus,
     make_parser,
     remote_cache_options,
@@ -43,8 +44,13 @@ def run(folder: Path, stage: str, arguments: Sequence[str]) -> int:
     if not options.no_build:
         from buildkit.build.pipeline import build_stages
 
-        share, changed = remote_cache_options(options), options.changed_models
-        build_stages(folder, (stage,), BuildOptions(jobs=count_cpus(), share=share, changed_models=changed))
+        asked = BuildOptions(
+            jobs=count_cpus(),
+            share=remote_cache_options(options),
+            changed_models=options.changed_models,
+            secrets=tuple(options.secret),
+        )
+        build_stages(folder, (stage,), asked)
     elif podman.find_image_config(container.image) is None:
         raise BuildError(f"{container.image} is not in local storage", hint=f"nox -s build-{stage}")
     strict = container.running.strict if options.strict is None else options.strict
@@ -98,6 +104,7 @@ def _parse(stage: str, arguments: Sequence[str]) -> argparse.Namespace:
         help="pass this to podman run, too (--option=--gpus=all)",
     )
     add_changed_models_argument(parser)
+    add_secret_argument(parser)
     add_remote_cache_arguments(parser)
     parser.add_argument("command", nargs="*", metavar="WORD", help="run this command, not the image's; after --")
     return parser.parse_args(list(arguments))

@@ -17,7 +17,7 @@ from buildkit.declare.schema import (
     ValueLocation,
 )
 from buildkit.declare.stage import check_target
-from buildkit.declare.stage_schema import SECRET_NAME, STAGE_NAME
+from buildkit.declare.stage_schema import STAGE_NAME
 from buildkit.declare.target import ARCHES, Target
 from buildkit.declare.toml import parse_toml
 from buildkit.errors import DefinitionError, Problem
@@ -62,12 +62,6 @@ SETTINGS = TableSchema(
         ),
         "cache": KeySchema(TextSchema(), "registry repository of the remote cache that is read"),
         "cache-write": KeySchema(TextSchema(), "registry repository of the remote cache that is written"),
-        "secrets": KeySchema(
-            MapSchema(
-                TextSchema(r"env:[A-Za-z_][A-Za-z0-9_]*|file:[^\0]+", "env:NAME or file:PATH"), key_pattern=SECRET_NAME
-            ),
-            "where the secrets of steps are: env:NAME or file:PATH (default: the variable of that name in capitals)",
-        ),
         "labels": KeySchema(
             MapSchema(TextSchema(), key_pattern=r"[a-zA-Z0-9][a-zA-Z0-9._/-]*"),
             "labels of every image, over the derived ones",
@@ -95,7 +89,6 @@ class Project:
     cache: str = ""
     cache_write: str = ""
     labels: tuple[tuple[str, str], ...] = ()
-    secrets: tuple[tuple[str, str], ...] = ()
 
     @property
     def stored(self) -> dict[str, str]:
@@ -125,7 +118,7 @@ def parse_project(text: str, folder: Path) -> Project:
     table = parse_toml(text, _FILE)
     problems: list[Problem] = []
     place = ValueLocation(_FILE, problems).at("tool.buildkit")
-    settings = SETTINGS.read(_table(table, "tool").get("buildkit", {}), place) or {}
+    settings = SETTINGS.read(_without_secrets(_table(table, "tool").get("buildkit", {}), place), place) or {}
     about = _table(table, "project")
     name = settings.pop("name", None) or _image_name(str(about.get("name", folder.name)))
     target = _target(settings)
@@ -138,6 +131,17 @@ def parse_project(text: str, folder: Path) -> Project:
     if problems:
         raise DefinitionError.of(problems)
     return Project(folder=folder, name=name, target=target, labels=labels, **settings)
+
+
+def _without_secrets(table: Any, place: ValueLocation) -> Any:  # noqa: ANN401 - TOML
+    """Report sources of secrets: whoever may change a repository would read any file and variable of its builders."""
+    if not isinstance(table, dict) or "secrets" not in table:
+        return table
+    place.at("secrets").report(
+        "a repository must not say where secrets are",
+        "remove it, and give them to the build: --secret id=NAME,src=FILE; see docs/supply-chain.md for other ways",
+    )
+    return {key: value for key, value in table.items() if key != "secrets"}
 
 
 def _target(settings: dict[str, Any]) -> Target:

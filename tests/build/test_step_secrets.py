@@ -9,17 +9,29 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.build.step_secrets import SecretKeptError, Secrets, find_secrets
-from buildkit.errors import BuildError
+from buildkit.build.secret_sources import SecretSources
+from buildkit.build.step_secrets import SecretKeptError, Secrets, get_secrets
+from buildkit.errors import BuildError, DefinitionError
 
 VALUE = b"correct horse battery"
 
 
+def sources(tmp_path: Path, env: dict[str, str], **given: str) -> SecretSources:
+    return SecretSources(folder=tmp_path / "project", given=given, env={"HOME": str(tmp_path), **env})
+
+
+def configure(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / ".config/xoe-buildkit/secrets.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
 def test_secrets_are_read_from_environment_or_file(tmp_path: Path) -> None:
     (tmp_path / "token").write_bytes(b"from a file\n")
-    places = {"other": "env:ELSEWHERE", "filed": f"file:{tmp_path}/token"}
-    env = {"HF_TOKEN": "a", "ELSEWHERE": "b"}
-    found = find_secrets("app/x", ("hf-token", "other", "filed"), places, env)
+    env = {"BUILDKIT_SECRET_HF_TOKEN": "a", "ELSEWHERE": "b"}
+    known = sources(tmp_path, env, other="env:ELSEWHERE", filed=f"file:{tmp_path}/token")
+    found = get_secrets("app/x", ("hf-token", "other", "filed"), known)
     with found.laid_out() as folder:
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
             "hf-token": b"a",
@@ -34,18 +46,79 @@ def test_secrets_are_read_from_environment_or_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("places", "why"),
+    ("given", "why"),
     [
-        ({}, "the environment variable TOKEN is not set"),
+        ({}, "is missing"),
+        ({"token": "env:TOKEN"}, "the environment variable TOKEN is not set"),
         ({"token": "file:/no/such/file"}, "cannot be read from /no/such/file"),
         ({"token": "file:/dev/null"}, "is empty"),
         ({"token": "file:/dev/zero"}, "is too large"),
     ],
 )
-def test_error_names_a_missing_secret(places: dict[str, str], why: str) -> None:
+def test_error_names_a_missing_secret(given: dict[str, str], why: str, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="app/x: its secret `token`") as caught:
-        find_secrets("app/x", ("token",), places, {})
+        get_secrets("app/x", ("token",), sources(tmp_path, {}, **given))
     assert why in caught.value.message
+
+
+# 4.22: the repository names no file and no variable
+
+
+@pytest.mark.parametrize("name", ["home", "path", "aws-secret-access-key", "token"])
+def test_secret_is_never_the_variable_of_its_name(name: str, tmp_path: Path) -> None:
+    env = {"PATH": "/bin", "AWS_SECRET_ACCESS_KEY": "key", "TOKEN": "word", "BUILDKIT_SECRET_": "x"}
+    with pytest.raises(BuildError, match=f"app/x: its secret `{name}` is missing") as caught:
+        get_secrets("app/x", (name,), sources(tmp_path, env))
+    variable = f"BUILDKIT_SECRET_{name.upper().replace('-', '_')}"
+    config = tmp_path / ".config/xoe-buildkit/secrets.toml"
+    assert (
+        caught.value.hint == f"give it: --secret id={name},src=FILE, or set {variable}, or name its source in {config}"
+    )
+
+
+def test_options_come_before_variables_and_those_before_the_configuration(tmp_path: Path) -> None:
+    configure(tmp_path, f'["{tmp_path}/project"]\na = "env:A"\nb = "env:B"\nc = "env:C"\n')
+    known = sources(tmp_path, {"BUILDKIT_SECRET_A": "1", "BUILDKIT_SECRET_B": "2"}, a="file:/given")
+    assert [known.get("x", name) for name in "abc"] == ["file:/given", "env:BUILDKIT_SECRET_B", "env:C"]
+
+
+def test_configuration_holds_for_its_repository_alone(tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "link").symlink_to("project")
+    configure(tmp_path, f'["{tmp_path}/other"]\ntoken = "env:A"\n["{tmp_path}/link"]\nmine = "file:~/token"\n')
+    (tmp_path / "token").write_bytes(b"word")
+    known = sources(tmp_path, {})
+    assert known.get("x", "mine") == "file:~/token"
+    with pytest.raises(BuildError, match="its secret `token` is missing"):
+        known.get("x", "token")
+    moved = SecretSources(folder=tmp_path / "project", given={}, env={"XDG_CONFIG_HOME": str(tmp_path / "elsewhere")})
+    with pytest.raises(BuildError, match="its secret `mine` is missing"):
+        moved.get("x", "mine")
+
+
+def test_configuration_in_the_repository_is_refused(tmp_path: Path) -> None:
+    path = configure(tmp_path / "project", '["/x"]\n')
+    (tmp_path / "link").symlink_to(path.parents[1])
+    for home in (path.parents[1], tmp_path / "link"):
+        with pytest.raises(DefinitionError, match="is in the repository, which must not say where secrets are"):
+            sources(tmp_path, {"XDG_CONFIG_HOME": str(home)}).get("x", "token")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("x = 1", "is not a usable name"),
+        ('["relative"]\ntoken = "env:A"', "is not a usable name"),
+        ('["/a"]\ntoken = "command:cat x"', "is not env:NAME, or file: with an absolute path"),
+        ('["/a"]\ntoken = "file:relative"', "is not env:NAME, or file: with an absolute path"),
+        ("[", "secrets.toml"),
+    ],
+)
+def test_wrong_configuration_is_an_error(text: str, why: str, tmp_path: Path) -> None:
+    configure(tmp_path, text)
+    with pytest.raises(DefinitionError) as caught:
+        sources(tmp_path, {}).get("x", "token")
+    assert why in str(caught.value)
 
 
 def test_output_is_redacted() -> None:

@@ -42,6 +42,26 @@ def test_changed_models_are_built_where_asked_for_but_never_in_ci_or_frozen(ci: 
     assert "nox -s lock" in caught.value.hint
 
 
+def test_secrets_are_named_as_builders_of_containerfiles_name_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    words = ["id=a,src=token", "id=b,env=B", "type=file,id=c,source=/c", "type=env,id=d,src=D", "id=e,src=~/e"]
+    options = parse_build_options([f"--secret={word}" for word in words])
+    assert options.secrets == (
+        ("a", f"file:{tmp_path}/token"), ("b", "env:B"), ("c", "file:/c"), ("d", "env:D"), ("e", "file:/home/me/e"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "word", ["a", "id=a", "src=x", "id=,src=x", "id=a,src=", "id=a,src=x,env=Y", "id=a,command=x", "type=x,id=a,src=b"]
+)
+def test_secret_without_a_name_or_a_source_is_refused(word: str) -> None:
+    with pytest.raises(DefinitionError, match="must be id=NAME,src=FILE or id=NAME,env=VARIABLE, not"):
+        parse_build_options([f"--secret={word}"])
+
+
 def test_tags_are_signed_only_with_a_key() -> None:
     with pytest.raises(DefinitionError, match="--sign-tags needs a key"):
         parse_build_options(["localhost:5000/x", "--sign-tags"], "x", push=True)

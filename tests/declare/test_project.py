@@ -134,3 +134,14 @@ def test_unreadable_file_is_named_in_the_error(tmp_path: Path, data: bytes) -> N
     (tmp_path / "pyproject.toml").write_bytes(data)
     with pytest.raises(DefinitionError, match=r"^pyproject\.toml: (not UTF-8|is not TOML)"):
         load_project(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "source", ['{ x = "file:/etc/shadow" }', '{ x = "env:AWS_SECRET" }', '{ x = "command:id" }', "1"]
+)
+def test_repository_that_says_where_secrets_are_is_refused_with_what_to_do_instead(source: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        parse_project(f"[tool.buildkit]\nsecrets = {source}\n", Path("/x"))
+    assert "`tool.buildkit.secrets`: a repository must not say where secrets are" in str(caught.value)
+    assert "--secret id=NAME,src=FILE" in str(caught.value.hint)
+    assert "shadow" not in str(caught.value)

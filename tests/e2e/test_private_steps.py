@@ -52,7 +52,7 @@ def meeting() -> Iterator[int]:
 
 def test_step_sees_no_secret_of_another_at_the_same_time(tiny: Tiny, meeting: int) -> None:
     """FIELD-CASES 4.21: ``cat /dev/shm/buildkit-secrets-*/*`` of one stage, while the other has a secret."""
-    env = {"BUILDAH_ISOLATION": "chroot", "API_TOKEN": SECRET}
+    env = {"BUILDAH_ISOLATION": "chroot", "BUILDKIT_SECRET_API_TOKEN": SECRET}
     tiny.write("stages/keeper/stage.toml", _STEP.format(more='secrets = ["api-token"]', port=meeting, script=_KEEP))
     tiny.write("stages/spy/stage.toml", _STEP.format(more="", port=meeting, script=_SPY))
     tiny.build("app")
@@ -69,7 +69,7 @@ def test_step_with_secrets_is_refused_without_private_namespaces(tiny: Tiny) -> 
     tools = tiny.folder / "bin"
     tools.mkdir()
     refuse_namespaces(tools)
-    env = {"BUILDAH_ISOLATION": "chroot", "API_TOKEN": SECRET, "PATH": f"{tools}:{os.environ['PATH']}"}
+    env = {"BUILDAH_ISOLATION": "chroot", "BUILDKIT_SECRET_API_TOKEN": SECRET, "PATH": f"{tools}:{os.environ['PATH']}"}
     step = 'summary = "a step"\nfrom = "app"\n[[run]]\nname = "use"\nscript = "mkdir -p /opt/used"\n'
     tiny.write("stages/tools/stage.toml", f'{step}secrets = ["api-token"]\n')
     message = tiny.refuse("tools", "--no-import", code=1, **env)

@@ -87,11 +87,11 @@ def test_step_of_an_ordinary_user_sees_its_secret_and_leaves_no_trace(user_tiny:
         'summary = "a step"\nfrom = "base"\n[[run]]\nsecrets = ["token"]\nscript = "cat /run/secrets/token; exit 3"\n'
     )
     user_tiny.write("stages/tools/stage.toml", step)
-    failing = user_tiny.run("build-tools", TOKEN="planted-for-an-ordinary-user")
+    failing = user_tiny.run("build-tools", BUILDKIT_SECRET_TOKEN="planted-for-an-ordinary-user")
     assert "[secret]" in failing.text  # it was read, and is masked
     assert "planted" not in failing.text
     user_tiny.write("stages/tools/stage.toml", step.replace("; exit 3", " > /dev/null"))
-    user_tiny.build("tools", TOKEN="planted-for-an-ordinary-user")
+    user_tiny.build("tools", BUILDKIT_SECRET_TOKEN="planted-for-an-ordinary-user")
     name = user_tiny.tool("buildah", "from", "localhost/tiny/tools:latest").strip()
     look = ("/bin/sh", "-c", "test -e /run/secrets || echo gone")
     assert user_tiny.tool("buildah", "run", "--isolation=chroot", name, *look) == "gone\n"

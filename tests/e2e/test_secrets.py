@@ -49,12 +49,13 @@ def write_stage(tiny: Tiny, more: str) -> None:
 
 @pytest.fixture
 def planted(tiny: Tiny) -> dict[str, str]:
-    """A project with a secret in the environment and one in a file; returns the environment."""
+    """A project with a secret in the environment and one in the user's configuration; returns the environment."""
     place = tiny.folder / "planted"
     place.write_text(f"{FILED}\n")
-    settings = f'[tool.buildkit]\nsecrets = {{ filed = "file:{place}" }}'
-    tiny.replace("pyproject.toml", "[tool.buildkit]", settings)
-    return {"API_TOKEN": SECRET}
+    config = tiny.folder / "home/.config/xoe-buildkit/secrets.toml"
+    config.parent.mkdir()
+    config.write_text(f'["{tiny.project}"]\nfiled = "file:{place}"\n')
+    return {"BUILDKIT_SECRET_API_TOKEN": SECRET}
 
 
 def forms(secret: str) -> list[bytes]:
@@ -113,7 +114,8 @@ def test_secret_does_not_change_the_layer(tiny: Tiny, planted: dict[str, str]) -
     env = {"BUILDAH_ISOLATION": "chroot"}  # which has other ways to mount
     step = 'summary = "a step"\nfrom = "app"\n[[run]]\nname = "use"\nscript = "mkdir -p /opt/used"\n'
     tiny.write("stages/tools/stage.toml", f'{step}secrets = ["api-token", "filed"]\n')
-    with_secrets = tiny.build("tools", "--no-import", **planted, **env).digests()
+    given = ("--secret=id=api-token,env=MINE", f"--secret=id=filed,src={tiny.folder}/planted")  # over the others
+    with_secrets = tiny.build("tools", "--no-import", *given, **planted, **env, MINE=SECRET).digests()
     tiny.write("stages/tools/stage.toml", step)
     without = tiny.build("tools", "--no-import", **env)
     assert list(without.built()) == ["tools/use"]

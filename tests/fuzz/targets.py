@@ -81,7 +81,7 @@ def stage(data: bytes) -> None:
 
 
 def _settings() -> list[bytes]:
-    more = b'name = "x"\nlabels = { "a.b" = "c" }\nheavy = 5\nbytecode = true\nsecrets = { token = "env:T" }\n'
+    more = b'name = "x"\nlabels = { "a.b" = "c" }\nheavy = 5\nbytecode = true\nbins = 4\n'
     return [b'[project]\nname = "y"\n[tool.buildkit]\n' + more, *files("tests/e2e/tiny/pyproject.toml")]
 
 

@@ -197,7 +197,6 @@ PROJECT: dict[str, Mutate] = {
     "cache": setting("cache", "localhost:5000/c", none),
     "cache-write": setting("cache-write", "localhost:5000/c", none),
     "labels": setting("labels", {"a": "b"}, none),
-    "secrets": setting("secrets", {"token": "env:ELSEWHERE"}, none),
     "unscanned-models": setting("unscanned-models", "warn", none),
 }
 WHEELS: dict[str, Mutate] = {

@@ -35,7 +35,7 @@ def rows(page: str) -> dict[str, str]:
 def parts() -> dict[str, set[str]]:
     """The parts of every kind of recipe, of a project that has one of everything."""
     found: dict[str, set[str]] = {}
-    settings = "compression = 'gzip'\nsecrets = { token = 'env:TOKEN' }"
+    settings = "compression = 'gzip'"
     stages = (
         STAGES | IMAGE | {"builder": STAGES["builder"].replace("        ", "").replace("[config]", STEP + "[config]")}
     )
