@@ -119,10 +119,16 @@ def _is_same(part: Component, component: Mapping[str, Any]) -> bool:
         (entry["name"], [h["content"] for h in entry.get("hashes", ())]) for entry in component.get("components", ())
     )
     known = sorted((file.path, [file.sha256.hex] if file.sha256 else []) for file in part.files)
-    names = [component.get(key, "") for key in ("name", "version", "purl")]
+    names = (component["name"], component.get("purl", ""), component.get("version", ""))
+    is_named = names[:2] == (part.name, part.purl) and _is_version_right(part, names[2])
     # a wheel that another host compiled has a hash that is not known here
     is_hash_right = part.sha256 is None or hashes == [part.sha256.hex]
-    return names == [part.name, part.version, part.purl] and files == known and is_hash_right
+    return is_named and files == known and is_hash_right
+
+
+def _is_version_right(part: Component, version: str) -> bool:
+    """Compare a version; that of the repository's own files is the commit, which may be another."""
+    return part.kind is ComponentKind.APPLICATION or version == part.version
 
 
 def _bare(recipe: Mapping[str, Any]) -> tuple[str, str, str, str]:
