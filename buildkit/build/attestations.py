@@ -91,7 +91,7 @@ def make_statements(planner: Planner, composition: Composition, image: Digest, r
     known = {spec.key: results[spec.key] for spec in composition.specs}
     builder = find_builder(os.environ, _version())
     provenance = make_provenance(composition, find_builder_specs(planner, composition), known, source, builder)
-    sbom = json.loads(make_sbom(planner, stage, "cyclonedx"))
+    sbom = json.loads(make_sbom(planner, stage, "cyclonedx", pushed=True))
     return [_about(image, ref, CYCLONEDX, sbom), _about(image, ref, PROVENANCE, provenance)]
 
 

@@ -47,6 +47,10 @@ class Publisher:
         The digest is empty if nothing is pushed. ``check`` is the running check of native files, whose facts are
         exported too.
         """
+        if self._push:
+            from buildkit.build.commit_labels import label_commit
+
+            image = label_commit(image, self._context.project)
         with self._sharing(plan, check):
             digest = self._run_push(self._push, image) if self._push else ""
         if self._push:

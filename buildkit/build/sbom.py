@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from email.message import Message
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from buildkit.build.assemble import assemble
+from buildkit.build.commit_labels import label_commit, source_time
 from buildkit.build.planner import Planner
 from buildkit.digest import Digest, FileHash, Key
-from buildkit.digits import find_number
 from buildkit.errors import BuildError, LostError, WheelError
 from buildkit.events import Note
 from buildkit.layers.root.installed import InstalledPackages
@@ -32,9 +31,9 @@ _DAMAGED = "run: nox -s cache -- verify"
 _METADATA_LIMIT = 16 << 20
 
 
-def make_sbom(planner: Planner, stage: str, form: str = "cyclonedx") -> bytes:
+def make_sbom(planner: Planner, stage: str, form: str = "cyclonedx", *, pushed: bool = False) -> bytes:
     """Return a stage's SBOM in one of FORMATS, equal for equal checkouts and caches. Raises as ``collect_sbom``."""
-    return render_sbom(collect_sbom(planner, stage), form)
+    return render_sbom(collect_sbom(planner, stage, pushed=pushed), form)
 
 
 def render_sbom(sbom: Sbom, form: str) -> bytes:
@@ -48,8 +47,10 @@ def render_sbom(sbom: Sbom, form: str) -> bytes:
     return render_cyclonedx(sbom)
 
 
-def collect_sbom(planner: Planner, stage: str) -> Sbom:
+def collect_sbom(planner: Planner, stage: str, *, pushed: bool = False) -> Sbom:
     """Collect the components of a stage's image, built or not. Builds nothing, and fetches only records of caches.
+
+    The image is the one of local storage, or as it is ``pushed``.
 
     Raises DefinitionError, and BuildError for a damaged layer of the cache.
     """
@@ -68,10 +69,10 @@ def collect_sbom(planner: Planner, stage: str) -> Sbom:
         metadata=finder.find,
         compiled=lambda key: known[1] if (known := planner.context.files.find_wheel(key)) else None,
         lock_parents=_lock_parents(planner, stage),
-        config=_config_digest(planner, composition, results),
+        config=_config_digest(planner, composition, results, pushed=pushed),
         commit=commit.id if commit else "",
         dirty=bool(commit and commit.dirty),
-        time=_time(commit.time if commit and not commit.dirty else None),
+        time=source_time(commit.time if commit and not commit.dirty else None),
     )
     return collect(composition, facts)
 
@@ -84,11 +85,14 @@ def _find_results(planner: Planner, composition: Composition) -> Mapping[Key, La
     return results | {key: record.result for key, record in shared.items()}
 
 
-def _config_digest(planner: Planner, composition: Composition, results: Mapping[Key, LayerResult]) -> Digest | None:
+def _config_digest(
+    planner: Planner, composition: Composition, results: Mapping[Key, LayerResult], *, pushed: bool
+) -> Digest | None:
     if any(spec.key not in results for spec in composition.specs):
         return None
-    arch = planner.context.project.target.deb_arch
-    return Digest.of(assemble(composition.specs, composition.config, results, arch).config_blob())
+    project = planner.context.project
+    image = assemble(composition.specs, composition.config, results, project.target.deb_arch)
+    return Digest.of((label_commit(image, project) if pushed else image).config_blob())
 
 
 def _read_root(planner: Planner, chain: Iterable[Spec], results: Mapping[Key, LayerResult]) -> InstalledPackages | None:
@@ -178,12 +182,6 @@ def _lock_parents(planner: Planner, stage: str) -> dict[str, tuple[str, ...]]:
         for name, parents in parse_via(planner.checkout.read(lock) or "").items():
             needed.setdefault(name, set()).update(parents)
     return {name: tuple(sorted(parents)) for name, parents in needed.items()}
-
-
-def _time(committed: int | None) -> int | None:
-    """Return SOURCE_DATE_EPOCH (reproducible-builds.org) if it is set, else the commit's time, else None."""
-    epoch = find_number(os.environ.get("SOURCE_DATE_EPOCH", ""))
-    return committed if epoch is None or epoch >= 10**11 else epoch
 
 
 def _buildkit_version() -> str:

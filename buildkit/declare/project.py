@@ -60,6 +60,9 @@ SETTINGS = TableSchema(
             TextSchema(choices=("refuse", "refuse-known", "warn")),
             "model files that cannot be fully scanned (default: refuse-known, which warns of unknown formats)",
         ),
+        "commit-labels": KeySchema(
+            BooleanSchema(), "whether pushed images have labels of the commit: revision and created (default: false)"
+        ),
         "cache": KeySchema(TextSchema(), "registry repository of the remote cache that is read"),
         "cache-write": KeySchema(TextSchema(), "registry repository of the remote cache that is written"),
         "labels": KeySchema(
@@ -86,6 +89,7 @@ class Project:
     max_layers: int = 64
     compression: str = "zstd"
     unscanned_models: str = "refuse-known"
+    commit_labels: bool = False
     cache: str = ""
     cache_write: str = ""
     labels: tuple[tuple[str, str], ...] = ()

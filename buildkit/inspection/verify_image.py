@@ -13,6 +13,7 @@ from typing import Any
 
 from buildkit.build.assemble import assemble
 from buildkit.build.attestations import find_builder_specs
+from buildkit.build.commit_labels import label_as
 from buildkit.build.planner import Planner
 from buildkit.digest import DiffId, Digest
 from buildkit.errors import BuildError
@@ -128,6 +129,7 @@ def compare_with_stage(planner: Planner, image: RegistryImage, stage: str) -> Im
     }
     names = {(b.digest, b.diff_id): spec.name for spec, result in results.items() for b in result.blobs}
     ours = _assemble(planner, composition, results) if len(results) == len(composition.specs) else None
+    ours = label_as(ours, image.config, planner.context.project) if ours is not None else None
     return ImageVerification(
         image=image,
         stage=stage,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from buildkit.declare.stage import Config
@@ -33,6 +33,8 @@ OCI_LAYER = {
 }
 TITLE = "org.opencontainers.image.title"
 VERSION = "org.opencontainers.image.version"
+REVISION = "org.opencontainers.image.revision"
+CREATED = "org.opencontainers.image.created"
 _NANOSECONDS = 1_000_000_000
 
 
@@ -49,12 +51,19 @@ class Image:
     """An image: its ``config``, its ``arch`` in Debian's terms, and its ``layers``, lowest first.
 
     ``inherited`` is the run config of a registry's image below, as JSON; ``config`` has its environment already.
+    ``created`` is a time by RFC 3339.
     """
 
     layers: tuple[Layer, ...]
     config: Config
     arch: str
     inherited: str = "{}"
+    created: str = EPOCH
+
+    def of_commit(self, revision: str, created: str) -> Image:
+        """Return the same image with the labels of a commit: its id, and its time by RFC 3339."""
+        labels = dict(self.config.labels) | {REVISION: revision, CREATED: created}
+        return replace(self, config=replace(self.config, labels=tuple(labels.items())), created=created)
 
     @property
     def _blobs(self) -> list[Blob]:
@@ -66,7 +75,7 @@ class Image:
             {
                 "architecture": self.arch,
                 "config": inherit_config(json.loads(self.inherited), render_config(self.config)),
-                "created": EPOCH,
+                "created": self.created,
                 "history": [
                     {"created": EPOCH, "created_by": layer.history, "comment": "buildkit"} for layer in self.layers
                 ],

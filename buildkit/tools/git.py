@@ -47,6 +47,13 @@ def find_commit(folder: Path) -> Commit | None:
     return Commit(id=name, time=int(seconds), dirty=changes is None or bool(changes.strip()))
 
 
+def find_commit_time(folder: Path, commit: str) -> int | None:
+    """Return the time of a commit, by its whole id, in seconds since the epoch; None if the repository lacks it."""
+    log = _ask(folder, "log", "-1", "--format=%H %ct", commit, "--")
+    name, _, seconds = (log or b"").decode().strip().partition(" ")
+    return int(seconds) if name == commit else None
+
+
 def _ask(folder: Path, *words: str) -> bytes | None:
     """Return git's output about a work tree, or None if it fails."""
     safe = ("-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", "log.showSignature=false")

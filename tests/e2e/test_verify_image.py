@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
+import subprocess
 import urllib.request
 from collections.abc import Callable
 from typing import Any
@@ -130,6 +133,57 @@ def test_image_is_compared_with_the_stage_of_the_request_not_of_its_label(tiny: 
     push(tiny, f"{repository}:deps")  # the name of another stage
     found = verdict(tiny, f"{repository}:deps", stage="deps")
     assert (found["stage"], found["holds"], found["manifest"]) == ("deps", False, False)
+
+
+def test_pushed_image_names_its_commit_and_the_local_one_does_not(tiny: Tiny, repository: str) -> None:
+    prefix = "org.opencontainers.image"
+    tiny.replace("pyproject.toml", "bytecode = false", "bytecode = false\ncommit-labels = true")
+    tiny.build("app")
+    push(tiny, f"{repository}:uncommitted")
+    made = commit(tiny, "2026-11-28T10:00:00+02:00")
+    push(tiny, f"{repository}:one")
+    assert "app: nothing changed" in tiny.run("build-app").text
+    config = json.loads(tiny.tool("skopeo", "inspect", "--config", f"docker://{repository}:one"))
+    assert config["config"]["Labels"][f"{prefix}.revision"] == made
+    assert config["config"]["Labels"][f"{prefix}.created"] == config["created"] == "2026-11-28T08:00:00Z"
+    for kept in (f"docker://{repository}:uncommitted", "containers-storage:localhost/tiny/app:latest"):
+        plain = json.loads(tiny.tool("skopeo", "inspect", "--config", kept))
+        assert f"{prefix}.revision" not in plain["config"]["Labels"]
+        assert plain["created"] == "1970-01-01T00:00:00Z"
+    commit(tiny, "2026-11-29T10:00:00+02:00")  # changes no input
+    assert verdict(tiny, f"{repository}:one")["holds"], "it is of an older commit with the same inputs"
+    assert verdict(tiny, f"{repository}:uncommitted")["holds"]
+    forge_label(tiny, repository, f"{prefix}.revision", "0" * 40)
+    assert not verdict(tiny, f"{repository}:forged")["holds"]
+    forge_label(tiny, repository, f"{prefix}.created", "2026-11-28T08:00:01Z")
+    assert not verdict(tiny, f"{repository}:forged")["holds"]
+
+
+def commit(tiny: Tiny, when: str) -> str:
+    """Commit everything at a time; return the commit's id."""
+    who = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+    tiny.git("add", "--all")
+    command = ("git", *who, "commit", "--quiet", "--allow-empty", "--message=x")
+    env = tiny.env | {"GIT_COMMITTER_DATE": when, "GIT_AUTHOR_DATE": when}
+    subprocess.run(command, cwd=tiny.project, env=env, check=True)
+    shown = subprocess.run(("git", "rev-parse", "HEAD"), cwd=tiny.project, capture_output=True, text=True, check=True)
+    return shown.stdout.strip()
+
+
+def forge_label(tiny: Tiny, repository: str, label: str, value: str) -> None:
+    """Push the image again, as ``forged``, with another label."""
+    folder = tiny.folder / "forged"
+    shutil.rmtree(folder, ignore_errors=True)
+    tiny.tool("skopeo", "copy", "--quiet", f"docker://{repository}:one", f"dir:{folder}")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    config = json.loads((folder / manifest["config"]["digest"].partition(":")[2]).read_text())
+    config["config"]["Labels"][label] = value
+    data = json.dumps(config, separators=(",", ":"), ensure_ascii=False).encode()
+    digest = hashlib.sha256(data).hexdigest()
+    (folder / digest).write_bytes(data)
+    manifest["config"] |= {"digest": f"sha256:{digest}", "size": len(data)}
+    (folder / "manifest.json").write_text(json.dumps(manifest, separators=(",", ":")))
+    tiny.tool("skopeo", "copy", "--quiet", f"dir:{folder}", f"docker://{repository}:forged")
 
 
 def test_gzip_setting_is_verified(tiny: Tiny, repository: str) -> None:

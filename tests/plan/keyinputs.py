@@ -197,6 +197,7 @@ PROJECT: dict[str, Mutate] = {
     "cache": setting("cache", "localhost:5000/c", none),
     "cache-write": setting("cache-write", "localhost:5000/c", none),
     "labels": setting("labels", {"a": "b"}, none),
+    "commit-labels": setting("commit-labels", True, none),
     "unscanned-models": setting("unscanned-models", "warn", none),
 }
 WHEELS: dict[str, Mutate] = {
