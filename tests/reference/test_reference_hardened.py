@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from functools import cache
 
 import pytest
 
+from tests.reference.builds import ROOT
 from tests.reference.conftest import Project
 from tests.reference.engine import Entry, Podman
 
@@ -92,3 +94,14 @@ def test_hardened_is_smaller_than_runtime(project: Project, podman: Podman) -> N
     assert sizes["hardened"] < 0.85 * sizes["runtime"]
     roots = podman.inspect(project.images["hardened"])["Size"], podman.inspect(project.images["runtime"])["Size"]
     assert roots[0] < roots[1]
+
+
+def test_page_states_the_measured_root(entries: list[Entry]) -> None:
+    page = (ROOT / "docs/hardened.md").read_text("utf-8")
+    own = [e for e in entries if stat.S_ISREG(e.mode) and not e.path.startswith(("opt/venv/", "app/", "models/"))]
+    (size, packages) = re.findall(r"\| size \| ([\d.]+) MB unpacked|\| packages \| (\d+);", page)
+    assert sum(e.size for e in own) / 1e6 == pytest.approx(float(size[0]), abs=1)
+    records = [e for e in own if e.path.startswith("var/lib/dpkg/status.d/") and not e.path.endswith(".md5sums")]
+    assert len(records) == int(packages[1])
+    kept = [e for e in own if e.path.startswith("usr/lib/python3.13/") and not e.path.endswith(".pyc")]
+    assert f"{len(kept)} files of the standard library" in page
