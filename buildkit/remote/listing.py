@@ -20,7 +20,7 @@ _MAX_UNPACKED = 64 << 20
 _MAX_PATHS = 500_000
 _MAX_LINE = 16 * MAX_TEXT
 _UNKNOWN = b"\n"
-_CONTENT = re.compile(r"[0-9a-f]{64}(?: \+x)?|-> [^\0]*|/|special", re.DOTALL)
+_CONTENT = re.compile(r"[0-9a-f]{64}(?: \+x)?|-> [^\0]*|/|special|namespace", re.DOTALL)
 
 
 def encode_listing(contents: Iterable[tuple[str, str]] | None) -> bytes:

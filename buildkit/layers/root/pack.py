@@ -6,7 +6,6 @@ are derived (accounts, certificates, dpkg's records) are held back and written l
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 import tarfile
@@ -30,7 +29,7 @@ from buildkit.layers.root.dpkg import (
 from buildkit.layers.root.header import DIRECTORY, FILE, HARDLINK, SYMLINK, RootEntry, render_entry
 from buildkit.layers.tar.blob_stream import BlobStream
 from buildkit.layers.tar.header import END, padding
-from buildkit.layers.tar.listing import file_content, link_content, root_listing
+from buildkit.layers.tar.listing import ContentDescriber, link_content, root_listing
 from buildkit.layers.tar.member import Compression, PackedLayer
 from buildkit.layers.tar.member_path import find_path_problem
 from buildkit.locks.pins import AptPin
@@ -311,16 +310,16 @@ class _Root:
         return self.contents[entry.link]
 
     def _copy(self, entry: RootEntry, content: IO[bytes]) -> str:
-        hasher = hashlib.sha256()
+        described = ContentDescriber(entry.path, executable=bool(entry.mode & 0o100))
         left = entry.size
         while left and (chunk := content.read(min(_CHUNK, left))):
-            hasher.update(chunk)
+            described.update(chunk)
             self._blob.write(chunk)
             left -= len(chunk)
         if left:
             raise BuildError(f"the root's tar is damaged: {entry.path} ends {left} bytes early")
         self._blob.write(padding(entry.size))
-        return file_content(hasher.hexdigest(), executable=bool(entry.mode & 0o100))
+        return described.content(lambda path: self.contents.get(path, ""))
 
 
 def _is_volatile(path: str, kind: bytes) -> bool:

@@ -1,31 +1,60 @@
 """Listings: what a layer holds at each path, read while it is packed or from its blob.
 
 The content of a file is the SHA-256 of its bytes, followed by `EXECUTABLE` if its owner may execute it; of a symbolic
-link ``-> TARGET``; of a device or a pipe `SPECIAL`. Folders are not owned, because any number of layers may have them;
-the listing of a root has its empty folders, too, with the content `FOLDER`.
+link ``-> TARGET``; of a device or a pipe `SPECIAL`; of an ``__init__.py`` that only declares a namespace package, and
+of its bytecode, `NAMESPACE`, because any such file may stand for another. Folders are not owned, because any number of
+layers may have them; the listing of a root has its empty folders, too, with the content `FOLDER`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from buildkit.errors import BuildError
 from buildkit.layers.tar.decompress import inflate
 from buildkit.layers.tar.member import Compression
+from buildkit.layers.tar.namespace import MAX_SIZE, find_module, only_declares_namespace
 from buildkit.layers.tar.reader import TarReader
 
 EXECUTABLE = " +x"
 FOLDER = "/"
 SPECIAL = "special"
+NAMESPACE = "namespace"
 
 Listing = list[tuple[str, str]]
 
 
-def file_content(sha256: str, *, executable: bool) -> str:
-    """Return the content of a file in a listing."""
-    return f"{sha256}{EXECUTABLE}" if executable else sha256
+class ContentDescriber:
+    """Describes the content of a file at ``path`` for a listing, from its bytes as they pass."""
+
+    __slots__ = ("_executable", "_hasher", "_path", "_start")
+
+    def __init__(self, path: str, *, executable: bool) -> None:
+        self._path = path
+        self._executable = executable
+        self._hasher = hashlib.sha256()
+        self._start = b""
+
+    def update(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+        self._hasher.update(chunk)
+        if len(self._start) <= MAX_SIZE:
+            self._start += chunk[: MAX_SIZE + 1]
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the bytes so far, in hexadecimal digits."""
+        return self._hasher.hexdigest()
+
+    def content(self, find: Callable[[str], str]) -> str:
+        """Return the content of the whole file; ``find`` returns that of another path of the layer so far, or ""."""
+        if len(self._start) <= MAX_SIZE and only_declares_namespace(self._path, self._start):
+            return NAMESPACE
+        if find(find_module(self._path)) == NAMESPACE:
+            return NAMESPACE  # its bytecode
+        return f"{self.sha256}{EXECUTABLE}" if self._executable else self.sha256
 
 
 def link_content(target: str) -> str:
@@ -62,10 +91,10 @@ def read_listing(path: Path, compression: Compression, *, of_root: bool = False)
             elif kind == "folder":
                 folders.add(name)
             elif kind in ("file", "sparse file"):
-                hasher = hashlib.sha256()
+                described = ContentDescriber(name, executable=bool(int(member.fields["mode"], 8) & 0o100))
                 for chunk in reader.content():
-                    hasher.update(chunk)
-                found[name] = file_content(hasher.hexdigest(), executable=bool(int(member.fields["mode"], 8) & 0o100))
+                    described.update(chunk)
+                found[name] = described.content(lambda path: found.get(path, ""))
             else:
                 found[name] = SPECIAL
     except ValueError as error:

@@ -7,7 +7,6 @@ are written explicitly, as directories of mode 0755, each before its first membe
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from typing import BinaryIO
 
@@ -15,7 +14,7 @@ from buildkit.digest import FileHash
 from buildkit.errors import BuildError, CollisionError, MismatchError, WheelError, source_changed
 from buildkit.layers.tar.blob_stream import BlobStream
 from buildkit.layers.tar.header import DIRECTORY, END, FILE, SYMLINK, padding, render_header
-from buildkit.layers.tar.listing import describe_difference, file_content, link_content
+from buildkit.layers.tar.listing import ContentDescriber, describe_difference, link_content
 from buildkit.layers.tar.member import Compression, Member, PackedLayer
 from buildkit.layers.tar.member_path import find_path_problem
 
@@ -72,9 +71,9 @@ class _Layer:
         else:
             mode = 0o755 if member.executable else 0o644
             self._blob.write(render_header(member.path, FILE, size=member.size, mode=mode))
-            sha256 = _copy(member, self._blob.write)
+            content = self._copy(member, self._blob.write)
             self._blob.write(padding(member.size))
-            self.owned[member.path] = file_content(sha256, executable=member.executable), member.wheel
+            self.owned[member.path] = content, member.wheel
 
     def _add_directory(self, path: str, member: Member) -> None:
         if path in self._directories:
@@ -89,30 +88,32 @@ class _Layer:
     def _compare(self, member: Member) -> None:
         """Compare a member with the one already at its path; raises CollisionError if they differ."""
         content, owner = self.owned[member.path]
-        if member.kind == "symlink":
-            new_content = link_content(member.target)
-        else:
-            new_content = file_content(_copy(member, _drop), executable=member.executable)
+        new_content = link_content(member.target) if member.kind == "symlink" else self._copy(member, _drop)
         if new_content != content:
             raise _collision(member.path, owner, member.wheel, describe_difference(content, new_content))
 
+    def _copy(self, member: Member, write: Callable[[bytes], None]) -> str:
+        return _copy(member, write).content(lambda path: self.owned.get(path, ("", ""))[0])
 
-def _copy(member: Member, write: Callable[[bytes], None]) -> str:
-    """Pass the member's bytes to ``write`` and return their SHA-256; raises MismatchError for another size or hash."""
-    hasher = hashlib.sha256()
+
+def _copy(member: Member, write: Callable[[bytes], None]) -> ContentDescriber:
+    """Pass the member's bytes to ``write`` and describe them.
+
+    Raises MismatchError for another size or hash than the member's.
+    """
+    described = ContentDescriber(member.path, executable=member.executable)
     size = 0
     for chunk in member.content() if member.content is not None else ():
         size += len(chunk)
         if size > member.size:
             raise _mismatch(member, f"has more than the {member.size} bytes it should have")
-        hasher.update(chunk)
+        described.update(chunk)
         write(chunk)
     if size != member.size:
         raise _mismatch(member, f"ended after {size} of {member.size} bytes")
-    content = hasher.hexdigest()
-    if member.sha256 is not None and member.sha256 != FileHash(content):
-        raise _mismatch(member, f"has SHA-256 {content}, expected {member.sha256.hex}")
-    return content
+    if member.sha256 is not None and member.sha256 != FileHash(described.sha256):
+        raise _mismatch(member, f"has SHA-256 {described.sha256}, expected {member.sha256.hex}")
+    return described
 
 
 def _drop(_chunk: bytes) -> None:
