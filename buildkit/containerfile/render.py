@@ -16,7 +16,18 @@ from buildkit.declare.project import Project
 from buildkit.errors import DefinitionError
 from buildkit.locks.pins import Artifact
 from buildkit.plan.compose import Composition
-from buildkit.plan.spec import Compile, MakeRoot, PackFiles, PackModel, PackPrefix, PackWheels, Spec
+from buildkit.plan.spec import (
+    Compile,
+    MakeRoot,
+    PackFiles,
+    PackModel,
+    PackPrefix,
+    PackSbom,
+    PackWheels,
+    PullImage,
+    RunStep,
+    Spec,
+)
 
 MARK = "# made by `nox -s export-containerfile"
 
@@ -93,6 +104,10 @@ class _Writer:
                         yield False, line
                 case PackFiles() as work:
                     yield True, self._copy(spec, work)
+                case PackWheels() | PackSbom():
+                    pass  # of a group that is installed; of recipes, which other builders do not know
+                case MakeRoot() | PullImage() | RunStep():
+                    raise AssertionError(f"{spec.name} belongs to a root")
 
     def _install(self, label: str, specs: Sequence[Spec], builder: Callable[[], str]) -> Iterator[str]:
         """Yield the COPYs of ready wheels, then of those that must be compiled."""

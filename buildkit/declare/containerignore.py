@@ -59,6 +59,7 @@ def _token(token: str) -> str:
             return r"[^/]*"
         case "?":
             return r"[^/]"
-    if token.startswith("[") and len(token) > 1:
-        return token.replace("[!", "[^", 1) if token.startswith("[!") else token
-    return re.escape(token[-1])
+        case _ if token.startswith("[") and len(token) > 1:
+            return token.replace("[!", "[^", 1) if token.startswith("[!") else token
+        case _:
+            return re.escape(token[-1])

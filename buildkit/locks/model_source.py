@@ -52,4 +52,5 @@ def parse_model_source(text: str) -> ModelSource:
             return UrlSource(url=text)
         case "path":
             return RepoSource(path=rest)
-    raise ValueError(f"`{text}` is not a model source: `pypi:NAME`, `https://…` or `path:FOLDER`")
+        case _:
+            raise ValueError(f"`{text}` is not a model source: `pypi:NAME`, `https://…` or `path:FOLDER`")

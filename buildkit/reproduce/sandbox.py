@@ -15,7 +15,19 @@ from buildkit.build.context import BuildContext
 from buildkit.build.disk_checkout import DiskCheckout
 from buildkit.errors import BuildError
 from buildkit.locks.model_source import RepoSource
-from buildkit.plan.spec import PackFiles, PackModel, PackWheels, RunStep, Spec, Tree
+from buildkit.plan.spec import (
+    MakeRoot,
+    PackFiles,
+    PackModel,
+    PackPrefix,
+    PackSbom,
+    PackWheels,
+    PullImage,
+    RunStep,
+    Spec,
+    Tree,
+    Work,
+)
 from buildkit.store.blobs import Blobs
 from buildkit.store.ledger import Ledger
 from buildkit.store.ledger_key import VARIABLE as LEDGER_KEY
@@ -71,7 +83,7 @@ def copy_checkout(source: Path, texts: Iterable[str], specs: Iterable[Spec], int
     return make_repository(into, sorted(tracked))
 
 
-def _trees(works: Iterable[object]) -> Iterator[Tree]:
+def _trees(works: Iterable[Work]) -> Iterator[Tree]:
     for work in works:
         match work:
             case PackFiles():
@@ -80,6 +92,8 @@ def _trees(works: Iterable[object]) -> Iterator[Tree]:
                 yield from (tree for tree, _ in work.mounts)
             case PackWheels():
                 yield from (item.tree for item in work.compiled if item.tree is not None)
+            case MakeRoot() | PullImage() | PackPrefix() | PackModel() | PackSbom():
+                pass  # models are copied by their locks, the rest needs no file of the repository
 
 
 def _join(tree: str, name: str) -> str:

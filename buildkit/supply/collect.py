@@ -14,7 +14,19 @@ from buildkit.locks.pins import Artifact, Model
 from buildkit.locks.requirements_txt import normalise_name
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composition
-from buildkit.plan.spec import Compile, Kind, PackFiles, PackModel, PackWheels, Spec
+from buildkit.plan.spec import (
+    Compile,
+    Kind,
+    MakeRoot,
+    PackFiles,
+    PackModel,
+    PackPrefix,
+    PackSbom,
+    PackWheels,
+    PullImage,
+    RunStep,
+    Spec,
+)
 from buildkit.supply.components import (
     Component,
     ComponentFile,
@@ -77,6 +89,10 @@ def collect_layers(root: tuple[Spec, ...], layers: tuple[Spec, ...], facts: Sbom
                 components.append(_model(spec, work, blob))
             case PackFiles() as work:
                 components.append(_application(spec, work, blob, facts))
+            case PackPrefix() | PackSbom():
+                pass  # made by buildkit from nothing of others
+            case MakeRoot() | PullImage() | RunStep():
+                raise AssertionError(f"{spec.name} belongs to a root")
     return Sbom(
         image=facts.image,
         version=facts.version,

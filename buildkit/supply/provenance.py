@@ -22,7 +22,18 @@ from buildkit.locks.pins import Artifact, Model
 from buildkit.oci.blob import LayerResult
 from buildkit.plan.compose import Composition
 from buildkit.plan.roots import find_apt_pins
-from buildkit.plan.spec import Compile, MakeRoot, PackModel, PackWheels, PullImage, RunStep, Spec
+from buildkit.plan.spec import (
+    Compile,
+    MakeRoot,
+    PackFiles,
+    PackModel,
+    PackPrefix,
+    PackSbom,
+    PackWheels,
+    PullImage,
+    RunStep,
+    Spec,
+)
 from buildkit.supply.purl import image_purl, pypi_purl, render_purl
 
 BUILD_TYPE = "https://xoe.io/buildkit/stage/v1"
@@ -156,6 +167,8 @@ def _of(spec: Spec) -> Iterator[dict[str, Any]]:
             yield from (_distribution(artifact) for artifact in wheels if artifact.sha256 is not None)
         case PackModel(model=model) as work:
             yield from _model(model, work)
+        case PackPrefix() | PackFiles() | PackSbom():
+            pass  # no lock pins what they pack
 
 
 def _package(name: str, version: str, suite: str = "") -> dict[str, Any]:
