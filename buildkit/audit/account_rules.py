@@ -23,6 +23,13 @@ USER_UNKNOWN = Rule(
     advice="Add the account ([[root.user]]), or name a number.",
     references=cis("4.1"),
 )
+USER_BY_NAME = Rule(
+    id="user-by-name",
+    title="The image names its user instead of giving the number",
+    severity=LOW,
+    why="Kubernetes cannot tell whether a name is root, and starts no such image under runAsNonRoot.",
+    advice='Name the account\'s number: user = "65532" in [config].',
+)
 SECOND_ROOT = Rule(
     id="second-root",
     title="Another account has uid 0",

@@ -23,6 +23,9 @@ def check_user(view: ImageView) -> Iterator[Finding]:
     elif identity.uid == 0:
         what = f"the user is `{format_untrusted(user)}`" if user else "no user is set, so it is root"
         yield Finding(rule=rules.USER_ROOT, what=what, path="")
+    elif not user.partition(":")[0].isdecimal():
+        what = f"the user is `{format_untrusted(user)}`, which is uid {identity.uid}"
+        yield Finding(rule=rules.USER_BY_NAME, what=what, path=_PASSWD)
 
 
 def check_accounts(view: ImageView) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from buildkit.findings import Finding
 PASSWD = b"root:x:0:0:root:/root:/usr/sbin/nologin\nmluser:x:1000:1000::/nonexistent:/usr/sbin/nologin\n"
 PINNED = "sha256:" + "5" * 64
 CONFIG: dict[str, Any] = {
-    "User": "mluser",
+    "User": "1000",
     "WorkingDir": "/app",
     "Cmd": ["python3", "main.py"],
     "Env": ["PATH=/opt/venv/bin:/usr/bin:/bin", "PYTHONUNBUFFERED=1"],

@@ -33,6 +33,7 @@ def setuid(path: str, mode: int, **more) -> Member:
 PLANTED = {
     "user-root": [{"config": {"User": ""}}, {"config": {"User": "0:0"}}, {"config": {"User": "root"}}],
     "user-unknown": [{"config": {"User": "nobody-here"}}],
+    "user-by-name": [{"config": {"User": "mluser"}}, {"config": {"User": "mluser:1000"}}],
     "setuid-file": [[setuid("usr/libexec/helper", 0o4755)], [setuid("usr/libexec/helper", 0o2755, gid=42)]],
     "file-capability": [[capable("usr/libexec/ping", 13)], [capable("usr/libexec/x", 21, 39)]],
     "world-writable": [

@@ -38,5 +38,5 @@ def test_runtime_has_only_findings_that_debian_causes(project: Project) -> None:
     by_rule: dict[str, list[str]] = {}
     for finding in found["findings"]:
         by_rule.setdefault(finding["rule"], []).append(finding["path"])
-    assert set(by_rule) == {"setuid-file", "shell", "package-manager", "interpreter"}
+    assert set(by_rule) == {"setuid-file", "shell", "package-manager", "interpreter", "user-by-name"}
     assert {"usr/bin/su", "usr/bin/passwd", "usr/bin/mount"} <= set(by_rule["setuid-file"])
