@@ -146,6 +146,12 @@ def test_small_growth_moves_no_layer(items: list[Artifact], data: st.DataObject)
     assert named[0] == named[1]
 
 
+def test_heaviest_wheels_are_alone_whatever_their_names() -> None:
+    items = [wheel(f"w{number:02}", size=(2 if number < 30 else 4) * MB) for number in range(40)]
+    alone = {name for name in groups(items) if not name.startswith("bin-")}
+    assert alone == {f"w{number:02}" for number in (*range(30, 40), *range(22))}
+
+
 def test_heaviest_wheels_stay_alone_after_small_growth() -> None:
     items = [wheel(f"w{number:02}", size=(4 if number < 30 else 2) * MB) for number in range(40)]
     alone = {name for name in groups(items) if not name.startswith("bin-")}

@@ -131,3 +131,18 @@ def test_permanent_bytes_count_against_the_limit() -> None:
     assert names(choose_evictions([item("one", 100)], EvictionRules(now=NOW, keep=None, limit=120), permanent=21)) == [
         "one"
     ]
+
+
+def test_items_that_share_a_file_count_by_their_latest_use() -> None:
+    """Two groups of one price: the one with the older use goes first, and its youngest item decides."""
+    old_and_new = [
+        CacheItem(id=name, files={"shared": 100}, seconds=0.5, used=NOW - days * DAY)
+        for name, days in (("a", 300), ("b", 10))
+    ]
+    choice = choose_evictions([*old_and_new, item("c", days=100)], EvictionRules(now=NOW, keep=None, limit=100))
+    assert names(choice) == ["c"]
+
+
+def test_files_are_evicted_in_the_order_of_their_paths() -> None:
+    one = CacheItem(id="a", files={"z": 1, "b": 2, "m": 3}, seconds=1, used=0)
+    assert choose_evictions([one], EvictionRules(now=NOW, keep=None)).files == ("b", "m", "z")

@@ -52,7 +52,8 @@ def _is_harmless_statement(node: ast.stmt) -> bool:
         case ast.Try(body=body, handlers=handlers, orelse=orelse, finalbody=finalbody):
             blocks = (body, orelse, finalbody, *(handler.body for handler in handlers))
             return all(map(_is_harmless, blocks)) and all(map(_is_of_import, handlers))
-    return ast.unparse(node) in _DECLARATIONS | _IMPORTS
+        case _:
+            return ast.unparse(node) in _DECLARATIONS | _IMPORTS
 
 
 def _is_of_import(handler: ast.ExceptHandler) -> bool:
