@@ -28,7 +28,7 @@ def parse_toml(text: str, file: str) -> dict[str, Any]:
         ):  # parsing time grows with the square of the number of parts
             what = f"has a key of more than {_MOST_PARTS} parts"
         else:
-            return tomllib.loads(text)
+            return tomllib.loads(text.removeprefix("\ufeff"))  # editors on Windows write one
     except RecursionError:
         what = "is nested too deeply"
     except ValueError as error:  # invalid TOML, or an integer of thousands of digits

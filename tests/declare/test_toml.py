@@ -55,3 +55,7 @@ def test_toml_that_would_exhaust_the_host_is_refused_with_the_reason(text, why):
 def test_long_words_are_not_mistaken_for_long_keys():
     text = 'a = "' + "a." * 40 + '"\nb = "' + "-" * 100_000 + '"\n' + "c.d = 1\ne.f = 2\n"
     assert set(parse_toml(text, "x")) == {"a", "b", "c", "e"}
+
+
+def test_byte_order_mark_of_an_editor_is_ignored() -> None:
+    assert parse_toml("\ufeffa = 1\n", "f") == {"a": 1}

@@ -92,11 +92,12 @@ def test_entry_point_replaces_a_wrapper_in_the_wheel(tmp_path):
     assert b"from demo import main" in found["opt/venv/bin/demo"][0]
 
 
-def test_only_the_first_line_of_a_python_script_changes(tmp_path):
+def test_only_the_first_line_of_a_python_script_changes_and_every_script_is_executable(tmp_path):
+    """As uv installs them: archives made on Windows have no modes."""
     files = {f"{DATA}/scripts/one": b"#!python -u\nrest\n#!python\n", f"{DATA}/scripts/two": b"#!/usr/bin/env python\n"}
     found = install(make_wheel(tmp_path, files, executable={f"{DATA}/scripts/one"}))
     assert found["opt/venv/bin/one"] == (b"#!/opt/venv/bin/python\nrest\n#!python\n", True)
-    assert found["opt/venv/bin/two"] == (b"#!/usr/bin/env python\n", False)
+    assert found["opt/venv/bin/two"] == (b"#!/usr/bin/env python\n", True)
     row = f"../../../bin/one,sha256={hashed(found['opt/venv/bin/one'][0])},{len(found['opt/venv/bin/one'][0])}"
     assert row in found[f"{SITE}/{INFO}/RECORD"][0].decode().splitlines()
 
@@ -260,6 +261,19 @@ WRONG_METADATA = [
 @pytest.mark.parametrize("changes", WRONG_METADATA)
 def test_metadata_that_is_missing_or_wrong_is_refused(tmp_path, changes):
     refused(make_wheel(tmp_path, {"demo.py": b""}, **changes), "demo_pkg-1.0-py3-none-any.whl")
+
+
+@pytest.mark.parametrize(
+    ("points", "why"),
+    [
+        ("[console_scripts]\ndemo = demo\n", "an entry point is not MODULE:FUNCTION"),
+        ("no section\n", "File contains no section headers"),
+        ("[console_scripts]\na = b:c\na = b:c\n", "already exists"),
+    ],
+)
+def test_malformed_entry_points_are_refused_with_the_reason(tmp_path, points, why):
+    wheel = make_wheel(tmp_path, {"demo.py": b""}, **{"entry_points.txt": points})
+    refused(wheel, rf"demo_pkg-1\.0-py3-none-any\.whl is malformed: .*{why}")
 
 
 def test_metadata_that_is_no_text_is_refused(tmp_path):

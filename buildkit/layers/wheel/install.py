@@ -78,7 +78,8 @@ def read_wheel(wheel: Path, target: Target) -> InstalledWheel:
     except WheelError:
         raise
     except (ValueError, AssertionError, InstallerError, InvalidRecordEntry, configparser.Error) as error:
-        raise archive.refuse(f"is malformed: {error or 'an entry point is not MODULE:FUNCTION'}") from error
+        why = str(error) or "an entry point is not MODULE:FUNCTION"
+        raise archive.refuse(f"is malformed: {why}") from error
     return destination.installed()
 
 
@@ -228,8 +229,8 @@ class _Destination(WheelDestination):
         place = fspath(path)
         if not isinstance(stream, _Lazy):
             return self._add_held(scheme, place, stream.read(), executable=False)
-        if scheme == "scripts":
-            return self._write_given_script(place, stream.member, executable=is_executable)
+        if scheme == "scripts":  # executable whatever its mode, as in uv: archives made on Windows have none
+            return self._write_given_script(place, stream.member)
         return self._add_lazy(scheme, place, stream.member, executable=is_executable)
 
     def finalize_installation(
@@ -248,7 +249,7 @@ class _Destination(WheelDestination):
         quoted = f'"{interpreter}"' if " " in interpreter else interpreter
         return f"/bin/sh\n'''exec' {quoted} \"$0\" \"$@\"\n' '''"
 
-    def _write_given_script(self, place: str, member: str, *, executable: bool) -> RecordEntry:
+    def _write_given_script(self, place: str, member: str) -> RecordEntry:
         """Add a file of ``.data/scripts``: ``#!python`` becomes the image's; setuptools' own wrappers are dropped."""
         name = posixpath.basename(place)
         stem = name.removesuffix("-script.py") if name.endswith("-script.py") else name.removesuffix(".exe")
@@ -256,11 +257,11 @@ class _Destination(WheelDestination):
             return RecordEntry(place, None, None)  # the entry point's script replaces it, as in pip
         head = next(self._archive.stream(member), b"")
         if not head.startswith(b"#!python"):
-            return self._add_lazy("scripts", place, member, executable=executable)
+            return self._add_lazy("scripts", place, member, executable=True)
         script = self._archive.read(member, _SCRIPT_LIMIT)
         self._verify(member, script)
         rest = script.partition(b"\n")[2]
-        return self._add_held("scripts", place, f"#!{self._shebang()}\n".encode() + rest, executable=executable)
+        return self._add_held("scripts", place, f"#!{self._shebang()}\n".encode() + rest, executable=True)
 
     def _add_lazy(self, scheme: str, place: str, member: str, *, executable: bool) -> RecordEntry:
         sha256, content = self._checked(member)
