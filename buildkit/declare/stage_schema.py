@@ -14,7 +14,7 @@ from buildkit.declare.schema import (
 
 STAGE_NAME = r"[a-z0-9]+(?:[._-][a-z0-9]+)*"
 STAGE_NAME_WORDS = "a stage name (lower case letters, digits, `.`, `_`, `-`)"
-PINNED_IMAGE = r"[a-z0-9][A-Za-z0-9./:_-]*@sha256:[0-9a-f]{64}"
+PINNED_IMAGE = r"(?:\[[0-9a-fA-F:]+\]|[a-z0-9])[A-Za-z0-9./:_-]*@sha256:[0-9a-f]{64}"
 VARIANTS = ("extract", "custom", "essential", "apt", "minbase")
 
 _TEXT = TextSchema()

@@ -34,6 +34,9 @@ def parse_apt_list(text: str, file: str) -> tuple[str, ...]:
     for number, line in lines:
         if not _NAME.fullmatch(line):
             hint = "one package per line; versions come from the lock" if "=" in line or " " in line else ""
+            name, _, arch = line.partition(":")
+            if arch and _NAME.fullmatch(name):
+                hint = f"write {name}: a root has packages of one architecture"
             problems.append(Problem(file=f"{file}:{number}", what=f"`{line[:80]}` is not a Debian package", hint=hint))
     if problems:
         raise DefinitionError.of(problems)

@@ -155,8 +155,9 @@ def test_minimal_stage_is_parsed_with_defaults() -> None:
 
 
 def test_a_root_may_be_an_image_pinned_by_digest() -> None:
-    image = "docker.io/library/debian:trixie@sha256:" + "0a" * 32
-    assert parse(f'summary = "x"\n[root]\nimage = "{image}"').image == image
+    for name in ("docker.io/library/debian:trixie", "[::1]:5000/debian"):
+        image = f"{name}@sha256:" + "0a" * 32
+        assert parse(f'summary = "x"\n[root]\nimage = "{image}"').image == image
 
 
 def test_every_problem_of_a_file_is_reported_at_once() -> None:

@@ -36,3 +36,11 @@ def test_apt_lock_reports_every_invalid_line():
     with pytest.raises(DefinitionError) as caught:
         parse_apt_lock("a\nbb=\nlibc6=2.41\nlibc6=2.42\ncc=1;rm\n", "x.lock")
     assert len(caught.value.problems) == 5  # four lines and the header
+
+
+def test_package_of_another_architecture_is_refused_with_the_name_to_write():
+    with pytest.raises(DefinitionError) as caught:
+        parse_apt_list("libc6:i386\n", "x.apt")
+    (problem,) = caught.value.problems
+    assert problem.what == "`libc6:i386` is not a Debian package"
+    assert problem.hint == "write libc6: a root has packages of one architecture"
