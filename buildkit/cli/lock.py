@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from buildkit.cli.options import make_parser
@@ -13,6 +15,8 @@ from buildkit.declare.project import load_project
 from buildkit.errors import BuildError
 from buildkit.report.view import open_view
 from buildkit.resolve.all_locks import lock_all
+from buildkit.resolve.builder import open_builder
+from buildkit.resolve.package_metadata import HOST_BUILDS
 from buildkit.resolve.project_locks import make_request
 from buildkit.resolve.request import LockChange
 
@@ -21,8 +25,11 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     """Make or refresh every lock; raises DefinitionError, or BuildError if ``--check`` finds something."""
     options = _parse(arguments)
     project = load_project(folder)
-    request = make_request(project, load_graph(folder))
-    with open_view(sys.stderr) as emit:
+    graph = load_graph(folder)
+    allowed = options.allow_host_builds or os.environ.get(HOST_BUILDS) == "1"
+    request = replace(make_request(project, graph), host_builds=allowed)
+    with open_view(sys.stderr) as emit, open_builder(project, graph, emit, allowed=allowed) as describe:
+        request = replace(request, describe=describe)
         changes = lock_all(request, upgrade=options.upgrade, check=options.check, emit=emit)
     if options.check and changes:
         lines = "\n".join(f"  - {change.file}: {', '.join(change.details)}" for change in changes)
@@ -34,6 +41,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = make_parser("lock")
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions that the inputs allow")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a lock is missing or stale")
+    parser.add_argument(
+        "--allow-host-builds",
+        action="store_true",
+        help=f"let build backends run on this host if they cannot run in the builder (or set {HOST_BUILDS}=1)",
+    )
     return parser.parse_args(list(arguments))
 
 

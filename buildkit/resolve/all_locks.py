@@ -19,6 +19,7 @@ from buildkit.events import Emit
 from buildkit.resolve.apt import ResolveApt, find_stale_apt, lock_apt
 from buildkit.resolve.changes import describe_changes
 from buildkit.resolve.models import ModelLocker
+from buildkit.resolve.package_metadata import PackageResolver
 from buildkit.resolve.request import LockChange, LockDrafts, LockRequest, lock_of
 from buildkit.resolve.requirements import find_stale, lock_requirements, merge_groups
 from buildkit.resolve.wheels import find_stale_wheels, lock_wheels, make_choose
@@ -27,7 +28,7 @@ from buildkit.tools.http import HttpSession, RetryPolicy
 from buildkit.tools.index_settings import PackageSources, load_sources, pip_environment, uv_environment
 from buildkit.tools.indexes import Indexes, default_index
 from buildkit.tools.process import stop_all
-from buildkit.tools.resolver import ResolveRequest, resolve
+from buildkit.tools.resolver import ResolveRequest
 from buildkit.worker_pool import WorkerPool
 
 
@@ -105,10 +106,13 @@ def _jobs(request: LockRequest, services: _LockServices, emit: Emit, upgrade: bo
     drafts = services.drafts
 
     def python() -> None:
+        packages = PackageResolver(emit=emit, describe=request.describe, allowed=request.host_builds)
         # each tool is also given the other's settings, because downloads use both
         sources = services.sources
         env = uv_environment(sources, default_index()) if request.locker == "uv" else pip_environment(sources)
-        lock_requirements(request, drafts, lambda asked: resolve(_add_environment(asked, env)), emit, upgrade=upgrade)
+        lock_requirements(
+            request, drafts, lambda asked: packages.resolve(_add_environment(asked, env)), emit, upgrade=upgrade
+        )
         lock_wheels(request, drafts, make_choose(lambda: services.indexes, request), emit)
 
     def debian() -> None:

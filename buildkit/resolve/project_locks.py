@@ -10,13 +10,16 @@ from buildkit.locks.models_lock import models_source_path
 from buildkit.resolve.request import AptInput, LockRequest, input_of
 
 
-def make_request(project: Project, graph: Graph) -> LockRequest:
-    """Return what the stages need locked; requirements that share an image form a group. Raises DefinitionError."""
+def make_request(project: Project, graph: Graph, only: str = "") -> LockRequest:
+    """Return what the stages need locked; requirements that share an image form a group. Raises DefinitionError.
+
+    With ``only``, the requirements of this stage, no models, and the apt lists of all.
+    """
     groups = []
-    for name in graph.stages:
+    for name in (only,) if only else graph.stages:
         locks = [lock for part in graph.resolve(name).parts for lock in part.wheels]
         groups.append(tuple(input_of(lock) for lock in dict.fromkeys(locks) if _has_input(project, lock)))
-    models = [stage.models.lock for stage in graph.stages.values() if stage.models]
+    models = [] if only else [stage.models.lock for stage in graph.stages.values() if stage.models]
     return LockRequest(
         root=project.folder,
         target=project.target,

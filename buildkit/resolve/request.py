@@ -13,6 +13,7 @@ from buildkit.declare.target import Target
 from buildkit.errors import BuildError, DefinitionError, describe_disk_error
 from buildkit.locks.local_package import make_describe_local
 from buildkit.locks.requirements_txt import DescribeLocal
+from buildkit.tools.resolver import Describe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,7 @@ class LockRequest:
 
     Each of ``groups`` contains requirements inputs (``requirements/api.in``) that one image uses and that must agree.
     ``apt`` is ordered: a list comes after those in its ``base``. ``models`` are models files.
+    Build backends run by ``describe``, in a container, and with ``host_builds`` on this host if that is impossible.
     """
 
     root: Path
@@ -45,6 +47,8 @@ class LockRequest:
     groups: tuple[tuple[str, ...], ...] = ()
     apt: tuple[AptInput, ...] = ()
     models: tuple[str, ...] = ()
+    describe: Describe | None = None
+    host_builds: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

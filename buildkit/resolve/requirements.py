@@ -78,13 +78,13 @@ class _GroupLocker:
     upgrade: bool
     env: tuple[tuple[str, str], ...] = ()
 
-    def resolve(self, inputs: tuple[str, ...], **more: str) -> str:
+    def resolve(self, inputs: tuple[str, ...], *, preferred: str = "", constraints: str = "") -> str:
         """Return the text of the lock of ``inputs``."""
         request = self.request
         return self.ask(
             ResolveRequest(
                 root=request.root, inputs=inputs, python=request.target.minor, locker=request.locker,
-                env=dict(self.env), **more,
+                env=dict(self.env), preferred=preferred, constraints=constraints,
             )
         )  # fmt: skip
 

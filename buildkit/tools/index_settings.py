@@ -137,6 +137,16 @@ def load_uv_settings(root: Path, env: Mapping[str, str]) -> IndexSettings:
     )
 
 
+def load_uv_table(root: Path, env: Mapping[str, str]) -> Mapping[str, Any]:
+    """Load the settings that uv reads for the checkout ``root`` before the user's and the system's, as a table."""
+    if env.get("UV_CONFIG_FILE"):
+        return _uv_files(root, env)[0][1] if _uv_files(root, env) else {}
+    if _truth(env.get("UV_NO_CONFIG", "")):
+        return {}
+    found = (_uv_project(folder) for folder in (root, *root.parents))
+    return next((table for _, table in filter(None, found)), {})
+
+
 def uv_environment(sources: PackageSources, default_index: str) -> dict[str, str]:
     """Return the variables that give uv the settings that only pip has.
 

@@ -3,6 +3,10 @@
 Neither may write an index, a host or a path of this machine into a lock; packages of the repository stay
 ``./libs/x``. uv resolves for all platforms at once (with markers); pip-compile only for the Python that it runs on,
 which therefore must be the target's.
+
+Both compute the metadata of sdists and local packages by their build backends, where it is not written down. That is
+code of others, and it would run with the caller's environment, files and network. So both get an interpreter that runs
+none (`PythonTrap`), unless ``host_builds`` allows it.
 """
 
 from __future__ import annotations
@@ -12,13 +16,31 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from buildkit.errors import DefinitionError, MissingTool
+from buildkit.declare.toml import render_toml
+from buildkit.errors import DefinitionError, MissingTool, ToolError
+from buildkit.tools.index_settings import load_uv_table
 from buildkit.tools.process import Command, find_tool, run
+from buildkit.tools.python_trap import HostBuildError, PythonTrap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectMetadata:
+    """The metadata of a package that a resolver needs (https://packaging.python.org/specifications/core-metadata/)."""
+
+    name: str
+    version: str
+    requires_dist: tuple[str, ...] = ()
+    requires_python: str = ""
+    provides_extra: tuple[str, ...] = ()
+
+
+Describe = Callable[[Path], ProjectMetadata]
+"""Return the metadata of the package whose source is in a folder, computed by its build backend in a container."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +49,7 @@ class ResolveRequest:
 
     ``preferred`` is the text of an earlier lock whose versions are kept if they still fit; ``constraints`` are
     requirements that every pin must meet; ``env`` is added to the environment.
+    With ``host_builds``, build backends may run on this host. ``described`` is metadata that is known without them.
     """
 
     root: Path
@@ -36,15 +59,25 @@ class ResolveRequest:
     preferred: str = ""
     constraints: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
+    host_builds: bool = False
+    described: tuple[ProjectMetadata, ...] = ()
 
 
 _INSTALL = "run ci/bootstrap, or: pip install 'xoe-buildkit[pip-tools]'"
 
 
 def resolve(request: ResolveRequest) -> str:
-    """Return the text of the lock. Raises ToolError with the resolver's output, MissingTool or DefinitionError."""
-    prefix = _uv(request) if request.locker == "uv" else _pip_compile(request)
+    """Return the text of the lock. Raises ToolError with the resolver's output, MissingTool or DefinitionError.
+
+    Raises HostBuildError if a build backend would have to run.
+    """
     with tempfile.TemporaryDirectory(prefix="buildkit-lock-") as folder:
+        trap = None if request.host_builds else PythonTrap(Path(folder)).set_up()
+        python = str(trap.program) if trap else ""
+        if request.locker == "uv":
+            prefix = (*_uv(request, python), *_uv_settings(request, Path(folder)))
+        else:
+            prefix = _pip_compile(request, python)
         output = Path(folder) / "lock.txt"
         if request.preferred:
             output.write_text(request.preferred, "utf-8")
@@ -55,7 +88,13 @@ def resolve(request: ResolveRequest) -> str:
             bounds = ("--constraint", str(limits))
         argv = (*prefix, *bounds, "--output-file", str(output), *request.inputs)
         what = f"locking {', '.join(request.inputs)} with {request.locker}"
-        run(Command(argv=argv, env={**_QUIET, **request.env}, cwd=request.root, what=what))
+        try:
+            run(Command(argv=argv, env={**_QUIET, **request.env}, cwd=request.root, what=what))
+        except ToolError as error:
+            tree = trap.find_caught() if trap else None
+            if tree is None:
+                raise
+            raise HostBuildError(f"{what}: code of a package would run", tree=tree, output=error.output) from error
         return _without_host(output.read_text("utf-8"), request.root)
 
 
@@ -68,13 +107,14 @@ _QUIET = {
 }
 
 
-def _uv(request: ResolveRequest) -> tuple[str, ...]:
+def _uv(request: ResolveRequest, python: str) -> tuple[str, ...]:
     return (
         *uv_program(),
         "pip", "compile",
         "--universal",                           # one lock for every platform: markers decide
         "--python-version", request.python,      # the target's, never the host's
         "--no-python-downloads",                 # its number is enough to resolve for it
+        *(("--python", python) if python else ()),  # before any that settings or a folder .venv name
         *(("--no-index",) if request.env.get("UV_NO_INDEX") else ()),  # uv itself reads no such variable
         "--generate-hashes",
         "--no-header",
@@ -82,9 +122,40 @@ def _uv(request: ResolveRequest) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _pip_compile(request: ResolveRequest) -> tuple[str, ...]:
+def _uv_settings(request: ResolveRequest, folder: Path) -> tuple[str, ...]:
+    """Return the options that make uv read the metadata in ``described``, besides the settings that it reads anyway."""
+    if not request.described:
+        return ()
+    env = {**os.environ, **request.env}
+    table = dict(load_uv_table(request.root, env))
+    known = [
+        {
+            "name": item.name,
+            "version": item.version,
+            "requires-dist": list(item.requires_dist),
+            "provides-extra": list(item.provides_extra),
+            **({"requires-python": item.requires_python} if item.requires_python else {}),
+        }
+        for item in request.described
+    ]
+    table["dependency-metadata"] = [*table.get("dependency-metadata", ()), *known]
+    (folder / "uv.toml").write_text(render_toml(table), "utf-8")
+    replaces = env.get("UV_CONFIG_FILE") or env.get("UV_NO_CONFIG")
+    return ("--config-file", f"{folder}/uv.toml") if replaces else ("--project", str(folder))
+
+
+_PIP_TOOLS = """import os, runpy, sys
+root, python = sys.argv[1:3]
+del sys.argv[1:3]
+os.chdir(root)
+sys.executable = python or sys.executable  # by which pip starts build backends
+runpy.run_module("piptools", None, "__main__", True)
+"""
+
+
+def _pip_compile(request: ResolveRequest, python: str) -> tuple[str, ...]:
     return (
-        *_python_with_pip_tools(request.python), "-m", "piptools", "compile",
+        *_python_with_pip_tools(request.python), "-c", _PIP_TOOLS, str(request.root), python, "compile",
         "--generate-hashes",
         "--allow-unsafe",                        # setuptools is a pin like any other
         "--strip-extras",
@@ -115,7 +186,9 @@ def _python_with_pip_tools(version: str) -> tuple[str, ...]:
     except MissingTool:
         what = f"pip-tools locks for the Python that it runs on ({here}); the images have {version}"
         raise DefinitionError(what, hint='install uv, or set locker = "uv"') from None
-    return (*uv, "run", "--no-project", "--python", version, "--with", "pip-tools", "--quiet", "python")
+    # in a folder of the repository, uv would run the interpreter of a folder .venv
+    where = ("--directory", "/", "--no-project", "--python", version)
+    return (*uv, "run", *where, "--with", "pip-tools", "--quiet", "python")
 
 
 def _without_host(text: str, root: Path) -> str:

@@ -113,6 +113,65 @@ def test_builder_has_no_network(fresh: Tiny, listener: tuple[int, list[object]])
     assert fresh.left_over() == []
 
 
+_EVIL = """import os, pathlib, socket
+
+def _dependencies():
+    found = [name for name in os.environ if name == "MARK"]
+    found += [place for place in ("{marker}", "{project}") if os.path.exists(place)]
+    try:
+        socket.create_connection(("127.0.0.1", {port})).close()
+        found.append("network")
+    except OSError:
+        pass
+    if os.path.isdir("{folder}"):
+        pathlib.Path("{marker}").write_text("ran")
+    if found:
+        raise SystemExit(f"this backend saw {{found}}")
+    return ["Requires-Dist: source-only==1.0"]
+
+def prepare_metadata_for_build_wheel(folder, config_settings=None):
+    place = pathlib.Path(folder, "evil-3.0.dist-info")
+    place.mkdir()
+    lines = ["Metadata-Version: 2.1", "Name: evil", "Version: 3.0", *_dependencies()]
+    (place / "METADATA").write_text("\\n".join(lines) + "\\n")
+    (place / "WHEEL").write_text("Wheel-Version: 1.0\\nTag: py3-none-any\\n")
+    return place.name
+
+get_requires_for_build_wheel = lambda config_settings=None: _dependencies() and []
+build_wheel = None
+"""
+
+
+def test_build_backend_runs_in_the_builder_when_a_package_is_locked(
+    fresh: Tiny, listener: tuple[int, list[object]]
+) -> None:
+    """FIELD-CASES 4.23: an in-tree build backend sees neither the host's files nor its environment or network."""
+    port, callers = listener
+    marker = fresh.folder / "marker"
+    table = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    fresh.write("libs/evil/pyproject.toml", f'{table}[project]\nname = "evil"\ndynamic = ["version", "dependencies"]\n')
+    evil = _EVIL.format(port=port, marker=marker, folder=fresh.folder, project=fresh.project / "pyproject.toml")
+    fresh.write("libs/evil/backend.py", evil)
+    fresh.write("requirements/app.in", "./libs/evil\n")
+    for lock in ("build.txt", "build.wheels.toml"):  # the builder's own are made first
+        (fresh.project / "requirements" / lock).unlink()
+    ended = fresh.run("lock", MARK="of the caller")
+    assert ended.code == 0, ended.text
+    assert "describe ./libs/evil" in ended.text
+    assert "build backends run in builder with" in ended.text
+    assert (fresh.project / "requirements/app.txt").read_text().splitlines()[2] == "./libs/evil"
+    assert "source-only==1.0" in (fresh.project / "requirements/app.txt").read_text()
+    assert not marker.exists()
+    assert callers == []
+    fresh.replace("libs/evil/backend.py", "if found:", "if True:")
+    fresh.write("requirements/app.in", "./libs/evil\nsource-only\n")
+    failing = fresh.run("lock")
+    assert failing.code == 1
+    assert "./libs/evil: its metadata could not be computed in builder" in failing.errors[-1]
+    assert failing.text.count("this backend saw []") == 1
+    assert fresh.left_over() == []
+
+
 def test_compiler_error_is_shown(fresh: Tiny) -> None:
     fresh.build("app")
     before = fresh.snapshot()

@@ -175,6 +175,7 @@ def test_all_kinds_of_locks_are_made_with_the_real_tools(tmp_path):
         groups=(("requirements/api.in", "requirements/ml.in"),),
         apt=(AptInput(file="requirements/base.apt", suite="trixie", variant="extract"),),
         models=("requirements/models.toml",),
+        host_builds=True,
     )
     changes = lock_all(request, upgrade=False, check=False, emit=ignore_event)
     assert [change.file.removeprefix("requirements/") for change in changes] == [

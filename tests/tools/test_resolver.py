@@ -122,8 +122,9 @@ def project(tmp_path):
 @pytest.mark.parametrize("locker", ["uv", "pip-tools"])
 def test_locks_of_the_real_resolvers_are_parsed(project, locker):
     request = ResolveRequest(
-        root=project, inputs=("requirements/a.in",), python=HERE, locker=locker, preferred="idna==3.6\n", env=PLAIN
-    )
+        root=project, inputs=("requirements/a.in",), python=HERE, locker=locker, preferred="idna==3.6\n", env=PLAIN,
+        host_builds=True,
+    )  # fmt: skip
     text = resolve(request)
     assert str(project) not in text
     assert "://" not in text
@@ -136,7 +137,7 @@ def test_locks_of_the_real_resolvers_are_parsed(project, locker):
     if locker == "uv":
         assert pins["colorama"].marker == "sys_platform == 'win32'"
     again = resolve(ResolveRequest(root=project, inputs=("requirements/a.in",), python=HERE, locker=locker,
-                               constraints="idna==3.7\n", env=PLAIN))  # fmt: skip
+                               constraints="idna==3.7\n", env=PLAIN, host_builds=True))  # fmt: skip
     assert "idna==3.7" in again
     assert "constraints.txt" not in again
 
