@@ -15,7 +15,7 @@ from buildkit.build.context import BuildContext
 from buildkit.declare.model_allowlist import ModelAllowlist
 from buildkit.digest import FileHash, Key
 from buildkit.errors import BuildError, BuildkitError, MismatchError
-from buildkit.scan import FileSource, Scan, ScanGap, ScanSource, import_scanner, rules_version, scan
+from buildkit.scan import FileSource, Scan, ScanGap, ScanSource, import_scanner, library_globals, rules_version, scan
 from buildkit.store.scan_verdicts import ScanVerdicts, at_path
 
 _CHUNK = 1 << 20
@@ -60,7 +60,12 @@ class ModelScanner:
     @cached_property
     def rules(self) -> str:
         """The version of the rules, under which verdicts are kept."""
-        return rules_version(self._allow.globals)
+        return rules_version(self._allowed)
+
+    @cached_property
+    def _allowed(self) -> frozenset[str]:
+        """The names that pickles may use beyond the built-in list: the user's, and those of whole libraries."""
+        return self._allow.globals | library_globals(self._context.project.scan_allow)
 
     def known(self, hashes: Iterable[FileHash]) -> dict[FileHash, Scan]:
         """Return the known verdicts of contents."""
@@ -76,7 +81,7 @@ class ModelScanner:
             result = self.known([sha256]).get(sha256)
             if result is None:
                 began, before = time.monotonic(), os.fstat(file.fileno())
-                result = run_scan(name, MonitoredSource(source=FileSource.of(file), progress=progress), self._allow)
+                result = run_scan(name, MonitoredSource(source=FileSource.of(file), progress=progress), self._allowed)
                 verify_unchanged(name, before, os.fstat(file.fileno()))
                 if any(gap.why.startswith(_FAILED) for gap in result.gaps):
                     return at_path(result, name)  # perhaps for lack of memory, so this is not kept
@@ -85,11 +90,11 @@ class ModelScanner:
         return at_path(result, name)
 
 
-def run_scan(name: str, source: ScanSource, allow: ModelAllowlist) -> Scan:
+def run_scan(name: str, source: ScanSource, allowed: frozenset[str]) -> Scan:
     """Scan a content. If the scanner itself fails, the result is a gap: neither a traceback nor a clean file."""
     import_scanner()
     try:
-        return scan(name, source, allowed=allow.globals)
+        return scan(name, source, allowed=allowed)
     except BuildkitError:
         raise
     except Exception as error:  # hostile files are made to break scanners

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from buildkit.declare.model_allowlist import LIBRARIES
 from buildkit.declare.schema import (
     BooleanSchema,
     IntegerSchema,
     KeySchema,
+    ListSchema,
     MapSchema,
     TableSchema,
     TextSchema,
@@ -63,6 +65,10 @@ SETTINGS = TableSchema(
         "commit-labels": KeySchema(
             BooleanSchema(), "whether pushed images have labels of the commit: revision and created (default: false)"
         ),
+        "scan-allow": KeySchema(
+            ListSchema(TextSchema(choices=LIBRARIES)),
+            "libraries whose pickles the model scan accepts (default: none beyond NumPy, SciPy, scikit-learn, PyTorch)",
+        ),
         "cache": KeySchema(TextSchema(), "registry repository of the remote cache that is read"),
         "cache-write": KeySchema(TextSchema(), "registry repository of the remote cache that is written"),
         "labels": KeySchema(
@@ -90,6 +96,7 @@ class Project:
     compression: str = "zstd"
     unscanned_models: str = "refuse-known"
     commit_labels: bool = False
+    scan_allow: tuple[str, ...] = ()
     cache: str = ""
     cache_write: str = ""
     labels: tuple[tuple[str, str], ...] = ()

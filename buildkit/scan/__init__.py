@@ -7,6 +7,8 @@ only the rules' version.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from buildkit.scan.judgement import DIFFERS_FROM_LOCK, Judgement, judge
 from buildkit.scan.limits import ScanLimits
 from buildkit.scan.result import UNKNOWN_CONTENT, Scan, ScanGap, Verdict
@@ -26,6 +28,7 @@ __all__ = [
     "Verdict",
     "import_scanner",
     "judge",
+    "library_globals",
     "rules_version",
     "scan",
 ]
@@ -34,6 +37,20 @@ __all__ = [
 def import_scanner() -> None:
     """Import every format, so that an import error cannot be mistaken for a file that the scanner fails at."""
     import buildkit.scan.examine  # noqa: F401
+
+
+def library_globals(libraries: Iterable[str]) -> frozenset[str]:
+    """Return the names that pickles of these libraries may use, for ``allowed``.
+
+    Raises:
+        KeyError: there is no list for a library.
+    """
+    wanted = tuple(libraries)
+    if not wanted:
+        return frozenset()  # the usual case, in every build
+    from buildkit.scan.pickle import lists
+
+    return lists.library_globals(wanted)
 
 
 def scan(

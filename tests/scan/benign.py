@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.scan import benign_tables
+
 Makers = list[Callable[[Path], None]]
 
 
@@ -174,14 +176,6 @@ def make_scipy(out: Path) -> None:
     sparse.save_npz(out / "scipy.npz", sparse.eye(5, format="csr"))
 
 
-def make_pandas(out: Path) -> None:
-    pd: Any
-    (pd,) = with_library("pandas") or [None]
-    frame = pd.DataFrame({"a": [1, 2], "b": ["x", "y"], "c": pd.to_datetime(["2026-01-01", "2026-01-02"])})
-    frame.to_pickle(out / "pandas.pkl")
-    frame.to_csv(out / "pandas.csv")
-
-
 def make_safetensors(out: Path) -> None:
     np: Any
     np, *_ = with_library("numpy", "safetensors.numpy") or [None]
@@ -260,27 +254,6 @@ def make_tensorflow(out: Path) -> None:
     tf.train.Checkpoint(w=net.w).save(str(out / "tf-checkpoint"))
 
 
-def make_boosters(out: Path) -> None:
-    np: Any
-    (np,) = with_library("numpy") or [None]
-    x = np.random.default_rng(0).random((60, 3))
-    y = (x[:, 0] > 0.5).astype(int)
-    if with_library("xgboost"):
-        import xgboost
-
-        made = xgboost.XGBClassifier(n_estimators=3).fit(x, y)
-        for end in ("json", "ubj"):
-            made.save_model(out / f"xgboost.{end}")
-        (out / "xgboost.pkl").write_bytes(pickle.dumps(made))
-        (out / "xgboost-booster.pkl").write_bytes(pickle.dumps(made.get_booster()))
-    if with_library("lightgbm"):
-        import lightgbm
-
-        light = lightgbm.LGBMClassifier(n_estimators=3, min_child_samples=2, verbose=-1).fit(x, y)
-        light.booster_.save_model(out / "lightgbm.txt")
-        (out / "lightgbm.pkl").write_bytes(pickle.dumps(light))
-
-
 def make_gguf(out: Path) -> None:
     np: Any
     gguf: Any
@@ -314,15 +287,14 @@ LIBRARIES: dict[str, tuple[tuple[str, ...], Callable[[Path], None]]] = {
     "torch": (("torch",), make_torch),
     "sklearn": (("sklearn", "joblib"), make_sklearn),
     "scipy": (("scipy",), make_scipy),
-    "pandas": (("pandas",), make_pandas),
     "safetensors": (("safetensors",), make_safetensors),
     "onnx": (("onnx",), make_onnx),
     "h5py": (("h5py",), make_h5py),
     "tensorflow": (("tensorflow",), make_tensorflow),
     "keras": (("keras",), make_keras),
-    "boosters": (("numpy",), make_boosters),
     "gguf": (("gguf",), make_gguf),
     "tokenizers": (("tokenizers",), make_tokenizers),
+    **benign_tables.LIBRARIES,
 }
 
 

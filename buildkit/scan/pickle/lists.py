@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -91,6 +91,21 @@ def allowed_names() -> NameList:
     return merged
 
 
+def library_globals(libraries: Iterable[str]) -> frozenset[str]:
+    """Return what pickles of these libraries import, as ``module.name`` or, with restrictions, ``module.name()``.
+
+    Raises:
+        KeyError: there is no list for a library.
+    """
+    lists = load_list("libraries.txt")
+    return frozenset(
+        f"{module}.{name}"
+        for library in libraries
+        for module, listed in lists[library].exact.items()
+        for name in listed
+    )
+
+
 @cache
 def never_called_names() -> dict[str, set[str]]:
     """Return the names of the allow-list that are allowed as values only: sections whose title says so."""
@@ -109,8 +124,8 @@ def denied_names() -> tuple[tuple[Standing, NameList], ...]:
 
 
 def is_user_trusted(module: str, name: str, extra: frozenset[str]) -> bool:
-    """Return whether the user's list has ``module.name``, or ``module.*``, which never matches dotted names."""
-    if f"{module}.{name}" in extra:
+    """Return whether the user's list has the name, perhaps as ``name()``, or ``module.*`` without dotted names."""
+    if f"{module}.{name}" in extra or f"{module}.{name}()" in extra:
         return True
     plain = "." not in name and not name.startswith("__")
     return plain and any(f"{start}.*" in extra for start in dotted_prefixes(module))
@@ -134,7 +149,7 @@ def classify(module: str, name: str, extra: frozenset[str] = frozenset()) -> Sta
     if is_user_trusted(module, name, extra):
         return Standing.ALLOWED
     allowed = allowed_names()
-    if name in allowed.exact.get(module, ()):
+    if not allowed.exact.get(module, set()).isdisjoint((name, f"{name}()")):
         return Standing.ALLOWED
     if name and "." not in name and not name.startswith("__") and allowed.covers(module):
         return Standing.ALLOWED

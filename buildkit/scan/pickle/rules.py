@@ -84,6 +84,14 @@ SPECIAL_STATE = Rule(
     why="Attributes such as `__class__` or `__setstate__` decide what later opcodes and programs do with the object.",
     advice=DO_NOT_LOAD,
 )
+CODE_STATE = Rule(
+    id="pickle-code-state",
+    title="A pickle sets a state that is code",
+    severity=Severity.CRITICAL,
+    why="The class evaluates a text of its state, as Python, when the state is set.",
+    advice=DO_NOT_LOAD,
+    references=("CWE-95",),
+)
 ODD_ARGUMENTS = Rule(
     id="pickle-odd-arguments",
     title="A pickle calls an allowed function with arguments that no pickler writes",

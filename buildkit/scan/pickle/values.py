@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 KEPT = 64  # entries of a list or dict that are kept: the first
 BRACKETS = {"list": "[]", "dict": "{}", "set": "{}"}
 KEPT_TEXT = 512  # bytes of a text that are kept
+PLAIN = frozenset({"__dict__", "__doc__"})  # special names that any object may have
 SPECIAL = 4  # special keys of a dict that are kept: one is enough for a finding
 
 Value: TypeAlias = object
@@ -88,7 +89,7 @@ class ContainerValue:
         """Note what is special about keys, however many there are."""
         for key in keys:
             if type(key) is str:
-                if key[:2] == "__" == key[-2:] and key != "__dict__" and len(self.special) < SPECIAL:
+                if key[:2] == "__" == key[-2:] and key not in PLAIN and len(self.special) < SPECIAL:
                     self.special += (key,)
             elif isinstance(key, CallResult | UnknownValue | LongText):
                 self.computed = True

@@ -16,6 +16,7 @@ from buildkit.scan.pickle.lists import Standing, classify
 from buildkit.scan.pickle.machine import PickleMachine
 from buildkit.scan.pickle.nested import ConstantScanner
 from buildkit.scan.pickle.python2_names import python3_name
+from buildkit.scan.pickle.restricted import find_code_in_state, find_misuse, is_listed_attribute
 from buildkit.scan.pickle.values import (
     UNKNOWN,
     ByteString,
@@ -57,6 +58,7 @@ class PickleWatcher:
     spending: Spending = field(default_factory=Spending)
     helpers: int = 0
     overflowed: bool = False
+    attributes_only: bool = False  # getattr was called for what the allow-list has
 
     def standing(self, symbol: Global) -> Standing:
         """Rate a global under its Python 3 name, and under its own where unpicklers do not map it."""
@@ -121,12 +123,17 @@ class PickleWatcher:
 
     def called(self, callee: Value, args: Value, offset: int) -> Value:
         """Implement ``Watcher``."""
+        if is_listed_attribute(callee, args):
+            self.attributes_only = True
+            return infer_result(callee, args)
         if isinstance(callee, Global):
             self.note_use(callee, "calls", f"{callee.path}{format_value(args)}")
             if self.standing(callee) is Standing.ALLOWED:
                 self.check_call(callee, args, offset)
         elif callee is not UNKNOWN:
             self.note(rules.COMPUTED_CALL, f"calls {format_value(callee)} with {format_value(args)}", offset)
+        if misuse := find_misuse(callee, args, self.context.allowed):
+            self.note(rules.ODD_ARGUMENTS, f"calls {format_value(callee)}{format_value(args)}: {misuse}", offset)
         self.note_handover(args, f"to {format_value(callee)}", offset)
         return infer_result(callee, args)
 
@@ -170,7 +177,9 @@ class PickleWatcher:
             follow_array(machine, self.context, self.source, target, self.scan_stream)
 
     def check_state(self, target: Value, state: Value, offset: int) -> None:
-        """Report attributes that a state must not set, or whose names are computed."""
+        """Report attributes that a state must not set, or whose names are computed, and states that are code."""
+        if why := find_code_in_state(target, state):
+            self.note(rules.CODE_STATE, f"sets the state of {format_value(target)}: {why}", offset)
         for part in state if isinstance(state, tuple) and len(state) == 2 else (state,):
             if isinstance(part, ContainerValue) and (part.special or part.computed):
                 names = ", ".join(part.special) or "attributes with computed names"
@@ -216,6 +225,8 @@ class PickleWatcher:
     def report(self) -> None:
         """Report the findings to the context."""
         for (module, name), use in self.uses.items():
+            if self.attributes_only and (module, name) == ("builtins", "getattr") and use.how == "imports":
+                continue
             rule, severity = classify_use(use)
             path = f"{module}.{name}" if name else module
             what = f"{use.how} {use.detail or path}"
