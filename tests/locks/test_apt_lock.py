@@ -44,3 +44,28 @@ def test_package_of_another_architecture_is_refused_with_the_name_to_write():
     (problem,) = caught.value.problems
     assert problem.what == "`libc6:i386` is not a Debian package"
     assert problem.hint == "write libc6: a root has packages of one architecture"
+
+
+@pytest.mark.parametrize("line", ["Bad=1", "a=1", "--opt=1", "bad name=1", "bb=", "bb=x1", "bb", "bb=1;rm"])
+def test_apt_lock_with_one_invalid_line_is_refused(line):
+    """Name and version are each checked, although the lock is complete otherwise."""
+    with pytest.raises(DefinitionError) as caught:
+        parse_apt_lock(f"{render_apt_lock(LOCK)}{line}\n", "x.lock")
+    (problem,) = caught.value.problems
+    assert (problem.file, problem.what) == ("x.lock:5", f"`{line}` is not name=version")
+
+
+@pytest.mark.parametrize(("line", "hinted"), [("libc6=2.41", True), ("gcc g++", True), ("Ü", False)])
+def test_hint_explains_only_versions_and_several_names(line, hinted):
+    with pytest.raises(DefinitionError) as caught:
+        parse_apt_list(line, "x.apt")
+    assert ("one package per line" in caught.value.problems[0].hint) == hinted
+
+
+@pytest.mark.parametrize(
+    "parse", [parse_apt_list, lambda text, file: parse_apt_lock(render_apt_lock(LOCK) + text, file)]
+)
+def test_message_quotes_eighty_characters_of_a_line(parse):
+    with pytest.raises(DefinitionError) as caught:
+        parse("é" * 100, "x")
+    assert caught.value.problems[0].what.startswith(f"`{'é' * 80}` ")
