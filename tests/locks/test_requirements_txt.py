@@ -140,3 +140,8 @@ def test_local_package_name_and_version_come_from_its_pyproject():
 def test_pathological_lines_are_refused_quickly(line, message):
     with pytest.raises(DefinitionError, match=message):
         parse_requirements(line, "x.txt", describe_local=lambda path: ("a", "1"))
+
+
+def test_message_quotes_eighty_characters_of_a_line():
+    with pytest.raises(DefinitionError, match=f"cannot read `{'!' * 80}`"):
+        parse_requirements("!" * 100, "x.txt", describe_local=lambda path: ("a", "1"))

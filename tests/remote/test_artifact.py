@@ -44,6 +44,25 @@ def test_artifact_is_read_as_it_was_written() -> None:
     assert found.annotations == {"a": "1", "b": "2"}
 
 
+def test_equal_annotations_give_equal_manifests() -> None:
+    """Digests identify attachments, so the order in which annotations were given must not show."""
+    one, two = ({"b": "2", "a": "1"}, {"a": "1", "b": "2"})
+    parts = [ArtifactPart.of("x/y", b"", annotations) for annotations in (one, two)]
+    assert json.dumps(parts[0].as_json()) == json.dumps(parts[1].as_json())
+    assert encode_artifact("x/y", [parts[0]], IMAGE, one) == encode_artifact("x/y", [parts[1]], IMAGE, two)
+
+
+@pytest.mark.parametrize(("size", "valid"), [(1 << 40, True), ((1 << 40) + 1, False), (-1, False)])
+def test_size_of_a_part_is_at_most_a_tebibyte(size: int, valid: bool) -> None:
+    value = json.loads(OURS)
+    value["layers"][0]["size"] = size
+    if valid:
+        assert decode_artifact(json.dumps(value).encode()).parts[0].size == size
+        return
+    with pytest.raises(MalformedError):
+        decode_artifact(json.dumps(value).encode())
+
+
 def test_cosign_manifest_keeps_annotations_of_others() -> None:
     theirs = ArtifactPart.of(
         "application/vnd.dev.cosign.simplesigning.v1+json", b"theirs", {"dev.sigstore.cosign/bundle": "{}"}
