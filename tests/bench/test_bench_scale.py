@@ -21,7 +21,7 @@ def test_scale_project_plans_every_wheel_and_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wheels: int, gigabytes: int
 ) -> None:
     monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(DiskCheckout, "_present", lambda _self, model, _lock: model)  # reading them is what takes long,
+    monkeypatch.setattr(DiskCheckout, "_present", lambda _self, model, _lock, _patterns: model)  # reading them is what takes long,
     monkeypatch.setattr(StatIndex, "learn", lambda _self, _paths: None)  # wherever it is done
     project = tmp_path / "project"
     make_project(project, wheels, gigabytes)
