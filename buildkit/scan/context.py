@@ -110,7 +110,8 @@ class ScanContext:
         broken = any(gap.member == self.member for gap in self.gaps[before:])
         followed = not broken and any(one.is_followed for one in recognised)
         if self.net is not None and not followed and not (archive and self.declared is Declared.NOTHING):
-            self.net(self, source, guessed=all(one.is_guess for one in recognised))
+            guessed = self.declared is not Declared.NOTHING or all(one.is_guess for one in recognised)
+            self.net(self, source, guessed=guessed)
 
     def is_archive(self, source: ScanSource) -> bool:
         """Return whether ``source`` is an archive or a compressed stream."""

@@ -98,6 +98,7 @@ TEXTS = {
     "JSON": json.dumps(
         {"vocab": {word: at for at, word in enumerate(WORDS.split())}, "x": ["cos\nsystem\n(S'id'\ntR."]}
     ),
+    "many words": "\n".join("".join(random.Random(at).choices("abcdefgilmnopqrstuRSTXY", k=6)) for at in range(20_000)),
     "merges": "\n".join(f"{one} {other}" for one in WORDS.split() for other in WORDS.split()),
     "hexadecimal": random.Random(2).randbytes(50_000).hex("\n", 3),
 }

@@ -7,17 +7,19 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from buildkit.scan.limits import LimitError
 from buildkit.scan.pickle.helpers import name_of
-from buildkit.scan.pickle.values import UNKNOWN, ByteString, CallResult, ContainerValue, LongText, Value
+from buildkit.scan.pickle.values import UNKNOWN, CallResult, ContainerValue, LongText, Value
 
 LARGEST = 2**30  # bytes or items, of all calls of a pickle together
 LARGEST_RANGE = 2**28  # numbers of one range
 LARGEST_EXPANSION = 2**24  # values that one argument holds, if those that are shared count each time
 LONGEST_NUMBER = 4300  # digits, which is Python's own limit
 HIGHEST_EXPONENT = 10_000
-WALKED = 5_000_000  # nested values of arguments and keys that are followed in one pickle
+WALKED = 20_000_000  # nested values of arguments and keys that are followed in one pickle
+FEW = 256  # values that are not counted
 LONGEST_SHAPE = 64
 EXPONENT = re.compile(r"[eE]([+-]?\d+)")
 NUMBERS = frozenset({"builtins.int", "fractions.Fraction", "decimal.Decimal", "_decimal.Decimal"})
@@ -52,24 +54,47 @@ class Spending:
             return check_range(arguments)
         if path in NUMBERS:
             return check_number(path, arguments)
-        size = sum(count_lazy_items(value) for value in arguments)
-        if path in BUFFERS and arguments and not isinstance(arguments[0], str | ByteString | LongText):
-            if arguments[0] is UNKNOWN or not is_known_size(arguments[0]):
-                return "it allocates as much as the file computes"
-            size += count_items(arguments[:1])
-        elif ARRAYS.fullmatch(path):
-            size += count_items(arguments)
-        self.total += size
-        if self.total > LARGEST:
-            return "the calls of this pickle allocate or go through more than a billion items"
         if path == "builtins.str" and arguments and arguments[0] is UNKNOWN:
             return "it formats what is too large to follow"
-        return "an argument shares its parts too often" if self.expands(arguments) else ""
+        if path in BUFFERS and arguments and not is_known_size(arguments[0]):
+            return "it allocates as much as the file computes"
+        if self.expands(arguments):
+            return "an argument shares its parts too often"
+        self.total += sum(count_lazy_items(value) for value in arguments if isinstance(value, CallResult))
+        if path in BUFFERS or is_array(path):
+            self.total += count_items(arguments if path not in BUFFERS else arguments[:1])
+        if self.total > LARGEST:
+            return "the calls of this pickle allocate or go through more than a billion items"
+        return ""
+
+    def walk(self, count: int) -> None:
+        """Count nested values that are followed, unless they are few.
+
+        Raises:
+            LimitError: they are too many.
+        """
+        self.walked += count if count > FEW else 0
+        if self.walked > WALKED:
+            raise LimitError(f"more than {WALKED} nested values are in a pickle's arguments and keys")
 
     def expands(self, value: Value) -> bool:
-        """Return whether ``value`` holds very many values, if those that it shares count each time."""
-        if not has_nested(value):
+        """Return whether ``value`` holds very many values, if those that it shares count each time.
+
+        Raises:
+            LimitError: the values of the pickle's calls and keys are too many to follow.
+        """
+        self.walk(len(list_parts(value)))
+        inner = list_nested(value)
+        if not inner:
             return False
+        longest = max(len(list_parts(part)) for part in inner)
+        self.walk(longest * len(inner))
+        if longest * len(inner) <= LARGEST_EXPANSION and not any(list_nested(part) for part in inner):
+            return False
+        return self.measure(value) > LARGEST_EXPANSION
+
+    def measure(self, value: Value) -> int:
+        """Return how many values ``value`` holds, shared ones each time, or a number beyond what is allowed."""
         sizes: dict[int, int] = {}  # 0 while its parts are measured: what contains itself is not followed again
         todo = [value]
         while todo:
@@ -77,18 +102,22 @@ class Spending:
             if sizes.get(id(current)):
                 todo.pop()
                 continue
-            parts = list_parts(current)
-            inner = [part for part in parts if isinstance(part, tuple | ContainerValue)]
-            self.walked += 1 + len(inner)
-            if self.walked > WALKED:
-                raise LimitError(f"more than {WALKED} nested values are in a pickle's arguments and keys")
+            inner = list_nested(current)
+            self.walked += 1
+            self.walk(len(list_parts(current)))
             if id(current) not in sizes:
                 sizes[id(current)] = 0
                 todo += [part for part in inner if id(part) not in sizes]
             else:
-                size = 1 + len(parts) + sum(sizes.get(id(part), 0) for part in inner)
+                size = 1 + len(list_parts(current)) + sum(sizes.get(id(part), 0) for part in inner)
                 sizes[id(current)] = min(size, LARGEST_EXPANSION + 1)
-        return sizes[id(value)] > LARGEST_EXPANSION
+        return sizes[id(value)]
+
+
+@lru_cache(4096)
+def is_array(path: str) -> bool:
+    """Return whether calling ``path`` with numbers allocates an array of that shape."""
+    return ARRAYS.fullmatch(path) is not None
 
 
 def list_parts(value: Value) -> tuple[Value, ...] | list[Value]:
@@ -96,9 +125,9 @@ def list_parts(value: Value) -> tuple[Value, ...] | list[Value]:
     return value.kept if isinstance(value, ContainerValue) else value if isinstance(value, tuple) else ()
 
 
-def has_nested(value: Value) -> bool:
-    """Return whether a part of ``value`` has parts itself."""
-    return any(isinstance(part, tuple | ContainerValue) for part in list_parts(value))
+def list_nested(value: Value) -> list[Value]:
+    """Return the parts of ``value`` that have parts themselves."""
+    return [part for part in list_parts(value) if isinstance(part, tuple | ContainerValue)]
 
 
 def list_integers(values: tuple[Value, ...]) -> Iterator[int]:
@@ -120,7 +149,7 @@ def is_known_size(value: Value) -> bool:
     """Return whether what ``bytes`` or ``bytearray`` are given says how much they allocate."""
     if isinstance(value, CallResult):
         return ".".join(name_of(value.callee)) in MAKES_BYTES or count_lazy_items(value) > 0
-    return True
+    return value is not UNKNOWN
 
 
 def count_lazy_items(value: Value) -> int:

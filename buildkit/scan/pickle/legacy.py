@@ -34,6 +34,8 @@ class TorchStorages:
             size = width * count if width and count >= 0 else None
         if isinstance(name, str) and len(self.sizes) < MOST:
             self.sizes[name] = size
+        else:
+            self.sizes[""] = None
         return True
 
     def total(self) -> int | None:

@@ -13,17 +13,21 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from buildkit.scan.context import ScanContext
+from buildkit.scan.limits import LimitError
 from buildkit.scan.pickle import rules
-from buildkit.scan.pickle.lists import Standing, classify, find_denial
-from buildkit.scan.pickle.python2_names import python3_name
+from buildkit.scan.pickle.lists import Standing, classify, denied_names, find_denial
+from buildkit.scan.pickle.python2_names import MODULES, NAMES, python3_name
 from buildkit.scan.source import RangeSource, ScanSource
 
 BLOCK = 2**20
 AROUND = 2**13  # bytes before and after a block in which a call may begin and end
 NEAR = 2 * 409  # bytes of two texts
 FOLLOWED = 2000  # opcodes; what has more is a pickle
+FOLLOWED_FIRST = 1_000_000  # opcodes that are followed in any content, and one more for every byte
+TEXTS = 24  # texts before a STACK_GLOBAL that may be its names
 MOST = 16  # calls of one content; more would tell nothing new
 NUMBERS = 2**16  # bytes of numbers that are searched: loaders read a pickle from the beginning
 LONGEST = 200  # bytes of a name
@@ -37,7 +41,7 @@ IDENTIFIER = rb"[A-Za-z_][\w.]{0,199}"
 OPCODES = b"".join(re.escape(bytes((code,))) for code in sorted(WIDTHS))
 BY_LINES = re.compile(rb"\n(?=(" + IDENTIFIER + rb")\n[" + OPCODES + rb"])")
 BY_TEXTS = re.compile(rb"\x93(?=[" + OPCODES + rb"])")
-TAIL = re.compile(rb"[A-Za-z_][\w.]{1,200}\Z")
+WORD = bytes(code for code in range(128) if chr(code).isalnum() or code in b"_.")
 MEMO = re.compile(rb"(?:\x94|q.|r.{4}|p\d+\n)?", re.DOTALL)
 PUSH = re.compile(
     rb"(?=[\x8cU](?P<short>[\x01-\xc8])|[XT](?P<long>[\x01-\xc8])\0\0\0|\x8d(?P<longest>[\x01-\xc8])\0{7}"
@@ -82,15 +86,20 @@ def catch_pickles(context: ScanContext, source: ScanSource, *, guessed: bool) ->
 
 
 def find_calls(source: ScanSource, allowed: frozenset[str] = frozenset()) -> list[FoundCall]:
-    """Return the first calls by opcodes of globals that are not allowed."""
+    """Return the first calls by opcodes of globals that are not allowed.
+
+    Raises:
+        LimitError: more of the content is opcodes than can be followed.
+    """
+    net = OpcodeNet(FOLLOWED_FIRST + source.size)
     found: dict[tuple[str, str], FoundCall] = {}
     for base in range(0, source.size, BLOCK):
         start = max(0, base - AROUND)
         block = source.read(start, base - start + BLOCK + AROUND)
-        for call in find_in_block(block, base - start, start):
+        for call in net.find_in_block(block, base - start):
             name = call.module, call.name
             if name not in found and classify(*python3_name(*name), allowed) is not Standing.ALLOWED:
-                found[name] = call
+                found[name] = FoundCall(*name, start + call.offset)
             if len(found) >= MOST:
                 return list(found.values())
     return list(found.values())
@@ -101,31 +110,105 @@ def find_calls_at_start(source: ScanSource) -> list[FoundCall]:
     return find_calls(RangeSource(source, 0, min(source.size, NUMBERS)))
 
 
-def find_in_block(block: bytes, begin: int, base: int) -> Iterator[FoundCall]:
-    """Yield the calls whose global is named between ``begin`` and the end of the block proper."""
-    until = begin + BLOCK
-    for found in BY_LINES.finditer(block, max(0, begin - 1), until):
-        yield from read_lines(block, found, base)
-    for found in BY_TEXTS.finditer(block, begin, until):
-        if follow(block, found.end()).called:
-            yield from read_texts(block, found.start(), base)
+@dataclass(slots=True)
+class OpcodeNet:
+    """Finds the calls of one content, block by block; ``left`` is how many opcodes it still follows."""
+
+    left: int
+
+    def find_in_block(self, block: bytes, begin: int) -> Iterator[FoundCall]:
+        """Yield the calls whose global is named between ``begin`` and the end of the block proper."""
+        until = begin + BLOCK
+        for found in BY_LINES.finditer(block, max(0, begin - 1), until):
+            yield from self.read_lines(block, found)
+        for found in BY_TEXTS.finditer(block, begin, until):
+            if self.follow(block, found.end()).called:
+                yield from self.read_texts(block, found.start())
+
+    def read_lines(self, block: bytes, found: re.Match[bytes]) -> Iterator[FoundCall]:
+        """Yield the calls of a global whose name is the line ``found``, and whose module ends the line before."""
+        before = block[max(0, found.start() - LONGEST) : found.start()]
+        start = found.start() - len(before) + len(before.rstrip(WORD))
+        if start > found.start() - 2:
+            return
+        after, name = found.end(1) + 1, found[1].decode()
+        for at in find_all(block, b"i", start, found.start() - 1):
+            module = block[at + 1 : found.start()].decode()
+            if module.partition(".")[0] in denied_modules() and is_denied(module, name) and self.has_mark(block, at):
+                yield FoundCall(module, name, at)
+        places = list(find_all(block, b"c", start, found.start() - 1))
+        if places:
+            reach = self.follow(block, after)
+            places = [at for at in places if reach.called or self.is_object(block, at, after)]
+            calls = [FoundCall(block[at + 1 : found.start()].decode(), name, at) for at in places]
+            yield from choose_calls([call for call in calls if NAME.fullmatch(call.module)], whole=reach.stopped)
+
+    def is_object(self, block: bytes, at: int, after: int) -> bool:
+        """Return whether the global at ``at`` begins a group that OBJ calls."""
+        return block[at - 1 : at] == b"(" and self.follow(block, after, b"o").called
+
+    def has_mark(self, block: bytes, end: int) -> bool:
+        """Return whether opcodes, at least one, lead from a MARK to ``end``, where INST calls with what they push."""
+        at = end
+        for _ in range(16):
+            at = block.rfind(b"(", max(0, end - 4096), at)
+            if at < 0:
+                return False
+            place, count = at, 0
+            while 0 <= place < end:
+                place, count = skip_opcode(block, place), count + 1
+            self.spend(count)
+            if place == end and count > 1:
+                return True
+        return False
+
+    def follow(self, block: bytes, at: int, call: bytes = b"") -> Reach:
+        """Follow the opcodes from ``at``; ``call`` is one that calls without a tuple of arguments."""
+        marked = ready = called = False
+        for count in range(FOLLOWED):
+            code = block[at] if 0 <= at < len(block) else -1
+            if code < 0 or code == STOP:
+                self.spend(count)
+                return Reach(called, code == STOP)
+            called = called or (code in CALL and ready) or code in call
+            marked = marked or code == MARK
+            ready = ready or code in MAKE_ARGUMENTS or (code == TUPLE and marked)
+            at = skip_opcode(block, at)
+        self.spend(FOLLOWED)
+        return Reach(called=True, stopped=True)
+
+    def read_texts(self, block: bytes, at: int) -> Iterator[FoundCall]:
+        """Yield the calls of a global that the STACK_GLOBAL at ``at`` fetches: by the texts before it, else by any."""
+        texts = list(find_texts(block, max(0, at - NEAR), at))
+        name = next((text for text in texts if skip_memo(block, text.end) == at), None)
+        module = next((text for text in texts if name and skip_memo(block, text.end) == name.start), None)
+        self.spend(NEAR)
+        if name and module:
+            yield FoundCall(module.value, name.value, at)
+            return
+        self.spend(AROUND)
+        texts = list(find_texts(block, max(0, at - AROUND), at))
+        values = list(dict.fromkeys(text.value for text in texts))[-TEXTS:]
+        pairs = ((one, other) for one in values for other in values if one != other)
+        yield from (FoundCall(one, other, at) for one, other in pairs if is_denied(one, other))
+
+    def spend(self, count: int) -> None:
+        """Count opcodes that were followed.
+
+        Raises:
+            LimitError: they are more than belong to other content than pickles.
+        """
+        self.left -= count
+        if self.left < 0:
+            raise LimitError("too much of it is opcodes of pickles that begin nowhere")
 
 
-def read_lines(block: bytes, found: re.Match[bytes], base: int) -> Iterator[FoundCall]:
-    """Yield the calls of a global whose name is the line ``found``, and whose module is the end of the line before."""
-    before = TAIL.search(block, max(0, found.start() - LONGEST), found.start())
-    if before is None:
-        return
-    after = found.end(1) + 1
-    reach = follow(block, after)
-    name, calls = found[1].decode(), []
-    for at in range(before.start(), before.end() - 1):
-        opcode, module = block[at : at + 1], block[at + 1 : found.start()].decode()
-        if opcode == b"c" and (reach.called or (block[at - 1 : at] == b"(" and follow(block, after, b"o").called)):
-            calls.append(FoundCall(module, name, base + at))
-        elif opcode == b"i" and is_denied(module, name) and has_mark(block, at):
-            yield FoundCall(module, name, base + at)
-    yield from choose_calls([call for call in calls if NAME.fullmatch(call.module)], whole=reach.stopped)
+def find_all(block: bytes, code: bytes, start: int, end: int) -> Iterator[int]:
+    """Yield where the byte ``code`` is between ``start`` and ``end``."""
+    at = block.find(code, start, end)
+    while at >= 0:
+        yield at
+        at = block.find(code, at + 1, end)
 
 
 def choose_calls(calls: list[FoundCall], *, whole: bool) -> Iterator[FoundCall]:
@@ -138,38 +221,17 @@ def choose_calls(calls: list[FoundCall], *, whole: bool) -> Iterator[FoundCall]:
     yield from denied or (calls[:1] if whole and Standing.ALLOWED not in standings else ())
 
 
+@cache
+def denied_modules() -> frozenset[str]:
+    """Return the first parts of all modules on the deny-list, and of those of Python 2 that mean them."""
+    denied = {module.partition(".")[0] for _, names in denied_names() for module in (*names.exact, *names.trees)}
+    older = {module for module, newer in MODULES.items() if newer.partition(".")[0] in denied}
+    return frozenset(denied | {module.partition(".")[0] for module in older} | {module for module, _ in NAMES})
+
+
 def is_denied(module: str, name: str) -> bool:
     """Return whether the deny-list has a global."""
     return find_denial(*python3_name(module, name)) is not Standing.UNKNOWN
-
-
-def has_mark(block: bytes, end: int) -> bool:
-    """Return whether opcodes, at least one, lead from a MARK to ``end``, where INST calls with what they push."""
-    at = end
-    for _ in range(16):
-        at = block.rfind(b"(", max(0, end - 4096), at)
-        if at < 0:
-            return False
-        place, count = at, 0
-        while 0 <= place < end:
-            place, count = skip_opcode(block, place), count + 1
-        if place == end and count > 1:
-            return True
-    return False
-
-
-def follow(block: bytes, at: int, call: bytes = b"") -> Reach:
-    """Follow the opcodes from ``at``; ``call`` is one that calls without a tuple of arguments."""
-    marked = ready = called = False
-    for _ in range(FOLLOWED):
-        code = block[at] if 0 <= at < len(block) else -1
-        if code < 0 or code == STOP:
-            return Reach(called, code == STOP)
-        called = called or (code in CALL and ready) or code in call
-        marked = marked or code == MARK
-        ready = ready or code in MAKE_ARGUMENTS or (code == TUPLE and marked)
-        at = skip_opcode(block, at)
-    return Reach(called=True, stopped=True)
 
 
 def skip_opcode(block: bytes, at: int) -> int:
@@ -189,20 +251,6 @@ def skip_opcode(block: bytes, at: int) -> int:
         if not at:
             return -1
     return at
-
-
-def read_texts(block: bytes, at: int, base: int) -> Iterator[FoundCall]:
-    """Yield the calls of a global that the STACK_GLOBAL at ``at`` fetches: by the two texts before it, else by any."""
-    texts = list(find_texts(block, max(0, at - NEAR), at))
-    name = next((text for text in texts if skip_memo(block, text.end) == at), None)
-    module = next((text for text in texts if name and skip_memo(block, text.end) == name.start), None)
-    if name and module:
-        yield FoundCall(module.value, name.value, base + at)
-        return
-    texts = list(find_texts(block, max(0, at - AROUND), at))
-    values = list(dict.fromkeys(text.value for text in texts))[-50:]
-    pairs = ((one, other) for one in values for other in values if one != other)
-    yield from (FoundCall(one, other, base + at) for one, other in pairs if is_denied(one, other))
 
 
 def skip_memo(block: bytes, at: int) -> int:

@@ -53,6 +53,7 @@ class PickleWatcher:
     scan_stream: ScanStream
     uses: dict[tuple[str, str], GlobalUse] = field(default_factory=dict)
     notes: dict[tuple[str, str], tuple[Rule, str, int, Severity | None]] = field(default_factory=dict)
+    standings: dict[tuple[str, str, bool], Standing] = field(default_factory=dict)
     storages: TorchStorages = field(default_factory=TorchStorages)
     nested_pickles: dict[int | str, int] = field(default_factory=dict)
     spending: Spending = field(default_factory=Spending)
@@ -61,6 +62,16 @@ class PickleWatcher:
     attributes_only: bool = False  # getattr was called for what the allow-list has
 
     def standing(self, symbol: Global) -> Standing:
+        """Rate a global; those that a stream names often are rated once."""
+        key = symbol.module, symbol.name, symbol.renamed
+        known = self.standings.get(key)
+        if known is None:
+            known = self.rate(symbol)
+            if len(self.standings) < MOST:
+                self.standings[key] = known
+        return known
+
+    def rate(self, symbol: Global) -> Standing:
         """Rate a global under its Python 3 name, and under its own where unpicklers do not map it."""
         standing = classify(*python3_name(symbol.module, symbol.name), self.context.allowed)
         if standing is Standing.ALLOWED and not symbol.renamed:
@@ -114,10 +125,12 @@ class PickleWatcher:
         if known and (known.how != "calls" or how == "calls"):
             known.how, known.detail = how, (known.detail if known.how == how else "") or detail
 
-    def note_handover(self, value: Value, where: str, offset: int) -> None:
-        """Record the globals that are passed to something that may call them."""
+    def note_handover(self, value: Value, receiver: Value, offset: int) -> None:
+        """Record the globals that are passed to something that may call them: to ``receiver``, or as state for None."""
         for symbol in find_globals(value):
-            self.note_use(symbol, "hands over", f"{symbol.path} {where}")
+            if self.standing(symbol) is not Standing.ALLOWED:
+                where = "as state" if receiver is None else f"to {format_value(receiver)}"
+                self.note_use(symbol, "hands over", f"{symbol.path} {where}")
         if isinstance(value, Global):
             self.gathered(value, offset)
 
@@ -127,26 +140,26 @@ class PickleWatcher:
             self.attributes_only = True
             return infer_result(callee, args)
         if isinstance(callee, Global):
-            self.note_use(callee, "calls", f"{callee.path}{format_value(args)}")
             if self.standing(callee) is Standing.ALLOWED:
                 self.check_call(callee, args, offset)
+            else:
+                self.note_use(callee, "calls", f"{callee.path}{format_value(args)}")
         elif callee is not UNKNOWN:
             self.note(rules.COMPUTED_CALL, f"calls {format_value(callee)} with {format_value(args)}", offset)
         if misuse := find_misuse(callee, args, self.context.allowed):
             self.note(rules.ODD_ARGUMENTS, f"calls {format_value(callee)}{format_value(args)}: {misuse}", offset)
-        self.note_handover(args, f"to {format_value(callee)}", offset)
+        self.note_handover(args, callee, offset)
         return infer_result(callee, args)
 
     def check_call(self, callee: Global, args: Value, offset: int) -> None:
         """Check a call of an allowed global, and the calls that it makes itself."""
-        what = f"calls {callee.path}{format_value(args)}"
         trouble = find_argument_problem(callee, args, self.context, self.source)
         self.nested_pickles.pop(find_loaded_constant(callee, args), 0)
         if trouble:
-            self.note(rules.ODD_ARGUMENTS, f"{what}: {trouble}", offset)
+            self.note(rules.ODD_ARGUMENTS, f"calls {callee.path}{format_value(args)}: {trouble}", offset)
         excess = self.spending.call(python3_name(callee.module, callee.name), args)
         if excess:
-            self.note(rules.EXHAUSTS, f"{what}: {excess}", offset)
+            self.note(rules.EXHAUSTS, f"calls {callee.path}{format_value(args)}: {excess}", offset)
         for state in find_set_states(callee, args):
             self.check_state(CallResult(callee, args), state, offset)
         for inner, inner_args in find_inner_calls(callee, args):
@@ -165,7 +178,7 @@ class PickleWatcher:
 
     def built(self, machine: PickleMachine, target: Value, state: Value, offset: int) -> None:
         """Implement ``Watcher``."""
-        self.note_handover(state, "as state", offset)
+        self.note_handover(state, None, offset)
         if isinstance(target, Global):
             self.note(rules.ALTERS, f"sets state of {target.path} itself", offset)
             self.note_use(target, "hands over", f"{target.path} to a change of its state")
