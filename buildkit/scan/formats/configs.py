@@ -1,4 +1,4 @@
-"""JSON settings that make a loader import or call something: transformers, Hydra, skops, LangChain."""
+"""Settings that bring code with them, or lead to other files: transformers, MLflow, skops, LangChain."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 
 from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
-from buildkit.scan.formats.cursor import quote
+from buildkit.scan.formats.cursor import quote, quote_value
 from buildkit.scan.formats.danger import is_dangerous, word_set
+from buildkit.scan.formats.paths import find_escape
 
 REMOTE_CODE = Rule(
     id="transformers-remote-code",
@@ -27,14 +28,6 @@ TRUST = Rule(
     advice="Remove the setting; decide about foreign code where the model is loaded.",
     references=("CVE-2025-66448",),
 )
-TARGET = Rule(
-    id="hydra-target",
-    title="A configuration that names what to call",
-    severity=Severity.LOW,
-    why="`_target_` is imported and called with arguments from the same file by Hydra, NeMo and their users.",
-    advice="Check what is called; load only configurations whose targets you know.",
-    references=("CVE-2025-23304",),
-)
 SKOPS = Rule(
     id="skops-type",
     title="A skops file with types beyond the trusted ones",
@@ -43,10 +36,30 @@ SKOPS = Rule(
     advice="Check `skops.io.get_untrusted_types`, and load the file only if you know all of them.",
     references=("CVE-2025-54412", "CVE-2025-54413", "CVE-2025-54886"),
 )
-_KNOWN = re.compile(
-    r"(nemo|nemo_toolkit|torch|torchvision|torchaudio|torchmetrics|pytorch_lightning|lightning|omegaconf|transformers"
-    r"|diffusers|megatron|hydra|timm|datasets)\..+"
+PATH = Rule(
+    id="config-path-escapes",
+    title="A configuration that names files outside of the model",
+    severity=Severity.HIGH,
+    why="A loader that follows the path reads, downloads or overwrites a file elsewhere.",
+    advice="Get the model from its author again.",
+    references=("CWE-22",),
 )
+SECRET = Rule(
+    id="langchain-object",
+    title="A serialized object of LangChain",
+    severity=Severity.MEDIUM,
+    why="LangChain creates what it names, and puts secrets from the environment into it.",
+    advice="Load it only if you know every object in it.",
+    references=("CVE-2025-68664",),
+)
+_NO = frozenset({"", "false", "none", "null", "~", "0", "no", "off", "n"})
+_MOST_TEXTS = 100_000
+_CODE_KEYS = {
+    "custom_generate": "the code of a generation loop",
+    "custom_pipelines": "the code of pipelines",
+    "model_code_path": "a script that MLflow runs",
+    "custom_ops_library": "a native library",
+}
 _SKOPS = re.compile(
     r"(sklearn|numpy|scipy|collections|builtins|datetime|quantile_forest|lightgbm|xgboost|catboost)(\..+)?"
 )
@@ -59,13 +72,39 @@ def check_object(context: ScanContext, node: Mapping[str, object]) -> None:
     """Check one JSON object."""
     if "auto_map" in node:
         _check_auto_map(context, node["auto_map"])
-    if node.get("trust_remote_code") in (True, "true", "True", 1):
-        context.find(TRUST, "trust_remote_code is set to true")
-    target = node.get("_target_")
-    if isinstance(target, str):
-        check_target(context, target)
+    if "trust_remote_code" in node and quote_value(node["trust_remote_code"]).strip("'").lower() not in _NO:
+        context.find(TRUST, f"trust_remote_code is {quote_value(node['trust_remote_code'])}")
+    _check_code(context, node)
+    _check_files(context, node)
     if "__module__" in node and "__class__" in node and "__loader__" in node:
         _check_skops(context, str(node["__module__"]), str(node["__class__"]), str(node["__loader__"]))
+
+
+def _check_code(context: ScanContext, node: Mapping[str, object]) -> None:
+    """Check settings that name files or repositories with code."""
+    for key in _CODE_KEYS.keys() & node.keys():
+        if node[key]:
+            context.find(
+                REMOTE_CODE, f"{key} names {_CODE_KEYS[key]}: {quote_value(node[key])}", severity=Severity.HIGH
+            )
+    if "loader_module" in node and node.get("code"):
+        context.find(REMOTE_CODE, f"MLflow imports code from {quote_value(node['code'])}", severity=Severity.HIGH)
+    for key in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"):
+        if any("/" in text for text in _texts(node.get(key))):
+            context.find(REMOTE_CODE, f"{key} names a repository of native code", severity=Severity.HIGH)
+    if node.get("lc"):
+        names = list(_texts(node.get("id")))
+        if node.get("type") == "secret" or not names or not names[-1].startswith("langchain"):
+            context.find(SECRET, f"{quote_value(node.get('type'))}: {quote('.'.join(names[::-1]))}")
+
+
+def _check_files(context: ScanContext, node: Mapping[str, object]) -> None:
+    """Check the files that hold the parts of a model's weights."""
+    names = node.get("weight_map"), [node.get("paths")] if "weights" in node else None
+    for name in dict.fromkeys(text for listed in names for text in _texts(listed)):
+        if why := find_escape(name):
+            context.find(PATH, f"{quote(name)} {why}")
+            return
 
 
 def find_templates(node: Mapping[str, object]) -> Iterator[str]:
@@ -76,7 +115,9 @@ def find_templates(node: Mapping[str, object]) -> Iterator[str]:
 
 def _texts(value: object) -> Iterator[str]:
     todo = [value]
-    while todo:
+    for _ in range(_MOST_TEXTS):
+        if not todo:
+            return
         current = todo.pop()
         if isinstance(current, str):
             yield current
@@ -95,15 +136,6 @@ def _check_auto_map(context: ScanContext, value: object) -> None:
         context.find(REMOTE_CODE, f"auto_map names code of another repository: {listed}", severity=Severity.HIGH)
     else:
         context.find(REMOTE_CODE, f"auto_map names code: {listed}")
-
-
-def check_target(context: ScanContext, target: str) -> None:
-    """Check the dotted name that a configuration calls."""
-    module, _, name = target.rpartition(".")
-    if is_dangerous(module or target, name):
-        context.find(TARGET, f"it calls {quote(target)}", severity=Severity.CRITICAL)
-    elif not _KNOWN.fullmatch(target):
-        context.find(TARGET, f"it calls {quote(target)}")
 
 
 def _check_skops(context: ScanContext, module: str, name: str, loader: str) -> None:

@@ -124,3 +124,9 @@ def quote(text: str | bytes, most: int = 80) -> str:
     if isinstance(text, bytes):
         text = text[: most * 4].decode(errors="backslashreplace")
     return ascii(text) if len(text) <= most else ascii(text[:most]) + "…"
+
+
+def quote_value(value: object) -> str:
+    """Format a foreign value for a message; of lists and objects only the kind."""
+    plain = value is None or isinstance(value, str | int | float)
+    return quote(str(value)) if plain else "an object" if isinstance(value, dict) else "a list"

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterator
 
 from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
-from buildkit.scan.formats import configs, jinja, keras
+from buildkit.scan.formats import configs, jinja, tomltext, yamltext
 from buildkit.scan.formats.cursor import MalformedContentError, quote
+from buildkit.scan.formats.structures import StructureObject, check, make_object, walk
 from buildkit.scan.limits import LimitError
 from buildkit.scan.source import BytesSource, ScanSource
 
@@ -26,12 +26,6 @@ DOUBLE = Rule(
 _SPACE = b" \t\r\n"
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _NODES = 12_000_000
-
-
-class JsonObject(dict[str, object]):
-    """A JSON object that keeps the values that a later equal key shadowed."""
-
-    shadowed: tuple[tuple[str, object], ...] = ()
 
 
 def recognise(head: bytes, source: ScanSource) -> bool:
@@ -72,8 +66,11 @@ def scan(context: ScanContext, source: ScanSource) -> None:
     try:
         value = parse(context, content)
     except MalformedContentError:
-        if content.lstrip(_SPACE)[:1] == b"[":  # text that begins with a bracket; it is also scanned as text
-            jinja.check(context, content.decode(errors="replace"))
+        text = content.decode(_encoding(content), errors="replace")
+        yamltext.check(context, [text])  # its flow collections begin like JSON
+        if text.lstrip(" \t\r\n")[:1] == "[":  # text that begins with a bracket; it is also scanned as text
+            jinja.check(context, text)
+            tomltext.check(context, text)
             return
         raise
     check(context, value)
@@ -95,6 +92,10 @@ def check_text(context: ScanContext, content: bytes, *, base: int = 0) -> None:
         context.gap(f"malformed JSON: {error}", offset=error.offset)
 
 
+def _encoding(content: bytes) -> str:
+    return next((name for mark, name in _BOMS if content.startswith(mark)), "utf-8")
+
+
 def parse(context: ScanContext, content: bytes, *, base: int = 0) -> object:
     """Return the value, or a list if several follow each other; report duplicate keys.
 
@@ -104,9 +105,8 @@ def parse(context: ScanContext, content: bytes, *, base: int = 0) -> object:
     """
     if content.count(b",") + content.count(b"[") + content.count(b"{") > _NODES:
         raise LimitError(f"JSON of more than {_NODES} values")
-    encoding = next((name for mark, name in _BOMS if content.startswith(mark)), "utf-8")
     try:
-        return _decode(context, content.decode(encoding))
+        return _decode(context, content.decode(_encoding(content)))
     except UnicodeDecodeError as error:
         raise MalformedContentError("not Unicode text", base + error.start) from None
     except json.JSONDecodeError as error:
@@ -122,12 +122,9 @@ def parse(context: ScanContext, content: bytes, *, base: int = 0) -> object:
 def _decode(context: ScanContext, text: str) -> object:
     double: list[str] = []
 
-    def make(pairs: list[tuple[str, object]]) -> JsonObject:
-        result = JsonObject(pairs)
-        if len(result) < len(pairs):
-            last = {key: place for place, (key, _) in enumerate(pairs)}
-            result.shadowed = tuple(pair for place, pair in enumerate(pairs) if last[pair[0]] != place)
-            double.extend(key for key, _ in result.shadowed)
+    def make(pairs: list[tuple[str, object]]) -> StructureObject:
+        result = make_object(pairs)
+        double.extend(key for key, _ in result.shadowed)
         return result
 
     decoder = json.JSONDecoder(object_pairs_hook=make)
@@ -144,37 +141,13 @@ def _decode(context: ScanContext, text: str) -> object:
     return values[0] if len(values) == 1 else values
 
 
-def check(context: ScanContext, value: object) -> None:
-    """Check every object and text of a parsed value for what a loader of models would act on."""
-    templates: set[str] = set()
-    for node in _walk(value):
-        if isinstance(node, dict):
-            keras.check_object(context, node)
-            configs.check_object(context, node)
-            templates.update(configs.find_templates(node))
-        elif isinstance(node, str):
-            jinja.check(context, node, declared=node in templates)
-
-
 def check_strings(context: ScanContext, value: object) -> None:
     """Check every text by itself; a text that is JSON is parsed as such."""
     templates: set[str] = set()
-    for node in _walk(value):
+    for node in walk(value):
         if isinstance(node, dict):
             templates.update(configs.find_templates(node))
         elif isinstance(node, str):
             jinja.check(context, node, declared=node in templates)
             if node[:1] in "{[" and node[1:2] not in "%{":
                 check_text(context, node.encode(errors="surrogatepass"))
-
-
-def _walk(value: object) -> Iterator[object]:
-    todo = [value]
-    while todo:
-        node = todo.pop()
-        yield node
-        if isinstance(node, dict):
-            todo.extend(node.values())
-            todo.extend(hidden for _, hidden in getattr(node, "shadowed", ()))
-        elif isinstance(node, list):
-            todo.extend(node)

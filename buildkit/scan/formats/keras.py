@@ -102,7 +102,7 @@ def check_object(context: ScanContext, node: Mapping[str, object]) -> None:
     """Check one JSON object: is it a Keras object, and would loading it do more than create a layer?"""
     if "lambda" in _kinds(node) or node.get("function_type") == "function":
         _check_legacy_lambda(context, node)
-    if node.get("safe_mode") is False or "enable_unsafe_deserialization" in map(str, node.values()):
+    if node.get("safe_mode") is False or "enable_unsafe_deserialization" in node.values():
         context.find(UNSAFE_MODE, "an object sets safe_mode to false, or names enable_unsafe_deserialization")
     name = node.get("class_name")
     if not isinstance(name, str) or not ("config" in node or "module" in node or "registered_name" in node):

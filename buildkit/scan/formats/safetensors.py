@@ -12,8 +12,9 @@ import re
 from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
 from buildkit.scan.formats.cursor import MalformedContentError, quote
-from buildkit.scan.formats.jsontext import JsonObject, check_strings, parse
+from buildkit.scan.formats.jsontext import check_strings, parse
 from buildkit.scan.formats.polyglot import check_trailing, check_zip
+from buildkit.scan.formats.structures import StructureObject
 from buildkit.scan.limits import LimitError
 from buildkit.scan.source import ScanSource
 
@@ -68,7 +69,7 @@ def scan(context: ScanContext, source: ScanSource) -> None:
     if length > min(MOST_HEADER, context.budget.limits.header):
         raise LimitError(f"a safetensors header of {length} bytes, more than {MOST_HEADER}")
     header = parse(context, source.read(8, length), base=8)
-    if not isinstance(header, JsonObject):
+    if not isinstance(header, StructureObject):
         raise MalformedContentError("its header is not a JSON object", 8)
     if header.shadowed:
         names = ", ".join(quote(key) for key, _ in header.shadowed[:3])

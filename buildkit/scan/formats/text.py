@@ -8,18 +8,10 @@ from collections.abc import Iterator
 
 from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
-from buildkit.scan.formats import configs, graphops, jinja, jsontext, markup, scripts
+from buildkit.scan.formats import graphops, jinja, jsontext, markup, scripts, tomltext, yamltext
 from buildkit.scan.formats.cursor import MalformedContentError, quote
 from buildkit.scan.source import ScanSource
 
-YAML_TAG = Rule(
-    id="yaml-python-tag",
-    title="YAML that creates Python objects",
-    severity=Severity.CRITICAL,
-    why="PyYAML's unsafe loaders call what the tag names, with the arguments that follow.",
-    advice="Do not load the file; read YAML with `safe_load`.",
-    references=("CVE-2020-14343", "https://pyyaml.org/wiki/PyYAMLDocumentation"),
-)
 ESCAPES = Rule(
     id="terminal-escape",
     title="Text with terminal escape sequences",
@@ -32,11 +24,6 @@ _OVERLAP = 4096
 _TEMPLATE = 16 * 2**20
 _STRANGE = 20  # one of so many characters may be of another encoding: a Latin-1 name does not make it binary
 _WRONG = re.compile(r"[\0-\x06\x08\x0e-\x1a\x1c-\x1f\x7f]")
-_TAG = re.compile(
-    r"(?:^|[\s:,\-\[{])(?:!!python/|!<tag:yaml\.org,2002:python/|%TAG\s+\S+\s+tag:yaml\.org,2002:python)[\w/.:]*",
-    re.MULTILINE,
-)
-_TARGET = re.compile(r"^[ \t-]*['\"]?_target_['\"]?[ \t]*:[ \t]*['\"]?([\w.]+)", re.MULTILINE)
 _ESCAPE = re.compile(r"\x1b(?:\][^\x07\x1b]{0,200}|\[[0-9;?]{0,20}[A-Za-ln-z]|[Pc_^])")  # colours (…m) are harmless
 _POINTER = re.compile(r"version https://git-lfs\.github\.com/spec/v1\r?\noid sha256:([0-9a-f]{64})\r?\nsize (\d{1,19})")
 _OP = re.compile(r"""^\s*op\s*:\s*["'](\w{1,80})["']""", re.MULTILINE)
@@ -82,8 +69,20 @@ def scan(context: ScanContext, source: ScanSource) -> None:
         if template and source.size > _TEMPLATE:
             jinja.check(context, text)
         before = text[-_OVERLAP:]
-    if template and source.size <= _TEMPLATE:
-        jinja.check(context, "".join(block for _, block in _blocks(source)))
+    if template:
+        _check_whole(context, source)
+
+
+def _check_whole(context: ScanContext, source: ScanSource) -> None:
+    """Check what only the whole text shows: templates, YAML, TOML."""
+    blocks = (block if at else block.removeprefix("\ufeff") for at, block in _blocks(source))
+    if source.size > _TEMPLATE:
+        yamltext.check(context, blocks)
+        return
+    text = "".join(blocks)
+    jinja.check(context, text)
+    yamltext.check(context, [text])
+    tomltext.check(context, text)
 
 
 def _check_beginning(context: ScanContext, text: str) -> None:
@@ -94,11 +93,6 @@ def _check_beginning(context: ScanContext, text: str) -> None:
 
 
 def _check_block(context: ScanContext, text: str) -> None:
-    if tag := _TAG.search(text):
-        context.find(YAML_TAG, f"it has {quote(tag.group().strip())}")
-    if "_target_" in text:
-        for target in dict.fromkeys(_TARGET.findall(text)):
-            configs.check_target(context, target)
     if escape := _ESCAPE.search(text):
         context.find(ESCAPES, f"it has the control sequence {quote(escape.group())}")
     if "op" in text:

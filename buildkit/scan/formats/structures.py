@@ -1,0 +1,70 @@
+"""Values that JSON, YAML and TOML hold: every object and text in them is checked for what a loader would act on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from buildkit.scan.context import ScanContext
+from buildkit.scan.formats import configs, jinja, keras, namedcode
+
+
+class StructureObject(dict[str, object]):
+    """An object that keeps the values that a later equal key shadowed."""
+
+    shadowed: tuple[tuple[str, object], ...] = ()
+
+
+def make_object(pairs: list[tuple[str, object]]) -> StructureObject:
+    """Return an object of all pairs; equal keys are kept as shadowed."""
+    result = StructureObject(pairs)
+    if len(result) < len(pairs):
+        last = {key: place for place, (key, _) in enumerate(pairs)}
+        result.shadowed = tuple(pair for place, pair in enumerate(pairs) if last[pair[0]] != place)
+    return result
+
+
+def check(context: ScanContext, value: object, *, shared: bool = False) -> None:
+    """Check every object and text; ``shared`` values may occur several times and are checked once.
+
+    Raises:
+        LimitError: a template is larger than we follow.
+    """
+    templates, before = set[str](), len(context.findings)
+    calls: dict[str, None] = {}
+    for node in walk(value, shared=shared):
+        if isinstance(node, dict):
+            for view in views(node):
+                keras.check_object(context, view)
+                configs.check_object(context, view)
+                namedcode.check_object(context, view)
+            templates.update(configs.find_templates(node))
+        elif isinstance(node, str):
+            jinja.check(context, node, declared=node in templates)
+            if namedcode.is_call(node):
+                calls[node] = None
+    if len(context.findings) == before:  # else it has been found by the key that it stands under
+        namedcode.find_calls(context, calls)
+
+
+def views(node: dict[str, object]) -> Iterator[dict[str, object]]:
+    """Yield the object as a parser sees it that takes the last of equal keys, then with each shadowed value instead."""
+    yield node
+    for key, value in getattr(node, "shadowed", ())[:100]:
+        yield {**node, key: value}
+
+
+def walk(value: object, *, shared: bool = False) -> Iterator[object]:
+    """Yield a value and all in it; an object before what it holds."""
+    todo, seen = [value], set[int]()
+    while todo:
+        node = todo.pop()
+        if shared and isinstance(node, dict | list):
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+        yield node
+        if isinstance(node, dict):
+            todo.extend(node.values())
+            todo.extend(hidden for _, hidden in getattr(node, "shadowed", ()))
+        elif isinstance(node, list):
+            todo.extend(node)
