@@ -22,6 +22,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from buildkit.declare.toml import render_toml
+from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, MissingTool, ToolError
 from buildkit.tools.index_settings import load_uv_table
 from buildkit.tools.process import Command, find_tool, run
@@ -95,7 +96,8 @@ def resolve(request: ResolveRequest) -> str:
             if tree is None:
                 raise
             raise HostBuildError(f"{what}: code of a package would run", tree=tree, output=error.output) from error
-        return _without_host(output.read_text("utf-8"), request.root)
+        text = _with_hashes(output.read_text("utf-8"), request)
+        return _without_host(text, request.root)
 
 
 # settings of the caller's shell must not reach a lock
@@ -189,6 +191,28 @@ def _python_with_pip_tools(version: str) -> tuple[str, ...]:
     # in a folder of the repository, uv would run the interpreter of a folder .venv
     where = ("--directory", "/", "--no-project", "--python", version)
     return (*uv, "run", *where, "--with", "pip-tools", "--quiet", "python")
+
+
+def _with_hashes(text: str, request: ResolveRequest) -> str:
+    """Return ``text`` with the hashes of described sdists in find-links folders: uv hashes only what it reads there."""
+    links = request.env.get("UV_FIND_LINKS", "").split(",") if request.described else []
+    files = [file for link in links if link and Path(link).is_dir() for file in sorted(Path(link).iterdir())]
+    for item in request.described:
+        hashes = sorted({FileHash.of(file.read_bytes()) for file in files if _is_sdist_of(item, file.name)})
+        more = "".join(f" \\\\\n    --hash={value}" for value in hashes)  # a template of re.sub
+        line = rf"^({re.escape(item.name)}=={re.escape(item.version)}(?: ; [^\\\n]*)?)$"
+        text = re.sub(line, rf"\g<1>{more}", text, flags=re.MULTILINE)
+    return text
+
+
+def _is_sdist_of(item: ProjectMetadata, file: str) -> bool:
+    from packaging.utils import InvalidSdistFilename, parse_sdist_filename
+    from packaging.version import Version
+
+    try:
+        return parse_sdist_filename(file) == (item.name, Version(item.version))
+    except InvalidSdistFilename:
+        return False
 
 
 def _without_host(text: str, root: Path) -> str:

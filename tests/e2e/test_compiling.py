@@ -222,7 +222,7 @@ def forget(tiny: Tiny, table: str, *, keep_root: bool) -> None:
 
 
 def write_sdist(folder: Path) -> None:
-    """An sdist with a module, an extension and a setup.py, as old projects have them."""
+    """An sdist with a module, an extension and a setup.py, as old projects have them: its backend must be asked."""
     name = "source_only-1.0"
     native = (_NATIVE / "libs/fast/src/fast.c").read_text()
     files = {
@@ -233,7 +233,7 @@ def write_sdist(folder: Path) -> None:
         ),
         "source_only.py": 'WORD = "sdist"\n',
         "native.c": native.replace("PyInit_fast", "PyInit_source_native").replace('"fast"', '"source_native"'),
-        "PKG-INFO": "Metadata-Version: 2.2\nName: source-only\nVersion: 1.0\n\n",
+        "PKG-INFO": "Metadata-Version: 1.2\nName: source-only\nVersion: 1.0\n\n",
         "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n',
     }
     with tarfile.open(folder / f"{name}.tar.gz", "w:gz") as tar:
