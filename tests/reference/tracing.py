@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from buildkit.running.seccomp import PROFILE
 from tests.reference.engine import Podman
 
 LIBRARY = "/usr/lib/python3.13/"
@@ -155,7 +156,8 @@ def trace_service(podman: Podman, image: str, clip: Path, folder: Path, whole: s
     (folder / "trace.pth").write_text("import sys; exec(open('/trace/tracer.py').read())\n")
     site = "/opt/venv/lib/python3.13/site-packages/zz_trace.pth"
     mounts = (f"--volume={folder}:/trace", f"--volume={folder}/trace.pth:{site}:ro", f"--volume={clip}:/clip.wav:ro")
-    options = ("--rm", "--network=none", "--env=SPEECH_SAMPLE=/clip.wav", "--tmpfs=/tmp", *mounts)
+    confined = ("--network=none", "--cap-drop=all", f"--security-opt=seccomp={PROFILE}", "--tmpfs=/tmp")
+    options = ("--rm", "--env=SPEECH_SAMPLE=/clip.wav", *confined, *mounts)
     lent = (f"--mount=type=image,source={whole},destination={WHOLE}", f"--env=WHOLE={WHOLE}") if whole else ()
     tests = f"--volume={ROOT}/stages/development/tests:/app/tests:ro"
     podman("run", *options, *lent, tests, image, "python", "-B", "-m", "pytest", "-q", "/app/tests")
