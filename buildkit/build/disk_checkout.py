@@ -9,7 +9,7 @@ from functools import cache, cached_property
 
 from buildkit.build.model_folder import list_model_folder
 from buildkit.build.options import ModelChanges
-from buildkit.build.own_files import is_below
+from buildkit.build.own_files import own_path
 from buildkit.build.source_tree import SourceTrees
 from buildkit.declare.containerignore import parse_ignore_file
 from buildkit.declare.graph import Graph
@@ -160,12 +160,18 @@ class DiskCheckout:
         return replace(model, files=(*files, *added))
 
     def _check_source(self, model: Model, file: ModelFile, lock: str) -> None:
-        """Raise DefinitionError for a file of another place: a lock, which a pull request may change, names none."""
+        """Raise DefinitionError for a file of another place: a lock, which a pull request may change, names none.
+
+        That holds for a file that the request does not choose, too: its bytes would be read if a layer needs them.
+        """
         assert isinstance(model.source, RepoSource)  # noqa: S101 - the caller's check
-        if not is_below(file.source, model.source.path):
+        folder = posixpath.normpath(model.source.path)
+        places = (posixpath.join(folder, file.path), folder if posixpath.basename(folder) == file.path else "")
+        if posixpath.normpath(file.source) not in places:
             raise DefinitionError(
                 f"{lock}: {file.source} is not a file of model `{model.name}` ({model.source})", hint="run: nox -s lock"
             )
+        own_path(self._project.folder, file.source, f"model `{model.name}`")
 
     def _added_file(self, model: Model, path: str, source: str, lock: str) -> ModelFile:
         self._report_change(f"{source}: model `{model.name}` has this file, which {lock} lacks", "remove")

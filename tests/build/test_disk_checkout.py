@@ -333,12 +333,26 @@ def test_model_file_may_be_a_link_within_the_repository(place: Place) -> None:
     assert model.files[0].sha256 == FileHash.of(b"weights")
 
 
-@pytest.mark.parametrize("source", ["/etc/passwd", "../outside", "weights/../../outside", "requirements/x.in"])
-def test_models_lock_names_no_file_outside_the_source(place: Place, source: str) -> None:
+@pytest.mark.parametrize(
+    "source", ["/etc/passwd", "../outside", "weights/../../outside", "requirements/x.in", "weights/other"]
+)
+def test_models_lock_names_no_file_of_another_place(place: Place, source: str) -> None:
     text = (place.folder / "requirements/models.lock").read_text()
     place.write("requirements/models.lock", text.replace('"weights/w.bin"', f'"{source}"'))
     assert error(place, "models") == (
         f"requirements/models.lock: {source} is not a file of model `m` (path:weights) (run: nox -s lock)"
+    )
+
+
+@pytest.mark.parametrize("how", ModelChanges)
+def test_models_lock_names_no_link_that_the_request_does_not_choose(place: Place, how: ModelChanges) -> None:
+    place.write("requirements/models.toml", '[[model]]\nname = "m"\nsource = "path:weights"\nfiles = ["*.bin"]\n')
+    place.lock()
+    text = (place.folder / "requirements/models.lock").read_text()
+    place.write("requirements/models.lock", text.replace("w.bin", "passwd"))  # a hash of the file would match
+    (place.folder / "weights/passwd").symlink_to("/etc/passwd")
+    assert error(place, "models", how).startswith(
+        "weights/passwd: model `m` leads out of the repository's files, to /etc/passwd"
     )
 
 

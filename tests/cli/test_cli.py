@@ -10,7 +10,7 @@ import pytest
 
 from buildkit.build.context import cache_folder
 from buildkit.build.options import ModelChanges
-from buildkit.cli import build, lock
+from buildkit.cli import build, lock, verify_image
 from buildkit.cli.guard import guarded
 from buildkit.cli.options import parse_build_options
 from buildkit.errors import BuildError, DefinitionError
@@ -40,6 +40,22 @@ def test_changed_models_are_built_where_asked_for_but_never_in_ci_or_frozen(ci: 
     with pytest.raises(DefinitionError, match="--frozen allows no model that differs from its lock") as caught:
         parse_build_options(["--changed-models", "--frozen"]).model_changes(env)
     assert "nox -s lock" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["localhost:5000/x:one"], "does not say which image of which stage"),
+        (["runtime", "localhost:5000/x:one", "--signed-tag"], "--signed-tag needs a tag and a key"),
+        (["runtime", f"localhost:5000/x@sha256:{'0' * 64}", "--signed-tag", "--key=x"], "--signed-tag needs a tag"),
+        (["localhost:5000/x:one", "--stage=runtime"], "unrecognized arguments: --stage"),
+    ],
+)
+def test_image_is_verified_only_as_a_named_stage(arguments: list[str], why: str, tmp_path: Path) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        verify_image.run(tmp_path, arguments)
+    assert why in caught.value.message
+    assert caught.value.hint
 
 
 def test_secrets_are_named_as_builders_of_containerfiles_name_them(
