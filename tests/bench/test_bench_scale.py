@@ -21,8 +21,9 @@ def test_scale_project_plans_every_wheel_and_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wheels: int, gigabytes: int
 ) -> None:
     monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(DiskCheckout, "_present", lambda _self, model, _lock, _patterns: model)  # reading them is what takes long,
-    monkeypatch.setattr(StatIndex, "learn", lambda _self, _paths: None)  # wherever it is done
+    # reading them is what takes long, wherever it is done
+    monkeypatch.setattr(DiskCheckout, "_present", lambda _self, model, _lock, _patterns: model)
+    monkeypatch.setattr(StatIndex, "learn", lambda _self, _paths: None)
     project = tmp_path / "project"
     make_project(project, wheels, gigabytes)
     assert load_graph(project).stages.keys() == {"base", "app"}
