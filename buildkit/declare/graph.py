@@ -38,6 +38,12 @@ class Graph:
             raise DefinitionError(f"there is no stage `{name}`", hint=_suggest_stage(name, list(self.stages)))
         return self.stages[name]
 
+    @property
+    def pattern_files(self) -> tuple[str, ...]:
+        """The files of patterns that stage files name, relative to the project."""
+        roots = (stage.debian for stage in self.stages.values())
+        return tuple(debian.exclude_file for debian in roots if debian and debian.exclude_file)
+
     def resolve(self, name: str) -> ResolvedStage:
         """Return the stage with its inheritance resolved. Raises DefinitionError for an unknown name."""
         stage = self.get(name)
