@@ -25,6 +25,7 @@ PAGES = (
     "docs/running.md",
     "docs/supply-chain.md",
     "docs/audit.md",
+    "docs/hardened.md",
     "docs/scanning.md",
     "docs/benchmarks.md",
 )
@@ -52,6 +53,7 @@ NOT_RUN = {
     "nox -s bench-build -- --scale\n"
     "nox -s bench-build -- --compare old.json --fail-over 15%\n": "races take half an hour; tests/e2e runs short ones",
     "nox -s audit-deps\nnox -s audit-deps -- runtime --json\n": "it asks an advisory service on the internet",
+    "nox -s trim-hardened\n": "it builds the development image and runs the service's tests",
     "nox -s reproduce -- runtime --json again.json\n": "it makes a Debian root again, which takes a minute",
 }
 REGISTRY = "localhost:5000"
