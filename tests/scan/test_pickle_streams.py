@@ -284,6 +284,13 @@ def test_data_that_begins_like_an_archive_is_clean():
         assert scan_bytes(pickle_stream(data(start + b"\xfe\xdc\xba" * 20))).verdict is Verdict.CLEAN, start
 
 
+@pytest.mark.parametrize("rest", [b"", b"\n", b"text\n"])
+def test_whole_stream_that_calls_is_a_pickle_whatever_its_names_and_what_follows(rest):
+    found = scan_bytes(b"cevil-module\nrun\n(tR." + rest)
+    assert "pickle-unknown-global" in rules(found), describe(found)
+    assert "pickle" not in scan_bytes(b"cevil-module\nrun\n." + b"text\n").formats
+
+
 def test_numbers_that_look_like_a_computed_global_are_numbers():
     """`STACK_GLOBAL` of two numbers: seen in a gradient boosting's trees, of which every training writes other ones."""
     chance = b"K\x01K\x02\x93K\x05\x85R."

@@ -25,6 +25,9 @@ EXPONENT = re.compile(r"[eE]([+-]?\d+)")
 NUMBERS = frozenset({"builtins.int", "fractions.Fraction", "decimal.Decimal", "_decimal.Decimal"})
 MAKES_NUMBER = NUMBERS | {"builtins.float", "builtins.bool"}
 MAKES_BYTES = frozenset({"_codecs.encode", "builtins.bytes", "builtins.bytearray"})
+COPIES = frozenset(
+    f"builtins.{name}" for name in ("list", "tuple", "set", "frozenset", "reversed", "bytes", "bytearray")
+) | {f"collections.{name}" for name in ("deque", "UserList", "Counter", "OrderedDict")}
 NETWORKS = frozenset({"ipaddress.IPv4Network", "ipaddress.IPv6Network"})
 BUFFERS = frozenset({"builtins.bytearray", "builtins.bytes"})
 ARRAYS = re.compile(
@@ -60,7 +63,7 @@ class Spending:
             return "it allocates as much as the file computes"
         if self.expands(arguments):
             return "an argument shares its parts too often"
-        self.total += sum(count_lazy_items(value) for value in arguments if isinstance(value, CallResult))
+        self.total += sum(count_held_items(value) for value in arguments if isinstance(value, CallResult))
         if path in BUFFERS or is_array(path):
             self.total += count_items(arguments if path not in BUFFERS else arguments[:1])
         if self.total > LARGEST:
@@ -148,20 +151,28 @@ def count_items(values: tuple[Value, ...]) -> int:
 def is_known_size(value: Value) -> bool:
     """Return whether what ``bytes`` or ``bytearray`` are given says how much they allocate."""
     if isinstance(value, CallResult):
-        return ".".join(name_of(value.callee)) in MAKES_BYTES or count_lazy_items(value) > 0
+        return ".".join(name_of(value.callee)) in MAKES_BYTES or count_held_items(value) > 0
     return value is not UNKNOWN
 
 
-def count_lazy_items(value: Value) -> int:
-    """Return how many items a range or network gives to what goes through it; 0 for other values."""
-    while isinstance(value, CallResult) and name_of(value.callee) == ("builtins", "reversed"):
-        value = value.args[0] if isinstance(value.args, tuple) and value.args else UNKNOWN
-    if not isinstance(value, CallResult) or not isinstance(value.args, tuple):
-        return 0
-    path = ".".join(name_of(value.callee))
-    if path == "builtins.range":
-        return LARGEST + 1 if check_range(value.args) else measure_range(value.args)
-    return count_addresses(value.args) if path in NETWORKS else 0
+def count_held_items(value: Value) -> int:
+    """Return how many items the result of a call gives to what goes through it; 0 if no more than the file holds."""
+    for _ in range(LONGEST_SHAPE):
+        if not isinstance(value, CallResult) or not isinstance(value.args, tuple) or not value.args:
+            return 0
+        path = ".".join(name_of(value.callee))
+        if path == "builtins.range":
+            return LARGEST + 1 if check_range(value.args) else measure_range(value.args)
+        if path in NETWORKS:
+            return count_addresses(value.args)
+        if path in BUFFERS and isinstance(value.args[0], int):
+            return value.args[0]
+        if is_array(path):
+            return count_items(value.args)
+        if path not in COPIES:
+            return 0
+        value = value.args[0]
+    return LARGEST + 1
 
 
 def count_addresses(args: tuple[Value, ...]) -> int:

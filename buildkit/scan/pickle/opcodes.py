@@ -132,6 +132,9 @@ def fill(machine: PickleMachine, take: Callable[[PickleMachine], list[Value]]) -
         add_entries(machine, target, values)
         return
     gather(machine, values)
+    keys: list[Value] = [value for value in values if type(value) is tuple]
+    if keys:
+        machine.watcher.hashed(keys, machine.start)
     machine.watcher.filled(target, values, machine.start)
 
 

@@ -39,6 +39,7 @@ class DryRunWatcher:
 
     strong: bool
     names: bool = False  # an array's numbers may look like a computed name by accident, but not like a known one
+    acted: bool = False  # a global was called
 
     def ambiguous(self, why: str, offset: int) -> None:
         """Implement ``Watcher``."""
@@ -68,8 +69,10 @@ class DryRunWatcher:
 
     def called(self, callee: Value, args: Value, offset: int) -> Value:  # noqa: ARG002
         """Implement ``Watcher``."""
-        if isinstance(callee, Global) and has_plausible_name(callee):
-            raise EvidenceFoundError
+        if isinstance(callee, Global):
+            self.acted = True
+            if has_plausible_name(callee):
+                raise EvidenceFoundError
         return UNKNOWN
 
     def built(self, machine: PickleMachine, target: Value, state: Value, offset: int) -> None:
@@ -121,14 +124,15 @@ def is_pickle(
     if strong and (len(head) < 2 or head[1] > FUTURE):
         return False
     known = strong and head[1] <= HIGHEST
-    ending = dry_run(source, start, DryRunWatcher(strong, names=numbers), TRIED if strong or numbers else MOST)
+    trial = DryRunWatcher(strong, names=numbers)
+    ending = dry_run(source, start, trial, TRIED if strong or numbers else MOST)
     if ending is None:
         return True
     if known and not nested:
         return (not ending.why and ending.sound) or (ending.torn and ending.opcodes > 1) or ending.opcodes >= FEW
     if strong:
         return not ending.why and ending.sound and ending.opcodes > 2
-    if nested or ending.why or not ending.sound:
-        return False
+    if nested or trial.acted or ending.why or not ending.sound:
+        return trial.acted and not ending.why and ending.sound
     rest = source.size - ending.offset
     return rest <= 0 or more == 0 or is_pickle(RangeSource(source, ending.offset, rest), more=more - 1)
