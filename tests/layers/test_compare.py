@@ -307,8 +307,8 @@ def test_further_headers_of_a_sparse_file_are_read() -> None:
     info = tarfile.TarInfo("hole")
     info.type, info.size = tarfile.GNUTYPE_SPARSE, 3
     block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
-    block[482] = 1  # another header follows, and says by its own byte that it is the last
-    data = bytes(block) + b"\1" * 504 + bytes(8) + b"abc" + bytes(509)
+    block[482] = 1  # two more headers follow, of which each says by one byte whether another does
+    data = bytes(block) + bytes(504) + b"\1" + bytes(7) + b"\1" * 504 + bytes(8) + b"abc" + bytes(509)
     repaired = bytearray(data)
     _repair(repaired, 0)
     reader = TarReader(opened(bytes(repaired) + tar(entry("next")))(), "it")

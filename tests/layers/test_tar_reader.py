@@ -42,3 +42,26 @@ def test_pax_size_of_many_digits_is_refused() -> None:
     data = tar_with_size(b"00000000000\0", {"size": "1" * 5000})
     with pytest.raises(BuildError, match="a size is too long"):
         list(TarReader([data], "the layer"))
+
+
+def read_fields(entry: tarfile.TarInfo, form: int) -> dict[str, str]:
+    """Return the fields of an empty file that the standard library wrote."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=form) as archive:
+        archive.addfile(entry)
+    (header,) = TarReader([out.getvalue()], "the layer")
+    return dict(header.fields)
+
+
+def test_number_that_fills_its_field_in_base_256_is_read_whole() -> None:
+    entry = tarfile.TarInfo("a")
+    entry.uid, entry.mtime = (1 << 55) - 2, -3
+    fields = read_fields(entry, tarfile.GNU_FORMAT)
+    assert (fields["uid"], fields["mtime"]) == (str((1 << 55) - 2), "-3")
+
+
+def test_pax_record_of_an_owner_goes_before_the_header() -> None:
+    entry = tarfile.TarInfo("a")
+    entry.uname, entry.gname = "ü" * 20, "plain"
+    fields = read_fields(entry, tarfile.PAX_FORMAT)
+    assert (fields["uname"], fields["gname"]) == ("ü" * 20, "plain")

@@ -145,3 +145,22 @@ def test_pathological_lines_are_refused_quickly(line, message):
 def test_message_quotes_eighty_characters_of_a_line():
     with pytest.raises(DefinitionError, match=f"cannot read `{'!' * 80}`"):
         parse_requirements("!" * 100, "x.txt", describe_local=lambda path: ("a", "1"))
+
+
+def test_pin_that_two_lines_repeat_is_applied_once():
+    pins = parse(f"a==1 --hash=sha256:{A}\na==1 ; python_version > '3' --hash=sha256:{A}\n")
+    assert applicable(pins, TARGET) == (pins[0],)
+
+
+def test_last_line_may_end_with_a_continuation():
+    (pin,) = parse(f"a==1 \\\n    --hash=sha256:{A} \\")
+    assert (pin.name, pin.line, len(pin.hashes)) == ("a", 1, 1)
+
+
+def test_conflict_with_a_package_of_the_repository_names_its_folder():
+    local = parse_requirements("./libs/a", "one.txt", describe_local=lambda path: ("a", "1"))
+    other = parse_requirements(f"a==1 --hash=sha256:{A}", "two.txt")
+    (problem,) = check_agreement({"one.txt": local, "two.txt": other})
+    assert problem.what == "a==1, but one.txt:1 pins a from ./libs/a"
+    (problem,) = check_agreement({"two.txt": other, "one.txt": local})
+    assert problem.what == "a from ./libs/a, but two.txt:1 pins a==1"
