@@ -34,7 +34,7 @@ secrets = ["api-token", "filed"]
 script = '''
 test "$(cat /run/secrets/api-token)" = {spelled}
 test "$(cat /run/secrets/filed)" = {filed}
-test -z "${{API_TOKEN:-}}"
+test -z "${{BUILDKIT_SECRET_API_TOKEN:-}}${{API_TOKEN:-}}"
 mkdir -p /opt/used
 {more}
 '''
