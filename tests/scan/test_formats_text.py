@@ -77,7 +77,7 @@ def test_unsafe_template_is_found_in_any_carrier(template):
     settings = {"chat_template": [{"name": "default", "template": template}]}
     for content in (template.encode(), json.dumps(settings).encode(), json.dumps({"deep": [{"x": template}]}).encode()):
         assert worst(content) >= Severity.HIGH
-        assert rules(content) <= {"jinja-escape", "jinja-reach"}
+        assert rules(content) <= {"jinja-escape", "jinja-reach", "python-source"}  # some are sets of sets in Python
 
 
 def test_endless_template_loop_is_found():

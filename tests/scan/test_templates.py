@@ -172,7 +172,7 @@ def test_template_that_reaches_an_unsafe_attribute_is_found(template: str) -> No
     assert reached(template), "the template has to do what it is here for"
     for content in carriers(template):
         assert worst(content) >= Severity.HIGH, content
-        assert rules(content) <= {"jinja-escape", "jinja-reach"}
+        assert rules(content) <= {"jinja-escape", "jinja-reach", "python-source"}  # some are sets of sets in Python
 
 
 def carriers(template: str) -> Iterator[bytes]:

@@ -30,8 +30,12 @@ EXTENSION = Rule(
     why="Such operators are run by a native library that has to be loaded with the model.",
     advice="Find out where that library comes from.",
 )
-_XML = re.compile(r"\s*<(?:\?xml|!DOCTYPE|!ENTITY|PMML\b|net\b|svg\b)", re.IGNORECASE)
-_HTML = re.compile(r"\s*<(?:!doctype\s+html|html\b|head\b|body\b|script\b|iframe\b|svg\b|\?xml)", re.IGNORECASE)
+_MOST = 2**20  # bytes of a prolog
+_CUT = (3, 5)  # of expat: no element is found, a token is not closed
+_PROLOG = re.compile(r"(?:\s+|<!--.*?-->|<\?.*?\?>|<!DOCTYPE[^>\[]*>)*+", re.DOTALL | re.IGNORECASE)
+_ENCODED = re.compile(r"\s*<\?xml[^>]{0,100}\bencoding\s*=\s*[\"']([\w.:-]{1,40})")
+_INCLUDE = re.compile(r"http://www\.w3\.org/2001/XInclude|<\?xml-stylesheet\b[^>]{0,200}")
+_HTML = re.compile(r"\s*<(?:html|head|body|script|iframe|svg|meta|link|title|p|div)\b", re.IGNORECASE)
 _DECLARED = re.compile(r"<!ENTITY\s[^>]{0,300}|<!DOCTYPE[^>\[]{0,300}\b(?:SYSTEM|PUBLIC)\b[^>\[]{0,300}", re.IGNORECASE)
 _PLAIN = re.compile(r"html|svg|plist|net|PMML", re.IGNORECASE)
 _SCRIPT = re.compile(
@@ -40,24 +44,87 @@ _SCRIPT = re.compile(
 _LAYER = re.compile(r"<layer\b[^>]{0,500}\bversion=[\"'](?!opset\d)([^\"']{1,60})[\"']")
 
 
-def check(context: ScanContext, text: str, *, first: bool = True) -> None:
-    """Check a text that begins as markup (``first``: this is its beginning)."""
-    if first and _XML.match(text[:200]):
-        _check_xml(context, text)
-    if first and _HTML.match(text[:200]) and (script := _SCRIPT.search(text)):
+def check(context: ScanContext, text: str, content: bytes) -> None:
+    """Check the beginning of a text that begins as markup; ``content`` are its bytes."""
+    start = text.lstrip()[:1]
+    if start != "<":
+        return
+    _check_xml(context, text, content)
+    if _HTML.match(_PROLOG.sub("", text, count=1)[:200]) and (script := _SCRIPT.search(text)):
         context.find(ACTIVE, f"a page or drawing that has {quote(script.group().strip())}")
 
 
-def _check_xml(context: ScanContext, text: str) -> None:
-    for match in _DECLARED.finditer(text):
-        declaration = match.group()
-        name = declaration.split(None, 2)[1] if len(declaration.split(None, 2)) > 1 else ""
-        known = _PLAIN.fullmatch(name) and (
-            "://" not in declaration or re.search(r"w3\.org|apple\.com|dmg\.org", declaration)
-        )
-        if not (declaration[:9].upper() == "<!DOCTYPE" and known):
-            context.find(ENTITY, f"it declares {quote(declaration)}")
-            return
+def find_declaration(content: bytes) -> str | None:
+    """Return what the prolog declares beyond the known document types, by expat without access to other files.
+
+    Raises:
+        ExpatError: expat refuses the content before its first element.
+    """
+    from xml.parsers import expat
+
+    found: list[str] = []
+    parser = expat.ParserCreate()
+
+    def note_type(name: str, system: str | None, public: str | None, internal: int) -> None:
+        del internal
+        if (system or public) and not (_PLAIN.fullmatch(name) and _is_known(f"{system or ''} {public or ''}")):
+            found.append(f"<!DOCTYPE {name} {system or public}>")
+
+    def note_entity(name: str, is_parameter: int, value: str | None, *rest: str | None) -> None:
+        found.append(f"<!ENTITY {'% ' if is_parameter else ''}{name} {value or rest[1] or ''}>")
+
+    def stop(*_: object) -> None:
+        raise _FirstElement
+
+    parser.StartDoctypeDeclHandler = note_type
+    parser.EntityDeclHandler = note_entity
+    parser.StartElementHandler = stop
+    try:
+        parser.Parse(content, True)
+    except _FirstElement:
+        pass
+    except expat.ExpatError:
+        if not found:
+            raise
+    return found[0] if found else None
+
+
+class _FirstElement(Exception):
+    """The prolog has ended."""
+
+
+def _is_known(place: str) -> bool:
+    return "://" not in place or bool(re.search(r"w3\.org|apple\.com|dmg\.org", place))
+
+
+def _check_xml(context: ScanContext, text: str, content: bytes) -> None:
+    from xml.parsers.expat import ExpatError
+
+    try:
+        declared = find_declaration(content.lstrip(b" \t\r\n") if content[:1] != b"<" else content)
+    except (ExpatError, ValueError, LookupError) as error:  # other readers are more tolerant, or know more encodings
+        declared = _find_in_text(context, text, content)
+        if len(content) > _MOST and getattr(error, "code", 0) in _CUT and not declared:
+            context.gap(f"XML whose prolog is longer than {_MOST} bytes")
+    if declared:
+        context.find(ENTITY, f"it declares {quote(declared)}")
+    if include := _INCLUDE.search(text):
+        context.find(ENTITY, f"it has {quote(include.group())}")
     if re.match(r"\s*(?:<\?xml[^>]{0,200}>\s*)?<net\b", text):
         for version in dict.fromkeys(_LAYER.findall(text)[:1000]):
             context.find(EXTENSION, f"a layer uses the operator set {quote(version)}")
+
+
+def _find_in_text(context: ScanContext, text: str, content: bytes) -> str | None:
+    """Return what a text declares that expat does not parse, in the encoding that it names."""
+    if encoding := _ENCODED.match(text):
+        try:
+            text = content.decode(encoding[1], errors="replace")
+        except LookupError:
+            context.gap(f"XML in the unknown encoding {quote(encoding[1])}")
+    for match in _DECLARED.finditer(text):
+        words = match.group().split(None, 2)
+        known = len(words) > 1 and _PLAIN.fullmatch(words[1]) and _is_known(match.group())
+        if not (words[0].upper() == "<!DOCTYPE" and known):
+            return match.group()
+    return None

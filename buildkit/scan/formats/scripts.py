@@ -1,4 +1,4 @@
-"""Scripts in text, recognised by their beginning, and Python source, by its lines."""
+"""Scripts in text, recognised by their beginning, and Python source of other versions, by its lines."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 
 from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
+from buildkit.scan.formats import pythonsource
 from buildkit.scan.formats.cursor import quote
 
 SCRIPT = Rule(
@@ -14,13 +15,6 @@ SCRIPT = Rule(
     severity=Severity.HIGH,
     why="A file that begins like a script is run by a click or by its name; among weights it is disguised.",
     advice="Remove the file from the model; code belongs with the application.",
-)
-PYTHON = Rule(
-    id="python-source",
-    title="Python source among model files",
-    severity=Severity.MEDIUM,
-    why="Loaders with `trust_remote_code` run it, and so does the import of a `handler` or `modeling` file.",
-    advice="Read it; keep necessary code with the application, not with the weights.",
 )
 _BEGIN = re.compile(
     r"<\?php|@echo off\b|%!PS-Adobe|(?:powershell|cmd)(?:\.exe)?\s+[-/]"
@@ -45,20 +39,23 @@ _QUOTED = re.compile(r'"""(?:[^\\]|\\.)*?(?:"""|\\?\Z)|' + r"'''(?:[^\\]|\\.)*?(
 _LINES = 400
 
 
-def check(context: ScanContext, text: str) -> None:
-    """Check the beginning of a text."""
-    begin = _BEGIN.match(text)
-    if begin:
+def check(context: ScanContext, text: str, content: bytes) -> None:
+    """Check the beginning of a text, and the whole ``content`` that it is decoded from, or as much as there is."""
+    if begin := _BEGIN.match(text):
         context.find(SCRIPT, f"it begins with {quote(begin.group(), 40)}", offset=0)
-    elif found := find_python(text):
-        context.find(PYTHON, f"it is Python source that has {quote(found, 60)}")
+    elif not pythonsource.check(context, content) and (found := find_python(text)):
+        context.find(pythonsource.PYTHON, f"it is Python source that has {quote(found, 60)}")
 
 
 def find_python(text: str) -> str | None:
-    """Return a telltale statement, if the text is Python source; prose around blocks of code is not."""
+    """Return a telltale statement of Python source that our Python cannot parse; prose around blocks of code is not.
+
+    It may be of a newer or older version.
+    """
     telling = _IMPORT.search(text) or _CALL.search(text)
+    text = _QUOTED.sub('""', text)
     if telling is None or _FENCE.search(text):
         return None
-    lines = [line for line in _QUOTED.sub('""', text).splitlines()[:_LINES] if line.strip() and line[:1] not in " \t#"]
+    lines = [line for line in text.splitlines()[:_LINES] if line.strip() and line[:1] not in " \t#"]
     good = sum(1 for line in lines if _STATEMENT.match(line))
     return telling.group().strip() if good and good >= 0.95 * len(lines) else None

@@ -64,7 +64,7 @@ def scan(context: ScanContext, source: ScanSource) -> None:
     for at, block in _blocks(source):
         text = before + (block if at else block.removeprefix("\ufeff"))
         if at == 0:
-            _check_beginning(context, text)
+            _check_beginning(context, text, source)
         _check_block(context, text)
         if template and source.size > _TEMPLATE:
             jinja.check(context, text)
@@ -85,11 +85,14 @@ def _check_whole(context: ScanContext, source: ScanSource) -> None:
     tomltext.check(context, text)
 
 
-def _check_beginning(context: ScanContext, text: str) -> None:
+def _check_beginning(context: ScanContext, text: str, source: ScanSource) -> None:
     if pointer := _POINTER.match(text):
         context.gap(f"only a Git LFS pointer to {pointer[2]} bytes; fetch the content (`git lfs pull`) and scan it")
-    scripts.check(context, text)
-    markup.check(context, text)
+    content = source.read(0, _BLOCK + 1)
+    if content.startswith(tuple(mark for mark, _ in _ENCODINGS)):
+        content = text.encode(errors="replace")
+    scripts.check(context, text, content)
+    markup.check(context, text, content)
 
 
 def _check_block(context: ScanContext, text: str) -> None:

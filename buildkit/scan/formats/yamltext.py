@@ -51,7 +51,7 @@ _SMALL = 64 * 2**10  # characters that both of PyYAML's parsers read
 
 
 @dataclass(slots=True)
-class _Blocks:
+class _BlockStream:
     """A stream of text, within a limit of characters."""
 
     blocks: Iterator[str]
@@ -100,7 +100,7 @@ def check(context: ScanContext, blocks: Iterable[str]) -> None:
 def _check_stream(context: ScanContext, loader: Any, blocks: Iterator[str]) -> None:  # noqa: ANN401 - yaml has no types
     import yaml
 
-    stream = _Blocks(blocks, context.budget.limits.json)
+    stream = _BlockStream(blocks, context.budget.limits.json)
     composer = _Composer(context, stream)
     try:
         for event in yaml.parse(stream, Loader=loader):
@@ -114,7 +114,7 @@ def _check_stream(context: ScanContext, loader: Any, blocks: Iterator[str]) -> N
 
 
 @dataclass(slots=True)
-class _Frame:
+class _OpenCollection:
     """A collection that is being read; a mapping's items are its keys and values in turn."""
 
     is_mapping: bool
@@ -134,10 +134,10 @@ class _Frame:
 class _Composer:
     """Make plain values of events, and check tags on the way."""
 
-    def __init__(self, context: ScanContext, stream: _Blocks) -> None:
+    def __init__(self, context: ScanContext, stream: _BlockStream) -> None:
         self._context = context
         self._stream = stream
-        self._stack: list[_Frame] = []
+        self._stack: list[_OpenCollection] = []
         self._anchors: dict[str, tuple[object, int]] = {}
         self._roots: list[object] = []
         self._bomb = False
@@ -155,7 +155,7 @@ class _Composer:
             value, weight = self._anchors.get(event.anchor, (None, 1))
             self._put(value if weight <= _MOST_REPEATED else None, weight, None)  # it is checked at its anchor
         elif kind in ("SequenceStartEvent", "MappingStartEvent"):
-            self._stack.append(_Frame(kind[0] == "M", event.anchor))
+            self._stack.append(_OpenCollection(kind[0] == "M", event.anchor))
         elif kind in ("SequenceEndEvent", "MappingEndEvent"):
             frame = self._stack.pop()
             self._put(frame.close(), frame.weight, frame.anchor)
