@@ -104,6 +104,21 @@ def test_configuration_in_the_repository_is_refused(tmp_path: Path) -> None:
             sources(tmp_path, {"XDG_CONFIG_HOME": str(home)}).get("x", "token")
 
 
+@pytest.mark.parametrize("how", ["owner", "mode"])
+def test_configuration_that_another_user_may_write_is_refused(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = configure(tmp_path, f'["{tmp_path}/project"]\ntoken = "env:A"\n')
+    path.chmod(0o644)
+    assert sources(tmp_path, {}).get("x", "token") == "env:A"
+    if how == "mode":
+        path.chmod(0o646)
+    else:
+        monkeypatch.setattr("buildkit.build.secret_sources.trusted_users", lambda: frozenset({os.geteuid() + 1}))
+    with pytest.raises(BuildError, match="another user may write to it"):
+        sources(tmp_path, {}).get("x", "token")
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
