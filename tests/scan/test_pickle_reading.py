@@ -3,11 +3,13 @@
 ``tests/fuzz/test_unpicklers.py`` compares random streams.
 """
 
+import pickletools
 import struct
 
 import pytest
 
 from buildkit.scan import BytesSource
+from buildkit.scan.pickle.opcodes import HANDLERS
 from buildkit.scan.pickle.recognise import is_pickle
 from tests.fuzz.unpicklers import compare, limited, reach_with_machine
 from tests.scan.pickler import EVIL, PROTO, describe, pickle_stream, rules, scan_bytes, text
@@ -69,6 +71,10 @@ def test_machine_sees_what_cpython_reaches(stream, encoding):
 def test_spelling_of_numbers_is_no_anomaly(name):
     assert is_pickle(BytesSource(NUMBERS[name]))
     assert ("posix", "system") in reach_with_machine(NUMBERS[name]).reached
+
+
+def test_machine_knows_every_opcode():
+    assert {op.code.encode("latin-1") for op in pickletools.opcodes} == {*HANDLERS, b"."}
 
 
 FRAMED = {

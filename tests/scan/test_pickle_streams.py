@@ -218,7 +218,8 @@ def test_opcodes_in_joblib_array_are_found():
 def test_objects_in_joblib_array_are_scanned(kind, flags):
     array = wrapper(dtype(kind, flags), tuple_of(number(1)))
     good = PROTO + b"]" + array + pickle.dumps([None]) + b"a."
-    assert scan_bytes(good).verdict is Verdict.CLEAN, describe(scan_bytes(good))
+    assert rules(scan_bytes(good)) <= {"pickle-false-dtype"}  # this V16 has no fields that could be objects
+    assert not scan_bytes(good).gaps
     bad = scan_bytes(PROTO + b"]" + array + malicious_pickle() + b"a.")
     assert "pickle-runs-code" in rules(bad)
     assert not bad.gaps

@@ -116,6 +116,15 @@ STRAY = Rule(
     advice=DO_NOT_LOAD,
     references=("CWE-502",),
 )
+FALSE_TYPE = Rule(
+    id="pickle-false-dtype",
+    title="A pickle describes a NumPy type falsely",
+    severity=Severity.HIGH,
+    why="NumPy believes the state of a type. A false one makes it take bytes of the file for pointers, or read and "
+    "write other memory: the process crashes, or runs code.",
+    advice=DO_NOT_LOAD,
+    references=("CWE-843",),
+)
 NESTED = Rule(
     id="pickle-in-constant",
     title="A pickle contains another one as a constant",

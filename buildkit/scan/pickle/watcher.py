@@ -8,6 +8,7 @@ from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
 from buildkit.scan.pickle import rules
 from buildkit.scan.pickle.calls import ARGUMENT_CHECKED, find_argument_problem, find_loaded_constant, infer_result
+from buildkit.scan.pickle.dtypes import find_type_problem
 from buildkit.scan.pickle.exhaustion import Spending
 from buildkit.scan.pickle.helpers import DEEPEST, find_inner_calls, find_set_states
 from buildkit.scan.pickle.joblib import ScanStream, follow_array
@@ -187,6 +188,8 @@ class PickleWatcher:
         if isinstance(target, CallResult):
             target.state = state
             target.builds += 1
+            if problem := find_type_problem(target):
+                self.note(rules.FALSE_TYPE, f"sets the state of {format_value(target)}: {problem}", offset)
             follow_array(machine, self.context, self.source, target, self.scan_stream)
 
     def check_state(self, target: Value, state: Value, offset: int) -> None:
