@@ -33,7 +33,7 @@ def native() -> Iterator[Tiny]:
     links.mkdir()
     argv = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(links), "pip", "setuptools")
     subprocess.run((*argv, "--only-binary=:all:", "--python-version=3.13"), check=True)
-    write_sdist(links)
+    write_sdist(links, metadata="1.2")
     tiny.adopt(_NATIVE)
     tiny.lock()
     tiny.git("init", "--quiet")
@@ -221,8 +221,8 @@ def forget(tiny: Tiny, table: str, *, keep_root: bool) -> None:
         db.execute(f"DELETE FROM {table}" + (" WHERE kind <> 'root'" if keep_root else ""))
 
 
-def write_sdist(folder: Path) -> None:
-    """An sdist with a module, an extension and a setup.py, as old projects have them: its backend must be asked."""
+def write_sdist(folder: Path, metadata: str = "2.2") -> None:
+    """An sdist with a module, an extension and a setup.py; before metadata 2.2, its backend is asked for more."""
     name = "source_only-1.0"
     native = (_NATIVE / "libs/fast/src/fast.c").read_text()
     files = {
@@ -233,7 +233,7 @@ def write_sdist(folder: Path) -> None:
         ),
         "source_only.py": 'WORD = "sdist"\n',
         "native.c": native.replace("PyInit_fast", "PyInit_source_native").replace('"fast"', '"source_native"'),
-        "PKG-INFO": "Metadata-Version: 1.2\nName: source-only\nVersion: 1.0\n\n",
+        "PKG-INFO": f"Metadata-Version: {metadata}\nName: source-only\nVersion: 1.0\n\n",
         "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n',
     }
     with tarfile.open(folder / f"{name}.tar.gz", "w:gz") as tar:
