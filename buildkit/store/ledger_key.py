@@ -28,12 +28,19 @@ class LedgerKey:
 
     secret: bytes = field(repr=False)
     made_ns: int
+    _begun: hashlib.blake2b = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_begun", hashlib.blake2b(digest_size=_DIGEST, key=self.secret))
 
     def sum_of(self, table: str, *values: object) -> str:
         """Return the keyed sum of a table's row (BLAKE2b, 32 hex digits); a REAL column's value must be a float."""
-        texts = [str(value) for value in (table, *values)]
-        data = "".join([f"{len(text)}:{text}" for text in texts]).encode("utf-8", "surrogatepass")
-        return hashlib.blake2b(data, digest_size=_DIGEST, key=self.secret).hexdigest()
+        text = "\0".join(map(str, values))
+        if text.count("\0") >= len(values):  # a value has one itself: tell it from two values
+            text = f"{[len(str(value)) for value in values]}\0{text}"
+        total = self._begun.copy()  # half the time of beginning with the key
+        total.update(f"{table}\0{text}".encode("utf-8", "surrogatepass"))
+        return total.hexdigest()
 
     def seal(self, table: str, key: str, data: bytes) -> bytes:
         """Return a row's bytes behind their keyed sum (16 bytes); empty ones stay empty."""

@@ -101,7 +101,15 @@ def test_key_that_cannot_be_written_is_reported_with_a_hint(path: Path) -> None:
 
 def test_sums_differ_by_key_table_and_place_of_values() -> None:
     key, other = (LedgerKey(secret=secret * 32, made_ns=0) for secret in (b"a", b"b"))
-    rows = [("t", "a", "b"), ("u", "a", "b"), ("t", "a\0b"), ("t", "ab", ""), ("t", "a", b"b")]
+    rows = [
+        ("t", "a", "b"),
+        ("u", "a", "b"),
+        ("t", "a\0b"),
+        ("t", "a\0", "b"),
+        ("t", "a", "\0b"),
+        ("t", "ab", ""),
+        ("t", "a", b"b"),
+    ]
     assert len({key.sum_of(*row) for row in rows} | {other.sum_of(*row) for row in rows}) == 2 * len(rows)
     assert key.sum_of("t", Kind.ROOT, 1.0) == key.sum_of("t", "root", 1.0), "as SQLite gives it back"
 
