@@ -40,6 +40,7 @@ from buildkit.tasks.task_id import TaskId, TaskKind
 
 if TYPE_CHECKING:
     from buildkit.build.model_gate import ModelGate
+    from buildkit.build.wheel_gate import WheelGate
 
 Write = Callable[[], PackedLayer]
 Contents = Sequence[tuple[str, str]] | None  # a listing, if it is known
@@ -153,6 +154,7 @@ class Executor:
 
         def members() -> Iterator[Member]:
             paths = [self._inputs.wheel_path(artifact, by_name.get(artifact.name)) for artifact in work.wheels]
+            self._wheel_gate.check(paths)
             return layer_of_wheels(paths, context.project.target, self._containers.compiler if bytecode else None)
 
         needs = (*filter(None, [*fetched, *compiled]), *compiler)
@@ -183,6 +185,12 @@ class Executor:
 
         fetched = tuple(filter(None, needs))
         return self._packing(spec, "pack", write, self._scanned(spec, work, fetched), total=spec.weight)
+
+    @cached_property
+    def _wheel_gate(self) -> WheelGate:
+        from buildkit.build.wheel_gate import WheelGate  # a build that packs no wheel does not load it
+
+        return WheelGate(self._context)
 
     @cached_property
     def _gate(self) -> ModelGate:

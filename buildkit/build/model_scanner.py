@@ -83,8 +83,8 @@ class ModelScanner:
                 began, before = time.monotonic(), os.fstat(file.fileno())
                 result = run_scan(name, MonitoredSource(source=FileSource.of(file), progress=progress), self._allowed)
                 verify_unchanged(name, before, os.fstat(file.fileno()))
-                if any(gap.why.startswith(_FAILED) for gap in result.gaps):
-                    return at_path(result, name)  # perhaps for lack of memory, so this is not kept
+                if has_failed(result):
+                    return at_path(result, name)
                 with suppress(BuildError):  # with a full disk, the content is scanned again the next time
                     self.verdicts.add(sha256, self.rules, result, time.monotonic() - began)
         return at_path(result, name)
@@ -93,14 +93,24 @@ class ModelScanner:
 def run_scan(name: str, source: ScanSource, allowed: frozenset[str]) -> Scan:
     """Scan a content. If the scanner itself fails, the result is a gap: neither a traceback nor a clean file."""
     import_scanner()
+    return scan_or_gap(lambda: scan(name, source, allowed=allowed))
+
+
+def scan_or_gap(run: Callable[[], Scan]) -> Scan:
+    """Return what ``run`` returns; if the scanner itself fails, a scan with a gap, which `has_failed`."""
     try:
-        return scan(name, source, allowed=allowed)
+        return run()
     except BuildkitError:
         raise
     except Exception as error:  # hostile files are made to break scanners
         if isinstance(error, OSError) and error.errno is not None:
             raise  # raised by the disk, not by a decompressor
         return Scan((), (ScanGap(f"{_FAILED} at it ({type(error).__name__})"),), ())
+
+
+def has_failed(result: Scan) -> bool:
+    """Return whether the scanner failed, perhaps for lack of memory, so that the result must not be kept."""
+    return any(gap.why.startswith(_FAILED) for gap in result.gaps)
 
 
 def read_checksums(file: BinaryIO, progress: Progress) -> tuple[FileHash, str]:

@@ -1,13 +1,15 @@
 """The allowlist of the model scan: ``requirements/models.allow.toml``.
 
 ``[[global]]`` are names that a pickle may use in addition to the built-in list; ``[[accept]]`` are findings of one
-file that somebody has reviewed. Both require a reason, for the next reader of the file.
+file that somebody has reviewed, ``[[accept-in-wheel]]`` those of files of a distribution, in any of its versions. All
+require a reason, for the next reader of the file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from buildkit.declare.schema import KeySchema, ListSchema, TableSchema, TextSchema, ValueLocation
@@ -52,16 +54,50 @@ _ALLOW = TableSchema(
             ),
             "findings that were reviewed",
         ),
+        "accept-in-wheel": KeySchema(
+            ListSchema(
+                TableSchema(
+                    {
+                        "rule": KeySchema(
+                            TextSchema(r"[a-z0-9]+(-[a-z0-9]+)*", "a rule's id"), "a rule's id", required=True
+                        ),
+                        "distribution": KeySchema(
+                            TextSchema(r"[a-z0-9]+(-[a-z0-9]+)*", "a normalised name"),
+                            "as locks name it",
+                            required=True,
+                        ),
+                        "path": KeySchema(
+                            TextSchema(r"[^/\0][^\0]*", "a path in the wheel"),
+                            "of the file in the wheel; * matches any characters",
+                            required=True,
+                        ),
+                        "reason": _REASON,
+                    }
+                )
+            ),
+            "findings in wheels that were reviewed",
+        ),
     }
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelAllowlist:
-    """``globals`` are ``MODULE.NAME``; ``accepted`` maps rule and file to the reason."""
+    """``globals`` are ``MODULE.NAME``; ``accepted`` maps rule and file to the reason.
+
+    ``in_wheels`` are rule, distribution and a pattern of paths.
+    """
 
     globals: frozenset[str] = frozenset()
     accepted: Mapping[tuple[str, FileHash], str] = field(default_factory=dict)
+    in_wheels: tuple[tuple[str, str, str], ...] = ()
+
+    def accepts_in_wheel(self, rule: str, distribution: str, path: str) -> bool:
+        """Return whether a finding of a wheel was reviewed; ``distribution`` is normalised."""
+        return any(
+            (rule, distribution) == (accepted, of) and fnmatchcase(path, pattern)
+            for accepted, of, pattern in self.in_wheels
+        )
 
 
 def parse_allowlist(text: str, file: str) -> ModelAllowlist:
@@ -73,6 +109,9 @@ def parse_allowlist(text: str, file: str) -> ModelAllowlist:
     return ModelAllowlist(
         globals=frozenset(entry["name"] for entry in table.get("global", ())),
         accepted={(entry["rule"], FileHash(entry["sha256"])): entry["reason"] for entry in table.get("accept", ())},
+        in_wheels=tuple(
+            (entry["rule"], entry["distribution"], entry["path"]) for entry in table.get("accept_in_wheel", ())
+        ),
     )
 
 

@@ -69,6 +69,10 @@ SETTINGS = TableSchema(
             ListSchema(TextSchema(choices=LIBRARIES)),
             "libraries whose pickles the model scan accepts (default: none beyond NumPy, SciPy, scikit-learn, PyTorch)",
         ),
+        "unscanned-wheels": KeySchema(
+            TextSchema(choices=("refuse", "refuse-known", "warn")),
+            "the same for models inside wheels of packages (default: refuse-known)",
+        ),
         "cache": KeySchema(TextSchema(), "registry repository of the remote cache that is read"),
         "cache-write": KeySchema(TextSchema(), "registry repository of the remote cache that is written"),
         "labels": KeySchema(
@@ -97,6 +101,7 @@ class Project:
     unscanned_models: str = "refuse-known"
     commit_labels: bool = False
     scan_allow: tuple[str, ...] = ()
+    unscanned_wheels: str = "refuse-known"
     cache: str = ""
     cache_write: str = ""
     labels: tuple[tuple[str, str], ...] = ()

@@ -8,8 +8,9 @@ only the rules' version.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
-from buildkit.scan.judgement import DIFFERS_FROM_LOCK, Judgement, judge
+from buildkit.scan.judgement import DIFFERS_FROM_LOCK, NOT_SCANNED, Judgement, judge
 from buildkit.scan.limits import ScanLimits
 from buildkit.scan.result import UNKNOWN_CONTENT, Scan, ScanGap, Verdict
 from buildkit.scan.source import BytesSource, FileSource, ScanSource
@@ -17,6 +18,7 @@ from buildkit.scan.version import rules_version
 
 __all__ = [
     "DIFFERS_FROM_LOCK",
+    "NOT_SCANNED",
     "UNKNOWN_CONTENT",
     "BytesSource",
     "FileSource",
@@ -31,6 +33,7 @@ __all__ = [
     "library_globals",
     "rules_version",
     "scan",
+    "scan_wheel",
 ]
 
 
@@ -64,3 +67,10 @@ def scan(
     from buildkit.scan.examine import examine
 
     return examine(path, source, limits or ScanLimits(), allowed)
+
+
+def scan_wheel(path: Path, allowed: frozenset[str]) -> Scan:
+    """Scan a wheel for what runs or hides without an import; see `buildkit.scan.wheels.scan`. Raises WheelError."""
+    from buildkit.scan.wheels.scan import scan_wheel as examine_wheel
+
+    return examine_wheel(path, allowed)

@@ -91,3 +91,19 @@ def test_model_inside_a_wheel_is_scanned(tiny: Tiny) -> None:
     assert session.code == 1
     assert "net/net.safetensors, byte" in session.text
     assert tiny.left_over() == []
+
+
+def test_wheel_with_code_of_its_own_accord_stops_the_build_until_it_is_accepted(tiny: Tiny) -> None:
+    files = {"gamma/__init__.py": b"", "gamma.pth": b"import gamma\n", "gamma/net.pkl": BAD}
+    add_wheel(tiny.folder / "links", "gamma", "1.1", files)
+    tiny.replace("requirements/app.in", "gamma==1.0", "gamma==1.1")
+    tiny.lock()
+    message = tiny.refuse("app", "--no-import", code=1)
+    assert "gamma-1.1-py3-none-any.whl: refused: " in message
+    assert "wheel-startup-code: gamma.pth: it runs 'import gamma'" in message
+    assert "critical pickle-" in message
+    rules = {word.partition(":")[0] for word in message.split() if word.startswith(("pickle-", "wheel-"))}
+    entry = '[[accept-in-wheel]]\nrule = "{}"\ndistribution = "gamma"\npath = "gamma*"\nreason = "ours"\n'
+    tiny.write(ALLOW, "".join(map(entry.format, rules)))
+    assert tiny.build("app", "--no-import").built()
+    assert tiny.build("app", "--no-import").built() == {}

@@ -149,6 +149,7 @@ def models_lock(data: bytes) -> None:
 
 def _allows() -> list[bytes]:
     entry = '[[global]]\nname = "a.b"\nreason = "known"\n[[accept]]\nrule = "x-y"\nsha256 = "%s"\nreason = "seen"\n'
+    entry += '[[accept-in-wheel]]\nrule = "x-y"\ndistribution = "demo"\npath = "demo/*"\nreason = "seen"\n'
     return [(entry % ("a" * 64)).encode()]
 
 
@@ -157,6 +158,13 @@ def allow_file(data: bytes) -> None:
     from buildkit.declare.model_allowlist import parse_allowlist
 
     parse_allowlist(as_text(data), "models.allow.toml")
+
+
+@target("text", lambda: [b"# x\n/srv/a\nimport os; x = 1\n"])
+def path_file(data: bytes) -> None:
+    from buildkit.scan.wheels.startup import check_path_file
+
+    list(check_path_file("demo", "demo.pth", data))
 
 
 @target("text", lambda: [b"# a\n*.pyc\n!keep.pyc\n/x/**/y\n[a-z]?\n"], DefinitionError)
@@ -192,6 +200,7 @@ def _wheels() -> list[bytes]:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         modules = {"demo_pkg/__init__.py": b"x = 1\n", "demo_pkg/lib.so": b"\x7fELF" + bytes(80)}
+        modules |= {"demo.pth": b"import x\n", "demo_pkg/a.pkl": pickle.dumps([1, "a"]), "demo_pkg/b.dat": b"\x80\x04."}
         scripts = {
             f"{INFO}/entry_points.txt": b"[console_scripts]\ndemo = demo_pkg:main\n",
             f"{DATA}/scripts/d": b"#!python\n",
@@ -205,6 +214,17 @@ def _wheels() -> list[bytes]:
 @target("bytes", _wheels, BuildError)
 def wheel(data: bytes) -> None:
     _pack(data)
+
+
+@target("bytes", _wheels, BuildError)
+def scanned_wheel(data: bytes) -> None:
+    from buildkit.scan import scan_wheel
+    from tests.layers.wheelmaker import NAME, VERSION
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{NAME}-{VERSION}-py3-none-any.whl"
+        path.write_bytes(data)
+        scan_wheel(path, frozenset())
 
 
 def _members() -> list[bytes]:

@@ -200,6 +200,7 @@ PROJECT: dict[str, Mutate] = {
     "commit-labels": setting("commit-labels", True, none),
     "unscanned-models": setting("unscanned-models", "warn", none),
     "scan-allow": setting("scan-allow", ["pandas"], none),
+    "unscanned-wheels": setting("unscanned-wheels", "warn", none),
 }
 WHEELS: dict[str, Mutate] = {
     "an upgrade": first_wheel(version="9", file="x-9-py3-none-any.whl", sha256=sha("9")),

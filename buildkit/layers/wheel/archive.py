@@ -68,6 +68,10 @@ class WheelZip:
             raise self.refuse(f"has {entry.file_size} bytes, more than such a file may have", name)
         return b"".join(self.stream(name))
 
+    def head(self, name: str, count: int) -> bytes:
+        """Return the first bytes of a member, ``count`` at most; neither its size nor its CRC is checked."""
+        return next(self._inflate(self.files[name], count), b"")[:count]
+
     def stream(self, name: str) -> Iterator[bytes]:
         """Yield the member's content in chunks of at most a mebibyte; size and CRC are checked on the way."""
         from isal import isal_zlib  # slow to load: only builds that pack a layer need it
@@ -85,7 +89,7 @@ class WheelZip:
         if crc != entry.CRC:
             raise self.refuse("is damaged: its CRC is wrong", name)
 
-    def _inflate(self, entry: zipfile.ZipInfo) -> Iterator[bytes]:
+    def _inflate(self, entry: zipfile.ZipInfo, chunk_size: int = CHUNK) -> Iterator[bytes]:
         from isal import isal_zlib
 
         damaged = cast("type[Exception]", isal_zlib.error)  # its stub takes the class for an instance
@@ -97,7 +101,7 @@ class WheelZip:
         try:
             for raw in raws:
                 while raw and not inflater.eof:
-                    if chunk := inflater.decompress(raw, CHUNK):
+                    if chunk := inflater.decompress(raw, chunk_size):
                         yield chunk
                     raw = inflater.unconsumed_tail  # noqa: PLW2901 - the rest of it
             if not inflater.eof and (rest := inflater.flush()):

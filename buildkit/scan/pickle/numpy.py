@@ -56,10 +56,13 @@ def scan(context: ScanContext, source: ScanSource) -> None:
         scan_rest(context, source, start + item * count)
 
 
+LONG = re.compile(r"(\d)L\b")  # as Python 2 wrote long integers; NumPy reads them, too
+
+
 def parse_header(raw: bytes, encoding: str) -> tuple[int | None, int] | None:
     """Return the bytes of an item, None if it may hold objects, and how many there are; None for a malformed header."""
     try:
-        header = ast.literal_eval(raw.decode(encoding).strip())
+        header = ast.literal_eval(LONG.sub(r"\1", raw.decode(encoding).strip()))
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return None
     if not isinstance(header, dict) or "descr" not in header:
