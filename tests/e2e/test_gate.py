@@ -62,7 +62,7 @@ def test_model_file_is_scanned_once_by_build_or_scan_models(tiny: Tiny) -> None:
     first = tiny.build("models", "--no-import")
     assert "scan" not in {line.split()[0] for line in first.text.splitlines() if line.strip()}
     tiny.write("models/speller/weights.txt", "other weights")
-    second = tiny.build("models", "--no-import")
+    second = tiny.build("models", "--no-import", "--changed-models")
     assert [line.split()[1] for line in second.text.splitlines() if line.split()[:1] == ["scan"]] == ["models/speller"]
     assert len(tiny.rows("verdicts")) == 4
 
