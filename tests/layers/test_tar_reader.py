@@ -65,3 +65,30 @@ def test_pax_record_of_an_owner_goes_before_the_header() -> None:
     entry.uname, entry.gname = "ü" * 20, "plain"
     fields = read_fields(entry, tarfile.PAX_FORMAT)
     assert (fields["uname"], fields["gname"]) == ("ü" * 20, "plain")
+
+
+def raw_header(**fields: bytes) -> bytes:
+    """A block of zeros with these fields at the places of the ustar format, and a checksum that is right."""
+    places = {"name": 0, "mode": 100, "size": 124, "mtime": 136, "type": 156, "magic": 257, "prefix": 345, "rest": 500}
+    block = bytearray(512)
+    for name, value in {"type": b"0", "magic": b"ustar\x0000", **fields}.items():
+        block[places[name] : places[name] + len(value)] = value
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def test_field_that_is_full_ends_where_the_next_begins() -> None:
+    """No field needs a terminator, so each must end at its own last byte."""
+    block = raw_header(
+        name=b"n" * 100, mode=b"0" * 8, size=b"0" * 12, mtime=b"7" * 12, prefix=b"p" * 155, rest=b"x" * 12
+    )
+    (header,) = TarReader([block + bytes(1024)], "the layer")
+    assert (header.path, header.size) == (b"p" * 155 + b"/" + b"n" * 100, 0)
+    assert (header.fields["mode"], header.fields["mtime"]) == ("0000", str(8**12 - 1))
+
+
+def test_sparse_file_without_further_headers_is_followed_by_its_content() -> None:
+    block = raw_header(name=b"hole", size=b"00000000003", type=b"S", magic=b"ustar  \0")
+    reader = TarReader([block + b"abc" + bytes(509 + 1024)], "the layer")
+    assert [(header.path, b"".join(reader.content())) for header in reader] == [(b"hole", b"abc")]

@@ -172,3 +172,21 @@ def test_any_value_is_read_or_refused(key: str, value: Any) -> None:
         parse(**{key: value})
     with suppress(MalformedError):
         parse_config(json.dumps({key: value}).encode())
+
+
+@pytest.mark.parametrize(("size", "valid"), [(1 << 50, True), ((1 << 50) + 1, False)])
+def test_size_of_a_layer_is_at_most_a_pebibyte(size: int, valid: bool) -> None:
+    layers = [{"digest": str(LAYER), "size": size}]
+    if valid:
+        assert parse(layers=layers).layers == ((LAYER, size),)
+        return
+    with pytest.raises(MalformedError):
+        parse(layers=layers)
+
+
+@pytest.mark.parametrize("history", [None, {}, {"a": 1}, "x", 1])
+def test_history_of_another_type_does_not_hide_the_diff_ids(history: object) -> None:
+    """Nobody who wants the layers needs it; who reads it checks its type."""
+    diff_id = DiffId.of(b"tar")
+    _, diff_ids = parse_config(json.dumps({"rootfs": {"diff_ids": [str(diff_id)]}, "history": history}).encode())
+    assert diff_ids == (diff_id,)
