@@ -113,7 +113,7 @@ class ModelLocker:
 
     def _lock_wheel(self, request: ModelRequest, source: PypiSource, progress: Progress) -> Model:
         indexes, project = self._indexes(), source.project.partition("[")[0]
-        found = indexes.find_best(project, version_specifier(request.version))
+        found = indexes.find_first(project, version_specifier(request.version))
         if found is None or not found.file.endswith(".whl"):
             raise DefinitionError(f"no index has a wheel of {project}{version_specifier(request.version)}")
         size = size_of(found, indexes)

@@ -30,6 +30,7 @@ class IndexSettings:
 
     index: str = ""
     extra: tuple[str, ...] = ()
+    explicit: tuple[str, ...] = ()  # uv's: for packages only that a source assigns to them
     find_links: tuple[str, ...] = ()
     trusted_hosts: tuple[str, ...] = ()
     cert: str = ""
@@ -55,10 +56,18 @@ class PackageSources:
 
     @property
     def index_urls(self) -> tuple[str, ...]:
-        """Simple indexes (PEP 503); empty means the library's default."""
+        """Simple indexes (PEP 503) that a pinned file may come from; empty means the library's default."""
         if self.no_index:
             return ()
-        return _once((*self.uv.extra, self.uv.index, *self.pip.extra, self.pip.index))
+        return _once((*self.uv.extra, self.uv.index, *self.pip.extra, self.pip.index, *self.uv.explicit))
+
+    @property
+    def takes_best_of_all(self) -> bool:
+        """Whether the best version of all indexes is taken, as by pip, and not that of the first that has the project.
+
+        Anybody may publish a higher version of a private project's name in a public index, so this must be asked for.
+        """
+        return self.uv.strategy.startswith("unsafe") or bool(self.pip.extra and not (self.uv.extra or self.uv.strategy))
 
     @property
     def find_links(self) -> tuple[str, ...]:
@@ -129,6 +138,7 @@ def load_uv_settings(root: Path, env: Mapping[str, str]) -> IndexSettings:
     return IndexSettings(
         index=next((layer.index for layer in layers if layer.index), ""),
         extra=_once(url for layer in layers for url in layer.extra),
+        explicit=_once(url for layer in layers for url in layer.explicit),
         find_links=_once(link for layer in layers for link in layer.find_links),
         trusted_hosts=_once(host for layer in layers for host in layer.trusted_hosts),
         client_cert=env.get("SSL_CLIENT_CERT", ""),
@@ -287,10 +297,14 @@ def _uv_table(table: Mapping[str, Any], folder: Path, env: Mapping[str, str]) ->
     flat = [entry["url"] for entry in indexes if entry.get("format") == "flat"]
     simple = [entry for entry in indexes if entry.get("format") != "flat"]
     default = [_with_credentials(entry, env) for entry in simple if entry.get("default")]
-    others = [_with_credentials(entry, env) for entry in simple if not entry.get("default")]
+    others = [entry for entry in simple if not entry.get("default")]
     return IndexSettings(
         index=next(iter(default), str(merged.get("index-url", ""))),
-        extra=(*others, *merged.get("extra-index-url", ())),
+        extra=(
+            *(_with_credentials(entry, env) for entry in others if not entry.get("explicit")),
+            *merged.get("extra-index-url", ()),
+        ),
+        explicit=tuple(_with_credentials(entry, env) for entry in others if entry.get("explicit")),
         find_links=tuple(_expanded(link, folder, env) for link in (*flat, *merged.get("find-links", ()))),
         trusted_hosts=tuple(merged.get("allow-insecure-host", ())),
         no_index=bool(merged.get("no-index", False)),

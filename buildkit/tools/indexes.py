@@ -53,8 +53,13 @@ class Indexes:
         ``specifier`` is PEP 440 (``==5.1``); with ``hashes`` only files with one of them are considered. Raises
         FetchError.
         """
+        return self._find_in(self._finder, name, specifier, hashes)
+
+    def _find_in(
+        self, finder: PackageFinder, name: str, specifier: str, hashes: Sequence[FileHash] = ()
+    ) -> Candidate | None:
         allowed = {"sha256": [item.hex for item in hashes]} if hashes else None
-        found = self._finder.find_matches(
+        found = finder.find_matches(
             f"{name}{specifier}",
             allow_yanked=True if specifier.startswith("==") else None,
             allow_prereleases=True if specifier.startswith("==") else None,
@@ -62,6 +67,30 @@ class Indexes:
         )
         best = next(iter(found), None)
         return _candidate(best.link, best.version or "") if best is not None else None
+
+    def find_first(self, name: str, specifier: str) -> Candidate | None:
+        """Return the best file for a project that no hash pins, or None if nothing fits.
+
+        By uv's policy: of find-links and of the first index that has the project, unless the settings ask for the best
+        of all; indexes for explicit sources are not asked. Raises FetchError.
+        """
+        if self._sources.takes_best_of_all or self._sources.no_index:
+            return self.find_best(name, specifier)
+        flat = [source for source in self._finder.sources if source["type"] == "find_links"]
+        simple = [source for source in self._finder.sources if source["type"] != "find_links"]
+        asked = [source for source in simple if source["url"] not in self._sources.uv.explicit]
+        for source in asked:
+            if self._finder_of([source], ignore_compatibility=True).find_all_packages(name, allow_yanked=True):
+                return self._find_in(self._finder_of([*flat, source]), name, specifier)
+        return self._find_in(self._finder_of(flat), name, specifier)
+
+    def _finder_of(self, sources: Sequence[Source], *, ignore_compatibility: bool = False) -> PackageFinder:
+        from unearth import PackageFinder
+
+        python = make_target_python(self._target)
+        finder = PackageFinder(_fetcher(self.session), target_python=python, ignore_compatibility=ignore_compatibility)
+        finder.sources[:] = sources
+        return finder
 
     def find_wheel_tags(self, pin: Pin) -> tuple[str, ...]:
         """Return the tags of all wheels that the pin's hashes allow, for a message."""

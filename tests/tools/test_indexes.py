@@ -168,3 +168,46 @@ def test_default_index_is_reachable(tmp_path):
     assert found.file == "cryptography-44.0.0-cp39-abi3-manylinux_2_28_x86_64.whl"
     assert asked.session.find_size(found.url) == 4_155_160
     asked.session.close()
+
+
+def page_of(folder, *versions):
+    """An index in a folder; returns its URL."""
+    (folder / "thing").mkdir(parents=True)
+    links = "".join(f'<a href="thing-{version}-py3-none-any.whl#sha256={"0" * 64}">x</a>' for version in versions)
+    (folder / "thing/index.html").write_text(links)
+    return folder.as_uri()
+
+
+def first_of(uv, pip=None, name="thing", specifier=""):
+    sources = PackageSources(pip=pip or IndexSettings(), uv=uv)
+    found = Indexes(sources, HttpSession(sources, RetryPolicy(threading.Event())), TARGET).find_first(name, specifier)
+    return found.version if found else None
+
+
+def test_unpinned_project_comes_from_the_first_index_that_has_it(tmp_path):
+    """Whoever publishes a higher version of a private project's name elsewhere must not win."""
+    private, public = page_of(tmp_path / "private", "1.0"), page_of(tmp_path / "public", "99.0")
+    (tmp_path / "empty").mkdir()
+    empty = (tmp_path / "empty").as_uri()
+    both = IndexSettings(extra=(empty, private), index=public)
+    assert first_of(both) == "1.0"
+    assert first_of(both, specifier=">=2") is None
+    assert first_of(IndexSettings(extra=(private,), index=public, strategy="unsafe-best-match")) == "99.0"
+    assert first_of(IndexSettings(), IndexSettings(index=private, extra=(public,))) == "99.0"
+
+
+def test_index_for_explicit_sources_gives_no_unpinned_project(tmp_path):
+    explicit, public = page_of(tmp_path / "explicit", "99.0"), page_of(tmp_path / "public", "1.0")
+    uv = IndexSettings(explicit=(explicit,), index=public)
+    assert first_of(uv) == "1.0"
+    sources = PackageSources(pip=IndexSettings(), uv=uv)
+    pinned = Indexes(sources, HttpSession(sources, RetryPolicy(threading.Event())), TARGET)
+    assert pinned.find_best("thing", "==99.0", [FileHash("0" * 64)]).version == "99.0"
+
+
+def test_find_links_count_with_the_first_index(tmp_path):
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/thing-2.0-py3-none-any.whl").write_bytes(b"x")
+    private = page_of(tmp_path / "private", "1.0")
+    assert first_of(IndexSettings(index=private, find_links=(str(tmp_path / "links"),))) == "2.0"
+    assert first_of(IndexSettings(no_index=True, find_links=(str(tmp_path / "links"),))) == "2.0"
