@@ -43,7 +43,10 @@ SEEDS = [
     b"\x81\xa6params\x82\xa1a\x93\1\2\xc4\3abc\xa1b\xc7\4\1abcd",
     b"{L\0\0\0\0\0\0\0\7learner{i\1a[$d#l\0\0\0\2" + bytes(8) + b"i\1b[Si\2xxTZ]}}",
     pb((1, 4), (2, b"x"), (202, pb((1, pb((1, 4), (500, pb((1, pb((500, pb((10, "E")))))))))))),
-    b"a: !!python/name:x\n",
+    b"a: !!python/name:x\n", b"%TAG ! tag:x:\n---\n? &a [b, {c: *a}]\n: !d \"\\x5f\"\n<<: *a\n...\n",
+    b"[a]\nb = {'_target_' = \"\\u005f\"}\n", b"# coding: utf-7\nimport os\n+AGE-\n", b"def f(x=open):\n  f'{x}'\n",
+    b"<?xml version='1.0'?><!-- c --><!DOCTYPE x [<!ENTITY e 'y'>]><x/>", b'{"_class_name": ["a", "b"], "py/x": {}}',
+    b"{% set n = namespace(a='x') %}{% for c in 'ab' %}{% set n.a = n.a ~ c %}{% endfor %}{{ x[n.a]|attr('y')(*z) }}",
     b"MZ" + bytes(58) + b"\x40\0\0\0PE\0\0", b"CBM1\4\0\0\0abcd", b"{{ 'a' ~ \"b\" }}{% raw %}",
     _png(), GIF, JPEG, WEBP, PIECES, PARQUET,
 ]  # fmt: skip

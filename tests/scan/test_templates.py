@@ -160,6 +160,18 @@ ESCAPES = [
     "{{ '{0.__class__}'.format(messages) }}",
     "{{ ('{0.__cla' ~ 'ss__}').format(messages) }}",
     "{{ '{a.__class__}'.format_map({'a': 1}) }}",
+    # what is given or called in other ways
+    "{% for c in ['gi_frame', 'a'] %}{{ (['a']|map('upper'))[loop.previtem] }}{% endfor %}",
+    "{% for c in ['a', 'gi_frame'] %}{{ (['a']|map('upper'))[loop['nextitem']] }}{% endfor %}",
+    "{% for c in ['a', 'gi_frame'] %}{% set l = loop %}{{ (['a']|map('upper'))[l.nextitem] }}{% endfor %}",
+    "{% macro m(x, y) %}{{ (['a']|map('upper'))[y] }}{% endmacro %}{{ m('a', *['gi_frame']) }}",
+    "{% macro m(x, y) %}{{ (['a']|map('upper'))[y] }}{% endmacro %}{{ m('a', **{'y': 'gi_frame'}) }}",
+    "{% set n = namespace(**{'u': 'gi_frame'}) %}{{ (['a']|map('upper'))[n.u] }}",
+    "{{ [['a']|map('upper')]|map(**{'attribute': 'gi_frame'})|list }}",
+    "{{ '{0.gi_frame}'['format'](['a']|map('upper')) }}",
+    "{% set f = '{0.gi_frame}'.format %}{{ f(['a']|map('upper')) }}",
+    "{{ (['{0.gi_frame}']|map(attribute='format')|first)(['a']|map('upper')) }}",
+    "{% set f = ['{0.gi_frame}']|map(attribute='format')|first %}{{ f(['a']|map('upper')) }}",
     # no underscore at the beginning
     "{{ (['a']|map('upper')).gi_frame }}",
     "{{ (['a']|map('upper'))['gi_' ~ 'frame'] }}",

@@ -209,6 +209,7 @@ utc_time_created: '2026-07-01 10:00:00.000000'
         "%YAML 1.2\n---\na: &x {b: 1}\nc: *x\n...\n",
         "Wow! This is !important, and it costs $5: yes!\n! alone\n",
         "[tool.x]\na = 1\nb = {c = [1, 2]}\n",
+        "![Stable](https://img/x.svg)\n- ![Other](y.svg)\n",
     ],
     ids=lambda text: text[:20].strip(),
 )

@@ -43,6 +43,7 @@ _PLAIN = re.compile(
     r"|python/(?:none|bool|str|unicode|bytes|int|long|float|complex|list|tuple|dict)(?::.*)?)"
 )
 _HYPER = re.compile(r"!(new|name|apply|module):(.+)", re.DOTALL)
+_OWN = re.compile(r"(?:!|tag:)\w[\w:./,%!-]*")  # an image in Markdown begins with an exclamation mark, too
 _HARMLESS = frozenset({"!", "!ref", "!copy", "!tuple", "!list", "!PLACEHOLDER"})
 _MOST_NODES = 2_000_000
 _MOST_WEIGHT = 10_000_000
@@ -200,5 +201,5 @@ def check_tag(context: ScanContext, tag: str) -> None:
             context.find(OWN_TAG, f"{shown}, whose path {why}", severity=Severity.HIGH)
     elif re.match(r"!(?:ruby|perl|php|js|java)\b", tag):
         context.find(YAML_TAG, shown, severity=Severity.HIGH)
-    elif tag not in _HARMLESS and tag.startswith(("!", "tag:")):
+    elif tag not in _HARMLESS and _OWN.fullmatch(tag):
         context.find(OWN_TAG, shown)

@@ -38,6 +38,8 @@ _PARTS = frozenset({"first", "last", "list", "sort", "unique", "reverse", "selec
 _ADDS = frozenset({"append", "extend", "insert", "update", "setdefault", "add"})
 _LOOKS = frozenset({"items", "keys", "values", "get", "copy", "pop"})
 _LOOP = frozenset({"index", "index0", "revindex", "revindex0", "first", "last", "length", "depth", "depth0"})
+_NEIGHBOURS = frozenset({"previtem", "nextitem"})
+_MOST_ARGUMENTS = 20
 _SIZED = frozenset({"center", "ljust", "rjust", "zfill", "indent", "expandtabs"})
 _DATA = word_set(
     "messages tools documents functions conversation conversations available_tools custom_tools user_tools loop "
@@ -156,6 +158,11 @@ class Expressions:
         owner = self._owner(node.node)
         if isinstance(node.node, nodes.Name) and node.node.name == "loop" and node.attr in _LOOP:
             return NUMBER
+        if node.attr in _NEIGHBOURS:
+            return MADE
+        if self.sinks and node.attr in ("format", "format_map"):
+            self.sinks.formats(node, owner)
+            self.sinks.widths(node, owner)
         inner = combine(self._steps, [owner], lambda value: self._constants.item(value, node.attr), derived(owner))
         return union(inner, self._of_namespace(node.attr), self._added(owner))
 
@@ -176,7 +183,7 @@ class Expressions:
         inner = combine(self._steps, [owner, key], self._constants.item, derived(owner))
         if key.origin:
             inner = union(inner, elements(owner))
-        named = list(map(self._of_namespace, key.texts))
+        named = [*map(self._of_namespace, key.texts), NOTHING if _NEIGHBOURS.isdisjoint(key.texts) else MADE]
         if key.origin and not key.is_number:
             named += [Possible((), Origin.REACHED), *self.environs.attributes.values()]
         return union(inner, self._added(owner), *named)
@@ -242,9 +249,9 @@ class Expressions:
     def _arguments(self, node: nodes.Filter | nodes.Call) -> tuple[list[Possible], list[str]]:
         """Return the values of all arguments, and the names of those that have one, which come last."""
         args = self._values([*node.args, *(pair.value for pair in node.kwargs if isinstance(pair, nodes.Keyword))])
-        for more in (node.dyn_args, node.dyn_kwargs):
-            if more is not None:
-                args.insert(0, union(self.value(more).widen(), MADE))
+        unpacked = self._values([more for more in (node.dyn_args, node.dyn_kwargs) if more is not None])
+        if unpacked:  # which of them an argument is, is not known
+            return [union(MADE, *args, *unpacked)] * _MOST_ARGUMENTS, []
         return args, [str(pair.key) for pair in node.kwargs if isinstance(pair, nodes.Keyword)]
 
     def _check_sizes(self, node: nodes.Node, name: str, args: Sequence[Possible]) -> None:
@@ -256,7 +263,8 @@ class Expressions:
         args, names = self._arguments(node)
         callee = self.value(node.node)
         if self.sinks:
-            self.sinks.called(node, callee)
+            own = set(self.environs.variables) - set(self.macros) - {"caller"}
+            self.sinks.called(node, callee, own)
         if isinstance(node.node, nodes.Getattr):
             return self._call_method(node, node.node, args, names)
         if isinstance(node.node, nodes.Name):
@@ -268,9 +276,6 @@ class Expressions:
         if name in _ADDS:
             self.environs.add(union(*args))
         if self.sinks:
-            if name in ("format", "format_map"):
-                self.sinks.formats(node, owner)
-                self.sinks.widths(node, owner)
             self._check_sizes(node, name, args)
 
         def compute(value: object, *given: object) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import jinja2.sandbox
 from jinja2 import nodes
@@ -98,8 +98,8 @@ class Sinks:
         if Origin.MADE in value.origin:
             self.report(node, REACH, "formats with a text that it assembles")
 
-    def called(self, node: nodes.Call, callee: Possible) -> None:
-        """Check what is called."""
+    def called(self, node: nodes.Call, callee: Possible, variables: Set[str]) -> None:
+        """Check what is called: a method or function by its name; not what the template puts into ``variables``."""
         name = node.node.attr if isinstance(node.node, nodes.Getattr) else getattr(node.node, "name", "")
         owner = node.node.node if isinstance(node.node, nodes.Getattr) else None
         for word in (name, getattr(owner, "attr", "")):
@@ -107,6 +107,8 @@ class Sinks:
                 self.report(node, ESCAPE, f"calls {quote(word)}")
         if Origin.REACHED in callee.origin:
             self.report(node, REACH, "calls what it takes by a name that is not in the template")
+        elif not isinstance(node.node, nodes.Getattr | nodes.Name) or (name in variables and not owner):
+            self.report(node, REACH, "calls what it computes")
 
     def name(self, node: nodes.Name, *, owner: bool, assigned: bool) -> None:
         """Check a variable; ``owner`` means that something is taken from it."""
