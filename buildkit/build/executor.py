@@ -14,7 +14,7 @@ from buildkit.build.inputs import InputTasks
 from buildkit.build.native_facts import observe_members, record_collected
 from buildkit.digest import Key
 from buildkit.errors import MismatchError, RemoteLostError
-from buildkit.layers.files import SourceFile, file_members
+from buildkit.layers.files import CopiedFile, file_members
 from buildkit.layers.models import forward_reader, model_members, worth_compressing
 from buildkit.layers.tar.member import Compression, Member, PackedLayer
 from buildkit.layers.tar.writer import write_layer
@@ -209,7 +209,7 @@ class Executor:
     def _files(self, work: PackFiles) -> Iterator[Member]:
         root = self._context.project.folder / work.tree.path
         is_file = root.is_file()
-        files = [SourceFile("." if is_file else f.path, f.executable, f.sha256, not f.link) for f in work.tree.files]
+        files = [CopiedFile("." if is_file else f.path, f.executable, f.sha256, not f.link) for f in work.tree.files]
         return file_members(root, files, work.copy.target)
 
     def _sbom(self, work: PackSbom) -> Iterator[Member]:

@@ -17,7 +17,7 @@ CHUNK = 1 << 20
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"  # how every pointer begins (git-lfs, docs/spec.md)
 
 
-class SourceFile(NamedTuple):
+class CopiedFile(NamedTuple):
     """A file to pack: its path below the source, and its hash if that is known.
 
     A symbolic link stays a link unless it is ``followed``.
@@ -29,7 +29,7 @@ class SourceFile(NamedTuple):
     followed: bool = False
 
 
-def file_members(source_root: Path, files: Sequence[SourceFile], target: str) -> Iterator[Member]:
+def file_members(source_root: Path, files: Sequence[CopiedFile], target: str) -> Iterator[Member]:
     """Yield members for ``files``, sorted by path, below ``target``.
 
     ``target`` is absolute in the image (``/app``). The path ``.`` means that ``source_root`` is one file, which becomes
@@ -58,7 +58,7 @@ def read_file(path: Path) -> Iterator[bytes]:
             chunk = file.read(CHUNK)
 
 
-def _member(source: Path, place: str, file: SourceFile) -> Member:
+def _member(source: Path, place: str, file: CopiedFile) -> Member:
     try:
         status = source.stat() if file.followed else source.lstat()
     except OSError as error:

@@ -15,7 +15,7 @@ from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
 from buildkit.errors import DefinitionError, MismatchError
 from buildkit.events import Event, Note
-from buildkit.layers.files import SourceFile, file_members
+from buildkit.layers.files import CopiedFile, file_members
 from buildkit.plan.spec import Tree
 from buildkit.store.ledger import Ledger
 from buildkit.store.stat_index import StatIndex
@@ -74,7 +74,7 @@ def test_folder_without_tracked_files_is_an_error(repository: Repository) -> Non
 def contents(repository: Repository, path: str = "app") -> dict[str, str]:
     """The paths of a tree, each with what is packed there: its content, or `-> TARGET`."""
     tree = repository.tree(path)
-    files = [SourceFile(file.path, file.executable, file.sha256, not file.link) for file in tree.files]
+    files = [CopiedFile(file.path, file.executable, file.sha256, not file.link) for file in tree.files]
     members = file_members(repository.folder / tree.path, files, "/")
     return {m.path: (m.target and f"-> {m.target}") or b"".join(m.content()).decode() for m in members}
 

@@ -8,7 +8,7 @@ from wheelmaker import read_layer
 
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, MismatchError
-from buildkit.layers.files import SourceFile, file_members, read_file
+from buildkit.layers.files import CopiedFile, file_members, read_file
 
 GOLDEN = "sha256:6ed1cb5a5259aed952b701cc9a59515bdd729ade2d2884eaf8a3479e078c78e6"
 
@@ -19,9 +19,9 @@ def write(root):
     (root / "sub" / "run").write_bytes(b"#!/bin/sh\n")
     (root / "link").symlink_to("sub/../main.py")
     return [
-        SourceFile("sub/run", executable=True),
-        SourceFile("main.py", sha256=FileHash.of(b"print()\n")),
-        SourceFile("link"),
+        CopiedFile("sub/run", executable=True),
+        CopiedFile("main.py", sha256=FileHash.of(b"print()\n")),
+        CopiedFile("link"),
     ]
 
 
@@ -49,10 +49,10 @@ def test_layer_does_not_depend_on_order_modes_times_or_folder(tmp_path):
 
 def test_single_file_can_be_the_target(tmp_path):
     (tmp_path / "only").write_bytes(b"x")
-    assert list(read_layer(file_members(tmp_path / "only", [SourceFile(".")], "/etc/only.conf"))[0]) == [
+    assert list(read_layer(file_members(tmp_path / "only", [CopiedFile(".")], "/etc/only.conf"))[0]) == [
         "etc/only.conf"
     ]
-    assert list(read_layer(file_members(tmp_path, [SourceFile("only")], "/"))[0]) == ["only"]
+    assert list(read_layer(file_members(tmp_path, [CopiedFile("only")], "/"))[0]) == ["only"]
 
 
 def says_that_it_changed(members, path):
@@ -64,7 +64,7 @@ def says_that_it_changed(members, path):
 @pytest.mark.parametrize("later", [b"shorter", b"much longer than it was before"])
 def test_file_with_changed_size_raises_an_error(tmp_path, later):
     (tmp_path / "f").write_bytes(b"as it was once")
-    members = list(file_members(tmp_path, [SourceFile("f")], "/app"))
+    members = list(file_members(tmp_path, [CopiedFile("f")], "/app"))
     (tmp_path / "f").write_bytes(later)
     assert says_that_it_changed(members, tmp_path / "f")
 
@@ -72,7 +72,7 @@ def test_file_with_changed_size_raises_an_error(tmp_path, later):
 def test_file_with_changed_bytes_raises_an_error_if_its_hash_is_known(tmp_path):
     (tmp_path / "f").write_bytes(b"new")
     assert says_that_it_changed(
-        file_members(tmp_path, [SourceFile("f", sha256=FileHash.of(b"old"))], "/app"), tmp_path / "f"
+        file_members(tmp_path, [CopiedFile("f", sha256=FileHash.of(b"old"))], "/app"), tmp_path / "f"
     )
 
 
@@ -81,7 +81,7 @@ def test_missing_or_special_file_raises_an_error_that_names_it(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for name, says in (("gone", "cannot be read"), ("folder", "neither"), ("pipe", "neither")):
         with pytest.raises(BuildError, match=f"{name}.*{says}"):
-            read_layer(file_members(tmp_path, [SourceFile(name)], "/app"))
+            read_layer(file_members(tmp_path, [CopiedFile(name)], "/app"))
 
 
 def test_large_file_is_read_in_chunks(tmp_path):
@@ -91,8 +91,8 @@ def test_large_file_is_read_in_chunks(tmp_path):
 
 def test_changed_link_or_link_in_place_of_a_file_is_refused(tmp_path):
     (tmp_path / "link").symlink_to("there")
-    (link,) = file_members(tmp_path, [SourceFile("link", False, FileHash.of(b"there"))], "/app")
+    (link,) = file_members(tmp_path, [CopiedFile("link", False, FileHash.of(b"there"))], "/app")
     assert link.target == "there"
     for other in (FileHash.of(b"elsewhere"), FileHash.of(b"content of a file")):
         with pytest.raises(MismatchError, match="link has changed"):
-            list(file_members(tmp_path, [SourceFile("link", False, other)], "/app"))
+            list(file_members(tmp_path, [CopiedFile("link", False, other)], "/app"))

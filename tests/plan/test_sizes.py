@@ -12,7 +12,7 @@ from planfakes import composer
 
 from buildkit.declare.stage import Copy
 from buildkit.digest import FileHash
-from buildkit.layers.files import SourceFile, file_members
+from buildkit.layers.files import CopiedFile, file_members
 from buildkit.layers.models import model_members
 from buildkit.layers.tar.header import BLOCK, DIRECTORY, FILE, SYMLINK, header_size, render_header
 from buildkit.layers.tar.member import Compression
@@ -58,7 +58,7 @@ def test_size_of_repository_files_is_exact(tmp_path: Path, name: str, target: st
             (tmp_path / path).symlink_to(content)
         else:
             (tmp_path / path).write_bytes(content)
-    members = file_members(tmp_path, [SourceFile(path) for path in tree], target)
+    members = file_members(tmp_path, [CopiedFile(path) for path in tree], target)
     packed = write_layer(members, io.BytesIO(), Compression.NONE)
     files = tuple(sized(*pair) for pair in sorted(tree.items()))
     work = PackFiles(tree=Tree(path="x", files=files), copy=Copy(source="x", target=target))
@@ -68,7 +68,7 @@ def test_size_of_repository_files_is_exact(tmp_path: Path, name: str, target: st
 def test_size_of_a_single_copied_file_is_exact(tmp_path: Path) -> None:
     source = tmp_path / "words.txt"
     source.write_bytes(b"w" * 700)
-    packed = write_layer(file_members(source, [SourceFile(".")], "/etc/ours/words"), io.BytesIO(), Compression.NONE)
+    packed = write_layer(file_members(source, [CopiedFile(".")], "/etc/ours/words"), io.BytesIO(), Compression.NONE)
     tree = Tree(path="x/words.txt", files=(sized(".", b"w" * 700),))
     work = PackFiles(tree=tree, copy=Copy(source="words.txt", target="/etc/ours/words"))
     assert estimate_size(replace(FILES, work=work)) == packed.unpacked
