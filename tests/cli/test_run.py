@@ -16,6 +16,11 @@ from buildkit.running.seccomp import PROFILE
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.mark.parametrize(
     ("stage", "option", "strict"),
     [
