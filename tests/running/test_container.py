@@ -254,3 +254,18 @@ def test_podman_generator_turns_units_into_the_same_command(name: str, tmp_path:
     joined = joined.replace("%E/containers/", "")
     missing = [f.text for f in container.flags() if f.text.replace("=", " ") not in joined]
     assert missing == [], joined
+
+
+def test_flags_of_a_lacking_feature_are_left_out() -> None:
+    words = run_argv(FULL, "--rm", lacking=frozenset({"memory", "closed"}))
+    assert set(run_argv(FULL, "--rm")) - set(words) == {"--memory=2g", "--memory-swap=2g", "--network=x-web"}
+
+
+def test_a_job_that_may_reach_others_keeps_its_network() -> None:
+    job = make_container("i", "n", Config(), Running(outgoing=True))
+    assert not any(word.startswith("--network") for word in run_argv(job, "--rm"))
+
+
+def test_health_check_keeps_its_letters() -> None:
+    options = dict(health_options(Healthcheck(test=("tëst", "ü"), interval=1, timeout=1, start_period=1)))
+    assert options["cmd"] == '["tëst", "ü"]'

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildkit.errors import BuildError, BuildkitError, DefinitionError, Interrupted, ToolError
+from buildkit.errors import BuildError, BuildkitError, DefinitionError, Interrupted, RemoteLostError, ToolError
 from buildkit.events import Event, StepFailed, StepFinished, StepStarted, ignore_event
 from buildkit.tasks.phase_meter import PhaseMeter
 from buildkit.tasks.scheduler import Lane, Outcome, Task, run_tasks
@@ -187,6 +187,15 @@ def test_interrupted_tasks_neither_hide_a_failure_nor_become_one(
     with pytest.raises(BuildkitError) as caught:
         run(*(task(str(number), fail(error)) for number, error in enumerate(errors)))
     assert type(caught.value) is expected
+
+
+@pytest.mark.parametrize("reported", [False, True])
+def test_layers_lost_by_the_remote_cache_become_one_error_that_counts_the_others(reported: bool) -> None:
+    """The build then plans again, so it must stay an error of that kind, and be reported once at most."""
+    errors = [RemoteLostError("lost", reported=reported and number == 2) for number in range(3)]
+    with pytest.raises(RemoteLostError) as caught:
+        run(*(task(str(number), fail(error)) for number, error in enumerate(errors)))
+    assert (caught.value.message, caught.value.reported) == ("lost (and 2 more)", reported)
 
 
 def test_failures_of_tasks_with_equal_names_are_all_reported() -> None:
