@@ -87,6 +87,17 @@ def test_declared_pickle_that_is_none_is_not_fully_scanned(container, body):
     assert found.verdict is Verdict.PARTIAL, describe(found)
 
 
+@pytest.mark.parametrize("name", HIDDEN)
+def test_pickle_among_numbers_is_found_however_it_begins(name):
+    body = HIDDEN[name].ljust(8000, b"\0")
+    for content in (
+        zipped("a/data/0", body, {"a/data.pkl": pickle_stream(b"N")}),
+        npy("'|u1'", body, f"({len(body)},)"),
+        PROTO + WRAPPER + b")\x81" + state(shape=len(body)) + b"b" + body + b".",
+    ):
+        assert "posix.system" in describe(scan_bytes(content))
+
+
 @pytest.mark.parametrize("rest", [b"and so on\n", b'{"a": 1}', b"\x01\x02"])
 def test_bytes_after_a_pickle_are_never_taken_for_text_alone(rest):
     assert scan_bytes(pickle_stream(b"N") + rest).verdict is Verdict.PARTIAL
@@ -139,10 +150,10 @@ OBJECT = named("builtins", "object")
 FROM_TYPE = named("torch._tensor", "_rebuild_from_type_v2")
 
 
-def state(*more: bytes, kind: bytes | None = None) -> bytes:
-    """Push the state of an array of three bytes."""
+def state(*more: bytes, kind: bytes | None = None, shape: int = 3) -> bytes:
+    """Push the state of an array, of three bytes."""
     parts = {
-        "subclass": named("numpy", "ndarray"), "shape": tuple_of(number(3)), "order": text("C"),
+        "subclass": named("numpy", "ndarray"), "shape": tuple_of(number(shape)), "order": text("C"),
         "dtype": kind or dtype("u1"), "allow_mmap": b"\x88",
     }  # fmt: skip
     return b"}(" + b"".join(text(key) + value for key, value in parts.items()) + b"".join(more) + b"u"
