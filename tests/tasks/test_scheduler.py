@@ -141,6 +141,12 @@ def test_task_emits_start_and_finish() -> None:
     assert (events[1].step, events[1].phase, events[1].size, events[1].note) == ("a", "pack", 3, "done")
 
 
+def test_task_that_moved_no_bytes_reports_none() -> None:
+    events: list[Event] = []
+    run(replace(task("a"), action=Outcome), events=events)
+    assert [event.size for event in events if isinstance(event, StepFinished)] == [0]
+
+
 def test_failure_stops_dependent_tasks_and_lets_others_finish() -> None:
     done: list[str] = []
     events: list[Event] = []
