@@ -115,6 +115,9 @@ class ModelGate:
             judgement = judge(scan, model_file_name(model, file), file.sha256, self._allow)
             if judgement.is_refused(policy):
                 raise refusal_error(model_file_name(model, file), judgement)
+            for finding in judgement.findings:
+                if finding.rule.id == "second-opinion-failed":
+                    self._context.emit(Note(text=f"{model_file_name(model, file)}: {finding.what}", warning=True))
             if judgement.verdict is Verdict.PARTIAL:
                 what = "unknown format, so not scanned" if judgement.unknown else "not fully scanned"
                 self._context.emit(Note(text=f"{model_file_name(model, file)}: {what}", warning=True))

@@ -17,6 +17,7 @@ from buildkit.digest import FileHash, Key
 from buildkit.errors import BuildError, BuildkitError, MismatchError
 from buildkit.scan import FileSource, Scan, ScanGap, ScanSource, import_scanner, library_globals, rules_version, scan
 from buildkit.store.scan_verdicts import ScanVerdicts, at_path
+from buildkit.tools.opinion_engines import Engine, find_engines
 
 _CHUNK = 1 << 20
 _FAILED = "the scanner failed"
@@ -60,7 +61,12 @@ class ModelScanner:
     @cached_property
     def rules(self) -> str:
         """The version of the rules, under which verdicts are kept."""
-        return rules_version(self._allowed)
+        return rules_version(self._allowed | {f"opinion of {engine.name} {engine.version}" for engine in self.engines})
+
+    @cached_property
+    def engines(self) -> tuple[Engine, ...]:
+        """The other scanners that are asked."""
+        return find_engines()
 
     @cached_property
     def _allowed(self) -> frozenset[str]:
@@ -82,12 +88,20 @@ class ModelScanner:
             if result is None:
                 began, before = time.monotonic(), os.fstat(file.fileno())
                 result = run_scan(name, MonitoredSource(source=FileSource.of(file), progress=progress), self._allowed)
+                result = self._ask(name, file, result)
                 verify_unchanged(name, before, os.fstat(file.fileno()))
                 if has_failed(result):
                     return at_path(result, name)
                 with suppress(BuildError):  # with a full disk, the content is scanned again the next time
                     self.verdicts.add(sha256, self.rules, result, time.monotonic() - began)
         return at_path(result, name)
+
+    def _ask(self, name: str, file: BinaryIO, scan: Scan) -> Scan:
+        if not self.engines:
+            return scan
+        from buildkit.build.opinions import with_opinions
+
+        return with_opinions(self._context, name, file, scan, self.engines)
 
 
 def run_scan(name: str, source: ScanSource, allowed: frozenset[str]) -> Scan:

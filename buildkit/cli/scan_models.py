@@ -22,7 +22,7 @@ from buildkit.inspection.scan_run import ScanRun
 from buildkit.inspection.scan_targets import find_targets
 from buildkit.report.output_files import check_writable, write_text
 from buildkit.report.view import open_view
-from buildkit.tools.second_opinions import ENGINES, Engine, find_engines
+from buildkit.tools.opinion_engines import ENGINES, Engine, find_engines
 
 
 def run(folder: Path, arguments: Sequence[str]) -> int:
@@ -60,7 +60,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("what", nargs="*", metavar="STAGE|PATH", help="(default: all models of all stages)")
     parser.add_argument("--json", action="store_true", help="print files, checksums and findings as JSON")
     parser.add_argument("--sarif", type=Path, metavar="FILE", help="write the findings as SARIF 2.1.0")
-    parser.add_argument("--second-opinion", action="store_true", help=f"ask {' and '.join(ENGINES)}, too")
+    parser.add_argument("--second-opinion", action="store_true", help=f"report what {' and '.join(ENGINES)} say")
     parser.add_argument("--no-cache", action="store_true", help="ignore earlier scans")
     parser.add_argument("--allow", default="", metavar="FILE", help=f"the allow-file (default: {ALLOW_FILE})")
     return parser.parse_args(list(arguments))

@@ -6,32 +6,25 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
 from typing import BinaryIO, TypeVar
 
 from buildkit.build.context import BuildContext
 from buildkit.build.model_scanner import ModelScanner, Progress, read_checksums, verify_unchanged
+from buildkit.build.opinions import ask_all, disagreements, without_opinions
 from buildkit.declare.model_allowlist import ModelAllowlist
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, DefinitionError, Interrupted
 from buildkit.events import StepProgress, step
-from buildkit.findings import Finding, Rule, Severity
+from buildkit.findings import Finding
 from buildkit.inspection.scan_targets import ScanTarget
-from buildkit.scan import DIFFERS_FROM_LOCK, Judgement, Scan, Verdict, judge
+from buildkit.scan import DIFFERS_FROM_LOCK, Judgement, Scan, judge
 from buildkit.store.scan_verdicts import at_path
-from buildkit.tools.second_opinions import Engine, Opinion, ask
+from buildkit.tools.opinion_engines import Engine
+from buildkit.tools.second_opinions import Opinion
 
 T = TypeVar("T")
 
 LARGE = 64 << 20  # bytes of a file whose scan emits progress
-
-DISAGREE = Rule(
-    id="engines-disagree",
-    title="Scanners do not agree on a file",
-    severity=Severity.HIGH,
-    why="One of them is wrong: a way past a scanner is found by what another one sees.",
-    advice="Look at what each of them names before the file is used; report the one that is wrong to its makers.",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +91,7 @@ class ScanRun:
                 target, "scan", stat.st_size, lambda to: self._scan(target, sha256, file, to)
             )
             seconds = 0.0 if known else time.monotonic() - began
-            opinions = tuple(self._ask(target, file))
+            opinions = ask_all(self._context, target.name, file, self._engines)
             verify_unchanged(target.name, stat, os.fstat(file.fileno()))
         result = self._judge(target, sha256, stat.st_size, sha512, scan, opinions)
         return replace(result, cached=known is not None, seconds=seconds)
@@ -135,15 +128,6 @@ class ScanRun:
             handle.size = size
             return work(progress)
 
-    def _ask(self, target: ScanTarget, file: BinaryIO) -> Iterator[Opinion]:
-        if not self._engines:
-            return
-        with self._context.blobs.working_folder() as folder:
-            link = folder / (PurePosixPath(target.name).name or "model")
-            link.symlink_to(Path(f"/proc/self/fd/{file.fileno()}").readlink())
-            for engine in self._engines:
-                yield ask(engine, link)
-
     def _judge(
         self,
         target: ScanTarget,
@@ -153,6 +137,8 @@ class ScanRun:
         scan: Scan,
         opinions: tuple[Opinion, ...] = (),
     ) -> ScannedFile:
+        if opinions:  # these are new, those in the scan may be of long ago
+            scan = without_opinions(scan)
         more = list(disagreements(target.name, scan, opinions))
         if target.locked is not None and target.locked != sha256:
             what = f"it has sha256 {sha256.hex}, and the lock says {target.locked.hex}"
@@ -161,16 +147,3 @@ class ScanRun:
         return ScannedFile(
             target=target, size=size, sha512=sha512, scan=scan, judgement=judgement, opinions=opinions, cached=True
         )
-
-
-def disagreements(name: str, scan: Scan, opinions: tuple[Opinion, ...]) -> Iterator[Finding]:
-    """Yield where another scanner disagrees. Findings that only we have are a note: we examine more."""
-    ours = scan.verdict
-    for opinion in opinions:
-        engine = f"{opinion.engine.name} {opinion.engine.version}".strip()
-        if opinion.unsafe and ours is not Verdict.FINDINGS:
-            what = f"{engine} calls it unsafe ({opinion.why}); here it is {ours.value}"
-            yield Finding(rule=DISAGREE, what=what, path=name)
-        elif opinion.unsafe is False and ours is Verdict.FINDINGS:
-            what = f"{engine} finds nothing in it; here there are findings"
-            yield Finding(rule=DISAGREE, what=what, path=name, override=Severity.NOTE)

@@ -21,12 +21,22 @@ def picklescan(path: str) -> tuple[bool, bool, list[str]]:
 
 
 def modelaudit_picklescan(path: str) -> tuple[bool, bool, list[str]]:
-    """Return the same for modelaudit-picklescan."""
+    """Return the same for modelaudit-picklescan.
+
+    It also calls files malicious because it gave up on them, or found opcodes in numbers: of 120 files that libraries
+    wrote, 31. Unsafe is a file in which it names what would be called.
+    """
     from modelaudit_picklescan import scan_file
 
     report = scan_file(path)
-    named = [f"{found.rule_code}: {found.message}" for found in report.findings]
-    return report.verdict.value == "malicious", report.status.value == "complete", named
+    critical = [found for found in report.findings if found.severity.value == "critical"]
+    named = [
+        f"{found.rule_code}: {found.message}"
+        for found in critical
+        if found.details.get("import_reference") and "copyreg.extension" not in found.details["import_reference"]
+    ]
+    malicious = report.verdict.value == "malicious"
+    return malicious and bool(named), not malicious and report.status.value == "complete", named
 
 
 def main(engine: str, path: str, seconds: int, memory: int) -> None:

@@ -8,14 +8,12 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 
 from buildkit.errors import ToolError
+from buildkit.tools.opinion_engines import Engine
 from buildkit.tools.process import Command, run
 
-ENGINES = {"picklescan": "picklescan", "modelaudit-picklescan": "modelaudit_picklescan"}
 _WORKER = Path(__file__).with_name("second_opinion_worker.py")
 _SECONDS = 120
 _MEMORY = 4 << 30
@@ -23,32 +21,13 @@ _LONGEST = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Engine:
-    """Another scanner: name and version of its distribution."""
-
-    name: str
-    version: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Opinion:
-    """Another scanner's verdict on a file: ``unsafe`` (None: no verdict), and ``why``."""
+    """Another scanner's verdict on a file: ``unsafe`` (None: no verdict), ``why``, and whether it ``failed``."""
 
     engine: Engine
     unsafe: bool | None
     why: str
-
-
-def find_engines() -> tuple[Engine, ...]:
-    """Return the scanners that can be imported."""
-    found = []
-    for name, module in ENGINES.items():
-        if find_spec(module) is not None:
-            try:
-                found.append(Engine(name=name, version=version(name)))
-            except PackageNotFoundError:
-                found.append(Engine(name=name, version=""))
-    return tuple(found)
+    failed: bool = False
 
 
 def ask(engine: Engine, path: Path, *, seconds: int = _SECONDS, memory: int = _MEMORY) -> Opinion:
@@ -67,9 +46,9 @@ def ask(engine: Engine, path: Path, *, seconds: int = _SECONDS, memory: int = _M
         )
     except ToolError as error:
         why = (error.output.splitlines() or [error.message])[-1]
-        return Opinion(engine=engine, unsafe=None, why=f"{error.message}: {why}"[:_LONGEST])
+        return Opinion(engine=engine, unsafe=None, why=f"{error.message}: {why}"[:_LONGEST], failed=True)
     except (ValueError, KeyError, TypeError):
-        return Opinion(engine=engine, unsafe=None, why="its answer cannot be read")
+        return Opinion(engine=engine, unsafe=None, why="its answer cannot be read", failed=True)
     if unsafe:
         return Opinion(engine=engine, unsafe=True, why=", ".join(issues)[:_LONGEST])
     if not complete:

@@ -214,7 +214,7 @@ def test_concurrent_runs_install_once(project: Project) -> None:
 def test_installs_the_extras_that_pyproject_declares(project: Project) -> None:
     project.bootstrap("true")
     (install,) = [line for line in Path(f"{project.root}.uv-calls").read_text().splitlines() if "pip install" in line]
-    assert install.endswith(f"--editable {project.root}[gpu,pip-tools]")
+    assert install.endswith(f"--editable {project.root}[gpu,pip-tools,scan]")
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert {"gpu", "pip-tools"} <= declared.keys()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 
 import pytest
 
@@ -107,3 +108,27 @@ def test_wheel_with_code_of_its_own_accord_stops_the_build_until_it_is_accepted(
     tiny.write(ALLOW, "".join(map(entry.format, rules)))
     assert tiny.build("app", "--no-import").built()
     assert tiny.build("app", "--no-import").built() == {}
+
+
+FAKE = """from types import SimpleNamespace as N
+one = N(module='m', name='n', safety=N(value='dangerous'))
+def scan_file_path(path):
+    {body}
+"""
+UNSAFE = "return N(globals=[one], issues_count=1, scan_err=False, scanned_files=1)"
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [(UNSAFE, 1, "calls it unsafe (m.n); here it is clean"), ("raise KeyError('lost')", 0, "KeyError: 'lost'")],
+    ids=["unsafe", "failed"],
+)
+def test_second_opinion_refuses_a_model_or_its_failure_is_said(tiny: Tiny, body: str, code: int, message: str) -> None:
+    (tiny.folder / "fakes/picklescan").mkdir(parents=True)
+    (tiny.folder / "fakes/picklescan/__init__.py").touch()
+    (tiny.folder / "fakes/picklescan/scanner.py").write_text(FAKE.format(body=body))
+    tiny.env["PYTHONPATH"] = f"{tiny.folder / 'fakes'}:{tiny.env['PYTHONPATH']}"
+    add_model(tiny, pickle.dumps([1.0]))
+    for _ in range(2):  # the second build knows the verdict
+        text = tiny.refuse("models", "--no-import", code=1) if code else tiny.build("models", "--no-import").text
+        assert message in text

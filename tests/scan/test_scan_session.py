@@ -281,4 +281,6 @@ def test_second_opinions_are_compared_and_disagreement_is_a_finding(
     file = session.one("models/good.pkl", "--second-opinion", code=1)
     assert [one["rule"] for one in file["findings"]] == ["engines-disagree"]
     assert file["findings"][0]["what"].endswith("calls it unsafe (m.n); here it is clean")
-    assert session.one("models/good.pkl", code=0)["verdict"] == "clean", "no other scanner ran"
+    again = session.one("models/good.pkl", "--no-cache", code=1)
+    assert [one["rule"] for one in again["findings"]] == ["engines-disagree"], "installed scanners are always asked"
+    assert session.one("models/good.pkl", code=1)["cached"], "the opinion is kept with the verdict"

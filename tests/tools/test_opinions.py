@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from buildkit.build.opinions import disagreements
 from buildkit.findings import Severity
-from buildkit.inspection.scan_run import disagreements
 from buildkit.scan import BytesSource, scan
-from buildkit.tools.second_opinions import ENGINES, Engine, Opinion, ask, find_engines
+from buildkit.tools.opinion_engines import ENGINES, Engine, find_engines
+from buildkit.tools.second_opinions import Opinion, ask
 from tests.scan.craft import calling
 
 GOOD = pickle.dumps({"w": [1.0, 2.0]})
@@ -60,7 +61,7 @@ def test_an_engine_that_fails_has_no_opinion(
 ) -> None:
     engine = fake(tmp_path, monkeypatch, body)
     opinion = ask(engine, write(tmp_path, GOOD), seconds=1, memory=1 << 30)
-    assert opinion.unsafe is None
+    assert (opinion.unsafe, opinion.failed) == (None, True)
     assert message in opinion.why
 
 
@@ -74,4 +75,7 @@ def test_only_disagreement_between_scanners_is_a_finding() -> None:
     assert found(GOOD, unsafe=True) == [("engines-disagree", Severity.HIGH)]
     assert found(calling(), unsafe=False) == [("engines-disagree", Severity.NOTE)]
     assert found(GOOD, unsafe=False) == found(calling(), unsafe=True) == []
+    failed = Opinion(engine=Engine(name="other", version="1"), unsafe=None, why="broken", failed=True)
+    (said,) = disagreements("m", scan("m", BytesSource(GOOD)), (failed,))
+    assert (said.rule.id, said.severity, said.what) == ("second-opinion-failed", Severity.NOTE, "other 1: broken")
     assert found(GOOD, unsafe=None) == found(calling(), unsafe=None) == []

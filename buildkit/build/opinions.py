@@ -1,0 +1,74 @@
+"""Second opinions on a scanned file: what another scanner finds and ours does not is a finding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from buildkit.build.context import BuildContext
+from buildkit.findings import Finding, Rule, Severity
+from buildkit.scan import Scan, Verdict
+from buildkit.tools.opinion_engines import Engine
+from buildkit.tools.second_opinions import Opinion, ask
+
+DISAGREE = Rule(
+    id="engines-disagree",
+    title="Scanners do not agree on a file",
+    severity=Severity.HIGH,
+    why="One of them is wrong: a way past a scanner is found by what another one sees.",
+    advice="Look at what each of them names before the file is used; report the one that is wrong to its makers.",
+)
+FAILED = Rule(
+    id="second-opinion-failed",
+    title="Another scanner failed at a file",
+    severity=Severity.NOTE,
+    why="There is one opinion less on the file.",
+    advice="Report it to the makers of that scanner; nox -s scan-models -- --no-cache asks again.",
+)
+_PICKLES = frozenset({"pickle", "NumPy array", "PyTorch", "PyTorch, legacy", "zip", "tar"})
+
+
+def ask_all(context: BuildContext, name: str, file: BinaryIO, engines: tuple[Engine, ...]) -> tuple[Opinion, ...]:
+    """Return each engine's opinion on an open file. Raises Interrupted."""
+    if not engines:
+        return ()
+    with context.blobs.working_folder() as folder:
+        link = folder / (PurePosixPath(name).name or "model")  # picklescan depends on the suffix
+        link.symlink_to(Path(f"/proc/self/fd/{file.fileno()}").readlink())
+        return tuple(ask(engine, link) for engine in engines)
+
+
+def with_opinions(context: BuildContext, name: str, file: BinaryIO, scan: Scan, engines: tuple[Engine, ...]) -> Scan:
+    """Return the scan with what other scanners add to it.
+
+    They read pickles: they are asked about files that hold some, or that are of no known format, and have no findings.
+    Failing at what is of no known format, probably not a pickle, is nothing to report.
+    """
+    if scan.verdict is Verdict.FINDINGS or (scan.formats and _PICKLES.isdisjoint(scan.formats)):
+        return scan
+    opinions = ask_all(context, name, file, engines)
+    added = tuple(disagreements(name, scan, tuple(one for one in opinions if scan.formats or not one.failed)))
+    return replace(scan, findings=(*scan.findings, *added))
+
+
+def without_opinions(scan: Scan) -> Scan:
+    """Return the scan without what other scanners added."""
+    kept = tuple(finding for finding in scan.findings if finding.rule.id not in (DISAGREE.id, FAILED.id))
+    return replace(scan, findings=kept)
+
+
+def disagreements(name: str, scan: Scan, opinions: tuple[Opinion, ...]) -> Iterator[Finding]:
+    """Yield where another scanner disagrees or failed. Findings that only we have are a note: we examine more."""
+    ours = scan.verdict
+    for opinion in opinions:
+        engine = f"{opinion.engine.name} {opinion.engine.version}".strip()
+        if opinion.failed:
+            yield Finding(rule=FAILED, what=f"{engine}: {opinion.why}", path=name)
+        elif opinion.unsafe and ours is not Verdict.FINDINGS:
+            what = f"{engine} calls it unsafe ({opinion.why}); here it is {ours.value}"
+            yield Finding(rule=DISAGREE, what=what, path=name)
+        elif opinion.unsafe is False and ours is Verdict.FINDINGS:
+            what = f"{engine} finds nothing in it; here there are findings"
+            yield Finding(rule=DISAGREE, what=what, path=name, override=Severity.NOTE)
