@@ -133,6 +133,8 @@ def _weigh(finding: Finding, own: frozenset[str]) -> Finding | None:
     if finding.rule is UNKNOWN_GLOBAL:
         used = _USE.match(finding.what)
         return None if used and used[1] in own else replace(finding, override=Severity.MEDIUM)
+    if finding.rule.id == "python-source" and find_site_name(finding.member).endswith(".pth"):
+        return None  # it is no model, and `check_path_file` judges each of its lines
     if finding.rule is STRAY:  # perhaps numbers or text that look like one
         return replace(finding, override=Severity.MEDIUM)
     return finding if finding.rule.id.startswith("wheel-") or finding.severity >= Severity.HIGH else None
