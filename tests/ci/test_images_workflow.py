@@ -157,7 +157,8 @@ def prepare(checkout: Path) -> None:
 
 def stamp(checkout: Path) -> None:
     """Mark a checkout's environment as finished, as ci/bootstrap does."""
-    made_of = hashlib.sha256((checkout / "pyproject.toml").read_bytes()).hexdigest()
+    inputs = [checkout / name for name in ("pyproject.toml", "ci/locks/bootstrap.txt")]
+    made_of = hashlib.sha256(b"".join(path.read_bytes() for path in inputs if path.exists())).hexdigest()
     python = os.path.realpath(checkout / ".venv/bin/python")
     (checkout / ".venv/.bootstrap-done").write_text(f"{made_of} {checkout.resolve()} {python}\n")
 
