@@ -82,7 +82,7 @@ def check_object(context: ScanContext, node: Mapping[str, object]) -> None:
 
 def _check_code(context: ScanContext, node: Mapping[str, object]) -> None:
     """Check settings that name files or repositories with code."""
-    for key in _CODE_KEYS.keys() & node.keys():
+    for key in sorted(_CODE_KEYS.keys() & node.keys()):
         if node[key]:
             context.find(
                 REMOTE_CODE, f"{key} names {_CODE_KEYS[key]}: {quote_value(node[key])}", severity=Severity.HIGH

@@ -80,7 +80,7 @@ _DATA = frozenset({"py/tuple", "py/set", "py/b64", "py/b85", "py/id", "py/ref", 
 def check_object(context: ScanContext, node: Mapping[str, object]) -> None:
     """Check one object for keys by which a loader imports or calls something."""
     _check_targets(context, node)
-    for key in _IMPORTS.keys() & node.keys():
+    for key in sorted(_IMPORTS.keys() & node.keys()):
         value = node[key]
         if isinstance(value, str) and ("." in value or key in _DOTLESS) and not _is_ordinary(value, _IMPORTS[key]):
             _find_import(context, value, f"{quote(key)} names")
