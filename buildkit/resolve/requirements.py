@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem, ToolError
 from buildkit.events import Emit, Note, step
 from buildkit.locks.freshness import check_fresh, render_header, requirements_inputs
 from buildkit.locks.pins import Pin
-from buildkit.locks.requirements_txt import applicable, check_agreement, parse_requirements
+from buildkit.locks.requirements_txt import applicable, check_agreement, normalise_name, parse_requirements
 from buildkit.resolve.request import LockDrafts, LockRequest, lock_of
 from buildkit.tools.resolver import ResolveRequest
 
@@ -77,6 +78,7 @@ class _GroupLocker:
     ask: Resolve
     upgrade: bool
     env: tuple[tuple[str, str], ...] = ()
+    warn: Callable[[str], None] = field(default=lambda _warning: None, compare=False)
 
     def resolve(self, inputs: tuple[str, ...], *, preferred: str = "", constraints: str = "") -> str:
         """Return the text of the lock of ``inputs``."""
@@ -84,7 +86,7 @@ class _GroupLocker:
         return self.ask(
             ResolveRequest(
                 root=request.root, inputs=inputs, python=request.target.minor, locker=request.locker,
-                env=dict(self.env), preferred=preferred, constraints=constraints,
+                env=dict(self.env), preferred=preferred, constraints=constraints, warn=self.warn,
             )
         )  # fmt: skip
 
@@ -118,8 +120,41 @@ class _GroupLocker:
         return self.resolve((file,), constraints=limits)
 
 
+class Warnings:
+    """Passes a resolver's warnings on, each once, with the line of the input that names the project."""
+
+    def __init__(self, drafts: LockDrafts, inputs: Sequence[str], emit: Emit) -> None:
+        self._drafts = drafts
+        self._inputs = inputs
+        self._emit = emit
+        self._known: set[str] = set()
+
+    def add(self, warning: str) -> None:
+        """Emit a warning (``The package `six==1.0` does not …``), unless it was emitted before."""
+        if warning in self._known:
+            return
+        self._known.add(warning)
+        self._emit(Note(text=f"{self._locate(warning)}: {warning}", warning=True))
+
+    def _locate(self, warning: str) -> str:
+        """Return FILE:LINE of the first project that the warning quotes and an input names, else the inputs."""
+        for name in [quoted or plain for quoted, plain in _NAME.findall(warning)]:
+            for file in self._inputs:
+                for number, line in enumerate((self._drafts.read(file) or "").splitlines(), 1):
+                    found = _REQUIREMENT.match(line)
+                    if found and normalise_name(found[1]) == normalise_name(name):
+                        return f"{file}:{number}"
+        return ", ".join(self._inputs)
+
+
+_NAME = re.compile(r"`([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?(?:[=<>!~].*?)?`|^([A-Za-z0-9][\w.-]*) [0-9]")  # of uv, of pip
+_REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
+
+
 def _lock_group(group: _GroupLocker, files: tuple[str, ...], decided: frozenset[str], emit: Emit) -> None:
     drafts = group.drafts
+    warnings = Warnings(drafts, files, emit)
+    group = replace(group, warn=warnings.add)
     todo = tuple(file for file in files if file not in decided and drafts.read(file) is not None)
     inputs = tuple(file for file in files if drafts.read(file) is not None)
     fixed = [lock_of(file) for file in sorted(decided)]  # of other groups too: a third group may contain both

@@ -51,6 +51,7 @@ class ResolveRequest:
     ``preferred`` is the text of an earlier lock whose versions are kept if they still fit; ``constraints`` are
     requirements that every pin must meet; ``env`` is added to the environment.
     With ``host_builds``, build backends may run on this host. ``described`` is metadata that is known without them.
+    ``warn`` is called with each warning of the resolver about the inputs, as one line.
     """
 
     root: Path
@@ -62,6 +63,7 @@ class ResolveRequest:
     env: Mapping[str, str] = field(default_factory=dict)
     host_builds: bool = False
     described: tuple[ProjectMetadata, ...] = ()
+    warn: Callable[[str], None] = field(default=lambda _warning: None, compare=False)
 
 
 _INSTALL = "run ci/bootstrap, or: pip install 'xoe-buildkit[pip-tools]'"
@@ -90,15 +92,29 @@ def resolve(request: ResolveRequest) -> str:
         argv = (*prefix, *bounds, "--output-file", str(output), *request.inputs)
         what = f"locking {', '.join(request.inputs)} with {request.locker}"
         try:
-            run(Command(argv=argv, env={**_QUIET, **request.env}, cwd=request.root, what=what))
+            finished = run(Command(argv=argv, env={**_QUIET, **request.env}, cwd=request.root, what=what))
         except ToolError as error:
             tree = trap.find_caught() if trap else None
             if tree is None:
                 raise
             raise HostBuildError(f"{what}: code of a package would run", tree=tree, output=error.output) from error
+        for warning in find_warnings(finished.stderr.decode("utf-8", "replace")):
+            request.warn(warning)
         text = _with_hashes(output.read_text("utf-8"), request)
         return _without_host(text, request.root)
 
+
+def find_warnings(output: str) -> list[str]:
+    """Return the resolver's warnings about what it resolved; those about the host's Pythons concern no lock."""
+    found = (match[1].strip() for match in _WARNING.finditer(output))
+    return [text for text in dict.fromkeys(found) if not _OF_HOST.search(text)]
+
+
+_WARNING = re.compile(r"^ *warning: (.+)$", re.IGNORECASE | re.MULTILINE)
+_OF_HOST = re.compile(
+    r"Python (?:download|version [\d.]+ is not available)|hardlink|root user|^Location .* is ignored"
+    r"|new release of pip|--strip-extras"
+)
 
 # settings of the caller's shell must not reach a lock
 _QUIET = {
@@ -120,7 +136,7 @@ def _uv(request: ResolveRequest, python: str) -> tuple[str, ...]:
         *(("--no-index",) if request.env.get("UV_NO_INDEX") else ()),  # uv itself reads no such variable
         "--generate-hashes",
         "--no-header",
-        "--quiet", "--no-progress",
+        "--no-progress",                         # not --quiet, which hides warnings
     )  # fmt: skip
 
 
@@ -163,7 +179,6 @@ def _pip_compile(request: ResolveRequest, python: str) -> tuple[str, ...]:
         "--strip-extras",
         "--no-header", "--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--no-emit-options",
         "--resolver", "backtracking",
-        "--quiet",
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from buildkit.locks.requirements_txt import parse_requirements
 from buildkit.tools import resolver
 from buildkit.tools.index_settings import IndexSettings, PackageSources, uv_environment
 from buildkit.tools.process import Command, CommandResult
-from buildkit.tools.resolver import ResolveRequest, resolve
+from buildkit.tools.resolver import ResolveRequest, find_warnings, resolve
 from tests.layers.wheelmaker import make_wheel
 
 HERE = "{}.{}".format(*sys.version_info[:2])
@@ -149,3 +149,29 @@ def test_resolver_output_is_kept_in_the_error(project):
     with pytest.raises(ToolError, match=r"locking requirements/a\.in") as caught:
         resolve(ResolveRequest(root=project, inputs=("requirements/a.in",), python="3.13", env=PLAIN))
     assert "idna==3.6" in caught.value.output
+
+
+@pytest.mark.parametrize("locker", ["uv", "pip-tools"])
+def test_warnings_of_the_real_resolvers_are_passed_on(tmp_path, locker):
+    """An extra that a project lacks means a missing dependency, and the lock succeeds."""
+    metadata = "Metadata-Version: 2.1\nName: alpha\nVersion: 1.0\nProvides-Extra: cli\n\n"
+    make_wheel(tmp_path / "links", name="alpha", METADATA=metadata)
+    (tmp_path / "a.in").write_text("alpha[clii]\n")
+    env = {**PLAIN, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "links")}
+    env |= {"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(tmp_path / "links")}
+    warnings = []
+    resolve(ResolveRequest(root=tmp_path, inputs=("a.in",), python=HERE, locker=locker, env=env, warn=warnings.append))
+    (warning,) = warnings
+    assert "alpha" in warning
+    assert "clii" in warning
+
+
+def test_warnings_about_the_host_are_left_out():
+    yanked = 'warning: `a==1` is yanked (reason: "x")\n'
+    output = (
+        "warning: The requested Python version 3.13 is not available; 3.11.7 will be used\n"
+        "Resolved 5 packages in 177ms\n"
+        f"{yanked}{yanked}  WARNING: Location 'file:///x/' is ignored: it is neither a file nor a directory.\n"
+        "warning: A managed Python download is available\n  cause: dns error\n"
+    )
+    assert find_warnings(output) == ['`a==1` is yanked (reason: "x")']
