@@ -183,19 +183,19 @@ def test_groups_contained_in_other_groups_are_merged():
 
 
 def test_warning_of_the_resolver_names_the_line_of_the_input_once(root, resolver):
-    (root / API).write_text("# web\nFast_API[alll]\nidna\n")
+    (root / API).write_text("# web\nFast_API[speed]\nidna\n")
     (root / ML).write_text("idna\nnumpy\n")
     events = []
 
     def warning(request):
-        request.warn("The package `fast-api==1` does not have an extra named `alll`")
+        request.warn("The package `fast-api==1` does not have an extra named `speed`")
         request.warn("`deep==2` is yanked")
         request.warn("numpy 1.0 does not provide the extra 'x'")
         return resolver(replace(request, inputs=(ML,)))
 
     lock(root, warning, (API, ML), emit=events.append)
     assert [event.text for event in events if isinstance(event, Note)] == [
-        f"{API}:2: The package `fast-api==1` does not have an extra named `alll`",
+        f"{API}:2: The package `fast-api==1` does not have an extra named `speed`",
         f"{API}, {ML}: `deep==2` is yanked",
         f"{ML}:2: numpy 1.0 does not provide the extra 'x'",
     ]
