@@ -1,6 +1,6 @@
 """Finds paths that two layers of an image own, and paths of the root that a layer would replace.
 
-A set of layers is checked once. Path prefixes tell which layers can collide at all; only their listings are compared.
+Path prefixes tell which layers can collide at all; only their listings are compared.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cached_property
 
-from buildkit.digest import Key, canonical_json
+from buildkit.digest import Key
 from buildkit.errors import CollisionError
 from buildkit.layers.path_prefixes import find_overlaps
 from buildkit.layers.root.paths import RootClash, RootPaths
-from buildkit.layers.tar.listing import Listing, describe_difference
+from buildkit.layers.tar.contents import Listing, describe_difference
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import PackFiles, PackWheels, Spec
 from buildkit.store.blobs import Blobs
@@ -22,29 +22,13 @@ from buildkit.store.ledger import Ledger
 
 AskListing = Callable[[Key], Listing]
 
-_RULES = 2  # raised when a set of layers that passed is to be checked again
 
-
-def check_collisions(composition: Composition, ledger: Ledger, blobs: Blobs, ask: AskListing) -> None:
-    """Raise CollisionError if a layer's path is another layer's, too, with other content, or replaces one of the root.
+class CollisionCheck:
+    """Whether a layer's path is another layer's, too, with other content, or replaces one of the root.
 
     Content is bytes, mode and kind. Only a `[[copy]]` may replace a file of the root by a file. ``ask`` returns the
     listing of a layer that only a remote cache has.
     """
-    checked = set_key(composition)
-    if not ledger.collision_checks.has(checked):
-        _CollisionCheck(composition, ledger, blobs, ask).run()
-        ledger.collision_checks.add(checked)
-
-
-def set_key(composition: Composition) -> Key:
-    """Return the key under which layers, in any order, on their root are recorded as free of collisions."""
-    layers = sorted(spec.key.hex for spec in composition.layers)
-    return Key.of(canonical_json([_RULES, [spec.key.hex for spec in composition.root], layers]).encode())
-
-
-class _CollisionCheck:
-    """One check of a composition."""
 
     def __init__(self, composition: Composition, ledger: Ledger, blobs: Blobs, ask: AskListing) -> None:
         self._composition = composition

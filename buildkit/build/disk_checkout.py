@@ -7,7 +7,6 @@ import re
 from dataclasses import replace
 from functools import cache, cached_property
 
-from buildkit.build.model_folder import list_model_folder
 from buildkit.build.options import ModelChanges
 from buildkit.build.own_files import own_path
 from buildkit.build.source_tree import SourceTrees
@@ -148,6 +147,8 @@ class DiskCheckout:
         """
         if not isinstance(model.source, RepoSource):
             return model
+        from buildkit.build.model_folder import list_model_folder  # most models come from elsewhere
+
         chosen = tuple(file.path for file in model.files) if patterns is None else patterns
         present = list_model_folder(self._project.folder, model.source.path, model.name, chosen).files
         for file in model.files:

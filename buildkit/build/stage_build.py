@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from buildkit.build.assemble import assemble
 from buildkit.build.build_record import record_build, report_lines
 from buildkit.build.build_request import BuildRequest, Lost, describe_loss, merge_reported
-from buildkit.build.collisions import check_collisions
+from buildkit.build.collision_sets import check_collisions
 from buildkit.build.deliver import import_image
 from buildkit.build.native_check import native_check_in_background
 from buildkit.build.native_facts import record_remote_facts

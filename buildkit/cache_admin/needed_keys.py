@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from buildkit.build.collisions import set_key
+from buildkit.build.collision_sets import set_key
 from buildkit.build.context import BuildContext
 from buildkit.build.disk_checkout import DiskCheckout
 from buildkit.build.root_references import root_ref, whole_ref

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from buildkit.digest import Key
-from buildkit.layers.tar.listing import FOLDER
+from buildkit.layers.tar.contents import FOLDER
 
 MAX_PREFIXES = 1000
 """Prefixes of a layer; the records of 64 layers must fit into a manifest."""

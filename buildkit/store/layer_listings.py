@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from buildkit.digest import Key
 from buildkit.layers.root.paths import RootPaths
-from buildkit.layers.tar.listing import Listing, read_listing
+from buildkit.layers.tar.contents import Listing
+from buildkit.layers.tar.listing import read_listing
 from buildkit.store.blobs import Blobs
 from buildkit.store.ledger import Ledger
 

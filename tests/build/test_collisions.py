@@ -12,7 +12,8 @@ from zipfile import ZipFile
 
 import pytest
 
-from buildkit.build.collisions import AskListing, check_collisions
+from buildkit.build.collision_sets import check_collisions
+from buildkit.build.collisions import AskListing
 from buildkit.declare.stage import Config, Copy, Stage
 from buildkit.digest import DiffId, Digest, FileHash, Key
 from buildkit.errors import CollisionError

@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from buildkit.build.collisions import set_key
+from buildkit.build.collision_sets import set_key
 from buildkit.build.containers import ContainerRunner
 from buildkit.build.context import BuildContext
 from buildkit.cache_admin.needed_keys import Needed, collect_needed

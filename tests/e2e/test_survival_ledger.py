@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.build.collisions import check_collisions, set_key
+from buildkit.build.collision_sets import check_collisions, set_key
 from buildkit.build.planner import open_planner
 from buildkit.cache_admin.inventory import take_inventory
 from buildkit.cli.build import run_build

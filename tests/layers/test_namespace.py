@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from buildkit.errors import CollisionError
-from buildkit.layers.tar.listing import NAMESPACE, read_listing
+from buildkit.layers.tar.contents import NAMESPACE
+from buildkit.layers.tar.listing import read_listing
 from buildkit.layers.tar.member import Compression, Member
 from buildkit.layers.tar.namespace import MAX_SIZE, only_declares_namespace
 from buildkit.layers.tar.writer import write_layer

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from buildkit.digest import Key
 from buildkit.layers import path_prefixes as claims
 from buildkit.layers.path_prefixes import MAX_PREFIXES, find_overlaps, path_prefixes_of
-from buildkit.layers.tar.listing import FOLDER
+from buildkit.layers.tar.contents import FOLDER
 
 NAMES = st.sampled_from(["a", "b", "ab", "a.b", "a-b", "__pycache__"])
 PATHS = st.lists(NAMES, min_size=1, max_size=9).map("/".join)

@@ -28,8 +28,9 @@ from buildkit.layers.root.dpkg import (
 )
 from buildkit.layers.root.header import DIRECTORY, FILE, HARDLINK, SYMLINK, RootEntry, render_entry
 from buildkit.layers.tar.blob_stream import BlobStream
+from buildkit.layers.tar.contents import link_content
 from buildkit.layers.tar.header import END, padding
-from buildkit.layers.tar.listing import ContentDescriber, link_content, root_listing
+from buildkit.layers.tar.listing import ContentDescriber, root_listing
 from buildkit.layers.tar.member import Compression, PackedLayer
 from buildkit.layers.tar.member_path import find_path_problem
 from buildkit.locks.pins import AptPin

@@ -10,7 +10,8 @@ import posixpath
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from buildkit.layers.tar.listing import EXECUTABLE, FOLDER, SPECIAL, Listing, root_listing
+from buildkit.layers.tar.contents import EXECUTABLE, FOLDER, SPECIAL, Listing
+from buildkit.layers.tar.listing import root_listing
 from buildkit.layers.tar.whiteout import find_removed_path
 
 _LINK = "-> "

@@ -1,9 +1,6 @@
 """Listings: what a layer holds at each path, read while it is packed or from its blob.
 
-The content of a file is the SHA-256 of its bytes, followed by `EXECUTABLE` if its owner may execute it; of a symbolic
-link ``-> TARGET``; of a device or a pipe `SPECIAL`; of an ``__init__.py`` that only declares a namespace package, and
-of its bytecode, `NAMESPACE`, because any such file may stand for another. Folders are not owned, because any number of
-layers may have them; the listing of a root has its empty folders, too, with the content `FOLDER`.
+Folders are not owned, because any number of layers may have them; the listing of a root has its empty folders, too.
 """
 
 from __future__ import annotations
@@ -13,17 +10,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from buildkit.errors import BuildError
+from buildkit.layers.tar.contents import EXECUTABLE, FOLDER, NAMESPACE, SPECIAL, Listing, link_content
 from buildkit.layers.tar.decompress import inflate
 from buildkit.layers.tar.member import Compression
 from buildkit.layers.tar.namespace import MAX_SIZE, find_module, only_declares_namespace
 from buildkit.layers.tar.reader import TarReader
-
-EXECUTABLE = " +x"
-FOLDER = "/"
-SPECIAL = "special"
-NAMESPACE = "namespace"
-
-Listing = list[tuple[str, str]]
 
 
 class ContentDescriber:
@@ -55,18 +46,6 @@ class ContentDescriber:
         if find(find_module(self._path)) == NAMESPACE:
             return NAMESPACE  # its bytecode
         return f"{self.sha256}{EXECUTABLE}" if self._executable else self.sha256
-
-
-def link_content(target: str) -> str:
-    """Return the content of a symbolic link in a listing."""
-    return f"-> {target}"
-
-
-def describe_difference(first: str, second: str) -> str:
-    """Return how two contents of one path differ, as a clause."""
-    if first.removesuffix(EXECUTABLE) == second.removesuffix(EXECUTABLE):
-        return "only one of them is executable"
-    return "their bytes differ"
 
 
 def root_listing(contents: dict[str, str], folders: Iterable[str]) -> tuple[tuple[str, str], ...]:

@@ -13,8 +13,9 @@ from typing import BinaryIO
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, CollisionError, MismatchError, WheelError, source_changed
 from buildkit.layers.tar.blob_stream import BlobStream
+from buildkit.layers.tar.contents import describe_difference, link_content
 from buildkit.layers.tar.header import DIRECTORY, END, FILE, SYMLINK, padding, render_header
-from buildkit.layers.tar.listing import ContentDescriber, describe_difference, link_content
+from buildkit.layers.tar.listing import ContentDescriber
 from buildkit.layers.tar.member import Compression, Member, PackedLayer
 from buildkit.layers.tar.member_path import find_path_problem
 
