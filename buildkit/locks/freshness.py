@@ -14,6 +14,8 @@ from buildkit.locks.requirement_inputs import Read, collect_inputs, normalise_te
 
 _HEADER = re.compile(r"^# buildkit inputs sha256:([0-9a-f]{64})\s*$", re.MULTILINE)
 
+_FORMS = re.compile(r"\b(?:no|only)-binary|\bno-build\b")  # options and settings that say which files are allowed
+
 
 def render_header(inputs: FileHash) -> str:
     """Render the first line of a lock made from ``inputs``, with its newline."""
@@ -40,7 +42,11 @@ def check_fresh(file: str, lock: str | None, expected: FileHash) -> Problem | No
 
 def requirements_inputs(file: str, read: Read, target: Target, *, locker: str) -> FileHash:
     """Hash the inputs of a requirements lock: all that the locker reads in the checkout, and the target's Python."""
-    return _hash("requirements", collect_inputs(file, read, locker), python=target.minor, locker=locker)
+    parts = collect_inputs(file, read, locker)
+    settings = {"python": target.minor, "locker": locker}
+    if any(_FORMS.search(text) for _, text in parts):
+        settings["forms"] = "in the lock"  # earlier locks do not say them
+    return _hash("requirements", parts, **settings)
 
 
 def wheels_inputs(lock: str, target: Target) -> FileHash:

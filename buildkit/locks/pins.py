@@ -13,7 +13,8 @@ class Pin:
     """One pin of a requirements lock: ``name`` is normalised (PEP 503), ``file:line`` is its place.
 
     ``path`` is set for a package of the repository itself (``./libs/textkit``); it has no hashes, and its version
-    comes from its own metadata. ``marker`` is PEP 508 text, empty if there is none.
+    comes from its own metadata. ``marker`` is PEP 508 text, empty if there is none. ``form`` is the only kind of file
+    that the lock's ``--no-binary`` (``sdist``) or ``--only-binary`` (``wheel``) allows; empty allows both.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Pin:
     line: int
     marker: str = ""
     path: str = ""
+    form: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

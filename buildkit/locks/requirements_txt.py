@@ -1,19 +1,21 @@
 """Requirements locks (``requirements/NAME.txt``) as uv and pip-compile write them: text to pins.
 
-The format is a subset of pip's requirements file: ``name==version`` with hashes and an optional marker, and paths of
-packages of the repository (``./libs/x``). Everything else in a lock is an error, and all errors of a file are reported
-at once.
+The format is a subset of pip's requirements file: ``name==version`` with hashes and an optional marker, paths of
+packages of the repository (``./libs/x``), and ``--no-binary`` and ``--only-binary``. Everything else in a lock is an
+error, and all errors of a file are reported at once.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from buildkit.declare.schema import format_value
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem
+from buildkit.locks.file_forms import FileForms
 from buildkit.locks.pins import Pin
 
 DescribeLocal = Callable[[str], tuple[str, str]]
@@ -26,6 +28,7 @@ _LOCAL = re.compile(
 )
 _URL = re.compile(r"(?:^|@\s*|^-e\s+)(?:git\+|hg\+|svn\+|bzr\+)?(?:https?|ssh|file|git)(?:://|:)", re.IGNORECASE)
 _SOURCES = ("-i", "-f", "--index-url", "--extra-index-url", "--find-links", "--no-index", "--trusted-host")
+_FORMS = {"": "may be any file", "sdist": "must be an sdist", "wheel": "must be a wheel"}
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -45,7 +48,10 @@ def parse_requirements(
     """
     pins: list[Pin] = []
     problems: list[Problem] = []
+    forms = FileForms()
     for number, line in _logical_lines(text):
+        if forms.read(line):
+            continue
         try:
             pins.append(_parse_line(line, (file, number), require_hashes, describe_local))
         except _LineError as error:
@@ -54,7 +60,7 @@ def parse_requirements(
             problems.append(Problem(file=f"{file}:{number}", what=error.message, hint=error.hint))
     if problems:
         raise DefinitionError.of(problems)
-    return tuple(pins)
+    return tuple(pin if pin.path else replace(pin, form=forms.find(pin.name)) for pin in pins)
 
 
 def applicable(pins: Sequence[Pin], target: Target) -> tuple[Pin, ...]:
@@ -87,6 +93,10 @@ def check_agreement(pins_by_file: Mapping[str, Sequence[Pin]]) -> tuple[Problem,
         if (other.version, other.path) != (pin.version, pin.path):
             what = f"{_format_pin(pin)}, but {other.file}:{other.line} pins {_format_pin(other)}"
             hint = "locks used in one image must agree; run: nox -s lock"
+            problems.append(Problem(file=f"{pin.file}:{pin.line}", what=what, hint=hint))
+        elif other.form != pin.form:
+            what = f"{pin.name} {_FORMS[pin.form]}, but {other.file}:{other.line} {_FORMS[other.form]}"
+            hint = "one image gets one file: write the same --no-binary or --only-binary line in both inputs"
             problems.append(Problem(file=f"{pin.file}:{pin.line}", what=what, hint=hint))
     return tuple(problems)
 

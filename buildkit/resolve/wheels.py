@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from buildkit.digest import FileHash
@@ -18,7 +18,8 @@ from buildkit.resolve.requirements import read_pins
 from buildkit.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
-    from buildkit.tools.indexes import Candidate, Indexes
+    from buildkit.declare.target import Target
+    from buildkit.tools.indexes import Candidate, Indexes, OfferedFile
 
 _CONCURRENT_REQUESTS = 8  # index pages fetched at the same time
 
@@ -36,14 +37,16 @@ def lock_wheels(request: LockRequest, drafts: LockDrafts, choose: Choose, emit: 
         return
     pins = {lock: applicable(read_pins(drafts, lock), request.target) for lock in stale}
     known = _known(request, drafts, stale)
-    unique = {(pin.name, pin.version, pin.path): pin for found in pins.values() for pin in found}
+    unique = {(pin.name, pin.version, pin.path, pin.form): pin for found in pins.values() for pin in found}
     with step(emit, f"choose {len(unique)} files", "lock"), WorkerPool(_CONCURRENT_REQUESTS) as pool:
         answers = list(pool.map(lambda pin: _kept(pin, known) or choose(pin), unique.values()))
         if problems := [answer for answer in answers if isinstance(answer, Problem)]:
             raise DefinitionError.of(problems)
     chosen = dict(zip(unique, answers, strict=True))
     for lock, found in pins.items():
-        artifacts = tuple(a for pin in found if isinstance(a := chosen[pin.name, pin.version, pin.path], Artifact))
+        artifacts = tuple(
+            a for pin in found if isinstance(a := chosen[pin.name, pin.version, pin.path, pin.form], Artifact)
+        )
         wheels_lock = make_wheels_lock(wheels_inputs(drafts.get(lock), request.target), request.target, artifacts)
         drafts.decide(wheels_lock_path(lock), render_wheels_lock(wheels_lock))
 
@@ -70,7 +73,7 @@ def make_choose(indexes: Callable[[], Indexes], request: LockRequest) -> Choose:
             return Artifact(name=pin.name, version=pin.version, path=pin.path)
         with lock:
             found = indexes()
-        best = found.find_best(pin.name, f"=={pin.version}", pin.hashes)
+        best = found.find_pinned(pin)
         if best is None:
             return _unfit(pin, found, request)
         sha256 = best.sha256 or (pin.hashes[0] if len(pin.hashes) == 1 else None)
@@ -92,15 +95,29 @@ def size_of(candidate: Candidate, indexes: Indexes) -> int:
 
 
 def _unfit(pin: Pin, indexes: Indexes, request: LockRequest) -> Problem:
-    target = request.target
-    fits = f"Python {target.minor}, glibc {target.glibc}, {target.arch}"
-    tags = indexes.find_wheel_tags(pin)
-    if not tags:
-        what = f"{pin.name}=={pin.version}: no index and no find-links has a file with one of its hashes"
-        return Problem(file=f"{pin.file}:{pin.line}", what=what, hint="check the index settings of pip and uv")
-    what = f"{pin.name}=={pin.version}: no wheel fits {fits}, and there is no sdist"
+    what, hint = _explain(pin, indexes.find_offered(pin), request.target)
+    return Problem(file=f"{pin.file}:{pin.line}", what=f"{pin.name}=={pin.version}{what}", hint=hint)
+
+
+def _explain(pin: Pin, offered: Sequence[OfferedFile], target: Target) -> tuple[str, str]:
+    """Return why no file fits, to follow the pin, and a hint."""
+    if not offered:
+        return (
+            ": no index and no find-links has a file with one of its hashes",
+            "check the index settings of pip and uv",
+        )
+    allowed = [file for file in offered if pin.form in ("", file.form)]
+    if pin.form == "sdist" and not allowed:
+        hint = f"write `--no-binary` without {pin.name}, or pin a version that has an sdist"
+        return ": the input's `--no-binary` allows no wheel, and there is no sdist", hint
+    if needs := sorted({file.requires_python for file in allowed if file.fits}):
+        hint = f"write in the input: {pin.name}!={pin.version} (uv ignores upper bounds of Requires-Python)"
+        return f": needs Python {', '.join(needs)}, and the images have {target.python}", hint
+    tags = sorted({file.tags for file in offered if file.tags})
     shown = ", ".join(tags[:6]) + (f" and {len(tags) - 6} more" if len(tags) > 6 else "")
-    return Problem(file=f"{pin.file}:{pin.line}", what=what, hint=f"there are wheels for {shown}")
+    sdist = "there is no sdist" if len(allowed) == len(offered) else "the input's `--only-binary` allows no sdist"
+    fits = f"Python {target.minor}, glibc {target.glibc}, {target.arch}"
+    return f": no wheel fits {fits}, and {sdist}", f"there are wheels for {shown or 'nothing'}"
 
 
 def _known(request: LockRequest, drafts: LockDrafts, locks: list[str]) -> Mapping[tuple[str, str], Artifact]:
@@ -121,4 +138,5 @@ def _known(request: LockRequest, drafts: LockDrafts, locks: list[str]) -> Mappin
 def _kept(pin: Pin, known: Mapping[tuple[str, str], Artifact]) -> Artifact | None:
     artifact = known.get((pin.name, pin.version))
     hashes: tuple[FileHash, ...] = pin.hashes
-    return artifact if artifact and artifact.is_wheel and artifact.sha256 in hashes else None
+    fits = artifact and artifact.is_wheel and artifact.sha256 in hashes and pin.form != "sdist"
+    return artifact if fits else None

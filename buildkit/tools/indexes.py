@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from buildkit.locks.pins import Artifact, Pin
 from buildkit.locks.requirements_txt import normalise_name
 from buildkit.tools.http import HttpSession
 from buildkit.tools.index_settings import PackageSources
+from buildkit.tools.local_metadata import read_requires_python
 
 if TYPE_CHECKING:
     from unearth import Link, PackageFinder, TargetPython
@@ -32,6 +33,19 @@ class Candidate:
     url: str
     sha256: FileHash | None = None
     path: Path | None = None  # of a local file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferedFile:
+    """A file of a pin, which need not fit. ``form`` is ``wheel`` or ``sdist``; ``tags`` are a wheel's, else empty.
+
+    ``fits`` says whether C library, processor and Python's ABI fit; ``requires_python`` is PEP 440, or empty.
+    """
+
+    form: str
+    tags: str
+    fits: bool
+    requires_python: str
 
 
 class Indexes:
@@ -56,7 +70,7 @@ class Indexes:
         return self._find_in(self._finder, name, specifier, hashes)
 
     def _find_in(
-        self, finder: PackageFinder, name: str, specifier: str, hashes: Sequence[FileHash] = ()
+        self, finder: PackageFinder, name: str, specifier: str, hashes: Sequence[FileHash] = (), *, form: str = ""
     ) -> Candidate | None:
         allowed = {"sha256": [item.hex for item in hashes]} if hashes else None
         found = finder.find_matches(
@@ -65,8 +79,17 @@ class Indexes:
             allow_prereleases=True if specifier.startswith("==") else None,
             hashes=allowed,
         )
-        best = next(iter(found), None)
+        best = next((item for item in found if form in ("", _form(item.link)) and self._runs(item.link)), None)
         return _candidate(best.link, best.version or "") if best is not None else None
+
+    def _runs(self, link: Link) -> bool:
+        """Whether the Python of the images may have a file, which find-links, unlike an index, do not say."""
+        from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+        try:
+            return SpecifierSet(_requires_python(link)).contains(self._target.python, prereleases=True)
+        except InvalidSpecifier:
+            return False
 
     def find_first(self, name: str, specifier: str) -> Candidate | None:
         """Return the best file for a project that no hash pins, or None if nothing fits.
@@ -92,16 +115,17 @@ class Indexes:
         finder.sources[:] = sources
         return finder
 
-    def find_wheel_tags(self, pin: Pin) -> tuple[str, ...]:
-        """Return the tags of all wheels that the pin's hashes allow, for a message."""
-        from unearth import PackageFinder
+    def find_pinned(self, pin: Pin) -> Candidate | None:
+        """Return the file of the pin that fits the target best, or None if nothing fits. Raises FetchError."""
+        return self._find_in(self._finder, pin.name, f"=={pin.version}", pin.hashes, form=pin.form)
 
-        finder = PackageFinder(_fetcher(self.session), ignore_compatibility=True)
-        finder.sources[:] = self._finder.sources
+    def find_offered(self, pin: Pin) -> tuple[OfferedFile, ...]:
+        """Return all files that the pin's hashes allow, whether they fit or not, for a message. Raises FetchError."""
+        finder = self._finder_of(self._finder.sources, ignore_compatibility=True)
         hashes = {"sha256": [item.hex for item in pin.hashes]}
         found = finder.find_matches(f"{pin.name}=={pin.version}", allow_yanked=True, hashes=hashes)
-        wheels = (package.link.filename for package in found if package.link.is_wheel)
-        return tuple(sorted({name.removesuffix(".whl").split("-", 2)[2] for name in wheels}))
+        supported = {str(tag) for tag in make_target_python(self._target).supported_tags()}
+        return tuple(_offered(package.link, supported) for package in found)
 
     def find_local(self, artifact: Artifact) -> Path | None:
         """Return the file with the artifact's name in a folder of find-links, unverified, or None; uses no network."""
@@ -194,3 +218,24 @@ def _candidate(link: Link, version: str) -> Candidate:
 def _hash_of(link: Link) -> FileHash | None:
     digits = (link.hash_option or {}).get("sha256", [""])[0]
     return FileHash(digits) if len(digits) == 64 else None
+
+
+def _form(link: Link) -> str:
+    return "wheel" if link.is_wheel else "sdist"
+
+
+def _offered(link: Link, supported: Set[str]) -> OfferedFile:
+    from packaging.utils import parse_wheel_filename
+
+    tags = {str(tag) for tag in parse_wheel_filename(link.filename)[3]} if link.is_wheel else set[str]()
+    return OfferedFile(
+        form=_form(link),
+        tags="-".join(link.filename.removesuffix(".whl").split("-")[-3:]) if link.is_wheel else "",
+        fits=not link.is_wheel or not tags.isdisjoint(supported),
+        requires_python=_requires_python(link),
+    )
+
+
+def _requires_python(link: Link) -> str:
+    """Return the Requires-Python of a file (PEP 440): what its index says, else what a local file itself says."""
+    return link.requires_python or (read_requires_python(link.file_path) if link.is_file else "")

@@ -101,7 +101,7 @@ def resolve(request: ResolveRequest) -> str:
         for warning in find_warnings(finished.stderr.decode("utf-8", "replace")):
             request.warn(warning)
         text = _with_hashes(output.read_text("utf-8"), request)
-        return _without_host(text, request.root)
+        return _general_first(_without_host(text, request.root))
 
 
 def find_warnings(output: str) -> list[str]:
@@ -136,6 +136,7 @@ def _uv(request: ResolveRequest, python: str) -> tuple[str, ...]:
         *(("--no-index",) if request.env.get("UV_NO_INDEX") else ()),  # uv itself reads no such variable
         "--generate-hashes",
         "--no-header",
+        "--emit-build-options",                  # --no-binary, --only-binary: they choose the files, too
         "--no-progress",                         # not --quiet, which hides warnings
     )  # fmt: skip
 
@@ -177,7 +178,7 @@ def _pip_compile(request: ResolveRequest, python: str) -> tuple[str, ...]:
         "--generate-hashes",
         "--allow-unsafe",                        # setuptools is a pin like any other
         "--strip-extras",
-        "--no-header", "--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--no-emit-options",
+        "--no-header", "--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host",
         "--resolver", "backtracking",
     )  # fmt: skip
 
@@ -228,6 +229,13 @@ def _is_sdist_of(item: ProjectMetadata, file: str) -> bool:
         return parse_sdist_filename(file) == (item.name, Version(item.version))
     except InvalidSdistFilename:
         return False
+
+
+def _general_first(text: str) -> str:
+    """Return ``text`` with options for all projects before those for one, which they would override for a reader."""
+    lines = text.splitlines(keepends=True)
+    general = [line for line in lines if re.fullmatch(r"--(?:no|only)-binary :all:\s*", line)]
+    return "".join(general + [line for line in lines if line not in general])
 
 
 def _without_host(text: str, root: Path) -> str:

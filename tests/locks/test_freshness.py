@@ -3,7 +3,7 @@
 import pytest
 
 from buildkit.declare.target import Target
-from buildkit.digest import FileHash
+from buildkit.digest import FileHash, canonical_json
 from buildkit.locks.freshness import (
     apt_inputs,
     check_fresh,
@@ -161,3 +161,12 @@ def test_header_decides_whether_a_lock_is_fresh():
 
 def test_hash_sign_inside_a_word_starts_no_comment():
     assert normalise_text("x @ https://h/f#sha256=1  # why\n") == "x @ https://h/f#sha256=1"
+
+
+@pytest.mark.parametrize("line", ["--no-binary six", "--only-binary=:all:"])
+def test_locks_that_do_not_say_which_files_are_allowed_are_stale(line):
+    parts = [("requirements/api.in", f"{line}\nsix")]
+    words = {"kind": "requirements", "parts": parts, "settings": {"python": TARGET.minor, "locker": "uv"}}
+    before = FileHash.of(canonical_json(words).encode())
+    files = {"requirements/api.in": f"{line}\nsix\n"}
+    assert requirements_inputs("requirements/api.in", files.get, TARGET, locker="uv") != before

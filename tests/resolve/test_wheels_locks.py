@@ -1,6 +1,7 @@
 """Wheels locks from requirements locks, over real folders of (empty) distributions."""
 
 import threading
+import zipfile
 
 import pytest
 
@@ -84,6 +85,36 @@ def test_pin_without_fitting_file_is_reported_with_available_tags(root):
     assert problem.file == f"{LOCK}:2"
     assert "native==2: no wheel fits Python 3.12, glibc 2.41, x86_64, and there is no sdist" in problem.what
     assert "cp313-cp313-manylinux_2_28_x86_64" in problem.hint
+
+
+def problem_of(root, text):
+    (root / LOCK).write_text(text)
+    with pytest.raises(DefinitionError) as caught:
+        lock(root)
+    return caught.value.problems[0]
+
+
+def test_no_binary_of_the_lock_chooses_the_sdist(root):
+    write(root, "a==1.0")
+    assert lock(root).artifacts[0].file == "a-1.0-py3-none-any.whl"
+    (root / LOCK).write_text("--no-binary a\n" + (root / LOCK).read_text())
+    assert lock(root).artifacts[0].file == "a-1.0.tar.gz"  # and not the wheel that was chosen before
+
+
+def test_message_says_that_an_option_excludes_every_file(root):
+    problem = problem_of(root, f"--no-binary :all:\nwin==1{hashes('win')}\n")
+    assert problem.what == "win==1: the input's `--no-binary` allows no wheel, and there is no sdist"
+    problem = problem_of(root, f"--only-binary old\nold==3{hashes('old')}\n")
+    assert problem.what.endswith("and the input's `--only-binary` allows no sdist")
+
+
+def test_message_says_that_the_python_is_excluded(root):
+    with zipfile.ZipFile(root / "links/capped-1-py3-none-any.whl", "w") as archive:
+        archive.writestr("capped-1.dist-info/METADATA", "Name: capped\nRequires-Python: <3.13,>=3.8\n")
+    digest = FileHash.of((root / "links/capped-1-py3-none-any.whl").read_bytes())
+    problem = problem_of(root, f"capped==1 --hash={digest}\n")
+    assert problem.what == "capped==1: needs Python <3.13,>=3.8, and the images have 3.13"
+    assert "capped!=1" in problem.hint
 
 
 def test_all_pins_missing_from_the_indexes_are_reported(root):

@@ -1,6 +1,9 @@
 """Which file fits a target: unearth's answers for real folders and local indexes."""
 
+import io
+import tarfile
 import threading
+import zipfile
 
 import pytest
 
@@ -111,7 +114,50 @@ def test_file_is_found_by_name_with_matching_hash_first(tmp_path):
 def test_tags_of_incompatible_wheels_are_returned(links):
     name = "thing-1.0-cp311-cp311-win_amd64.whl"
     pin = Pin(name="thing", version="1.0", hashes=(FileHash.of(name.encode()),), file="x", line=1)
-    assert indexes(find_links=(links(name),)).find_wheel_tags(pin) == ("cp311-cp311-win_amd64",)
+    offered = indexes(find_links=(links(name),)).find_offered(pin)
+    assert [(file.form, file.tags, file.fits) for file in offered] == [("wheel", "cp311-cp311-win_amd64", False)]
+
+
+def pinned(*names, form=""):
+    hashes = tuple(FileHash.of(name.encode()) for name in names)
+    return Pin(name="thing", version="1.0", hashes=hashes, file="x", line=1, form=form)
+
+
+@pytest.mark.parametrize(("form", "chosen"), [("", NONE), ("wheel", NONE), ("sdist", SDIST)])
+def test_only_files_of_an_allowed_form_are_chosen(links, form, chosen):
+    folder = links(NONE, SDIST)
+    assert indexes(find_links=(folder,)).find_pinned(pinned(NONE, SDIST, form=form)).file == chosen
+
+
+def test_no_other_form_is_chosen_instead(links):
+    found = indexes(find_links=(links(NONE),))
+    assert found.find_pinned(pinned(NONE, form="sdist")) is None
+    assert found.find_pinned(pinned(NONE, form="wheel")).file == NONE
+
+
+def write_wheel(folder, version, requires):
+    path = folder / f"thing-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        lines = f"Metadata-Version: 2.1\nName: thing\nVersion: {version}\nRequires-Python: {requires}\n"
+        archive.writestr(f"thing-{version}.dist-info/METADATA", lines)
+
+
+def write_sdist(folder, version, requires):
+    text = f"Metadata-Version: 2.1\nName: thing\nVersion: {version}\nRequires-Python: {requires}\n".encode()
+    with tarfile.open(folder / f"thing-{version}.tar.gz", "w:gz") as archive:
+        entry = tarfile.TarInfo(f"thing-{version}/PKG-INFO")
+        entry.size = len(text)
+        archive.addfile(entry, io.BytesIO(text))
+
+
+@pytest.mark.parametrize("write", [write_wheel, write_sdist])
+@pytest.mark.parametrize(
+    ("requires", "chosen"), [("<3.13", "1.0"), (">=3.14", "1.0"), ("nonsense", "1.0"), ("<4", "2.0")]
+)
+def test_files_of_find_links_say_which_python_they_need(tmp_path, write, requires, chosen):
+    write(tmp_path, "1.0", ">=3.8")
+    write(tmp_path, "2.0", requires)
+    assert indexes(find_links=(str(tmp_path),)).find_best("thing", ">=1").version == chosen
 
 
 def test_tags_never_come_from_the_host():

@@ -47,7 +47,7 @@ def test_uv_resolves_for_every_platform_and_the_targets_python(asked, tmp_path):
     command_line = options(asked[0])
     for word in ("--universal", "--python-version 3.13", "--generate-hashes", "--no-header", "a.in b.in"):
         assert word in command_line
-    assert "--emit" not in command_line
+    assert command_line.count("--emit") == command_line.count("--emit-build-options") == 1
     assert asked[0].cwd == tmp_path
 
 
@@ -99,6 +99,22 @@ def test_no_index_setting_contacts_no_index(tmp_path, locker):
     env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "links"), **uv_environment(sources, "")}
     text = resolve(ResolveRequest(root=tmp_path, inputs=("a.in",), python=HERE, locker=locker, env=env))
     assert text.startswith("alpha==1.0 \\\n    --hash=sha256:")
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("locker", ["uv", "pip-tools"])
+def test_lock_says_which_kinds_of_files_its_inputs_allow(tmp_path, locker):
+    (tmp_path / "more.in").write_text("--only-binary :all:\nalpha\n")
+    (tmp_path / "a.in").write_text("-r more.in\n--no-binary other\n")
+    make_wheel(tmp_path / "links", name="alpha", METADATA="Metadata-Version: 2.1\nName: alpha\nVersion: 1.0\n\n")
+    sources = PackageSources(
+        pip=IndexSettings(no_index=True, find_links=(str(tmp_path / "links"),)), uv=IndexSettings()
+    )
+    env = {**PLAIN, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "links"), **uv_environment(sources, "")}
+    text = resolve(ResolveRequest(root=tmp_path, inputs=("a.in",), python=HERE, locker=locker, env=env))
+    options = [line for line in text.splitlines() if line.startswith("--")]
+    assert options == ["--only-binary :all:", "--no-binary other"]  # the other way round, pip would forget the second
+    assert [(pin.name, pin.form) for pin in parse_requirements(text, "a.txt")] == [("alpha", "wheel")]
 
 
 @pytest.fixture
