@@ -66,7 +66,7 @@ def test_repository_file_edited_during_the_build_fails_it(tiny: Tiny, stage: str
     assert f"{path} has changed since the build began\n" in message
     assert "hint: build again\n" in message
     unharmed(tiny)
-    tiny.build(stage, "--no-import")
+    tiny.build(stage, "--no-import", "--changed-models")
 
 
 def test_download_with_wrong_hash_is_refused(tiny: Tiny) -> None:
