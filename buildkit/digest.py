@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -69,6 +70,9 @@ class FileHash(_Sha256):
     __slots__ = ()
 
 
-def canonical_json(value: Any) -> str:  # noqa: ANN401
-    """Return JSON with sorted keys and no spaces: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+def canonical_json(value: Any, default: Callable[[Any], str] | None = None) -> str:  # noqa: ANN401
+    """Return JSON with sorted keys and no spaces: equal values give equal text.
+
+    ``default`` renders what JSON has no type for; raises TypeError without it.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=default)

@@ -36,6 +36,14 @@ def parse_toml(text: str, file: str) -> dict[str, Any]:
     raise DefinitionError.of([Problem(file=file, what=what)])
 
 
+def find_table(table: Table, *names: str) -> Table:
+    """Return the table under these names, one in the other; an empty one if there is no table."""
+    found: object = table
+    for name in names:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
 def render_toml(table: Table, *, header: Sequence[str] = ()) -> str:
     """Render ``table`` below the comment lines ``header``; equal values give equal bytes."""
     import tomlkit  # only locking writes

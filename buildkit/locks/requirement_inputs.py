@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from buildkit.declare.toml import parse_toml
+from buildkit.declare.toml import find_table, parse_toml
 from buildkit.digest import canonical_json
 from buildkit.errors import DefinitionError
 
@@ -23,14 +23,14 @@ Read = Callable[[str], str | None]
 Parts = list[tuple[str, str]]
 """The name of each part, most often its path, with its text."""
 
-_INCLUDE = re.compile(r"(?:-r|-c|--requirement|--constraint)\b")
+_INCLUDE = re.compile(r"(?:-r|-c|--requirement\b|--constraint\b)\s*=?\s*")  # pip takes -rFILE, uv spaces after =
 _LOCAL = re.compile(
     r"^(?:-e\s+|--editable(?:\s+|=))?(?:[\w.-]++(?:\[[^]]*+\])?\s*+@\s*+)?(?:file:)?(\.{1,2}/[^\s;\[]*)"
 )
 _PYPROJECT = "pyproject.toml"
 _METADATA = (_PYPROJECT, "setup.cfg", "setup.py")
 _QUOTED = re.compile(r"""["']([^"'\n]{1,200})["']""")  # in setup.py any text may name a file
-_CFG_FILES = re.compile(r"(?:file|attr):\s*([^\n;]+)")  # setuptools, "Configuring setuptools using setup.cfg files"
+_CFG_FILES = re.compile(r"(file|attr):\s*([^\n;]+)")  # setuptools, "Configuring setuptools using setup.cfg files"
 _SETTINGS = {  # files with settings, each with the table of it that has them
     "uv": (("uv.toml", ""), (_PYPROJECT, "uv")),
     "pip-tools": ((".pip-tools.toml", ""), (_PYPROJECT, "pip-tools")),
@@ -75,13 +75,12 @@ class _Collector:
     def settings(self, locker: str) -> None:
         for file, table in _SETTINGS[locker]:
             text = self._read(file)
-            if text is None or (table and f"[tool.{table}" not in text):  # the quick check: most have none
+            if text is None or table not in text:
                 continue
-            settings = _parse(text, file)
-            if table:
-                settings = settings.get("tool", {}).get(table, {})
+            parsed = _parse(text, file)
+            settings = find_table(parsed, "tool", table) if table else parsed
             if settings:
-                self.parts.append((f"{file} {table}".rstrip(), canonical_json(settings)))
+                self.parts.append((f"{file} {table}".rstrip(), canonical_json(settings, default=str)))
                 self._paths(settings.get("sources"), "")
 
     def _package(self, folder: str) -> None:
@@ -96,7 +95,7 @@ class _Collector:
             for path in sorted(set(_referenced(name, text))):
                 self._referenced_file(posixpath.normpath(posixpath.join(folder, path)))
             if name == _PYPROJECT:
-                self._paths(_parse(text, name).get("tool", {}).get("uv", {}).get("sources"), folder)
+                self._paths(find_table(_parse(text, name), "tool", "uv").get("sources"), folder)
 
     def _referenced_file(self, path: str) -> None:
         if path in self._seen or path.startswith(("../", "/")):
@@ -120,18 +119,11 @@ class _Collector:
 
 def _included(line: str) -> str:
     """Return the path that a line includes, unquoted as pip and uv do; the empty string for other lines."""
-    if not _INCLUDE.match(line):
-        return ""
+    option = _INCLUDE.match(line)
     try:
-        words = shlex.split(line)
+        return next(iter(shlex.split(line[option.end() :])), "") if option else ""
     except ValueError:
         return ""  # the resolver refuses the line
-    option, equals, value = words[0].partition("=")
-    if equals:
-        return value
-    if option in ("-r", "-c", "--requirement", "--constraint"):
-        return words[1] if len(words) > 1 else ""
-    return option[2:]  # -rfile
 
 
 def _referenced(name: str, text: str) -> Iterator[str]:
@@ -140,11 +132,21 @@ def _referenced(name: str, text: str) -> Iterator[str]:
         yield from (found[1] for found in _QUOTED.finditer(text))
     elif name == "setup.cfg":
         for found in _CFG_FILES.finditer(text):
-            yield from (path.strip() for path in found[1].split(","))
+            values = (value.strip() for value in found[2].split(","))
+            yield from values if found[1] == "file" else _modules(next(values))
     else:
         value = _parse(text, name)
-        if value.get("project", {}).get("dynamic"):
+        if find_table(value, "project").get("dynamic"):
             yield from _texts(value.get("tool"))
+            for field in find_table(value, "tool", "setuptools", "dynamic").values():
+                if isinstance(field, dict) and isinstance(field.get("attr"), str):
+                    yield from _modules(field["attr"])
+
+
+def _modules(attribute: str) -> Iterator[str]:
+    """Yield where the module of an attribute (``package.module.NAME``) may be."""
+    module = attribute.rpartition(".")[0].replace(".", "/")
+    yield from (f"{folder}{module}{end}" for folder in ("", "src/") for end in (".py", "/__init__.py"))
 
 
 def _texts(value: object) -> Iterator[str]:
@@ -159,7 +161,7 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def _parse(text: str, file: str) -> dict[str, Any]:
-    """Return a parsed TOML file; an invalid one counts as empty here, because its whole text is a part."""
+    """Return a parsed TOML file; an invalid one counts as empty here, because the resolver refuses it."""
     try:
         return parse_toml(text, file)
     except DefinitionError:

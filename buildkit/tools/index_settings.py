@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from buildkit.declare.toml import parse_toml
+from buildkit.declare.toml import find_table, parse_toml
 from buildkit.errors import DefinitionError, Problem
 
 _ETC = Path("/etc")
@@ -283,8 +283,8 @@ def _uv_project(folder: Path) -> tuple[Path, Mapping[str, Any]] | None:
     if found := _uv_file(folder / "uv.toml"):
         return found
     file = folder / "pyproject.toml"
-    table = parse_toml(file.read_text("utf-8"), str(file)).get("tool", {}).get("uv") if file.is_file() else None
-    return (file, table) if isinstance(table, dict) else None
+    tool = find_table(parse_toml(file.read_text("utf-8"), str(file)), "tool") if file.is_file() else {}
+    return (file, find_table(tool, "uv")) if "uv" in tool else None
 
 
 def _uv_file(file: Path) -> tuple[Path, Mapping[str, Any]] | None:

@@ -56,7 +56,17 @@ def names(files, locker="uv"):
 
 @pytest.mark.parametrize(
     "line",
-    ["-r 'my common.in'", '-r "my common.in"', "--requirement='my common.in'", "-c my\\ common.in", "-r'my common.in'"],
+    [
+        "-r 'my common.in'",
+        '-r "my common.in"',
+        "--requirement='my common.in'",
+        "-c my\\ common.in",
+        "-r'my common.in'",
+        "-rmy\\ common.in",
+        "-cmy\\ common.in",
+        "-r= 'my common.in'",
+        "--constraint= 'my common.in'",
+    ],
 )
 def test_included_file_may_have_any_name(line):
     assert names({"app.in": line, "my common.in": "lib<2"}) == ["app.in", "my common.in"]
@@ -81,6 +91,19 @@ PACKAGE = '[project]\nname = "x"\ndynamic = ["dependencies"]\n'
 def test_files_of_dynamic_fields_are_inputs(metadata, text):
     files = {"app.in": "./libs/x", f"libs/x/{metadata}": text, "libs/x/needs.txt": "a", "libs/x/README.md": "r"}
     assert names(files) == ["app.in", f"libs/x/{metadata}", "libs/x/needs.txt"]
+
+
+@pytest.mark.parametrize("module", ["x/version.py", "x/version/__init__.py", "src/x/version.py"])
+@pytest.mark.parametrize(
+    ("metadata", "text"),
+    [
+        ("pyproject.toml", f'{PACKAGE}[tool.setuptools.dynamic]\nversion = {{ attr = "x.version.NUMBER" }}\n'),
+        ("setup.cfg", "[metadata]\nversion = attr: x.version.NUMBER\n"),
+    ],
+)
+def test_modules_that_hold_a_version_are_inputs(metadata, text, module):
+    files = {"app.in": "./libs/x", f"libs/x/{metadata}": text, f"libs/x/{module}": "NUMBER = 1"}
+    assert names(files) == ["app.in", f"libs/x/{metadata}", f"libs/x/{module}"]
 
 
 def test_static_metadata_reads_no_other_file():
@@ -112,6 +135,7 @@ def test_packages_that_sources_name_by_path_are_inputs():
         ("uv", "pyproject.toml", '[tool.uv.sources]\nlib = { index = "x" }\n', "pyproject.toml uv"),
         ("uv", "pyproject.toml", '[[tool.uv.index]]\nurl = "https://x"\n', "pyproject.toml uv"),
         ("uv", "uv.toml", 'override-dependencies = ["lib<2"]\n', "uv.toml"),
+        ("uv", "uv.toml", "exclude-newer = 2026-01-01\n", "uv.toml"),
         ("pip-tools", "pyproject.toml", "[tool.pip-tools]\npre = true\n", "pyproject.toml pip-tools"),
         ("pip-tools", ".pip-tools.toml", "pre = true\n", ".pip-tools.toml"),
     ],
@@ -120,6 +144,17 @@ def test_settings_of_the_resolver_are_inputs_of_its_locks(locker, file, text, na
     files = {"app.in": "lib", file: text}
     assert names(files, locker) == ["app.in", name]
     assert names(files, {"uv": "pip-tools", "pip-tools": "uv"}[locker]) == ["app.in"]
+
+
+@pytest.mark.parametrize("text", ["[ tool . uv ]\npip = {}\n", "[tool]\nuv = {pip = {}}\n", '[tool."uv"]\npip = {}\n'])
+def test_settings_are_found_however_toml_writes_them(text):
+    assert names({"app.in": "lib", "pyproject.toml": text}) == ["app.in", "pyproject.toml uv"]
+
+
+@pytest.mark.parametrize("text", ["tool = 1", "[tool]\nuv = 1", "[tool.uv]\nsources = 1", "project = 1\n# tool.uv"])
+def test_values_where_tables_belong_name_no_file(text):
+    package = "libs/x/pyproject.toml"
+    assert names({"app.in": "./libs/x", package: text, "pyproject.toml": text})[:2] == ["app.in", package]
 
 
 def test_other_settings_change_no_hash():
