@@ -10,15 +10,18 @@ from buildkit.declare.stage import Config, Healthcheck
 from buildkit.declare.target import SYSTEM_PATH
 
 
-def render_config(config: Config, file: str, *, inherits: bool) -> tuple[list[str], list[str]]:
-    """Return two lists of instructions for ``config``; with ``inherits`` they override a registry image's config.
+def render_config(config: Config, file: str, *, inherits: bool, resets: bool = False) -> tuple[list[str], list[str]]:
+    """Return two lists of instructions for ``config``.
+
+    With ``inherits`` there is an image with a config of its own below; with ``resets`` nothing of that but the
+    environment remains.
 
     The first list comes before the layers: WORKDIR makes a folder, for which BuildKit needs all layers below, even
     those that COPY --link would leave in the registry. The second only sets the config. ``file`` is the stage file, for
     messages. Raises DefinitionError for values that a Containerfile cannot express.
     """
-    workdir = check_line(config.workdir, file, "config.workdir") or ("/" if inherits else "")
-    config_lines = [*_metadata(config, file, inherits=inherits), *_process(config, file, inherits=inherits)]
+    workdir = check_line(config.workdir, file, "config.workdir") or ("/" if resets else "")
+    config_lines = [*_metadata(config, file, inherits=inherits), *_process(config, file, resets=resets)]
     return [f"WORKDIR {quote_word(workdir)}"] if workdir else [], config_lines
 
 
@@ -35,20 +38,20 @@ def _metadata(config: Config, file: str, *, inherits: bool) -> Iterator[str]:
         yield f"VOLUME {json.dumps([check_path(path, file, 'config.volumes') for path in config.volumes])}"
 
 
-def _process(config: Config, file: str, *, inherits: bool) -> Iterator[str]:
+def _process(config: Config, file: str, *, resets: bool) -> Iterator[str]:
     """Yield the user, entry point, command, health check and stop signal."""
-    stop = config.stop_signal or ("SIGTERM" if inherits else "")
-    user = check_line(config.user, file, "config.user") or ("0" if inherits else "")
+    stop = config.stop_signal or ("SIGTERM" if resets else "")
+    user = check_line(config.user, file, "config.user") or ("0" if resets else "")
     if stop:
         yield f"STOPSIGNAL {stop}"
-    if config.healthcheck or inherits:
+    if config.healthcheck or resets:
         yield _healthcheck(config.healthcheck) if config.healthcheck else "HEALTHCHECK NONE"
     if user and not user.split(":")[0].isdigit():
         yield "# an account of the image itself, by the name that it has there\n# hadolint ignore=DL3066"
     if user:
         yield f"USER {quote_word(user)}"
     for instruction, argv in (("ENTRYPOINT", config.entrypoint), ("CMD", config.cmd)):
-        if argv or inherits:
+        if argv or resets:
             yield f"{instruction} {quote_argv(argv)}"
 
 

@@ -80,10 +80,13 @@ class _Writer:
         copies = list(self._layers())
         stage = composition.stage
         build = self.containerfile.add_stage(stage.name, base, _one_line(stage.summary), own=True)
-        inherits = _inherits(composition) or bool(composition.root and self.containerfile.options.root)
+        resets = bool(composition.root and self.containerfile.options.root)
+        inherits = _inherits(composition)
+        if inherits and not resets:
+            _check_user(composition)
         heavy = [line for is_file, line in copies if not is_file]
         files = [line for is_file, line in copies if is_file]
-        workdir, config = render_config(composition.config, stage.file, inherits=inherits)
+        workdir, config = render_config(composition.config, stage.file, inherits=inherits or resets, resets=resets)
         build.lines += [*workdir, *heavy, *config, *files]
 
     def _layers(self) -> Iterator[tuple[bool, str]]:
@@ -126,7 +129,9 @@ class _Writer:
         if any(isinstance(spec.work, PackPrefix) for spec in whole.layers):
             copies.insert(0, self.wheels.copy_venv())
         build = self.containerfile.add_stage(whole.stage.name, base, "where wheels are compiled; never shipped")
-        _, config_lines = render_config(whole.config, whole.stage.file, inherits=_inherits(whole))
+        inherits = _inherits(whole)
+        _, config_lines = render_config(whole.config, whole.stage.file, inherits=inherits)
+        build.lines += ["USER 0"] if inherits else []
         build.lines += [*copies, *(line for line in config_lines if line.startswith("ENV "))]
         return build.name
 
@@ -148,6 +153,16 @@ class _Writer:
 def _inherits(composition: Composition) -> bool:
     """Return whether the chain starts from a registry image, which has a config of its own."""
     return bool(composition.root) and not isinstance(composition.root[0].work, MakeRoot)
+
+
+def _check_user(composition: Composition) -> None:
+    """Raise DefinitionError if steps, which run as root, would leave root to an image that may name another user."""
+    if any(isinstance(spec.work, RunStep) for spec in composition.root) and not composition.config.user:
+        raise DefinitionError(
+            f"{composition.stage.file}: its steps run as root, and a Containerfile cannot return to the user of the "
+            "registry's image below",
+            hint="name the user of the image in [config]: user",
+        )
 
 
 def _wheels_of(specs: Sequence[Spec]) -> tuple[list[Artifact], list[Compile]]:

@@ -41,9 +41,15 @@ class RootStages:
             else:
                 if build is None or build.comment != f"root of `{stage}`":
                     build = self.containerfile.add_stage(self.name(stage), base, f"root of `{stage}`")
+                if "USER 0" not in build.lines and self._has_user(chain):
+                    build.lines.append("USER 0")
                 build.lines += self._step(stage, spec, spec.work)
             base = self.known[spec.key] = build.name
         return base
+
+    def _has_user(self, chain: Sequence[Spec]) -> bool:
+        """Return whether the chain starts from an image that may name a user."""
+        return bool(self.containerfile.options.root) or isinstance(chain[0].work, PullImage)
 
     def _start(self, stage: str, spec: Spec) -> BuildStage:
         comment = f"root of `{stage}`"

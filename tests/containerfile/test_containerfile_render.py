@@ -147,19 +147,43 @@ def test_root_option_replaces_the_root_and_resets_its_config() -> None:
     assert "ENTRYPOINT []" in builds(made)["runtime"]
 
 
-def test_registry_image_root_has_its_config_overridden() -> None:
-    base = f'summary = "base"\n[root]\nimage = "{_IMAGE}"\n'
-    stages = {"base": base, "runtime": 'summary = "r"\nfrom = "base"\ninclude = ["deps"]\n', "deps": STAGES["deps"]}
+def on_registry_image(runtime: str = "", base: str = "", **options: object) -> ContainerfileExport:
+    stages = {
+        "base": f'summary = "base"\n[root]\nimage = "{_IMAGE}"\n{base}',
+        "runtime": f'summary = "r"\nfrom = "base"\ninclude = ["deps"]\n{runtime}',
+        "deps": STAGES["deps"],
+    }
     checkout = base_checkout()
     checkout.wheels = {"deps.txt": (wheel("light"),)}
-    made = export(stages=stages, checkout=checkout)
+    return export(stages=stages, checkout=checkout, **options)
+
+
+def test_config_of_a_registry_image_is_inherited_as_in_a_build() -> None:
+    made = on_registry_image()
     assert f"FROM {_IMAGE} AS base" in made.text
-    text = builds(made)["runtime"]
-    lines = text.splitlines()
-    assert "PATH=/opt/venv/bin:${PATH:-/usr/local/sbin" in text
-    assert lines[0] == "WORKDIR /", "it makes a folder, for which BuildKit needs all layers below"
-    for line in ("USER 0", "ENTRYPOINT []", "CMD []", "HEALTHCHECK NONE"):
-        assert line in lines
+    assert "PATH=/opt/venv/bin:${PATH:-/usr/local/sbin" in builds(made)["runtime"]
+    words = ("WORKDIR", "USER", "ENTRYPOINT", "CMD", "HEALTHCHECK", "STOPSIGNAL")
+    assert not [line for line in builds(made)["runtime"].splitlines() if line.startswith(words)]
+
+
+_STEP = '[[run]]\ncommand = ["true"]\n'
+
+
+def test_steps_on_a_registry_image_run_as_root_and_the_image_as_its_user() -> None:
+    made = builds(on_registry_image('[config]\nuser = "1234"\n', _STEP))
+    assert made["base"].splitlines()[:2] == ["USER 0", 'RUN ["true"]']
+    assert "USER 1234" in made["runtime"].splitlines()
+
+
+def test_steps_on_a_registry_image_of_unknown_user_are_refused() -> None:
+    with pytest.raises(DefinitionError, match="cannot return to the user"):
+        on_registry_image(base=_STEP)
+
+
+def test_root_option_resets_the_user_that_steps_had() -> None:
+    made = builds(on_registry_image(base=_STEP, root="localhost/ready:1"))
+    assert made["base"].splitlines()[:2] == ["USER 0", 'RUN ["true"]']
+    assert "USER 0" in made["runtime"].splitlines()
 
 
 def test_stage_without_a_root_starts_from_scratch() -> None:
