@@ -10,7 +10,7 @@ A source is ``env:NAME`` or ``file:PATH``. In this order, it comes from ``--secr
 from __future__ import annotations
 
 import os
-import stat
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +20,7 @@ from buildkit.declare.schema import MapSchema, TextSchema, ValueLocation
 from buildkit.declare.stage_schema import SECRET_NAME
 from buildkit.declare.toml import parse_toml
 from buildkit.errors import BuildError, DefinitionError, Problem
-from buildkit.store.private_folder import trusted_users
+from buildkit.store.private_folder import find_writers, trusted_users
 
 _PREFIX = "BUILDKIT_SECRET_"
 _FILE = "xoe-buildkit/secrets.toml"
@@ -69,11 +69,11 @@ class SecretSources:
                 f"{path}: is in the repository, which must not say where secrets are",
                 hint="keep it in your own folder, and set XDG_CONFIG_HOME",
             )
-        status = path.stat()
-        if status.st_uid not in trusted_users() or status.st_mode & stat.S_IWOTH:
+        if writers := find_writers(str(path), path.stat(), trusted_users()):
+            who, mend = writers
             raise BuildError(
-                f"{path}: another user may write to it, and so choose which files a step reads",
-                hint=f"check it, and then: chown {os.geteuid()} {path}; chmod o-w {path}",
+                f"{path}: {who}, and could choose which files a step reads",
+                hint=f"check it, and then: {mend} {shlex.quote(str(path))}",
             )
         problems: list[Problem] = []
         tables = _BY_FOLDER.read(parse_toml(text, str(path)), ValueLocation(str(path), problems))

@@ -1,4 +1,4 @@
-"""Refuse a cache that another user could have prepared, by the rules of OpenSSH and git, and keep ours to ourselves.
+"""Refuses a cache that another user could have prepared, by the rules of OpenSSH and git, and closes ours to others.
 
 Whoever can write to the cache, or replace it through a folder above, decides what images hold. So every folder and link
 on the way belongs to the user or to root, and nobody else may write there; folders with the sticky bit (``/tmp``) are
@@ -28,7 +28,6 @@ from buildkit.errors import BuildError
 VARIABLE = "BUILDKIT_TRUSTED_FOLDERS"
 _OURS = ("sha256", "files", "tmp", "locks", "boxes", "ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm",
          "ledger.sqlite-journal")  # fmt: skip
-_ALL = "{all}"  # where a command says that it goes below a folder
 _MOST_LINKS = 40  # as the kernel
 
 
@@ -44,14 +43,14 @@ def ensure_private(folder: Path) -> None:
     for path, status in visited:
         if not _is_below(path, excused):
             is_cache = path == real and not stat.S_ISLNK(status.st_mode)
-            problem = _find_problem(path, status, users) if is_cache else _find_problem_above(path, status, above)
+            problem = find_writers(path, status, users) if is_cache else _find_writers_above(path, status, above)
             _refuse(folder, path, problem)
     for name in _OURS:
         path = f"{real}/{name}"
         with suppress(FileNotFoundError):
             status = os.stat(path)  # noqa: PTH116 - runs in every build
             if not _is_below(path, excused):
-                _refuse(folder, path, _find_problem(path, status, users))
+                _refuse(folder, path, find_writers(path, status, users))
                 _tighten(path, status)
 
 
@@ -95,28 +94,29 @@ def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
         parts += reversed(target.split("/"))
 
 
-def _find_problem(path: str, status: os.stat_result, users: Collection[int]) -> tuple[str, str] | None:
-    """Return why others could change what is in ``path``, and the command that mends it; None if they cannot."""
+def find_writers(path: str, status: os.stat_result, users: Collection[int]) -> tuple[str, str] | None:
+    """Return who else could change ``path``, and the command that mends it, without the path; None if nobody could."""
     if status.st_uid not in users:
-        return f"user {status.st_uid} owns it", f"chown{_ALL} {os.geteuid()}"
+        return f"user {status.st_uid} owns it", f"chown {os.geteuid()}"
     if status.st_mode & stat.S_IWOTH:
-        return "every user may write to it", f"chmod{_ALL} o-w"
+        return "every user may write to it", "chmod o-w"
     if status.st_mode & stat.S_IWGRP and not _is_private_group(path, status):
-        return f"group {status.st_gid} may write to it", f"chmod{_ALL} g-w"
+        return f"group {status.st_gid} may write to it", "chmod g-w"
     return None
 
 
-def _find_problem_above(path: str, status: os.stat_result, users: Collection[int]) -> tuple[str, str] | None:
+def _find_writers_above(path: str, status: os.stat_result, users: Collection[int]) -> tuple[str, str] | None:
     """Return the same for a folder or link that leads to the cache: who may only add to a folder replaces nothing."""
     has_owners = stat.S_ISLNK(status.st_mode) or status.st_mode & stat.S_ISVTX
-    return None if has_owners and status.st_uid in users else _find_problem(path, status, users)
+    return None if has_owners and status.st_uid in users else find_writers(path, status, users)
 
 
 def _refuse(folder: Path, path: str, problem: tuple[str, str] | None) -> None:
     if problem:
         why, mend = problem
         place = "" if path == str(folder) else f"{path}: "
-        mend = mend.replace(_ALL, " -R" if _is_below(path, [os.path.realpath(folder)]) else "")
+        if _is_below(path, [os.path.realpath(folder)]):
+            mend = mend.replace(" ", " -R ", 1)
         raise BuildError(
             f"{folder}: this cache is not used: {place}{why}, and could change what images hold",
             hint=f"if nobody did: {mend} {shlex.quote(path)}; "

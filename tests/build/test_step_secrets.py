@@ -104,19 +104,27 @@ def test_configuration_in_the_repository_is_refused(tmp_path: Path) -> None:
             sources(tmp_path, {"XDG_CONFIG_HOME": str(home)}).get("x", "token")
 
 
-@pytest.mark.parametrize("how", ["owner", "mode"])
+@pytest.mark.parametrize("how", ["owner", "others", "group"])
 def test_configuration_that_another_user_may_write_is_refused(
     tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = configure(tmp_path, f'["{tmp_path}/project"]\ntoken = "env:A"\n')
     path.chmod(0o644)
     assert sources(tmp_path, {}).get("x", "token") == "env:A"
-    if how == "mode":
-        path.chmod(0o646)
-    else:
+    if how == "owner":
         monkeypatch.setattr("buildkit.build.secret_sources.trusted_users", lambda: frozenset({os.geteuid() + 1}))
-    with pytest.raises(BuildError, match="another user may write to it"):
+        who, mend = f"user {os.geteuid()} owns it", "chown"
+    elif how == "others":
+        path.chmod(0o646)
+        who, mend = "every user may write to it", "chmod o-w"
+    else:
+        path.chmod(0o664)
+        monkeypatch.setattr("buildkit.store.private_folder._is_private_group", lambda *_: False)
+        who, mend = "group .* may write to it", "chmod g-w"
+    with pytest.raises(BuildError, match=who) as caught:
         sources(tmp_path, {}).get("x", "token")
+    assert f"{mend} " in caught.value.hint
+    assert str(path) in caught.value.hint
 
 
 @pytest.mark.parametrize(
