@@ -131,3 +131,16 @@ def test_target_is_found_at_any_depth(beside: object, around: list[str]) -> None
     if any(isinstance(node, dict) and node.get("_target_") == "os.system" for node in walk(json.loads(text))):
         assert worst(text.encode()) is Severity.CRITICAL
     assert "hydra-target" in rules(text.encode())
+
+
+def test_any_number_of_equal_keys_hides_nothing_from_a_parser_that_takes_the_first() -> None:
+    many = ", ".join('"a": 1' for _ in range(150))
+    found = scan_bytes(f'{{{many}, "class_path": "evil.f", "class_path": "torch.nn.Linear"}}'.encode())
+    assert "hydra-target" in {one.rule.id for one in found.findings}
+
+
+def test_setting_with_too_many_values_is_never_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = json.dumps({"weight_map": {"a": "../x.bin", **{str(n): "model.bin" for n in range(20)}}}).encode()
+    assert {one.rule.id for one in scan_bytes(index).findings} == {"config-path-escapes"}
+    monkeypatch.setattr("buildkit.scan.formats.configs._MOST_TEXTS", 10)
+    assert "a setting with more than 10 values" in [gap.why for gap in scan_bytes(index).gaps]

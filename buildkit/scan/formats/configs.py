@@ -10,6 +10,7 @@ from buildkit.scan.context import ScanContext
 from buildkit.scan.formats.cursor import quote, quote_value
 from buildkit.scan.formats.danger import is_dangerous, word_set
 from buildkit.scan.formats.paths import find_escape
+from buildkit.scan.limits import LimitError
 
 REMOTE_CODE = Rule(
     id="transformers-remote-code",
@@ -53,7 +54,7 @@ SECRET = Rule(
     references=("CVE-2025-68664",),
 )
 _NO = frozenset({"", "false", "none", "null", "~", "0", "no", "off", "n"})
-_MOST_TEXTS = 100_000
+_MOST_TEXTS = 400_000  # the largest models have a hundred thousand tensors
 _CODE_KEYS = {
     "custom_generate": "the code of a generation loop",
     "custom_pipelines": "the code of pipelines",
@@ -114,11 +115,12 @@ def find_templates(node: Mapping[str, object]) -> Iterator[str]:
 
 
 def _texts(value: object) -> Iterator[str]:
-    todo = [value]
-    for _ in range(_MOST_TEXTS):
-        if not todo:
-            return
-        current = todo.pop()
+    """Yield every text in a value; raises LimitError if it holds too much."""
+    todo, left = [value], _MOST_TEXTS
+    while todo:
+        current, left = todo.pop(), left - 1
+        if left < 0:
+            raise LimitError(f"a setting with more than {_MOST_TEXTS} values")
         if isinstance(current, str):
             yield current
         elif isinstance(current, Mapping):

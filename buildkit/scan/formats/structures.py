@@ -47,9 +47,12 @@ def check(context: ScanContext, value: object, *, shared: bool = False) -> None:
 
 
 def views(node: dict[str, object]) -> Iterator[dict[str, object]]:
-    """Yield the object as a parser sees it that takes the last of equal keys, then with each shadowed value instead."""
+    """Yield the object as parsers see it that take the last of equal keys, and the first; then with others of them."""
     yield node
-    for key, value in getattr(node, "shadowed", ())[:100]:
+    shadowed = getattr(node, "shadowed", ())
+    if shadowed:
+        yield {**node, **dict(reversed(shadowed))}
+    for key, value in shadowed[:100]:
         yield {**node, key: value}
 
 
