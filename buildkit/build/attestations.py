@@ -1,4 +1,4 @@
-"""Attests to a built image: attaches its SBOM and provenance, signed if a key is given."""
+"""Attests to a built image: attaches its SBOM and provenance, signed by a key or by the identity of the job."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SOURCE = "org.opencontainers.image.source"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttestationRequest:
-    """The attestations of pushed images: SBOM and provenance, the key and identity that sign, also each tag."""
+    """Whether pushed images get an SBOM and provenance, what signs all of it, and whether each tag is signed, too."""
 
     attest: bool = False
     signer: Signer | None = None

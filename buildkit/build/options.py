@@ -90,7 +90,7 @@ class BuildOptions:
 
 
 def is_ci(env: Mapping[str, str]) -> bool:
-    """Tell whether this is a job of a CI system: all of them set ``CI``."""
+    """Return whether this is a job of a CI system: all of them set ``CI``."""
     return env.get("CI", "").lower() not in ("", "0", "false")
 
 

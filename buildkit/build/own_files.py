@@ -29,7 +29,7 @@ def own_path(root: Path, name: str, what: str) -> Path:
 
 
 def is_below(name: str, folder: str) -> bool:
-    """Tell whether a name is that of ``folder`` (a file, too) or of something in it, both relative."""
+    """Return whether a name is that of ``folder`` (a file, too) or of something in it, both relative."""
     whole, above = posixpath.normpath(name), posixpath.normpath(folder)
     if above == ".":
         return whole.split("/", 1)[0] != ".."

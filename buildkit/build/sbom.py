@@ -1,4 +1,4 @@
-"""Collects a stage's sbom of materials (SBOM) on this host, from its locks, layers and wheels."""
+"""Collects a stage's software bill of materials (SBOM) on this host, from its locks, layers and wheels."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from buildkit.report.view import open_view
 
 
 def run(folder: Path, arguments: Sequence[str]) -> None:
-    """Print a stage's sbom of materials, or write it to a file; raises DefinitionError and BuildError."""
+    """Print a stage's software bill of materials, or write it to a file; raises DefinitionError and BuildError."""
     options = _parse(arguments)
     if options.output is not None:
         check_writable(options.output)
