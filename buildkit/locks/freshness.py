@@ -43,7 +43,7 @@ def check_fresh(file: str, lock: str | None, expected: FileHash) -> Problem | No
 def requirements_inputs(file: str, read: Read, target: Target, *, locker: str) -> FileHash:
     """Hash the inputs of a requirements lock: all that the locker reads in the checkout, and the target's Python."""
     parts = collect_inputs(file, read, locker)
-    settings = {"python": target.minor, "locker": locker}
+    settings = {"python": target.python, "locker": locker}
     if any(_FORMS.search(text) for _, text in parts):
         settings["forms"] = "in the lock"  # earlier locks do not say them
     return _hash("requirements", parts, **settings)

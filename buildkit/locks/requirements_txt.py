@@ -29,6 +29,7 @@ _LOCAL = re.compile(
 _URL = re.compile(r"(?:^|@\s*|^-e\s+)(?:git\+|hg\+|svn\+|bzr\+)?(?:https?|ssh|file|git)(?:://|:)", re.IGNORECASE)
 _SOURCES = ("-i", "-f", "--index-url", "--extra-index-url", "--find-links", "--no-index", "--trusted-host")
 _FORMS = {"": "may be any file", "sdist": "must be an sdist", "wheel": "must be a wheel"}
+_RELEASE = re.compile(r"python_full_version|implementation_version")
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -64,11 +65,22 @@ def parse_requirements(
 
 
 def applicable(pins: Sequence[Pin], target: Target) -> tuple[Pin, ...]:
-    """Return the pins whose markers hold on ``target``, in order. Raises DefinitionError if a name has two versions."""
+    """Return the pins whose markers hold on ``target``, in order.
+
+    Raises DefinitionError if a name has two versions, or if a marker needs a patch level that the target does not say.
+    """
     environment = {**target.markers, "extra": ""}
-    kept = tuple(pin for pin in pins if not pin.marker or _holds(pin.marker, environment))
     first: dict[str, Pin] = {}
-    problems = []
+    problems = [
+        Problem(
+            file=f"{pin.file}:{pin.line}",
+            what=f'{pin.name}: whether `{pin.marker}` holds is not known from python = "{target.python}"',
+            hint=f'set the full version of the root\'s Python in [tool.buildkit], as in: python = "{target.minor}.5"',
+        )
+        for pin in pins
+        if _needs_patch(pin.marker, target)
+    ]
+    kept = tuple(pin for pin in pins if not pin.marker or _holds(pin.marker, environment))
     for pin in kept:
         other = first.setdefault(pin.name, pin)
         if other.version != pin.version:
@@ -114,6 +126,16 @@ def _holds(marker: str, environment: Mapping[str, str]) -> bool:
     from packaging.markers import Marker
 
     return Marker(marker).evaluate(dict(environment))
+
+
+def _needs_patch(marker: str, target: Target) -> bool:
+    """Whether a marker holds on some releases of the target's Python and not on others, and the target is not exact."""
+    if not _RELEASE.search(marker) or target.minor not in marker or target.python != target.minor:
+        return False
+    named = [int(digits) for digits in re.findall(rf"{re.escape(target.minor)}\.(\d{{1,4}})", marker)]
+    patches = {0, 9999, *(patch + step for patch in named for step in (-1, 0, 1))} - {-1}
+    releases = (replace(target, python=f"{target.minor}.{patch}").markers for patch in patches)
+    return len({_holds(marker, {**release, "extra": ""}) for release in releases}) > 1
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:

@@ -22,6 +22,7 @@ from buildkit.resolve.models import ModelLocker
 from buildkit.resolve.package_metadata import PackageResolver
 from buildkit.resolve.request import LockChange, LockDrafts, LockRequest, lock_of
 from buildkit.resolve.requirements import find_stale, lock_requirements, merge_groups
+from buildkit.resolve.root_python import check_root_python
 from buildkit.resolve.wheels import find_stale_wheels, lock_wheels, make_choose
 from buildkit.tools.apt import resolve_apt
 from buildkit.tools.http import HttpSession, RetryPolicy
@@ -45,6 +46,8 @@ def lock_all(
         return check_all(request, services)
     with closing(services):
         run_jobs(_jobs(request, services, emit, upgrade), services.stop)
+    if problems := check_root_python(request, services.drafts):
+        raise DefinitionError.of(list(problems))
     changes = tuple(
         LockChange(file=file, details=describe_changes(services.drafts.read_disk(file), services.drafts.get(file)))
         for file in services.drafts.changed()
@@ -97,6 +100,7 @@ def check_all(request: LockRequest, services: _LockServices) -> tuple[LockChange
     stale += [find_stale_apt(apt_input, drafts, request.target) for apt_input in request.apt]
     stale += [services.models.find_stale(file) for file in request.models]
     problems += [problem for problem in stale if problem]
+    problems += check_root_python(request, drafts)
     unique = {str(problem): problem for problem in problems}
     return tuple(LockChange(file=problem.file, details=(problem.what,)) for problem in unique.values())
 

@@ -85,7 +85,7 @@ class _GroupLocker:
         request = self.request
         return self.ask(
             ResolveRequest(
-                root=request.root, inputs=inputs, python=request.target.minor, locker=request.locker,
+                root=request.root, inputs=inputs, python=request.target.python, locker=request.locker,
                 env=dict(self.env), preferred=preferred, constraints=constraints, warn=self.warn,
             )
         )  # fmt: skip

@@ -46,7 +46,7 @@ Describe = Callable[[Path], ProjectMetadata]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolveRequest:
-    """A request to resolve ``inputs``, relative to ``root``, for Python ``python`` (``3.13``), by ``locker``.
+    """A request to resolve ``inputs``, relative to ``root``, for Python ``python`` (``3.13``, ``3.13.5``), by ``locker``.
 
     ``preferred`` is the text of an earlier lock whose versions are kept if they still fit; ``constraints`` are
     requirements that every pin must meet; ``env`` is added to the environment.
@@ -194,6 +194,7 @@ def uv_program() -> tuple[str, ...]:
 
 def _python_with_pip_tools(version: str) -> tuple[str, ...]:
     """Return the command of a Python of the target's version with pip-tools: this one, or one that uv provides."""
+    version = ".".join(version.split(".")[:2])  # this host hardly has the same release
     here = "{}.{}".format(*sys.version_info[:2])
     if version == here:
         if importlib.util.find_spec("piptools") is None:

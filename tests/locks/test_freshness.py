@@ -205,3 +205,8 @@ def test_locks_that_do_not_say_which_files_are_allowed_are_stale(line):
     before = FileHash.of(canonical_json(words).encode())
     files = {"requirements/api.in": f"{line}\nsix\n"}
     assert requirements_inputs("requirements/api.in", files.get, TARGET, locker="uv") != before
+
+
+def test_another_full_version_makes_a_lock_stale():
+    exact = Target(python="3.13.5", glibc="2.41", arch="x86_64")
+    assert len({inputs(), inputs(exact), inputs(Target(python="3.13.6", glibc="2.41", arch="x86_64"))}) == 3

@@ -1,5 +1,7 @@
 """Requirements locks: parsing, and all mistakes reported at once."""
 
+from dataclasses import replace
+
 import pytest
 
 from buildkit.declare.target import Target
@@ -164,3 +166,35 @@ def test_conflict_with_a_package_of_the_repository_names_its_folder():
     assert problem.what == "a==1, but one.txt:1 pins a from ./libs/a"
     (problem,) = check_agreement({"two.txt": other, "one.txt": local})
     assert problem.what == "a from ./libs/a, but two.txt:1 pins a==1"
+
+
+@pytest.mark.parametrize(
+    ("marker", "matters"),
+    [
+        ("python_full_version >= '3.13.1'", True),
+        ("python_full_version != '3.13.3'", True),
+        ("python_full_version > '3.13'", True),
+        ("'3.13.2' > implementation_version", True),
+        ("python_full_version >= '3.13.1' and sys_platform == 'linux'", True),
+        ("python_full_version >= '3.13.1' and sys_platform == 'win32'", False),
+        ("python_full_version >= '3.13'", False),
+        ("python_full_version < '3.13'", False),
+        ("python_full_version >= '3.11.4'", False),
+        ("python_full_version == '3.13.*'", False),
+        ("python_version > '3.12'", False),
+    ],
+)
+def test_marker_of_a_release_needs_the_full_version(marker, matters):
+    pins = parse(f"a==1 ; {marker} --hash=sha256:{A}\n")
+    if matters:
+        with pytest.raises(DefinitionError, match="is not known from python"):
+            applicable(pins, TARGET)
+    else:
+        applicable(pins, TARGET)
+    applicable(pins, replace(TARGET, python="3.13.5"))
+
+
+def test_full_version_decides_markers():
+    pins = parse(f"a==1 ; python_full_version >= '3.13.2' --hash=sha256:{A}\n")
+    assert applicable(pins, replace(TARGET, python="3.13.5")) == pins
+    assert applicable(pins, replace(TARGET, python="3.13.1")) == ()

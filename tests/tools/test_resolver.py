@@ -62,6 +62,13 @@ def test_pip_tools_runs_on_the_targets_python(asked, tmp_path):
     assert "--python 3.99 --with pip-tools" in options(asked[0])
 
 
+def test_full_version_reaches_uv_and_the_minor_version_pip_tools(asked, tmp_path):
+    resolve(ResolveRequest(root=tmp_path, inputs=("a.in",), python="3.13.5"))
+    resolve(ResolveRequest(root=tmp_path, inputs=("a.in",), python=f"{HERE}.99", locker="pip-tools"))
+    assert "--python-version 3.13.5 " in options(asked[0])
+    assert asked[1].argv[0] == sys.executable
+
+
 def test_missing_pip_tools_names_the_extra_to_install(asked, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingTool, match="pip-tools is not installed") as caught:

@@ -1,0 +1,35 @@
+"""The release of Python in Debian roots, which a full version in the settings (``python = "3.13.5"``) must name."""
+
+from __future__ import annotations
+
+import re
+
+from buildkit.errors import Problem
+from buildkit.locks.apt_lock import apt_lock_path
+from buildkit.resolve.request import LockDrafts, LockRequest
+
+
+def check_root_python(request: LockRequest, drafts: LockDrafts) -> tuple[Problem, ...]:
+    """Return a problem for each apt lock whose Python is another release than the target's.
+
+    Markers and Requires-Python are judged by the target's, and the image would run the other.
+    """
+    target = request.target
+    if target.python == target.minor:
+        return ()
+    line = re.compile(rf"^python{re.escape(target.minor)}(?:-minimal)?=(?:\d+:)?(\d+\.\d+\.\d+)", re.MULTILINE)
+    found = [
+        (apt_lock_path(entry.file), release)
+        for entry in request.apt
+        for release in line.findall(drafts.read(apt_lock_path(entry.file)) or "")
+        if release != target.python
+    ]
+    return tuple(
+        Problem(
+            file="pyproject.toml",
+            key="tool.buildkit.python",
+            what=f"is {target.python}, and {lock} has Python {release}",
+            hint=f'set: python = "{release}"',
+        )
+        for lock, release in dict.fromkeys(found)
+    )
