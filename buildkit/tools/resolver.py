@@ -46,7 +46,7 @@ Describe = Callable[[Path], ProjectMetadata]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolveRequest:
-    """A request to resolve ``inputs``, relative to ``root``, for Python ``python`` (``3.13``, ``3.13.5``), by ``locker``.
+    """A request to resolve ``inputs``, relative to ``root``, for Python ``python`` (``3.13.5``), by ``locker``.
 
     ``preferred`` is the text of an earlier lock whose versions are kept if they still fit; ``constraints`` are
     requirements that every pin must meet; ``env`` is added to the environment.
