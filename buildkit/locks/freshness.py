@@ -10,7 +10,7 @@ import re
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash, canonical_json
 from buildkit.errors import Problem
-from buildkit.locks.requirement_inputs import Read, collect_inputs, normalise_text
+from buildkit.locks.requirement_inputs import Parts, Read, collect_inputs, find_places, is_moved, normalise_text
 
 _HEADER = re.compile(r"^# buildkit inputs sha256:([0-9a-f]{64})\s*$", re.MULTILINE)
 
@@ -46,7 +46,15 @@ def requirements_inputs(file: str, read: Read, target: Target, *, locker: str) -
     settings = {"python": target.python, "locker": locker}
     if any(_FORMS.search(text) for _, text in parts):
         settings["forms"] = "in the lock"  # earlier locks do not say them
+    if locker == "uv" and _has_moved_paths(file, read, parts):
+        settings["paths"] = "relative to the checkout"  # earlier locks have them as they are written
     return _hash("requirements", parts, **settings)
+
+
+def _has_moved_paths(file: str, read: Read, parts: Parts) -> bool:
+    if not any("sources" in text for _, text in parts):
+        return False  # the quick check: most have none
+    return any(is_moved(written, folders) for written, folders in find_places(file, read).items())
 
 
 def wheels_inputs(lock: str, target: Target) -> FileHash:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import posixpath
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from buildkit.declare.toml import find_table, parse_toml
@@ -45,6 +45,22 @@ def collect_inputs(file: str, read: Read, locker: str) -> Parts:
     return collector.parts
 
 
+def find_places(file: str, read: Read) -> dict[str, frozenset[str]]:
+    """Return the folders of local packages, relative to the checkout, by the texts that name them.
+
+    A path in an input is relative to the checkout, one in ``[tool.uv.sources]`` to the file that has it. One text may
+    mean several folders.
+    """
+    collector = _Collector(read)
+    collector.requirements(file)
+    return {written: frozenset(folders) for written, folders in collector.places.items()}
+
+
+def is_moved(written: str, folders: Collection[str]) -> bool:
+    """Whether the text that names ``folders`` means anything but a path relative to the checkout."""
+    return set(folders) != {posixpath.normpath(written)}
+
+
 def normalise_text(text: str) -> str:
     """Return ``text`` without comments, blank lines and surrounding spaces, continuation lines joined."""
     joined = re.sub(r"\\\r?\n\s*", " ", text)
@@ -57,6 +73,7 @@ class _Collector:
 
     def __init__(self, read: Read) -> None:
         self.parts: Parts = []
+        self.places: dict[str, set[str]] = {}
         self._read = read
         self._seen: set[str] = set()
 
@@ -70,7 +87,7 @@ class _Collector:
             if include := _included(line):
                 self.requirements(posixpath.normpath(posixpath.join(posixpath.dirname(file), include)))
             elif local := _LOCAL.match(line):
-                self._package(posixpath.normpath(local[1]))
+                self._place(local[1], "")
 
     def settings(self, locker: str) -> None:
         for file, table in _SETTINGS[locker]:
@@ -82,6 +99,11 @@ class _Collector:
             if settings:
                 self.parts.append((f"{file} {table}".rstrip(), canonical_json(settings, default=str)))
                 self._paths(settings.get("sources"), "")
+
+    def _place(self, written: str, base: str) -> None:
+        folder = posixpath.normpath(posixpath.join(base, written))
+        self.places.setdefault(written, set()).add(folder)
+        self._package(folder)
 
     def _package(self, folder: str) -> None:
         if folder in self._seen:
@@ -114,7 +136,7 @@ class _Collector:
             for entry in source if isinstance(source, list) else [source]:
                 path = entry.get("path") if isinstance(entry, dict) else None
                 if isinstance(path, str):
-                    self._package(posixpath.normpath(posixpath.join(folder, path)))
+                    self._place(path, folder)
 
 
 def _included(line: str) -> str:

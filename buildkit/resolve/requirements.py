@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +12,7 @@ from buildkit.errors import DefinitionError, Problem, ToolError
 from buildkit.events import Emit, Note, step
 from buildkit.locks.freshness import check_fresh, render_header, requirements_inputs
 from buildkit.locks.pins import Pin
+from buildkit.locks.requirement_inputs import find_places, is_moved
 from buildkit.locks.requirements_txt import applicable, check_agreement, normalise_name, parse_requirements
 from buildkit.resolve.request import LockDrafts, LockRequest, lock_of
 from buildkit.tools.resolver import ResolveRequest
@@ -83,12 +84,19 @@ class _GroupLocker:
     def resolve(self, inputs: tuple[str, ...], *, preferred: str = "", constraints: str = "") -> str:
         """Return the text of the lock of ``inputs``."""
         request = self.request
-        return self.ask(
+        text = self.ask(
             ResolveRequest(
                 root=request.root, inputs=inputs, python=request.target.python, locker=request.locker,
                 env=dict(self.env), preferred=preferred, constraints=constraints, warn=self.warn,
             )
         )  # fmt: skip
+        if request.locker != "uv":
+            return text
+        places: dict[str, frozenset[str]] = {}
+        for file in inputs:
+            for written, folders in find_places(file, self.drafts.read).items():
+                places[written] = places.get(written, frozenset()) | folders
+        return move_paths(text, places)
 
     def resolve_together(self, inputs: tuple[str, ...], preferred: str, emit: Emit) -> str:
         """Resolve all inputs at once, keeping ``preferred`` versions if possible."""
@@ -118,6 +126,27 @@ class _GroupLocker:
             with suppress(ToolError):
                 return warm.resolve((file,), constraints=limits)
         return self.resolve((file,), constraints=limits)
+
+
+def move_paths(text: str, places: Mapping[str, Collection[str]]) -> str:
+    """Return uv's lock, in which paths are as they are written, with paths relative to the checkout.
+
+    ``places`` are the folders that each written path means. Raises DefinitionError if they are several.
+    """
+    lines = text.splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        found = _PATH.match(line)
+        if not found or found["path"] not in places or not is_moved(found["path"], places[found["path"]]):
+            continue
+        folder, *others = sorted(places[found["path"]])
+        if others:
+            what = f"`{found['path']}` means {' and '.join((folder, *others))}: [tool.uv.sources] of packages differ"
+            raise DefinitionError(what, hint=f"write one of them in another way, as in: ./{found['path']}")
+        lines[number] = f"{found['editable']}{folder if folder.startswith('../') else f'./{folder}'}{found['rest']}"
+    return "".join(lines)
+
+
+_PATH = re.compile(r"(?P<editable>(?:-e )?)(?P<path>[^\s#;-][^\s;]*)(?P<rest>.*)", re.DOTALL)
 
 
 class Warnings:

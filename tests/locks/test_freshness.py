@@ -13,7 +13,7 @@ from buildkit.locks.freshness import (
     requirements_inputs,
     wheels_inputs,
 )
-from buildkit.locks.requirement_inputs import collect_inputs, normalise_text
+from buildkit.locks.requirement_inputs import collect_inputs, find_places, normalise_text
 
 TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
 FILES = {
@@ -210,3 +210,29 @@ def test_locks_that_do_not_say_which_files_are_allowed_are_stale(line):
 def test_another_full_version_makes_a_lock_stale():
     exact = Target(python="3.13.5", glibc="2.41", arch="x86_64")
     assert len({inputs(), inputs(exact), inputs(Target(python="3.13.6", glibc="2.41", arch="x86_64"))}) == 3
+
+
+def test_locks_with_paths_that_packages_say_of_themselves_are_stale():
+    files = {"app.in": "./libs/tk\n", "libs/tk/pyproject.toml": '[tool.uv.sources]\ncore = { path = "../core" }\n'}
+    words = {"kind": "requirements", "parts": collect_inputs("app.in", files.get, "uv")}
+    before = FileHash.of(canonical_json({**words, "settings": {"python": "3.13", "locker": "uv"}}).encode())
+    assert requirements_inputs("app.in", files.get, TARGET, locker="uv") != before
+    files["libs/tk/pyproject.toml"] = '[tool.uv.sources]\ncore = { index = "own" }\n'
+    words["parts"] = collect_inputs("app.in", files.get, "uv")
+    before = FileHash.of(canonical_json({**words, "settings": {"python": "3.13", "locker": "uv"}}).encode())
+    assert requirements_inputs("app.in", files.get, TARGET, locker="uv") == before
+
+
+def test_places_are_relative_to_the_file_that_names_them():
+    files = {
+        "app.in": "./libs/tk\n-r more.in\n",
+        "more.in": "-e ./core\n",
+        "libs/tk/pyproject.toml": '[tool.uv.sources]\na = { path = "../core/" }\nb = [{ path = "sub/b" }]\n',
+        "libs/tk/sub/b/pyproject.toml": '[tool.uv.sources]\nc = { path = "./core" }\n',
+    }
+    assert find_places("app.in", files.get) == {
+        "./libs/tk": {"libs/tk"},
+        "./core": {"core", "libs/tk/sub/b/core"},
+        "../core/": {"libs/core"},
+        "sub/b": {"libs/tk/sub/b"},
+    }

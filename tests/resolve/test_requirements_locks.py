@@ -10,8 +10,10 @@ from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, ToolError
 from buildkit.events import Note, StepFailed, StepFinished, StepStarted, ignore_event
 from buildkit.locks.freshness import find_inputs
+from buildkit.locks.requirements_txt import parse_requirements
 from buildkit.resolve.request import LockDrafts, LockRequest
-from buildkit.resolve.requirements import find_stale, lock_requirements, merge_groups
+from buildkit.resolve.requirements import find_stale, lock_requirements, merge_groups, move_paths
+from buildkit.tools.resolver import resolve
 
 TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
 API, ML, DEV = "requirements/api.in", "requirements/ml.in", "requirements/dev.in"
@@ -199,3 +201,60 @@ def test_warning_of_the_resolver_names_the_line_of_the_input_once(root, resolver
         f"{API}, {ML}: `deep==2` is yanked",
         f"{ML}:2: numpy 1.0 does not provide the extra 'x'",
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "moved"),
+    [
+        ("../core", "./libs/core"),
+        ("../core ; sys_platform == 'linux'", "./libs/core ; sys_platform == 'linux'"),
+        ("-e ./sub/x", "-e ./libs/tk/sub/x"),
+        ("sub/x", "./libs/tk/sub/x"),
+        ("../../../out", "../out"),
+        ("./libs/tk", "./libs/tk"),
+        ("./unknown", "./unknown"),
+        ("core==1 \\", "core==1 \\"),
+        ("    # via ../core", "    # via ../core"),
+    ],
+)
+def test_paths_become_relative_to_the_checkout(line, moved):
+    places = {
+        "../core": {"libs/core"},
+        "./sub/x": {"libs/tk/sub/x"},
+        "sub/x": {"libs/tk/sub/x"},
+        "../../../out": {"../out"},
+        "./libs/tk": {"libs/tk"},
+    }
+    assert move_paths(f"{line}\n", places) == f"{moved}\n"
+
+
+def test_path_that_means_several_folders_is_refused():
+    with pytest.raises(DefinitionError, match=r"`\.\./core` means apps/core and libs/core"):
+        move_paths("../core\n", {"../core": {"libs/core", "apps/core"}})
+
+
+PACKAGE = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+version = "1"
+"""
+
+
+@pytest.mark.tools
+def test_an_unrelated_project_is_never_locked_for_a_package_of_the_repository(tmp_path, monkeypatch):
+    monkeypatch.setenv("UV_NO_CONFIG", "1")
+    root = tmp_path / "service"
+    said = 'dependencies = ["core"]\n[tool.uv.sources]\ncore = { path = "../core" }\n'
+    for folder, name, more in (("../core", "stranger", ""), ("libs/core", "core", ""), ("libs/tk", "tk", said)):
+        (root / folder).mkdir(parents=True)
+        (root / folder / "pyproject.toml").write_text(f'{PACKAGE}name = "{name}"\n{more}')
+    (root / "requirements").mkdir()
+    for file in (API, ML):
+        (root / file).write_text("./libs/tk\n")
+    lock(root, lambda asked: resolve(replace(asked, env={**asked.env, "UV_NO_INDEX": "1"})), (API, ML))
+    for file in ("requirements/api.txt", "requirements/ml.txt"):
+        text = (root / file).read_text()
+        pins = parse_requirements(text, file, describe_local=LockDrafts(root).describe_local)
+        assert [(pin.name, pin.path) for pin in pins] == [("core", "./libs/core"), ("tk", "./libs/tk")]
