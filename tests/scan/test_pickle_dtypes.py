@@ -47,6 +47,15 @@ FALSE = {
     "field of numbers that is an object": dtype(text("V8"), 27, 8, fields=field(FLOAT)),
     "field of a field": dtype(text("V8"), 0, 8, fields=field(dtype(text("V8"), 0, 8, fields=field(OBJECT)))),
     "array of objects": dtype(text("V8"), 0, 8, inner=tuple_of(OBJECT, tuple_of(number(1)))),
+    "negative size": dtype(text("V8"), 0, -8),
+    "negative size of a text": dtype(text("U2"), 8, -8),
+    "sub-array outside": dtype(text("V8"), 0, 8, inner=tuple_of(FLOAT, tuple_of(number(1000)))),
+    "sub-array outside in two sides": dtype(text("V8"), 0, 8, inner=tuple_of(FLOAT, tuple_of(number(1), number(2)))),
+    "sub-array of a negative shape": dtype(text("V8"), 0, 8, inner=tuple_of(FLOAT, tuple_of(number(-1)))),
+    "sub-array of an unknown shape": dtype(text("V8"), 0, 8, inner=tuple_of(FLOAT, b"N")),
+    "field that is a sub-array outside": dtype(
+        text("V8"), 0, 8, fields=field(dtype(text("V8"), 0, 8, inner=tuple_of(FLOAT, tuple_of(number(9)))))
+    ),
     "field outside": dtype(text("V8"), 0, 8, fields=field(FLOAT, 4096)),
     "field before": dtype(text("V8"), 0, 8, fields=field(FLOAT, -8)),
     "field of a computed type": dtype(text("V8"), 0, 8, fields=field(call(named("builtins", "str"), text("O")))),

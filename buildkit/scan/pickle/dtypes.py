@@ -6,6 +6,7 @@ The state is a tuple of version, byte order, sub-type, names, fields, item size,
 
 from __future__ import annotations
 
+import math
 import re
 
 from buildkit.scan.pickle.helpers import name_of
@@ -15,6 +16,7 @@ DTYPE = ("numpy", "dtype")
 KIND = re.compile(r"[<>|=]?([a-zA-Z?])(\d{0,9})")
 OBJECTS = 1  # NumPy's NPY_ITEM_HASOBJECT in the flags
 DEEPEST = 32  # types within types
+MOST_SIDES = 64  # of an array (NumPy's NPY_MAXDIMS)
 STATE = 8  # entries of a state, or one more
 
 
@@ -33,7 +35,16 @@ def find_type_problem(target: CallResult) -> str:
         return "what it holds is unknown"
     if holds != bool(flags & OBJECTS):
         return "its flags contradict what it holds: bytes would be taken for pointers"
-    return find_field_outside(state)
+    if has_own_size(target) and not (isinstance(state[5], int) and state[5] >= 0):
+        return "the size of its items is negative, or unknown"
+    return find_field_outside(state) or find_array_outside(state)
+
+
+def has_own_size(kind: CallResult) -> bool:
+    """Return whether NumPy takes the size of items from the state: of texts, bytes, and what has fields."""
+    first = kind.args[0] if isinstance(kind.args, tuple) and kind.args else None
+    found = KIND.fullmatch(first) if isinstance(first, str) else None
+    return found is None or found[1] in "VSUax"
 
 
 def holds_objects(kind: Value, depth: int = 0) -> bool | None:
@@ -78,6 +89,26 @@ def find_field_outside(state: tuple[Value, ...]) -> str:
         if offset < 0 or offset + width > size:
             return f"a field at byte {offset} does not fit into an item of {size} bytes"
     return ""
+
+
+def find_array_outside(state: tuple[Value, ...]) -> str:
+    """Return why the sub-array of an item, a pair of type and shape, lies outside of it; empty if it does not."""
+    inner, size = state[2], state[5]
+    if not isinstance(inner, tuple):
+        return ""
+    width = measure_type(inner[0]) if len(inner) == 2 else None
+    count = count_items(inner[1]) if len(inner) == 2 else None
+    if width is None or count is None or not isinstance(size, int):
+        return "the size of a sub-array is unknown"
+    return f"{count} items of {width} bytes do not fit into an item of {size} bytes" if width * count > size else ""
+
+
+def count_items(shape: Value) -> int | None:
+    """Return how many items an array has; None if its shape is not known, or is none."""
+    sides = shape if isinstance(shape, tuple) else (shape,)
+    if len(sides) > MOST_SIDES or not all(isinstance(side, int) and 0 <= side < 2**63 for side in sides):
+        return None
+    return math.prod(side for side in sides if isinstance(side, int))
 
 
 def measure_type(kind: Value) -> int | None:
