@@ -94,14 +94,20 @@ def resolve(request: ResolveRequest) -> str:
         try:
             finished = run(Command(argv=argv, env={**_QUIET, **request.env}, cwd=request.root, what=what))
         except ToolError as error:
-            tree = trap.find_caught() if trap else None
-            if tree is None:
-                raise
-            raise HostBuildError(f"{what}: code of a package would run", tree=tree, output=error.output) from error
+            _check_trap(trap, what, error.output)
+            raise
+        _check_trap(trap, what)  # a resolver that goes on has passed over a package
         for warning in find_warnings(finished.stderr.decode("utf-8", "replace")):
             request.warn(warning)
         text = _with_hashes(output.read_text("utf-8"), request)
         return _general_first(_without_host(text, request.root))
+
+
+def _check_trap(trap: PythonTrap | None, what: str, output: str = "") -> None:
+    """Raise HostBuildError if the trap caught code of a package."""
+    tree = trap.find_caught() if trap else None
+    if tree is not None:
+        raise HostBuildError(f"{what}: code of a package would run", tree=tree, output=output)
 
 
 def find_warnings(output: str) -> list[str]:

@@ -145,7 +145,7 @@ build_wheel = None
 def test_build_backend_runs_in_the_builder_when_a_package_is_locked(
     fresh: Tiny, listener: tuple[int, list[object]]
 ) -> None:
-    """FIELD-CASES 4.23: an in-tree build backend sees neither the host's files nor its environment or network."""
+    """An in-tree build backend sees neither the host's files nor its environment or network."""
     port, callers = listener
     marker = fresh.folder / "marker"
     table = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'

@@ -51,7 +51,7 @@ def meeting() -> Iterator[int]:
 
 
 def test_step_sees_no_secret_of_another_at_the_same_time(tiny: Tiny, meeting: int) -> None:
-    """FIELD-CASES 4.21: ``cat /dev/shm/buildkit-secrets-*/*`` of one stage, while the other has a secret."""
+    """``cat /dev/shm/buildkit-secrets-*/*`` of one stage, while the other has a secret."""
     env = {"BUILDAH_ISOLATION": "chroot", "BUILDKIT_SECRET_API_TOKEN": SECRET}
     tiny.write("stages/keeper/stage.toml", _STEP.format(more='secrets = ["api-token"]', port=meeting, script=_KEEP))
     tiny.write("stages/spy/stage.toml", _STEP.format(more="", port=meeting, script=_SPY))

@@ -1,4 +1,4 @@
-"""No code of a package runs on the host while it is locked, by the real uv and pip-tools (FIELD-CASES 4.23)."""
+"""No code of a package runs on the host while it is locked, by the real uv and pip-tools."""
 
 from __future__ import annotations
 

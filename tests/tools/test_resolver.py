@@ -11,6 +11,7 @@ from buildkit.locks.requirements_txt import parse_requirements
 from buildkit.tools import resolver
 from buildkit.tools.index_settings import IndexSettings, PackageSources, uv_environment
 from buildkit.tools.process import Command, CommandResult
+from buildkit.tools.python_trap import HostBuildError
 from buildkit.tools.resolver import ResolveRequest, find_warnings, resolve
 from tests.layers.wheelmaker import make_wheel
 
@@ -92,6 +93,14 @@ def test_preferred_versions_are_written_to_the_output_file(asked, tmp_path):
     text = resolve(ResolveRequest(root=tmp_path, inputs=("a.in",), python="3.13", preferred="old==1\n"))
     assert text.startswith("old==1\n")
     assert "--constraint" not in asked[0].argv
+
+
+def test_resolver_that_passes_over_a_package_whose_code_was_refused_makes_no_lock(asked, tmp_path, monkeypatch):
+    monkeypatch.setattr(resolver.PythonTrap, "find_caught", lambda _: tmp_path / "libs/x")
+    with pytest.raises(HostBuildError) as caught:
+        resolve(ResolveRequest(root=tmp_path, inputs=("a.in",), python="3.13"))
+    assert caught.value.tree == tmp_path / "libs/x"
+    assert resolve(ResolveRequest(root=tmp_path, inputs=("a.in",), python="3.13", host_builds=True))
 
 
 @pytest.mark.tools
