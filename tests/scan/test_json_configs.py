@@ -144,3 +144,13 @@ def test_setting_with_too_many_values_is_never_clean(monkeypatch: pytest.MonkeyP
     assert {one.rule.id for one in scan_bytes(index).findings} == {"config-path-escapes"}
     monkeypatch.setattr("buildkit.scan.formats.configs._MOST_TEXTS", 10)
     assert "a setting with more than 10 values" in [gap.why for gap in scan_bytes(index).gaps]
+
+
+def test_other_finding_hides_no_name_of_a_function_that_runs_something() -> None:
+    found = scan_bytes(b'{"trust_remote_code": true, "b": {"impl": "subprocess.Popen"}}')
+    assert {one.rule.id for one in found.findings} == {"transformers-trust-switch", "hydra-target"}
+
+
+def test_name_that_is_found_by_its_key_is_reported_once() -> None:
+    found = scan_bytes(b'{"class_path": "os.system"}')
+    assert [one.rule.id for one in found.findings] == ["hydra-target"]

@@ -249,6 +249,12 @@ def test_endless_work_is_found(template: str) -> None:
         assert "jinja-burden" in rules(content)
 
 
+def test_many_findings_of_one_rule_hide_none_of_another() -> None:
+    burdens = "".join(f"{{{{ 'x' * {10**7 + at} }}}}\n" for at in range(30))
+    found = scan_bytes(f"{burdens}{{{{ x|attr(y) }}}}{{{{ x[y ~ '_'] }}}}".encode())
+    assert {"jinja-burden", "jinja-reach"} <= {one.rule.id for one in found.findings}
+
+
 @pytest.mark.parametrize(
     "template",
     [

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from buildkit.scan.context import ScanContext
 from buildkit.scan.formats import configs, jinja, keras, namedcode
+from buildkit.scan.formats.cursor import quote
 
 
 class StructureObject(dict[str, object]):
@@ -42,8 +43,8 @@ def check(context: ScanContext, value: object, *, shared: bool = False) -> None:
             jinja.check(context, node, declared=node in templates)
             if namedcode.is_call(node):
                 calls[node] = None
-    if len(context.findings) == before:  # else it has been found by the key that it stands under
-        namedcode.find_calls(context, calls)
+    found = [finding.what for finding in context.findings[before:]]  # by the keys that they stand under
+    namedcode.find_calls(context, [call for call in calls if not any(quote(call) in what for what in found)])
 
 
 def views(node: dict[str, object]) -> Iterator[dict[str, object]]:

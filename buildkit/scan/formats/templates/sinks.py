@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import string
+from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 
 import jinja2.sandbox
@@ -32,7 +33,7 @@ _DUNDER = re.compile(
     r"module|loader|spec|closure|wrapped|getitem|setattr|delattr|subclasshook|init_subclass)(?:__|\b)"
 )
 _WIDTH = re.compile(r"[%:][^\d\s%:]{0,9}(\d{7,40})")
-_MOST_FINDINGS = 20
+_MOST_FINDINGS = 20  # of each rule
 _MOST_TURNS = 1_000_000
 
 
@@ -42,19 +43,19 @@ def is_unsafe(name: str) -> bool:
 
 
 class Sinks:
-    """Report to ``context``; the findings of one template are limited, and each is reported once."""
+    """Report to ``context``; the findings of each rule in one template are limited, and each is reported once."""
 
     def __init__(self, context: ScanContext, text: str) -> None:
         self._context = context
         self._lines = re.split(r"\r\n|\r|\n", text)
-        self._found: set[tuple[str, int, str]] = set()
+        self._found: defaultdict[str, set[tuple[int, str]]] = defaultdict(set)
 
     def report(self, node: nodes.Node, rule: Rule, what: str, severity: Severity | None = None) -> None:
         """Report a finding at the node's line."""
-        place = (rule.id, node.lineno, what)
-        if place in self._found or len(self._found) >= _MOST_FINDINGS:
+        found, place = self._found[rule.id], (node.lineno, what)
+        if place in found or len(found) >= _MOST_FINDINGS:
             return
-        self._found.add(place)
+        found.add(place)
         line = self._lines[node.lineno - 1].strip() if node.lineno <= len(self._lines) else ""
         self._context.find(rule, f"it {what}: {quote(line)}", severity=severity)
 
