@@ -217,23 +217,24 @@ def _python_with_pip_tools(version: str) -> tuple[str, ...]:
 
 
 def _with_hashes(text: str, request: ResolveRequest) -> str:
-    """Return ``text`` with the hashes of described sdists in find-links folders: uv hashes only what it reads there."""
-    links = request.env.get("UV_FIND_LINKS", "").split(",") if request.described else []
-    files = [file for link in links if link and Path(link).is_dir() for file in sorted(Path(link).iterdir())]
-    for item in request.described:
-        hashes = sorted({FileHash.of(file.read_bytes()) for file in files if _is_sdist_of(item, file.name)})
-        more = "".join(f" \\\\\n    --hash={value}" for value in hashes)  # a template of re.sub
-        line = rf"^({re.escape(item.name)}=={re.escape(item.version)}(?: ; [^\\\n]*)?)$"
-        text = re.sub(line, rf"\g<1>{more}", text, flags=re.MULTILINE)
-    return text
+    """Return ``text`` with the hashes of sdists in find-links folders that uv left out, which hashes what it reads."""
+    links = request.env.get("UV_FIND_LINKS", "").split(",") if request.locker == "uv" else []
+
+    def complete(line: re.Match[str]) -> str:
+        files = [file for link in links if link and Path(link).is_dir() for file in sorted(Path(link).iterdir())]
+        found = (file for file in files if _is_sdist_of(line[1], line[2], file.name))
+        hashes = sorted({FileHash.of(file.read_bytes()) for file in found})
+        return line[0] + "".join(f" \\\n    --hash={value}" for value in hashes)
+
+    return re.sub(r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)(?: ; [^\\\n]*)?$", complete, text, flags=re.MULTILINE)
 
 
-def _is_sdist_of(item: ProjectMetadata, file: str) -> bool:
-    from packaging.utils import InvalidSdistFilename, parse_sdist_filename
+def _is_sdist_of(name: str, version: str, file: str) -> bool:
+    from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
     from packaging.version import Version
 
     try:
-        return parse_sdist_filename(file) == (item.name, Version(item.version))
+        return parse_sdist_filename(file) == (canonicalize_name(name), Version(version))
     except InvalidSdistFilename:
         return False
 
