@@ -1,8 +1,10 @@
 """What resolves and what chooses files agree with pip on a generated table of projects, or refuse; never in silence.
 
-All projects are in one folder of find-links and one input, so that uv, pip-tools and pip are each started once.
+All projects are in one input, and in one folder of find-links or one index, so that each of uv, pip-tools and pip is
+started once for each.
 """
 
+import html
 import io
 import itertools
 import json
@@ -16,6 +18,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from buildkit.declare.target import Target
+from buildkit.digest import FileHash
 from buildkit.events import ignore_event
 from buildkit.locks.pins import Artifact
 from buildkit.locks.requirements_txt import applicable, parse_requirements
@@ -23,8 +26,9 @@ from buildkit.resolve.request import LockDrafts, LockRequest
 from buildkit.resolve.requirements import lock_requirements
 from buildkit.resolve.wheels import make_choose
 from buildkit.tools.http import HttpSession, RetryPolicy
-from buildkit.tools.index_settings import IndexSettings, PackageSources
+from buildkit.tools.index_settings import IndexSettings, PackageSources, uv_environment
 from buildkit.tools.indexes import Indexes
+from buildkit.tools.local_metadata import read_requires_python
 from buildkit.tools.resolver import resolve
 from tests.layers.wheelmaker import make_wheel
 
@@ -110,6 +114,25 @@ def make_cases():
 CASES = make_cases()
 
 
+def write_index(folder, links):
+    """Write a simple index (PEP 503) of the files in ``links``."""
+    for file in sorted(links.iterdir()):
+        page = folder / file.name.partition("-")[0] / "index.html"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        python = html.escape(read_requires_python(file))
+        with page.open("a") as opened:
+            opened.write(f'<a href="{file.as_uri()}#{str(FileHash.of(file.read_bytes())).replace(":", "=")}"')
+            opened.write(f' data-requires-python="{python}">{file.name}</a>\n' if python else f">{file.name}</a>\n")
+
+
+@pytest.fixture(scope="module", params=["find-links", "index"])
+def place(request, root):
+    """Where the files come from: the settings of pip."""
+    if request.param == "find-links":
+        return IndexSettings(no_index=True, find_links=(str(root / "links"),))
+    return IndexSettings(index=(root / "simple").as_uri())
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("judge")
@@ -117,26 +140,30 @@ def root(tmp_path_factory):
     (root / "requirements").mkdir()
     for case in CASES:
         case.write(root / "links")
+    write_index(root / "simple", root / "links")
     (root / INPUT).write_text("".join(case.lines for case in CASES))
     return root
 
 
 @pytest.fixture(scope="module")
-def pips_files(root):
+def pips_files(root, place):
     """The file that pip would install, by project."""
     argv = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--report", "-", "--quiet"]
-    argv += ["--isolated", "--no-index", "--find-links", str(root / "links"), "-r", str(root / INPUT)]
+    source = ["--index-url", place.index] if place.index else ["--no-index", "--find-links", *place.find_links]
+    argv += ["--isolated", *source, "-r", str(root / INPUT)]
     done = subprocess.run(argv, check=True, capture_output=True, timeout=120)
     rows = json.loads(done.stdout)["install"]
     return {row["metadata"]["name"]: row["download_info"]["url"].rpartition("/")[2] for row in rows}
 
 
-def our_files(root, locker, monkeypatch):
+def our_files(root, place, locker, monkeypatch):
     """The file that the image would get, by project; None where locking would stop."""
     for name, value in {"PIP_CONFIG_FILE": "/dev/null", "UV_NO_CONFIG": "1"}.items():
         monkeypatch.setenv(name, value)
-    links = str(root / "links")
-    env = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": links, "UV_NO_INDEX": "1", "UV_FIND_LINKS": links}
+    sources = PackageSources(pip=place, uv=IndexSettings())
+    links = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": " ".join(place.find_links)}
+    env = {"PIP_INDEX_URL": place.index, "PIP_FIND_LINKS": ""} if place.index else links
+    env |= uv_environment(sources, "")
     request = LockRequest(root=root, target=TARGET, locker=locker, groups=((INPUT,),), host_builds=True)
     drafts = LockDrafts(root)
 
@@ -145,7 +172,6 @@ def our_files(root, locker, monkeypatch):
 
     lock_requirements(request, drafts, ask, ignore_event, upgrade=False)
     pins = applicable(parse_requirements(drafts.get("requirements/app.txt"), "app.txt"), TARGET)
-    sources = PackageSources(pip=IndexSettings(no_index=True, find_links=(links,)), uv=IndexSettings())
     indexes = Indexes(sources, HttpSession(sources, RetryPolicy(threading.Event())), TARGET)
     choose = make_choose(lambda: indexes, request)
     answers = {pin.name: choose(pin) for pin in pins}
@@ -154,8 +180,8 @@ def our_files(root, locker, monkeypatch):
 
 @pytest.mark.tools
 @pytest.mark.parametrize("locker", ["uv", "pip-tools"])
-def test_files_are_those_that_pip_would_install(root, pips_files, locker, monkeypatch):
-    ours = our_files(root, locker, monkeypatch)
+def test_files_are_those_that_pip_would_install(root, place, pips_files, locker, monkeypatch):
+    ours = our_files(root, place, locker, monkeypatch)
     cases = {case.name: case for case in CASES}
     differ = [cases[name] for name in cases if ours.get(name) != pips_files.get(name)]
     refused = [case for case in differ if case.name in ours and ours[case.name] is None]
