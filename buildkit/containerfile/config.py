@@ -22,7 +22,8 @@ def render_config(config: Config, file: str, *, inherits: bool, resets: bool = F
     """
     workdir = check_line(config.workdir, file, "config.workdir") or ("/" if resets else "")
     config_lines = [*_metadata(config, file, inherits=inherits), *_process(config, file, resets=resets)]
-    return [f"WORKDIR {quote_word(workdir)}"] if workdir else [], config_lines
+    owner = ["USER 0"] if inherits and (config.user or resets) else []  # of the folder that WORKDIR makes
+    return [*owner, f"WORKDIR {quote_word(workdir)}"] if workdir else [], config_lines
 
 
 def _metadata(config: Config, file: str, *, inherits: bool) -> Iterator[str]:

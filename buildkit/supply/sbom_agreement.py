@@ -7,7 +7,7 @@ step).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from buildkit.digest import DiffId, Digest
@@ -95,9 +95,7 @@ def _check_parts(components: Any, sbom: Sbom, root: set[str]) -> str:  # noqa: A
     if twice := _find_doubled(component["bom-ref"] for component in components):
         return f"it has {_quote(twice)} twice"
     expected = {part.ref: part for part in sbom.components if part.layer not in root}
-    actual = {
-        component["bom-ref"]: component for component in components if _property(component, "layer:name") not in root
-    }
+    actual = {component["bom-ref"]: component for component in components if not _is_of_root(component, root)}
     if wrong := sorted(expected.keys() ^ actual.keys()):
         what = "lacks" if wrong[0] in expected else "has, unlike the locks,"
         return f"it {what} {_quote(wrong[0])}"
@@ -145,8 +143,19 @@ def _find_doubled(names: Iterable[str]) -> str:
     return ""
 
 
+def _is_of_root(component: Mapping[str, Any], root: Collection[str]) -> bool:
+    """Return whether all layers that a component is in belong to the root."""
+    layers = _properties(component, "layer:name")
+    return bool(layers) and all(layer in root for layer in layers)
+
+
+def _properties(component: Mapping[str, Any], name: str) -> list[str]:
+    """Return the values of a property: a component that two layers bring has some twice."""
+    return [prop["value"] for prop in component.get("properties", ()) if prop["name"] == f"buildkit:{name}"]
+
+
 def _property(component: Mapping[str, Any], name: str) -> str:
-    found = [prop["value"] for prop in component.get("properties", ()) if prop["name"] == f"buildkit:{name}"]
+    found = _properties(component, name)
     if len(found) > 1:
         raise ValueError(f"two properties {name}")
     return str(found[0]) if found else ""

@@ -133,3 +133,10 @@ def test_hash_of_a_wheel_compiled_on_another_host_may_differ(runtime: Compositio
     assert (
         check_cyclonedx(json.loads(render_cyclonedx(replace(sbom, components=components))), sbom, runtime, layers) == ""
     )
+
+
+def test_component_that_two_layers_bring_has_properties_twice(runtime: Composition, sbom: Sbom, layers: Layers) -> None:
+    document = json.loads(render_cyclonedx(sbom))
+    names = [{"name": "buildkit:layer:name", "value": layer.name} for layer in sbom.layers[:2]]
+    part_of(document, "wheel")["properties"] += names
+    assert check_cyclonedx(document, sbom, runtime, layers) == ""
