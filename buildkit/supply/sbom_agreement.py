@@ -7,7 +7,7 @@ step).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from buildkit.digest import DiffId, Digest
@@ -95,12 +95,13 @@ def _check_parts(components: Any, sbom: Sbom, root: set[str]) -> str:  # noqa: A
     if twice := _find_doubled(component["bom-ref"] for component in components):
         return f"it has {_quote(twice)} twice"
     expected = {part.ref: part for part in sbom.components if part.layer not in root}
-    actual = {component["bom-ref"]: component for component in components if not _is_of_root(component, root)}
+    actual = {component["bom-ref"]: component for component in components if _first_layer(component) not in root}
     if wrong := sorted(expected.keys() ^ actual.keys()):
         what = "lacks" if wrong[0] in expected else "has, unlike the locks,"
         return f"it {what} {_quote(wrong[0])}"
     for ref, part in expected.items():
-        if not _is_same(part, actual[ref]):
+        names = _properties(actual[ref], "layer:name")
+        if not _is_same(part, actual[ref]) or set(names) != {place.layer for place in part.places}:
             return f"it disagrees with the locks about {ref}"
     locked = {
         (part.name, part.version)
@@ -143,10 +144,8 @@ def _find_doubled(names: Iterable[str]) -> str:
     return ""
 
 
-def _is_of_root(component: Mapping[str, Any], root: Collection[str]) -> bool:
-    """Return whether all layers that a component is in belong to the root."""
-    layers = _properties(component, "layer:name")
-    return bool(layers) and all(layer in root for layer in layers)
+def _first_layer(component: Mapping[str, Any]) -> str:
+    return next(iter(_properties(component, "layer:name")), "")
 
 
 def _properties(component: Mapping[str, Any], name: str) -> list[str]:

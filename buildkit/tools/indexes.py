@@ -97,11 +97,11 @@ class Indexes:
         By uv's policy: of find-links and of the first index that has the project, unless the settings ask for the best
         of all; indexes for explicit sources are not asked. Raises FetchError.
         """
-        if self._sources.takes_best_of_all or self._sources.no_index:
-            return self.find_best(name, specifier)
         flat = [source for source in self._finder.sources if source["type"] == "find_links"]
         simple = [source for source in self._finder.sources if source["type"] != "find_links"]
         asked = [source for source in simple if source["url"] not in self._sources.uv.explicit]
+        if self._sources.takes_best_of_all:
+            return self._find_in(self._finder_of([*flat, *asked]), name, specifier)
         for source in asked:
             if self._finder_of([source], ignore_compatibility=True).find_all_packages(name, allow_yanked=True):
                 return self._find_in(self._finder_of([*flat, source]), name, specifier)

@@ -65,6 +65,7 @@ EXHAUSTING = {
         named("copyreg", "_reconstructor"), named("builtins", "bytearray"), named("builtins", "bytearray"), HUGE
     ),
     "fraction": call(named("fractions", "Fraction"), text("1e9999999999")),
+    "fraction with underscores": call(named("fractions", "Fraction"), text("1e99_99999999")),
     "fraction of a decimal": call(
         named("fractions", "Fraction"), call(named("decimal", "Decimal"), text("1E+999999999"))
     ),

@@ -53,6 +53,7 @@ SOURCES = {
     "another name": b"f = eval\nf('1')\n",
     "list": b"[e] = [eval]\nlist(map(e, ['1']))\n",
     "decorator": b"@exec\n@input\nclass X:\n    pass\n",
+    "metaclass": b"class os(metaclass=eval): pass\n",
     "wide letters": "ｅｖａｌ('1')\n".encode(),
     "import function": b"__import__('o' + 's').system('id')\n",
     "relative": b"from .x import y\nfrom importlib import import_module\n",

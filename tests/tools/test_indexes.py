@@ -4,6 +4,7 @@ import io
 import tarfile
 import threading
 import zipfile
+from dataclasses import replace
 
 import pytest
 
@@ -246,6 +247,7 @@ def test_index_for_explicit_sources_gives_no_unpinned_project(tmp_path):
     explicit, public = page_of(tmp_path / "explicit", "99.0"), page_of(tmp_path / "public", "1.0")
     uv = IndexSettings(explicit=(explicit,), index=public)
     assert first_of(uv) == "1.0"
+    assert first_of(replace(uv, strategy="unsafe-best-match")) == "1.0"
     sources = PackageSources(pip=IndexSettings(), uv=uv)
     pinned = Indexes(sources, HttpSession(sources, RetryPolicy(threading.Event())), TARGET)
     assert pinned.find_best("thing", "==99.0", [FileHash("0" * 64)]).version == "99.0"

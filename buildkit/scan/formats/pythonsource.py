@@ -69,6 +69,7 @@ def _find(tree: ast.Module) -> Iterator[tuple[ast.AST, Severity | None]]:
     idle = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}  # a word on a line of its own
     idle |= {id(node.annotation) for node in nodes if isinstance(node, ast.AnnAssign)}  # `key: word`
     acts = any(isinstance(node, ast.Call) or getattr(node, "decorator_list", ()) for node in nodes)
+    acts = acts or any(isinstance(node, ast.ClassDef) and node.keywords for node in nodes)  # a metaclass is called
     for node in nodes:
         if acts and isinstance(node, ast.Attribute) and node.attr in _INTERNALS:
             yield node, Severity.HIGH
