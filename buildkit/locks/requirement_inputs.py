@@ -84,7 +84,7 @@ class _Collector:
         text = normalise_text(self._read(file) or "")
         self.parts.append((file, text))
         for line in text.splitlines():
-            if include := _included(line):
+            if include := included_path(line):
                 self.requirements(posixpath.normpath(posixpath.join(posixpath.dirname(file), include)))
             elif local := _LOCAL.match(line):
                 self._place(local[1], "")
@@ -139,7 +139,7 @@ class _Collector:
                     self._place(path, folder)
 
 
-def _included(line: str) -> str:
+def included_path(line: str) -> str:
     """Return the path that a line includes, unquoted as pip and uv do; the empty string for other lines."""
     option = _INCLUDE.match(line)
     try:

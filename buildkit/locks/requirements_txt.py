@@ -50,7 +50,7 @@ def parse_requirements(
     pins: list[Pin] = []
     problems: list[Problem] = []
     forms = FileForms()
-    for number, line in _logical_lines(text):
+    for number, line in logical_lines(text):
         if forms.read(line):
             continue
         try:
@@ -138,7 +138,7 @@ def _needs_patch(marker: str, target: Target) -> bool:
     return len({_holds(marker, {**release, "extra": ""}) for release in releases}) > 1
 
 
-def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+def logical_lines(text: str) -> Iterator[tuple[int, str]]:
     """Yield lines without comments, continuation lines joined, with the number of the first."""
     start, parts = 0, list[str]()
     for number, raw in enumerate(text.splitlines(), 1):

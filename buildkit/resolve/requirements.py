@@ -11,6 +11,7 @@ from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem, ToolError
 from buildkit.events import Emit, Note, step
 from buildkit.locks.freshness import check_fresh, render_header, requirements_inputs
+from buildkit.locks.input_lines import find_input_problems
 from buildkit.locks.pins import Pin
 from buildkit.locks.requirement_inputs import find_places, is_moved
 from buildkit.locks.requirements_txt import applicable, check_agreement, normalise_name, parse_requirements
@@ -30,6 +31,8 @@ def lock_requirements(request: LockRequest, drafts: LockDrafts, resolve: Resolve
         todo = [file for file in group if drafts.read(file) is not None and file not in decided]
         if not todo or not (upgrade or find_stale(request, drafts, group)):
             continue
+        if unlockable := [problem for file in todo for problem in find_input_problems(file, drafts.read)]:
+            raise DefinitionError.of(unlockable)
         _lock_group(_GroupLocker(request, drafts, resolve, upgrade), tuple(group), frozenset(decided), emit)
         decided.update(todo)
     for group in merge_groups(request.groups):

@@ -1,0 +1,53 @@
+"""Lines of a requirements input that a resolver takes and that no lock of ours can hold, each with what to write."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+
+from buildkit.errors import Problem
+from buildkit.locks.requirement_inputs import Read, included_path
+from buildkit.locks.requirements_txt import logical_lines
+
+_EDITABLE = re.compile(r"(?:-e|--editable)(?:\s+|=)")
+_NAMED = re.compile(r"[\w.-]+\s*(?:\[[^]]*\])?\s*@\s*")
+_URL = re.compile(r"(?:\w+\+)?\w+://")
+_ITSELF = re.compile(r"\.\.?(\[[^]]*\])?")
+_FILE = re.compile(r"\.(?:whl|zip|tar\.\w+|tgz)(?:\[[^]]*\])?")
+_SHOWN = 200  # characters of a line in a message
+
+
+def find_input_problems(file: str, read: Read) -> list[Problem]:
+    """Return the problems of an input and of the files that it includes."""
+    return list(_find(file, read, set()))
+
+
+def _find(file: str, read: Read, seen: set[str]) -> Iterator[Problem]:
+    if file in seen:
+        return
+    seen.add(file)
+    for number, line in logical_lines(read(file) or ""):
+        if included := included_path(line):
+            yield from _find(posixpath.normpath(posixpath.join(posixpath.dirname(file), included)), read, seen)
+        elif found := _judge(line.partition(" ;")[0].strip()):
+            yield Problem(file=f"{file}:{number}", what=f"`{line[:_SHOWN]}` {found[0]}", hint=found[1])
+
+
+def _judge(line: str) -> tuple[str, str] | None:
+    """Return what is wrong with a line, and what to write instead; None for a line that a lock can hold."""
+    if line.startswith("-") and not _EDITABLE.match(line):
+        return None
+    place = _NAMED.sub("", _EDITABLE.sub("", line, count=1), count=1)
+    path = place.removeprefix("file:")
+    if _URL.match(place) and not place.startswith("file:."):
+        return "is a URL", "pin NAME==VERSION, and name an index or --find-links that has the file"
+    if itself := _ITSELF.fullmatch(path):
+        return "is a folder without a slash", f"write {path.partition('[')[0]}/{itself[1] or ''}"
+    if _FILE.search(path) and "/" in path:
+        return "is a file", "name its folder by --find-links, and write NAME==VERSION"
+    if path.startswith("/"):
+        return "is a path of this machine", "write the path from the checkout: ./libs/x"
+    if "/" in path and not path.startswith(("./", "../")):
+        return "is a path without ./", f"write ./{path}"
+    return None

@@ -1,0 +1,59 @@
+"""Lines of an input that no lock can hold are reported where they stand, with what to write."""
+
+from __future__ import annotations
+
+import pytest
+
+from buildkit.locks.input_lines import find_input_problems
+
+URL = "pin NAME==VERSION, and name an index or --find-links that has the file"
+
+
+def problems(text: str, **files: str) -> list[tuple[str, str, str]]:
+    read = {"requirements/app.in": text, **files}.get
+    return [(problem.file, problem.what, problem.hint) for problem in find_input_problems("requirements/app.in", read)]
+
+
+@pytest.mark.parametrize(
+    ("line", "what", "hint"),
+    [
+        (".", "is a folder without a slash", "write ./"),
+        ("-e .", "is a folder without a slash", "write ./"),
+        (".[gpu]", "is a folder without a slash", "write ./[gpu]"),
+        ("..", "is a folder without a slash", "write ../"),
+        ("libs/x", "is a path without ./", "write ./libs/x"),
+        ("-e libs/x[gpu]", "is a path without ./", "write ./libs/x[gpu]"),
+        ("./x-1.0-py3-none-any.whl", "is a file", "name its folder by --find-links, and write NAME==VERSION"),
+        ("wheels/x-1.0.tar.gz", "is a file", "name its folder by --find-links, and write NAME==VERSION"),
+        ("/srv/libs/x", "is a path of this machine", "write the path from the checkout: ./libs/x"),
+        ("file:/srv/libs/x", "is a path of this machine", "write the path from the checkout: ./libs/x"),
+        ("https://x.test/x.whl", "is a URL", URL),
+        (
+            "x @ git+https://x.test/x",
+            "is a URL",
+            URL,
+        ),
+        ("file:///srv/x", "is a URL", URL),
+    ],
+)
+def test_line_that_no_lock_can_hold_is_reported_with_what_to_write(line: str, what: str, hint: str) -> None:
+    found = [("requirements/app.in:3", f"`{line}` {what}", hint)]
+    assert problems(f"# first\nidna\n{line}  # why\n") == found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "idna", "idna>=3 ; sys_platform == 'linux'", "x[a,b]==1.0", "./", "./[gpu]", "./libs/x", "-e ./libs/x", "../x",
+        "x @ ./libs/x", "file:./libs/x", "--find-links https://x.test/wheels", "-i https://x.test/simple",
+        "-c limits.in",
+        "idna==3.7 --hash=sha256:0", "idna ; platform_machine == 'a/b'",
+    ],
+)  # fmt: skip
+def test_line_that_a_lock_can_hold_is_no_problem(line: str) -> None:
+    assert problems(f"{line}\n") == []
+
+
+def test_problem_of_an_included_file_is_reported_there_once() -> None:
+    found = problems("-r more.in\n-r more.in\n", **{"requirements/more.in": "-r app.in\n.\n"})
+    assert found == [("requirements/more.in:2", "`.` is a folder without a slash", "write ./")]
