@@ -99,6 +99,8 @@ class ScanContext:
         recognised = [candidate for candidate in self.registry if candidate.recognise(head, source)]
         if not recognised and source.size:
             self.gap(UNKNOWN_CONTENT)
+        if self.declared is not Declared.NOTHING and not source.size:
+            self.gap("its container says that it is a pickle, and it is empty")
         archive = any(one.is_archive for one in recognised)
         if self.declared is Declared.PICKLE_STREAM or (self.declared is Declared.PICKLE_FILE and not archive):
             pickles = [candidate for candidate in self.registry if candidate.name == PICKLE]

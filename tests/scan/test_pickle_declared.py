@@ -87,6 +87,12 @@ def test_declared_pickle_that_is_none_is_not_fully_scanned(container, body):
     assert found.verdict is Verdict.PARTIAL, describe(found)
 
 
+@pytest.mark.parametrize("container", ["PyTorch", "PyTorch's constants", "an array of objects", "PyTorch's bytes"])
+def test_declared_pickle_that_is_empty_is_not_fully_scanned(container):
+    found = scan_bytes(CONTAINERS[container](b""))
+    assert found.verdict is Verdict.PARTIAL, describe(found)
+
+
 @pytest.mark.parametrize("name", HIDDEN)
 def test_pickle_among_numbers_is_found_however_it_begins(name):
     body = HIDDEN[name].ljust(8000, b"\0")

@@ -20,7 +20,7 @@ from buildkit.scan.archives.zipheaders import (
     read_directory,
     read_local,
 )
-from buildkit.scan.context import ScanContext
+from buildkit.scan.context import Declared, ScanContext
 from buildkit.scan.source import ScanSource
 
 ENCRYPTED = 0x2041  # flags: encrypted, strongly encrypted, masked headers
@@ -187,6 +187,8 @@ def scan_content(archive: ZipArchive, header: ZipHeader, local: ZipHeader, start
     """Scan a member's content as either header describes it."""
     context = archive.context
     if not header.packed and not local.packed:
+        if find_declaration(archive.kind, header.name) is not Declared.NOTHING:
+            context.gap(f"{header.name} should be a pickle, and is empty")
         return
     raw = clip_range(archive.source, start, max(header.packed, 0 if local.flags & DESCRIPTOR else local.packed))
     claims = (header.flags | local.flags) & (ENCRYPTED | PATCH)
