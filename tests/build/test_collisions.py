@@ -224,6 +224,16 @@ def test_executable_bit_is_part_of_the_content(ledger: Ledger, content: str) -> 
             check(COMPOSITION, ledger)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "why"),
+    [("-> a", "-> b", "they are links to different paths"), ("-> a", "1", "only one of them is a link")],
+)
+def test_collision_of_links_is_described(ledger: Ledger, first: str, second: str, why: str) -> None:
+    own(ledger, low=[("x", first)], high=[("x", second)])
+    with pytest.raises(CollisionError, match=f"^/x is in the layer low and in the layer high, and {why}$"):
+        check(COMPOSITION, ledger)
+
+
 def test_listing_of_a_root_is_read_from_its_blobs_once(ledger: Ledger, tmp_path: Path) -> None:
     """Of a registry's image, or a step: a link of a lower blob that an upper one removes is no link of the root."""
     blobs = Blobs(tmp_path / "cache")
