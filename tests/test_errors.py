@@ -20,6 +20,7 @@ DETAILS: dict[str, Any] = {  # a value for every detail of any kind of error, no
     "reported": True,
     "denied": True,
     "down": True,
+    "tree": "libs/x",
 }
 
 

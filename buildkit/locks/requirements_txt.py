@@ -134,7 +134,7 @@ def _needs_patch(marker: str, target: Target) -> bool:
         return False
     named = [int(digits) for digits in re.findall(rf"{re.escape(target.minor)}\.(\d{{1,4}})", marker)]
     patches = {0, 9999, *(patch + step for patch in named for step in (-1, 0, 1))} - {-1}
-    releases = (replace(target, python=f"{target.minor}.{patch}").markers for patch in patches)
+    releases = (replace(target, python=f"{target.minor}.{patch}").markers for patch in sorted(patches))
     return len({_holds(marker, {**release, "extra": ""}) for release in releases}) > 1
 
 

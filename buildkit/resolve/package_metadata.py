@@ -42,7 +42,7 @@ class PackageResolver:
                     continue
                 if not self.allowed:
                     raise self._refusal(request, error, why) from error
-                label = label_of(error.tree, request.root)
+                label = label_of(Path(error.tree), request.root)
                 self.emit(Note(text=f"{label}: its build backend runs on this host, as you allow: {why}", warning=True))
                 return resolve(replace(request, described=tuple(self._known.values()), host_builds=True))
 
@@ -52,11 +52,12 @@ class PackageResolver:
             return f"{request.locker} takes no metadata from the builder"
         if self.describe is None:
             return "there is no builder stage"
-        if error.tree in self._known:
+        tree = Path(error.tree)
+        if tree in self._known:
             return "the resolver does not take its metadata from the builder"
         try:
-            with step(self.emit, f"describe {label_of(error.tree, request.root)}", "lock"):
-                self._known[error.tree] = self.describe(error.tree)
+            with step(self.emit, f"describe {label_of(Path(error.tree), request.root)}", "lock"):
+                self._known[tree] = self.describe(tree)
         except BuildkitError as failure:
             if not self.allowed:
                 raise
@@ -64,7 +65,7 @@ class PackageResolver:
         return ""
 
     def _refusal(self, request: ResolveRequest, error: HostBuildError, why: str) -> HostBuildError:
-        label = label_of(error.tree, request.root)
+        label = label_of(Path(error.tree), request.root)
         static = "" if request.locker == "uv" else 'set locker = "uv", which asks no backend for static metadata; or '
         return HostBuildError(
             f"{label}: only its build backend knows its metadata, and would run on this host: {why}",

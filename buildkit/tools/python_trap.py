@@ -7,15 +7,18 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from buildkit.errors import BuildError
 from buildkit.tools.isolation import worker_text
 
 
 class HostBuildError(BuildError):
-    """A resolver wanted to run code of a package; it did not run. ``tree`` is the package's unpacked source."""
+    """A resolver wanted to run code of a package; it did not run. ``tree`` is the folder of the package's source."""
 
-    def __init__(self, message: str, *, tree: Path, hint: str = "", output: str = "") -> None:
+    details: ClassVar[tuple[str, ...]] = ("hint", "output", "tree")
+
+    def __init__(self, message: str, *, tree: str, hint: str = "", output: str = "") -> None:
         super().__init__(message, hint=hint, output=output)
         self.tree = tree
 

@@ -107,7 +107,7 @@ def _check_trap(trap: PythonTrap | None, what: str, output: str = "") -> None:
     """Raise HostBuildError if the trap caught code of a package."""
     tree = trap.find_caught() if trap else None
     if tree is not None:
-        raise HostBuildError(f"{what}: code of a package would run", tree=tree, output=output)
+        raise HostBuildError(f"{what}: code of a package would run", tree=str(tree), output=output)
 
 
 def find_warnings(output: str) -> list[str]:

@@ -32,7 +32,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tree: Path) -> list[ResolveRequest]:
         seen.append(request)
         if request.host_builds or KNOWN in request.described:
             return "the lock"
-        raise HostBuildError("code would run", tree=tree)
+        raise HostBuildError("code would run", tree=str(tree))
 
     monkeypatch.setattr(package_metadata, "resolve", resolve)
     return seen
