@@ -99,7 +99,7 @@ def test_resolver_that_passes_over_a_package_whose_code_was_refused_makes_no_loc
     monkeypatch.setattr(resolver.PythonTrap, "find_caught", lambda _: tmp_path / "libs/x")
     with pytest.raises(HostBuildError) as caught:
         resolve(ResolveRequest(root=tmp_path, inputs=("a.in",), python="3.13"))
-    assert caught.value.tree == tmp_path / "libs/x"
+    assert caught.value.tree == str(tmp_path / "libs/x")
     assert resolve(ResolveRequest(root=tmp_path, inputs=("a.in",), python="3.13", host_builds=True))
 
 
