@@ -22,6 +22,8 @@ from buildkit.store.ledger import Ledger
 
 AskListing = Callable[[Key], Listing]
 
+_ROOT = Key.of(b"the root of the composition")  # stands for all of its layers
+
 
 class CollisionCheck:
     """Whether a layer's path is another layer's, too, with other content, or replaces one of the root.
@@ -104,9 +106,6 @@ class CollisionCheck:
                 if any(_installs(member, path) for member in file.namelist()):
                     return f"{wheel.name} {wheel.version} (layer {spec.name})"
         return f"the layer {spec.name}"
-
-
-_ROOT = Key.of(b"the root of the composition")
 
 
 def _folders(owners: Mapping[str, tuple[Spec, str]]) -> dict[str, Spec]:

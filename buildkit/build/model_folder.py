@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from buildkit.errors import DefinitionError
 from buildkit.layers.globs import compile_excludes
 from buildkit.layers.tar.member_path import find_path_problem
 
-_BOOKKEEPING = (".git", ".hg", ".svn", ".jj", ".cache/huggingface", ".huggingface", ".msc", ".mdl")
-_is_bookkeeping = compile_excludes(tuple(f"**/{name}" for name in _BOOKKEEPING))
+_BOOKKEEPING = frozenset({".git", ".hg", ".svn", ".jj", ".huggingface", ".msc", ".mdl"})
+_HUB_CACHE = ".cache/huggingface"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,10 @@ class _Walk:
     model: str
     patterns: tuple[str, ...]
     left_out: list[str] = field(default_factory=list)
+    matches: Callable[[str], bool] | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.matches = compile_excludes(self.patterns) if self.patterns else None
 
     def list(self, place: str, prefix: str, within: tuple[str, ...]) -> Iterator[tuple[str, str]]:
         """Yield the files of a folder; ``within`` are the real folders on the way to it."""
@@ -45,7 +49,7 @@ class _Walk:
             entries = sorted(found, key=lambda entry: entry.name)
         for entry in entries:
             name, source = f"{prefix}{entry.name}", posixpath.join(place, entry.name)
-            if _is_bookkeeping(name):
+            if entry.name in _BOOKKEEPING or f"/{name}".endswith(f"/{_HUB_CACHE}"):
                 self.left_out.append(name)
             elif entry.is_symlink():
                 yield from self._behind(source, name, within)
@@ -56,7 +60,7 @@ class _Walk:
 
     def takes(self, name: str) -> bool:
         """Return whether the patterns choose a file."""
-        return not self.patterns or compile_excludes(self.patterns)(name)
+        return self.matches is None or self.matches(name)
 
     def checked(self, name: str, source: str) -> tuple[str, str]:
         """Return a file that a lock and an image can hold; raises DefinitionError for another."""

@@ -198,7 +198,7 @@ def make_checks(planner: Planner, image: RegistryImage, stage: str) -> dict[str,
     composition = planner.composer.compose(stage)
     pairs = [(digest, diff_id) for digest, diff_id, _ in image.layers]
 
-    def check_bill(statement: Statement) -> str:
+    def check_sbom(statement: Statement) -> str:
         from buildkit.build.sbom import collect_sbom
 
         return check_cyclonedx(statement.predicate, collect_sbom(planner, stage), composition, pairs)
@@ -206,4 +206,4 @@ def make_checks(planner: Planner, image: RegistryImage, stage: str) -> dict[str,
     def check_origin(statement: Statement) -> str:
         return check_provenance(statement.predicate, composition, find_builder_specs(planner, composition), pairs)
 
-    return {CYCLONEDX: check_bill, PROVENANCE: check_origin}
+    return {CYCLONEDX: check_sbom, PROVENANCE: check_origin}

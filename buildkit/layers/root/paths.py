@@ -10,11 +10,10 @@ import posixpath
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from buildkit.layers.tar.contents import EXECUTABLE, FOLDER, SPECIAL, Listing
+from buildkit.layers.tar.contents import EXECUTABLE, FOLDER, LINK, SPECIAL, Listing
 from buildkit.layers.tar.listing import root_listing
 from buildkit.layers.tar.whiteout import find_removed_path
 
-_LINK = "-> "
 _MOST_LINKS = 40  # of a path, as in Linux
 
 
@@ -70,7 +69,7 @@ class RootPaths:
             self._contents.setdefault(folder, FOLDER)
 
     def _clash(self, place: str, present: str, path: str) -> RootClash:
-        instead = self._follow(path) if present.startswith(_LINK) else ""
+        instead = self._follow(path) if present.startswith(LINK) else ""
         return RootClash(path=place, what=_describe(present), instead=instead)
 
     def _remove(self, removed: Iterable[str]) -> None:
@@ -100,13 +99,13 @@ class RootPaths:
                 done = done[:-1]
                 continue
             here = self._contents.get("/".join((*done, part)), FOLDER)
-            if not here.startswith(_LINK):
+            if not here.startswith(LINK):
                 done.append(part)
                 continue
             links += 1
             if links > _MOST_LINKS:
                 return ""
-            target = here.removeprefix(_LINK)
+            target = here.removeprefix(LINK)
             if posixpath.isabs(target):
                 done = []
             parts += target.split("/")[::-1]
@@ -120,12 +119,12 @@ def _parents(path: str) -> Iterator[str]:
 
 
 def _is_file(content: str) -> bool:
-    return content not in (FOLDER, SPECIAL) and not content.startswith(_LINK)
+    return content not in (FOLDER, SPECIAL) and not content.startswith(LINK)
 
 
 def _describe(content: str) -> str:
-    if content.startswith(_LINK):
-        return f"a link to {content.removeprefix(_LINK)}"
+    if content.startswith(LINK):
+        return f"a link to {content.removeprefix(LINK)}"
     if content == FOLDER:
         return "a folder"
     if content == SPECIAL:

@@ -12,19 +12,19 @@ FOLDER = "/"
 SPECIAL = "special"
 NAMESPACE = "namespace"
 
-_LINK = "-> "
+LINK = "-> "
 
 Listing = list[tuple[str, str]]
 
 
 def link_content(target: str) -> str:
     """Return the content of a symbolic link."""
-    return f"{_LINK}{target}"
+    return f"{LINK}{target}"
 
 
 def describe_difference(first: str, second: str) -> str:
     """Return how two contents of one path differ, as a clause."""
-    links = [content.startswith(_LINK) for content in (first, second)]
+    links = [content.startswith(LINK) for content in (first, second)]
     if any(links):
         return "they are links to different paths" if all(links) else "only one of them is a link"
     if first.removesuffix(EXECUTABLE) == second.removesuffix(EXECUTABLE):
