@@ -156,7 +156,8 @@ class Database:
         self._refuse_newer(version)
         self._switch_to_wal()
         self._db.create_function("sum_of", -1, plain_sum_of)
-        is_ours = self._changed_ns <= self.key.made_ns  # later, anybody could have written rows that have no key
+        # later, or in the same tick of the clock, anybody could have written rows that have no key
+        is_ours = self._changed_ns < self.key.made_ns
         self._db.create_function("keyed_sum_of", -1, self.key.sum_of if is_ours else lambda *_row: "")
         with closing(self._db.cursor()) as cursor:
             cursor.execute("BEGIN EXCLUSIVE")
