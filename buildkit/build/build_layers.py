@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from buildkit.build.containers import open_containers
 from buildkit.build.executor import Executor
+from buildkit.build.layer_writer import LayerWriter
 from buildkit.build.planner import Planner
 from buildkit.plan.spec import Spec
 from buildkit.tasks.scheduler import Lane, Tasks, run_tasks
@@ -21,19 +22,22 @@ def build_layers(
     jobs: int,
     *,
     stage: str = "",
+    writer: LayerWriter | None = None,
     backwards: bool = False,
     also: Callable[[Tasks], Tasks] = lambda _tasks: _NO_MORE,
 ) -> None:
     """Build the layers that the cache lacks, or fetch them from the remote cache; ``jobs`` are packed at once.
 
-    ``stage`` is the stage that they are for, whose index the remote cache is asked for; ``backwards`` starts with the
+    ``stage`` is the stage that they are for, whose index the remote cache is asked for. ``writer`` says
+    what becomes of new layers, all forms by default. ``backwards`` starts with the
     last task. ``also`` is given the tasks that make layers and returns others to run with them. Raises the failure, one
     BuildError for several failures, or Interrupted.
     """
     context = planner.context
     context.blobs.sweep()
-    with open_containers(context) as containers:
-        executor = Executor(context, containers, planner.lookup, planner.composer, stage)
+    writer = writer or LayerWriter(context=context)
+    with open_containers(context, writer) as containers:
+        executor = Executor(context, containers, planner.lookup, planner.composer, writer, stage)
         executor.require(specs)
         tasks = dict(reversed(executor.tasks.items())) if backwards else dict(executor.tasks)
         tasks |= also(tasks)

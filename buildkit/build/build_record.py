@@ -23,7 +23,7 @@ def report_lines(plan: Plan, state: BuildState) -> Iterator[LayerLine]:
                 kind=spec.kind,
                 key=str(spec.key),
                 diff_id=str(blob.diff_id),
-                digest=str(blob.digest),
+                digest=str(blob.digest) if blob.is_made else "",
                 size=blob.size,
                 source=LayerSource.CACHE if was_found else layer.source,
                 seconds=result.seconds if was_built else 0.0,

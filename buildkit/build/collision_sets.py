@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from buildkit.digest import Key, canonical_json
 from buildkit.plan.compose import Composition
-from buildkit.store.blobs import Blobs
+from buildkit.store.layer_bytes import LayerBytes
 from buildkit.store.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 _RULES = 2  # raised when a set of layers that passed is to be checked again
 
 
-def check_collisions(composition: Composition, ledger: Ledger, blobs: Blobs, ask: AskListing) -> None:
+def check_collisions(composition: Composition, ledger: Ledger, layers: LayerBytes, ask: AskListing) -> None:
     """Check a set of layers with `CollisionCheck`, unless it passed before; raises CollisionError."""
     checked = set_key(composition)
     if ledger.collision_checks.has(checked):
         return
     from buildkit.build.collisions import CollisionCheck  # a build with nothing to do reads no listing
 
-    CollisionCheck(composition, ledger, blobs, ask).run()
+    CollisionCheck(composition, ledger, layers, ask).run()
     ledger.collision_checks.add(checked)
 
 

@@ -16,7 +16,7 @@ from buildkit.layers.root.paths import RootClash, RootPaths
 from buildkit.layers.tar.contents import Listing, describe_difference
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import PackFiles, PackWheels, Spec
-from buildkit.store.blobs import Blobs
+from buildkit.store.layer_bytes import LayerBytes
 from buildkit.store.layer_listings import find_listing
 from buildkit.store.ledger import Ledger
 
@@ -32,10 +32,10 @@ class CollisionCheck:
     listing of a layer that only a remote cache has.
     """
 
-    def __init__(self, composition: Composition, ledger: Ledger, blobs: Blobs, ask: AskListing) -> None:
+    def __init__(self, composition: Composition, ledger: Ledger, layers: LayerBytes, ask: AskListing) -> None:
         self._composition = composition
         self._ledger = ledger
-        self._blobs = blobs
+        self._layers = layers
         self._ask = ask
 
     def run(self) -> None:
@@ -80,7 +80,7 @@ class CollisionCheck:
         return RootPaths(map(self._listing, self._composition.root))
 
     def _listing(self, spec: Spec) -> Listing:
-        listing = find_listing(spec.key, self._ledger, self._blobs, of_root=spec.is_of_root)
+        listing = find_listing(spec.key, self._ledger, self._layers, of_root=spec.is_of_root)
         if listing is None:
             listing = self._ask(spec.key)
             self._ledger.layers.add_contents(spec.key, listing)
@@ -101,7 +101,7 @@ class CollisionCheck:
         for wheel in spec.work.wheels if isinstance(spec.work, PackWheels) else ():
             if wheel.sha256 is None or not wheel.is_wheel:
                 continue
-            archive = self._blobs.file_path(wheel.sha256, wheel.file)
+            archive = self._layers.blobs.file_path(wheel.sha256, wheel.file)
             with suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(archive) as file:
                 if any(_installs(member, path) for member in file.namelist()):
                     return f"{wheel.name} {wheel.version} (layer {spec.name})"

@@ -17,6 +17,7 @@ from importlib.resources import files
 from buildkit.build.assemble import assemble
 from buildkit.build.context import BuildContext
 from buildkit.build.deliver import import_image
+from buildkit.build.layer_writer import LayerWriter
 from buildkit.build.mount_tree import EPOCH, lay_out
 from buildkit.build.root_references import root_ref, whole_ref
 from buildkit.build.secret_sources import SecretSources
@@ -43,8 +44,9 @@ _NO_IMAGE = "image not known"  # in buildah's output
 class ContainerRunner:
     """Runs the containers of one build."""
 
-    def __init__(self, context: BuildContext, stack: ExitStack) -> None:
+    def __init__(self, context: BuildContext, writer: LayerWriter, stack: ExitStack) -> None:
         self._context = context
+        self._writer = writer
         self._stack = stack
         self._note = context.blobs.leases.hold
         self._unsaid = threading.Lock()
@@ -66,10 +68,8 @@ class ContainerRunner:
             bytecode=context.project.bytecode,
         )
         rules = RootRules(exclude=debian.exclude, users=debian.users, drop_setuid=debian.drop_setuid, pins=work.pins)
-        with context.blobs.writing() as out, closing(stream_root(spec)) as chunks:
-            packed = pack_root(_counted(chunks, progress), rules, out, self._compression)
-            context.blobs.keep(out, context.blobs.path(packed.digest))
-        return packed
+        with self._writer.open(self._compression, foreign_owners=True) as to, closing(stream_root(spec)) as chunks:
+            return to.keep(pack_root(_counted(chunks, progress), rules, to.out, to.compression, to.tee))
 
     def pull(self, work: PullImage) -> tuple[LayerResult, None]:
         """Fetch a registry's image as blobs; their listing is not known."""
@@ -214,22 +214,25 @@ class ContainerRunner:
             raise LostError(f"{ref} is gone from local storage", hint="build again", output=error.output) from error
 
     def _ensure(self, image: Image, ref: str) -> int:
-        return import_image(image, ref, self._context.blobs)
+        return import_image(image, ref, self._context.layers)
 
     def _export(self, image: str, chain: tuple[Spec, ...], watch: Callable[[bytes], None]) -> Blob:
         """Return the topmost layer of a committed image as a blob; ``watch`` sees all of its bytes."""
         context = self._context
         below = tuple(blob.diff_id for spec in chain for blob in context.state.results[spec.key].blobs)
-        with context.blobs.working_folder() as folder, context.blobs.writing() as out:
+        with (
+            context.blobs.working_folder() as folder,
+            self._writer.open(self._compression, foreign_owners=True) as to,
+        ):
             diff_id, tar = skopeo.copy_top_layer(image, below, folder)
-            with BlobStream(out, self._compression, lambda _done: None) as blob, tar.open("rb") as file:
+            with BlobStream(to.out, to.compression, lambda _done: None, to.tee) as blob, tar.open("rb") as file:
                 while chunk := file.read(_CHUNK):
                     watch(chunk)
                     blob.write(chunk)
                 packed = blob.finish()
             if packed.diff_id != diff_id:
                 raise MismatchError(f"local storage gave a layer of {packed.diff_id} for {diff_id}", hint="build again")
-            context.blobs.keep(out, context.blobs.path(packed.digest))
+            packed = to.keep(packed)
         context.record_compression(packed)
         return Blob.of(packed)
 
@@ -266,7 +269,7 @@ def _counted(chunks: Iterator[bytes], progress: Callable[[int], None]) -> Iterat
 
 
 @contextmanager
-def open_containers(context: BuildContext) -> Iterator[ContainerRunner]:
+def open_containers(context: BuildContext, writer: LayerWriter) -> Iterator[ContainerRunner]:
     """Open containers for one build; all are removed at the end."""
     with ExitStack() as stack:
-        yield ContainerRunner(context, stack)
+        yield ContainerRunner(context, writer, stack)

@@ -18,6 +18,7 @@ from buildkit.events import Emit, Note, StepProgress
 from buildkit.layers.tar.member import PackedLayer
 from buildkit.remote.remote_cache import RemoteCache
 from buildkit.store.blobs import Blobs
+from buildkit.store.layer_bytes import LayerBytes, WritableTrees
 from buildkit.store.ledger import Ledger
 from buildkit.store.private_folder import ensure_private
 from buildkit.store.stat_index import StatIndex
@@ -35,12 +36,15 @@ class BuildContext:
     """The collaborators of one run; threads share them.
 
     The context itself never changes. What a run learns about layers is in ``state``, the bytes it moves in ``tally``,
-    the time it takes in ``meter``; each of these is written through its own methods only. ``secrets`` are the sources
-    of steps' secrets that the command line names, by name.
+    the time it takes in ``meter``; each of these is written through its own methods only. ``layers`` reads what
+    was packed, wherever it is. ``secrets`` are the sources
+    of steps' secrets that the command line names, by name. ``image_store`` is where images are delivered; None if they
+    are imported.
     """
 
     project: Project
     blobs: Blobs
+    layers: LayerBytes
     ledger: Ledger
     stat_index: StatIndex
     files: InputFiles
@@ -51,6 +55,7 @@ class BuildContext:
     tally: Tally
     meter: PhaseMeter
     secrets: tuple[tuple[str, str], ...] = ()
+    image_store: WritableTrees | None = None
 
     def progress(self, step: str) -> Callable[[int], None]:
         """Return a function that reports the bytes done of a step; it raises Interrupted once ``stop`` is set."""
@@ -77,6 +82,7 @@ def make_context(
     return BuildContext(
         project=project,
         blobs=blobs,
+        layers=LayerBytes(blobs),
         ledger=ledger,
         stat_index=index,
         files=InputFiles(project=project, blobs=blobs, ledger=ledger, stat_index=index, tally=tally, stop=stop),

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
+from pathlib import Path
 
 from buildkit.digest import DiffId, Digest
 from buildkit.errors import DamagedError, LostError, ToolError
+from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob
 from buildkit.oci.image import DOCKER_MANIFEST, Image
 from buildkit.store.blobs import Blobs
+from buildkit.store.layer_bytes import LayerBytes
 from buildkit.tools import skopeo
 from buildkit.worker_pool import WorkerPool
 
@@ -41,7 +44,7 @@ def _read_diff_ids(manifest: bytes) -> tuple[DiffId, ...]:
 
 
 def import_image(
-    image: Image, ref: str, blobs: Blobs, relatives: Iterable[str] = (), stored: Stored | None = None
+    image: Image, ref: str, layers: LayerBytes, relatives: Iterable[str] = (), stored: Stored | None = None
 ) -> int:
     """Make ``ref`` name the image in local storage; return the bytes imported (uncompressed).
 
@@ -61,27 +64,44 @@ def import_image(
         others = pool.map(lambda other: _common(find_stored(other), blobs_of_image), sorted({*relatives} - {ref}))
         shared = _common(own, blobs_of_image) if own else max(others, default=0)
         if shared < len(blobs_of_image):
-            import_nameless(image, blobs)  # meanwhile, storage answers for the relatives
+            import_nameless(image, layers)  # meanwhile, storage answers for the relatives
         shared = max(shared, *others, 0)
-    with blobs.working_folder() as folder:
+    with layers.blobs.working_folder() as folder:
         skopeo.write_layout(folder, manifest, image.config_blob())
         skopeo.copy_dir_to_storage(folder, ref)
     return sum(blob.unpacked for blob in blobs_of_image[shared:])
 
 
-def import_nameless(image: Image, blobs: Blobs) -> str:
+def import_nameless(image: Image, layers: LayerBytes) -> str:
     """Import the image's layers as an image without a name; return its id.
 
-    Raises ToolError, and LostError as `import_image` does.
+    A layer that only the image store has is imported as its tar. Raises ToolError, DamagedError for a damaged tree, and
+    LostError as `import_image` does.
     """
-    config, layers = image.config_blob(), [layer.blob for layer in image.layers]
+    blobs, config = layers.blobs, image.config_blob()
+    stored = replace(image, layers=tuple(replace(layer, blob=_as_stored(layer.blob, layers)) for layer in image.layers))
     with blobs.working_folder() as folder:
-        skopeo.write_layout(folder, image.oci_manifest(), config)
-        for blob in dict.fromkeys(layers):  # an image may have one layer twice
-            (folder / blob.digest.hex).symlink_to(blobs.path(blob.digest))
-        with _removing_damaged(layers, blobs):
+        skopeo.write_layout(folder, stored.oci_manifest(), config)
+        for blob in dict.fromkeys(layer.blob for layer in stored.layers):  # an image may have one layer twice
+            if layers.has_blob(blob) or not layers.has_tree(blob):
+                (folder / blob.digest.hex).symlink_to(blobs.path(blob.digest))
+            else:
+                _write_tar(layers.open_tar(blob), folder / blob.digest.hex)
+        with _removing_damaged([layer.blob for layer in stored.layers if not layers.has_tree(layer.blob)], blobs):
             skopeo.copy_dir_to_storage(folder, f"@{Digest.of(config).hex}")
     return Digest.of(config).hex
+
+
+def _as_stored(blob: Blob, layers: LayerBytes) -> Blob:
+    """Return the blob, or the one that is the plain tar of a layer that only the image store has."""
+    if layers.has_blob(blob) or not layers.has_tree(blob):
+        return blob
+    return replace(blob, digest=Digest(blob.diff_id.hex), size=blob.unpacked, compression=Compression.NONE)
+
+
+def _write_tar(chunks: Iterable[bytes], path: Path) -> None:
+    with path.open("wb") as file:
+        file.writelines(chunks)
 
 
 @contextmanager

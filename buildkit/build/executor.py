@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from buildkit.build.containers import ContainerRunner
 from buildkit.build.context import BuildContext
 from buildkit.build.inputs import InputTasks
+from buildkit.build.layer_writer import LayerWriter
 from buildkit.build.native_facts import observe_members, record_collected
 from buildkit.digest import Key
 from buildkit.errors import MismatchError, RemoteLostError
@@ -59,12 +60,14 @@ class Executor:
         containers: ContainerRunner,
         lookup: Callable[[Iterable[Key]], Mapping[Key, LayerResult]],
         composer: Composer,
+        writer: LayerWriter,
         stage: str = "",
     ) -> None:
         self._context = context
         self._containers = containers
         self._lookup = lookup
         self._composer = composer
+        self._writer = writer
         self._stage = stage
         self._compression = Compression(context.project.compression)
         self.tasks: dict[TaskId, Task] = {}
@@ -264,10 +267,10 @@ class Executor:
 
     def _write(self, spec: Spec, members: Iterator[Member], compression: Compression) -> PackedLayer:
         collector = NativeCollector()
-        with self._context.blobs.writing() as out:
+        progress = self._context.progress(spec.name)
+        with self._writer.open(compression) as to:
             observed = observe_members(members, collector)
-            packed = write_layer(observed, out, compression, progress=self._context.progress(spec.name))
-            self._context.blobs.keep(out, self._context.blobs.path(packed.digest))
+            packed = to.keep(write_layer(observed, to.out, to.compression, progress=progress, tee=to.tee))
         record_collected(self._context.ledger, packed.digest, collector)
         return packed
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from buildkit.audit.config import parse_config
@@ -31,10 +32,13 @@ _DOCKER = "docker://"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundLayer:
-    """A layer's blob: its digest, and the file with its bytes."""
+    """A layer: the digest of its blob, and a function that opens its tar.
+
+    The function raises BuildError for a missing layer; reading raises ValueError for a damaged one.
+    """
 
     digest: str
-    path: Path
+    open_tar: Callable[[], Iterator[bytes]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +77,7 @@ def read_view(image: FoundImage, context: BuildContext) -> ImageView:
     progress = context.progress(image.name)
     layers = []
     for number, layer in enumerate(image.layers):
-        view = reader.read(inflate(layer.path, find_compression(layer.path)), layer.digest, number)
+        view = reader.read(layer.open_tar(), layer.digest, number)
         done += view.unpacked
         progress(done)
         layers.append(view)
@@ -81,13 +85,13 @@ def read_view(image: FoundImage, context: BuildContext) -> ImageView:
     return ImageView(name=image.name, config=config, layers=tuple(layers), origin=image.origin)
 
 
-def find_compression(path: Path) -> Compression:
-    """Detect a blob's compression by its first bytes; raises BuildError for a missing blob."""
+def _open_file(path: Path) -> Iterator[bytes]:
     try:
         with path.open("rb") as file:
-            return Compression.detect(file.read(MAGIC_SIZE))
+            compression = Compression.detect(file.read(MAGIC_SIZE))
     except FileNotFoundError:
         raise BuildError(f"the layer {path.name} is missing") from None
+    return inflate(path, compression)
 
 
 def read_layout(folder: Path, name: str, origin: ImageOrigin, stored: str = "") -> FoundImage:
@@ -98,7 +102,10 @@ def read_layout(folder: Path, name: str, origin: ImageOrigin, stored: str = "") 
     except (MalformedError, FileNotFoundError) as error:
         reason = str(error) if isinstance(error, MalformedError) else type(error).__name__
         raise BuildError(f"{name}: not an image that can be read: {reason}") from error
-    layers = tuple(FoundLayer(digest=str(digest), path=folder / digest.hex) for digest, _ in manifest.layers)
+    layers = tuple(
+        FoundLayer(digest=str(digest), open_tar=partial(_open_file, folder / digest.hex))
+        for digest, _ in manifest.layers
+    )
     return FoundImage(name=name, config=config, layers=layers, origin=origin, stored=stored)
 
 
@@ -116,7 +123,7 @@ def _open_stage(planner: Planner, stage: str) -> Iterator[FoundImage]:
     origin = _origin(planner, stage, composition)
     in_storage = find_stored(ref)
     stored = ref if in_storage is not None and in_storage.manifest == image.docker_manifest() else ""
-    if all(context.blobs.has(layer.blob.digest, layer.blob.size) for layer in image.layers):
+    if all(context.layers.has(layer.blob) for layer in image.layers):
         yield _cached(image, stage, origin, planner, stored)
         return
     if not stored:
@@ -129,9 +136,9 @@ def _open_stage(planner: Planner, stage: str) -> Iterator[FoundImage]:
 
 
 def _cached(image: Image, stage: str, origin: ImageOrigin, planner: Planner, stored: str) -> FoundImage:
-    blobs = planner.context.blobs
+    opened = planner.context.layers.open_tar
     layers = tuple(
-        FoundLayer(digest=str(layer.blob.digest), path=blobs.path(layer.blob.digest)) for layer in image.layers
+        FoundLayer(digest=str(layer.blob.digest), open_tar=partial(opened, layer.blob)) for layer in image.layers
     )
     return FoundImage(name=stage, config=image.config_blob(), layers=layers, origin=origin, stored=stored)
 

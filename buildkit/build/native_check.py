@@ -107,7 +107,7 @@ def _find_facts(stage: str, owned: OwnedBlobs, context: BuildContext) -> list[tu
         known |= _ask_remote(stage, [(spec, blob) for spec, blob in remote if blob.digest not in known], context)
     facts = {digest: decoded for digest, data in known.items() if (decoded := decode_facts(data)) is not None}
     missing = {blob.digest: (spec.name, blob) for spec, blob in owned if blob.digest not in facts}
-    if not all(context.blobs.has(blob.digest, blob.size) for _, blob in missing.values()):
+    if not all(context.layers.has(blob) for _, blob in missing.values()):
         return None
     for digest, (name, blob) in missing.items():
         try:
@@ -132,12 +132,9 @@ def _ask_remote(stage: str, owned: OwnedBlobs, context: BuildContext) -> dict[Di
 
 def _read_blob(name: str, blob: Blob, context: BuildContext) -> NativeFacts:
     """Read the facts from a blob's tar; raises BuildError for a damaged one."""
-    from buildkit.layers.tar.decompress import inflate
-
     title, is_large = f"libraries of {name}", blob.unpacked >= _LARGE_TAR_BYTES
     with step(context.emit, title, "look", blob.unpacked) if is_large else nullcontext():
-        chunks = inflate(context.blobs.path(blob.digest), blob.compression)
-        return _read_facts(_report_progress(chunks, title, context), name)
+        return _read_facts(_report_progress(context.layers.open_tar(blob), title, context), name)
 
 
 def _report_progress(chunks: Iterator[bytes], title: str, context: BuildContext) -> Iterator[bytes]:

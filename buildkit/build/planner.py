@@ -122,11 +122,11 @@ class Planner:
         return Reasons(self.context.ledger, locations, composition, refs)
 
     def is_present(self, blob: Blob) -> bool:
-        """Return whether the cache has a blob; its bytes are not read."""
-        return self.context.blobs.has(blob.digest, blob.size)
+        """Return whether this host has a layer, as a blob or as a tree; its bytes are not read."""
+        return self.context.layers.has(blob)
 
     def lookup(self, keys: Iterable[Key]) -> Mapping[Key, LayerResult]:
-        """Return the results of those keys whose blobs are all in the cache."""
+        """Return the results of those keys whose layers are all on this host, as blobs or as trees."""
         results = self.context.ledger.layers.find(keys)
         return {key: result for key, result in results.items() if all(map(self.is_present, result.blobs))}
 

@@ -64,7 +64,7 @@ class Preimport:
         def action() -> Outcome:
             arch = self._context.project.target.deb_arch
             image = assemble(self._specs[:depth], self._config, self._context.state.results, arch)
-            self._imported.append(import_nameless(image, self._context.blobs))
+            self._imported.append(import_nameless(image, self._context.layers))
             self._reached = depth
             return Outcome()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -50,12 +51,25 @@ class Publisher:
         if self._push:
             from buildkit.build.commit_labels import label_commit
 
-            image = label_commit(image, self._context.project)
+            image = label_commit(self._with_blobs(plan, image), self._context.project)
         with self._sharing(plan, check):
             digest = self._run_push(self._push, image) if self._push else ""
         if self._push:
             self._attest(plan, image)
         return digest
+
+    def _with_blobs(self, plan: Plan, image: Image) -> Image:
+        """Return the image whose layers have blobs; those that only the image store has are compressed now."""
+        results = self._context.state.results
+        unmade = [s for s in plan.composition.specs if not all(blob.is_made for blob in results[s.key].blobs)]
+        if not unmade:
+            return image
+        from buildkit.build.make_blobs import make_blobs
+
+        make_blobs(self._context, unmade)
+        made = {blob.diff_id: blob for spec in unmade for blob in results[spec.key].blobs}
+        layers = (replace(layer, blob=made.get(layer.blob.diff_id, layer.blob)) for layer in image.layers)
+        return replace(image, layers=tuple(layers))
 
     @cached_property
     def _push(self) -> Push | None:

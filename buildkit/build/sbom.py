@@ -15,7 +15,6 @@ from buildkit.digest import Digest, FileHash, Key
 from buildkit.errors import BuildError, LostError, WheelError
 from buildkit.events import Note
 from buildkit.layers.root.installed import InstalledPackages
-from buildkit.layers.tar.decompress import inflate
 from buildkit.locks.pins import Artifact
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composition
@@ -111,7 +110,7 @@ def _read_layers(planner: Planner, blobs: Iterable[Blob]) -> InstalledPackages:
         what = f"the layer {blob.digest.short} of the cache"
         found = hashlib.sha256()
         try:
-            inside.add(_hashed(inflate(planner.context.blobs.path(blob.digest), blob.compression), found.update), what)
+            inside.add(_hashed(planner.context.layers.open_tar(blob), found.update), what)
         except (BuildError, ValueError) as error:
             raise BuildError(f"{what} cannot be read: {error}", hint=_DAMAGED) from error
         if found.hexdigest() != blob.diff_id.hex:

@@ -19,7 +19,7 @@ from buildkit.build.options import BuildOptions
 from buildkit.build.planner import Planned, Planner
 from buildkit.build.publisher import Publisher
 from buildkit.digest import Digest, Key
-from buildkit.errors import DamagedError, LostError, RemoteLostError
+from buildkit.errors import BlobsMissingError, DamagedError, LostError, RemoteLostError
 from buildkit.events import step
 from buildkit.oci.blob import LayerResult
 from buildkit.oci.image import Image
@@ -128,11 +128,21 @@ class StageBuild:
         context = self._context
         if isinstance(lost.error, DamagedError):
             self._record_tombstones(lost, lost.error.digests)
+        if isinstance(lost.error, BlobsMissingError):
+            self._restore_blobs(lost, lost.error.digests)
         note = describe_loss(lost.error, self._targets[0].repository if self._targets else "")
         if note:
             context.emit(note)
         # all results: the lost layer may be outside the plan, in the builder or the root of the bytecode compiler
         context.state.forget_results()
+
+    def _restore_blobs(self, lost: Lost, missing: Collection[str]) -> None:
+        """Make blobs again that a registry lacks and the cache does not have any more, where the image store can."""
+        from buildkit.build.make_blobs import make_blobs
+
+        results = self._context.state.results
+        specs = [layer.spec for key, layer in lost.reported.items() if key in results]
+        make_blobs(self._context, (s for s in specs if any(b.digest.hex in missing for b in results[s.key].blobs)))
 
     def _record_tombstones(self, lost: Lost, damaged: Collection[str]) -> None:
         """Record which layers were damaged, so that the next plan can say why it builds them."""
@@ -181,6 +191,7 @@ class StageBuild:
         if not needed:
             return
         from buildkit.build.build_layers import build_layers
+        from buildkit.build.layer_writer import LayerWriter
         from buildkit.build.preimport import Preimport
         from buildkit.tasks.task_id import TaskId, TaskKind
 
@@ -191,7 +202,10 @@ class StageBuild:
             building = {task_id: spec for task_id, spec in ids.items() if task_id in tasks}
             return dict(preimport.tasks(tasks)) | dict(publisher.tasks(building))
 
-        build_layers(self._planner, needed, self._options.jobs, stage=plan.composition.stage.name, also=also)
+        uploads = bool(self._targets) or self._context.remote_cache.writes
+        writer = LayerWriter(context=self._context, compress=uploads, trees=imports or not uploads)
+        name, jobs = plan.composition.stage.name, self._options.jobs
+        build_layers(self._planner, needed, jobs, stage=name, writer=writer, also=also)
 
     def _check_models(self, plan: Plan) -> None:
         """Check models of reused layers against the present rules; raises ModelError."""
@@ -205,7 +219,7 @@ class StageBuild:
     def _assemble(self, plan: Plan) -> Image:
         context, composition = self._context, plan.composition
         with context.meter.phase("assemble"):
-            check_collisions(composition, context.ledger, context.blobs, self._fetch_listing)
+            check_collisions(composition, context.ledger, context.layers, self._fetch_listing)
             arch, most = context.project.target.deb_arch, context.project.max_layers
             return assemble(composition.specs, composition.config, context.state.results, arch, most=most)
 
@@ -223,5 +237,5 @@ class StageBuild:
             return 0
         with context.meter.phase("import"), step(context.emit, ref, "import") as handle:
             relatives = map(context.project.ref, self._planner.graph.stages)
-            handle.size = import_image(image, ref, context.blobs, relatives, stored)
+            handle.size = import_image(image, ref, context.layers, relatives, stored)
         return handle.size

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from functools import partial
 
 from buildkit.build.context import BuildContext
+from buildkit.build.make_blobs import make_blobs
 from buildkit.build.native_facts import find_native_facts
 from buildkit.build.planner import Planner
 from buildkit.oci.reference import Ref
@@ -30,12 +31,13 @@ def open_cache_export(planner: Planner, check: Future[None] | None = None) -> Ca
     context = planner.context
     return CacheExport(
         cache=context.remote_cache,
-        blobs=context.blobs,
+        layers=context.layers,
         ledger=context.ledger,
         results=context.state.results,
         find_present=planner.lookup,
         find_native_facts=partial(find_native_facts, context.ledger, check=check),
         count_pushed=lambda size: context.tally.add(pushed=size),
+        make_blobs=partial(make_blobs, context),
         emit=context.emit,
         stop=context.stop,
         meter=context.meter,

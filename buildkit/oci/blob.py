@@ -10,7 +10,11 @@ from buildkit.layers.tar.member import Compression, PackedLayer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blob:
-    """One layer blob: ``size`` stored bytes under ``digest``, ``unpacked`` bytes of tar under ``diff_id``."""
+    """One layer blob: ``size`` stored bytes under ``digest``, ``unpacked`` bytes of tar under ``diff_id``.
+
+    A layer that was packed into the image store alone has no compressed blob yet: `is_made` is false, and digest and
+    size are those of its tar until it is compressed.
+    """
 
     digest: Digest
     diff_id: DiffId
@@ -28,6 +32,11 @@ class Blob:
             unpacked=packed.unpacked,
             compression=packed.compression,
         )
+
+    @property
+    def is_made(self) -> bool:
+        """Whether ``digest`` and ``size`` are those of the blob that a registry gets."""
+        return self.compression is Compression.NONE or self.digest.hex != self.diff_id.hex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,7 +59,8 @@ class LayerUpload:
         def needless() -> bool:
             is_last = all(other.key in self._results for other in others)  # the push comes next
             size = sum(blob.size for blob in self._results[spec.key].blobs)
-            return is_last or self.failed or size < MIN_UPLOAD_BYTES
+            made = all(blob.is_made for blob in self._results[spec.key].blobs)
+            return is_last or self.failed or not made or size < MIN_UPLOAD_BYTES
 
         def action() -> Outcome:
             size = self._upload(spec)

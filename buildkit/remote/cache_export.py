@@ -15,7 +15,7 @@ from buildkit.oci.blob import LayerResult
 from buildkit.plan.spec import Spec
 from buildkit.remote.cache_record import MAX_NATIVE_FACTS, CacheRecord
 from buildkit.remote.remote_cache import RemoteCache
-from buildkit.store.blobs import Blobs
+from buildkit.store.layer_bytes import LayerBytes
 from buildkit.store.layer_listings import find_listing
 from buildkit.store.ledger import Ledger
 from buildkit.tasks.concurrent import run_concurrently
@@ -30,18 +30,20 @@ _UPLOADS = 4
 class CacheExport:
     """Publishes the layers of one build.
 
-    ``results`` is a live view of the layers that the build knows; ``find_present`` returns those of keys whose blobs
-    are in the local cache. ``find_native_facts`` returns the encoded native facts of blobs, and waits for those that
-    are being read. ``count_pushed`` is called with the bytes of each upload.
+    ``results`` is a live view of the layers that the build knows; ``find_present`` returns those of keys whose
+    layers are on this host, and ``make_blobs`` compresses those of them that the cache has no blob of.
+    ``find_native_facts`` returns the encoded native facts of blobs, and waits for those that are being read.
+    ``count_pushed`` is called with the bytes of each upload.
     """
 
     cache: RemoteCache
-    blobs: Blobs
+    layers: LayerBytes
     ledger: Ledger
     results: Mapping[Key, LayerResult]
     find_present: Callable[[Iterable[Key]], Mapping[Key, LayerResult]]
     find_native_facts: Callable[[Sequence[Digest]], Mapping[Digest, bytes]]
     count_pushed: Callable[[int], None]
+    make_blobs: Callable[[Iterable[Spec]], None]
     emit: Emit
     stop: threading.Event
     meter: PhaseMeter
@@ -77,6 +79,7 @@ class CacheExport:
         known = self.cache.find_published(stage, listed)
         missing = {key: spec for key, spec in {**listed, **built}.items() if key not in known}
         if self.cache.writes:
+            self.make_blobs(missing.values())
             present = self.find_present(missing)
             results = {**present, **self.results}
             tasks = {TaskId.of_key(TaskKind.SHARE, key): self._task(missing[key], results) for key in present}
@@ -87,7 +90,7 @@ class CacheExport:
     def _publish_index(self, stage: str, records: Sequence[CacheRecord]) -> None:
         with self.meter.phase("share"):
             facts = self.find_native_facts([blob.digest for record in records for blob in record.result.blobs])
-            self.cache.publish_stage_index(stage, records, facts, self.blobs)
+            self.cache.publish_stage_index(stage, records, facts, self.layers.blobs)
 
     def _task(self, spec: Spec, results: Mapping[Key, LayerResult]) -> Task:
         def action() -> Outcome:
@@ -102,11 +105,13 @@ class CacheExport:
         return Task(name=spec.name, phase="share", lane=Lane.UP, action=action)
 
     def _publish(self, record: CacheRecord) -> tuple[Digest, ...] | None:
-        return self.cache.publish(record, self.ledger.layers.contents(record.key), self.blobs)
+        return self.cache.publish(record, self.ledger.layers.contents(record.key), self.layers.blobs)
 
     def _describe(self, spec: Spec, result: LayerResult) -> CacheRecord | None:
-        """Return the record of a layer; None where its paths are not known, or no reader would accept it."""
-        find_listing(spec.key, self.ledger, self.blobs, of_root=spec.is_of_root)  # the prefixes follow from it
+        """Return the record of a layer; None where a blob or its paths are not there, or no reader would accept it."""
+        if not all(map(self.layers.has_blob, result.blobs)):
+            return None
+        find_listing(spec.key, self.ledger, self.layers, of_root=spec.is_of_root)  # the prefixes follow from it
         prefixes = self.ledger.layers.path_prefixes([spec.key]).get(spec.key)
         if prefixes is None:
             return None

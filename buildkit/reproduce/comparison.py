@@ -140,7 +140,7 @@ class _DoubleBuild:
                 )
                 if verdict := self._borrowing_verdict(spec):
                     yield replace(compared, verdict=verdict)
-                elif (first.diff_id, first.digest) == (second.diff_id, second.digest):
+                elif first.diff_id == second.diff_id and (not first.is_made or first.digest == second.digest):
                     yield replace(compared, second=second)
                 else:
                     comparison = self._differences(spec, first, second, Blobs(cache))
@@ -150,11 +150,11 @@ class _DoubleBuild:
         """Return at least one difference between two blobs of a layer."""
         if first.diff_id == second.diff_id:
             return _one_difference("compression", *(f"{b.compression}, {b.size} bytes" for b in (first, second)))
-        if self._context.blobs.drop_damaged([first.digest]):
+        if self._context.layers.has_blob(first) and self._context.blobs.drop_damaged([first.digest]):
             raise LostError(f"{spec.name}: the cached layer was damaged, and is removed", hint="build it again")
         with step(self._context.emit, spec.name, "compare"):
             comparison = compare_tars(
-                lambda: inflate(self._context.blobs.path(first.digest), first.compression),
+                lambda: self._context.layers.open_tar(first),
                 lambda: inflate(others.path(second.digest), second.compression),
             )
         # equal tars with two diff_ids: one of these is wrong

@@ -13,6 +13,7 @@ from pathlib import Path
 import buildkit
 from buildkit.build.context import BuildContext
 from buildkit.build.disk_checkout import DiskCheckout
+from buildkit.build.make_blobs import make_blobs
 from buildkit.errors import BuildError
 from buildkit.locks.model_source import RepoSource
 from buildkit.plan.spec import (
@@ -123,7 +124,9 @@ def create_borrowing_cache(context: BuildContext, borrowed: Iterable[Spec], cach
         folder.mkdir(exist_ok=True)
         (folder / file.name).symlink_to(file)
     with closing(Ledger(cache / "ledger.sqlite")) as ledger:
-        for spec in borrowed:
+        specs = list(borrowed)
+        make_blobs(context, specs)  # the other cache has no image store
+        for spec in specs:
             result = context.state.results[spec.key]
             for blob in result.blobs:
                 if not blobs.path(blob.digest).is_symlink():

@@ -6,22 +6,22 @@ from buildkit.digest import Key
 from buildkit.layers.root.paths import RootPaths
 from buildkit.layers.tar.contents import Listing
 from buildkit.layers.tar.listing import read_listing
-from buildkit.store.blobs import Blobs
+from buildkit.store.layer_bytes import LayerBytes
 from buildkit.store.ledger import Ledger
 
 
-def find_listing(key: Key, ledger: Ledger, blobs: Blobs, *, of_root: bool) -> Listing | None:
-    """Return the listing of a recorded layer; None if it is not known and a blob is not here.
+def find_listing(key: Key, ledger: Ledger, layers: LayerBytes, *, of_root: bool) -> Listing | None:
+    """Return the listing of a recorded layer; None if it is not known and its bytes are not here.
 
-    ``of_root`` layers are listed with their empty folders. Raises BuildError for a damaged blob.
+    ``of_root`` layers are listed with their empty folders. Raises BuildError for a damaged one.
     """
     listing = ledger.layers.contents(key)
     if listing is not None:
         return listing
     own = ledger.layers.find([key])[key].blobs
-    if not all(blobs.has(blob.digest, blob.size) for blob in own):
+    if not all(map(layers.has, own)):
         return None
-    listings = [read_listing(blobs.path(blob.digest), blob.compression, of_root=of_root) for blob in own]
+    listings = [read_listing(layers.open_tar(blob), blob.digest.short, of_root=of_root) for blob in own]
     listing = listings[0] if len(listings) == 1 else RootPaths(listings).listing()
     ledger.layers.add_contents(key, listing)
     return listing

@@ -19,6 +19,7 @@ class TaskKind(StrEnum):
     PREIMPORT = "preimport"  # the lower layers of the image that is built
     START_COMPILER = "start-compiler"  # of bytecode
     LOOK_UP = "look-up"  # ask a registry what a tag names
+    COMPRESS = "compress"  # a layer of the image store, for registries
     UPLOAD = "upload"
     SHARE = "share"
 

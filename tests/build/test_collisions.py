@@ -23,6 +23,7 @@ from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Kind, PackFiles, PackPrefix, PackWheels, Spec, Tree
 from buildkit.store.blobs import Blobs
+from buildkit.store.layer_bytes import LayerBytes
 from buildkit.store.ledger import Ledger
 from tests.ledgers import LayerId
 
@@ -58,7 +59,7 @@ def not_asked(key: Key) -> list[tuple[str, str]]:
 
 def check(composition: Composition, ledger: Ledger, blobs: Blobs | None = None, ask: AskListing | None = None) -> None:
     with TemporaryDirectory() as folder:
-        check_collisions(composition, ledger, blobs or Blobs(Path(folder)), ask or not_asked)
+        check_collisions(composition, ledger, LayerBytes(blobs or Blobs(Path(folder))), ask or not_asked)
 
 
 def own(ledger: Ledger, **contents: list[tuple[str, str]]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from buildkit.build.containers import ContainerRunner
+from buildkit.build.layer_writer import LayerWriter
 from buildkit.errors import BuildError
 from buildkit.store.blobs import Blobs
 
@@ -35,12 +36,12 @@ def test_mmdebstrap_is_stopped_if_packing_the_root_fails(tmp_path: Path, monkeyp
     monkeypatch.setattr("buildkit.tools.mmdebstrap.stream_root", make)
     monkeypatch.setattr("buildkit.layers.root.pack.pack_root", pack)
     project = SimpleNamespace(compression="zstd", target=SimpleNamespace(deb_arch="amd64"), bytecode=False)
-    context: Any = SimpleNamespace(project=project, blobs=Blobs(tmp_path))
+    context: Any = SimpleNamespace(project=project, blobs=Blobs(tmp_path), image_store=None)
     debian = SimpleNamespace(
         suite="trixie", variant="extract", components=("main",), exclude=(), users=(), drop_setuid=False
     )
     work: Any = SimpleNamespace(debian=debian, pins=())
     with ExitStack() as stack, pytest.raises(BuildError, match="full"):
-        ContainerRunner(context, stack).make_root(work, lambda _done: None)
+        ContainerRunner(context, LayerWriter(context=context), stack).make_root(work, lambda _done: None)
     assert seen == ["ended"]
     assert list((tmp_path / "tmp").iterdir()) == []

@@ -16,6 +16,7 @@ from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob
 from buildkit.oci.image import Image, Layer
 from buildkit.store.blobs import Blobs
+from buildkit.store.layer_bytes import LayerBytes
 from buildkit.tools import skopeo
 
 REF = "localhost/p/x:latest"
@@ -74,7 +75,7 @@ def blobs(tmp_path: Path) -> Blobs:
 def deliver(storage: Storage, blobs: Blobs) -> Callable[..., int]:
     def delivered(wanted: Image, *relatives: str) -> int:
         storage.copied.clear()
-        return import_image(wanted, REF, blobs, relatives)
+        return import_image(wanted, REF, LayerBytes(blobs), relatives)
 
     return delivered
 
@@ -145,7 +146,7 @@ def test_known_stored_image_is_not_looked_up_again(
     known = find_stored(REF)
     asked: list[str] = []
     monkeypatch.setattr(skopeo, "raw_manifest", asked.append)
-    assert import_image(image("a", "c"), REF, blobs, [REF, "localhost/p/base:latest"], known) == 10
+    assert import_image(image("a", "c"), REF, LayerBytes(blobs), [REF, "localhost/p/base:latest"], known) == 10
     assert asked == ["localhost/p/base:latest"]
 
 

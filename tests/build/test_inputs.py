@@ -10,6 +10,7 @@ import pytest
 from buildkit.build.containers import open_containers
 from buildkit.build.context import BuildContext, open_context
 from buildkit.build.inputs import InputTasks
+from buildkit.build.layer_writer import LayerWriter
 from buildkit.declare.project import parse_project
 from buildkit.digest import FileHash, Key
 from buildkit.errors import LostError
@@ -32,7 +33,7 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BuildCo
 
 @pytest.fixture
 def input_tasks(context: BuildContext) -> Iterator[InputTasks]:
-    with open_containers(context) as containers:
+    with open_containers(context, LayerWriter(context=context)) as containers:
         yield InputTasks(context, containers, {}, pytest.fail, lambda _composition: ())
 
 

@@ -12,6 +12,7 @@ import pytest
 from buildkit.build.collision_sets import set_key
 from buildkit.build.containers import ContainerRunner
 from buildkit.build.context import BuildContext
+from buildkit.build.layer_writer import LayerWriter
 from buildkit.cache_admin.needed_keys import Needed, collect_needed
 from buildkit.digest import FileHash, Key
 from buildkit.errors import DefinitionError
@@ -84,8 +85,9 @@ def test_needed_images_are_those_that_containers_start_from() -> None:
 
 def test_needed_image_names_are_those_that_builds_use() -> None:
     made = composer()
-    context = SimpleNamespace(project=made._project, blobs=SimpleNamespace(leases=SimpleNamespace(hold=None)))
-    containers = ContainerRunner(cast("BuildContext", context), ExitStack())
+    blobs = SimpleNamespace(leases=SimpleNamespace(hold=None))
+    shared = cast("BuildContext", SimpleNamespace(project=made._project, blobs=blobs))
+    containers = ContainerRunner(shared, LayerWriter(context=shared), ExitStack())
     assert {containers._root_ref(made.compiler), containers._whole_ref(made.builder)} <= needed().refs
 
 

@@ -191,7 +191,7 @@ def ask(tiny: Tiny, scanned: Sequence[tuple[str, str]]) -> Believed:
         _ = find_builds(planner, ["app"], 5), take_inventory(held, context.blobs.folder, None)
         made = {x.spec.name: x.result for x in plan.entries if x.source is LayerSource.CACHE and x.result}
         if len(made) == len(specs):
-            check_collisions(plan.composition, held, context.blobs, lambda _key: pytest.fail("its blob is there"))
+            check_collisions(plan.composition, held, context.layers, lambda _key: pytest.fail("its blob is there"))
         scans = [ScanVerdicts(held).find([FileHash(sha256)], rules) for sha256, rules in scanned]
         verdicts = {sha256: scan for known in scans for sha256, scan in known.items()}
         return Believed(keys={spec.name: spec.key for spec in specs}, made=made, verdicts=verdicts)

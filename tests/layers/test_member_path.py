@@ -49,17 +49,13 @@ def test_whiteout_is_refused_and_its_owner_named(path: str, kind: str) -> None:
 
 @settings(deadline=None, max_examples=300)
 @given(paths=st.lists(PATH, max_size=4), kind=st.sampled_from(["file", "directory", "symlink"]))
-def test_written_members_have_harmless_paths(
-    tmp_path_factory: pytest.TempPathFactory, paths: list[str], kind: str
-) -> None:
+def test_written_members_have_harmless_paths(paths: list[str], kind: str) -> None:
     out = io.BytesIO()
     try:
         write_layer([Member(path=path, kind=kind, target="t") for path in paths], out, Compression.NONE)
     except BuildError:
         return
-    file = tmp_path_factory.mktemp("layer") / "blob"
-    file.write_bytes(out.getvalue())
-    found = [path for path, _ in read_listing(file, Compression.NONE, of_root=True)]
+    found = [path for path, _ in read_listing([out.getvalue()], "x", of_root=True)]
     assert set(found) <= set(paths)
     for path in found:
         assert find_removed_path(path) == ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -52,17 +51,16 @@ def init(data: bytes, wheel: str) -> Member:
     return Member(path="site/backports/__init__.py", size=len(data), content=lambda: iter((data,)), wheel=wheel)
 
 
-def test_first_of_several_declarations_is_packed(tmp_path: Path) -> None:
+def test_first_of_several_declarations_is_packed() -> None:
     out = io.BytesIO()
     packed = write_layer([init(TARFILE, "a.whl"), init(WEAKREF, "b.whl")], out, Compression.NONE)
     assert packed.contents == (("site/backports/__init__.py", NAMESPACE),)
     assert TARFILE in out.getvalue()
     assert WEAKREF not in out.getvalue()
-    (tmp_path / "blob").write_bytes(out.getvalue())
-    assert read_listing(tmp_path / "blob", Compression.NONE) == list(packed.contents)
+    assert read_listing([out.getvalue()], "x") == list(packed.contents)
 
 
-def test_bytecode_beside_a_declaration_goes_with_it(tmp_path: Path) -> None:
+def test_bytecode_beside_a_declaration_goes_with_it() -> None:
     pyc = "site/backports/__pycache__/__init__.cpython-313.pyc"
     members = [
         member
@@ -72,8 +70,7 @@ def test_bytecode_beside_a_declaration_goes_with_it(tmp_path: Path) -> None:
     out = io.BytesIO()
     packed = write_layer(members, out, Compression.NONE)
     assert dict(packed.contents) == {"site/backports/__init__.py": NAMESPACE, pyc: NAMESPACE}
-    (tmp_path / "blob").write_bytes(out.getvalue())
-    assert read_listing(tmp_path / "blob", Compression.NONE) == list(packed.contents)
+    assert read_listing([out.getvalue()], "x") == list(packed.contents)
     with pytest.raises(CollisionError, match="__pycache__"):
         write_layer(members[1::2], io.BytesIO(), Compression.NONE)
 

@@ -27,7 +27,7 @@ from buildkit.layers.root.dpkg import (
     verify_packages,
 )
 from buildkit.layers.root.header import DIRECTORY, FILE, HARDLINK, SYMLINK, RootEntry, render_entry
-from buildkit.layers.tar.blob_stream import BlobStream
+from buildkit.layers.tar.blob_stream import BlobStream, Write
 from buildkit.layers.tar.contents import link_content
 from buildkit.layers.tar.header import END, padding
 from buildkit.layers.tar.listing import ContentDescriber, root_listing
@@ -89,14 +89,16 @@ class RootRules:
     pins: tuple[AptPin, ...] = ()
 
 
-def pack_root(chunks: Iterable[bytes], rules: RootRules, out: BinaryIO, compression: Compression) -> PackedLayer:
-    """Write the root whose tar is ``chunks`` to ``out`` as a layer.
+def pack_root(
+    chunks: Iterable[bytes], rules: RootRules, out: BinaryIO, compression: Compression, tee: Write | None = None
+) -> PackedLayer:
+    """Write the root whose tar is ``chunks`` to ``out`` as a layer; ``tee`` gets its tar before compression.
 
     Memory is a few mebibytes. Raises BuildError for a damaged or hostile tar, for accounts that clash, and for a hard
     link to an excluded file; MismatchError if the packages are not those of ``rules.pins``. Errors of ``chunks`` pass,
     at the latest after its last byte.
     """
-    with BlobStream(out, compression, lambda _done: None) as blob:
+    with BlobStream(out, compression, lambda _done: None, tee) as blob:
         root = _Root(rules, blob)
         _read(chunks, root)
         root.finish()

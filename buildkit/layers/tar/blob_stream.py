@@ -23,6 +23,8 @@ ZSTD_LEVEL = 3
 GZIP_LEVEL = 1
 _QUEUED = 8
 
+Write = Callable[[bytes], object]
+
 
 class _Compressor(Protocol):
     def compress(self, data: bytes, /) -> bytes: ...
@@ -63,12 +65,15 @@ _MAKERS: dict[Compression, Callable[[], _Compressor]] = {
 class BlobStream:
     """Takes a tar in pieces and stores it in ``out``; a context manager. `finish` returns what was stored.
 
-    ``progress`` is called with the bytes of tar so far. An error of the thread (a full disk) is raised by the next
-    `write` or by `finish`.
+    ``progress`` is called with the bytes of tar so far; ``tee`` gets the tar, too. An error of the thread (a full disk)
+    is raised by the next `write` or by `finish`.
     """
 
-    def __init__(self, out: BinaryIO, compression: Compression, progress: Callable[[int], None]) -> None:
+    def __init__(
+        self, out: BinaryIO, compression: Compression, progress: Callable[[int], None], tee: Write | None = None
+    ) -> None:
         self._out = out
+        self._tee = tee
         self._progress = progress
         self._compression = compression
         self._compressor = _MAKERS[compression]()
@@ -143,6 +148,8 @@ class BlobStream:
                 return
             packed = self._compressor.compress(block)
             self._tar.update(block)
+            if self._tee is not None:
+                self._tee(block)
             self._store(packed)
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that writes
             self._failure = error

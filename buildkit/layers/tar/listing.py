@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from buildkit.errors import BuildError
 from buildkit.layers.tar.contents import EXECUTABLE, FOLDER, NAMESPACE, SPECIAL, Listing, link_content
-from buildkit.layers.tar.decompress import inflate
-from buildkit.layers.tar.member import Compression
 from buildkit.layers.tar.namespace import MAX_SIZE, find_module, only_declares_namespace
 from buildkit.layers.tar.reader import TarReader
 
@@ -55,12 +52,15 @@ def root_listing(contents: dict[str, str], folders: Iterable[str]) -> tuple[tupl
     return tuple(sorted({**empty, **contents}.items()))
 
 
-def read_listing(path: Path, compression: Compression, *, of_root: bool = False) -> Listing:
-    """Return the listing of a blob, sorted, as packing makes it. Raises BuildError for a damaged blob."""
+def read_listing(tar: Iterable[bytes], name: str, *, of_root: bool = False) -> Listing:
+    """Return the listing of a layer's tar, sorted, as packing makes it; ``name`` is for messages.
+
+    Raises BuildError for a damaged tar.
+    """
     found: dict[str, str] = {}
     folders: set[str] = set()
     try:
-        reader = TarReader(inflate(path, compression), f"the layer {path.name}")
+        reader = TarReader(tar, f"the layer {name}")
         for member in reader:
             kind, name = member.fields["type"], member.path.decode("utf-8", "replace")
             if kind == "symbolic link":
@@ -77,5 +77,5 @@ def read_listing(path: Path, compression: Compression, *, of_root: bool = False)
             else:
                 found[name] = SPECIAL
     except ValueError as error:
-        raise BuildError(f"the layer {path.name} cannot be read: {error}") from error
+        raise BuildError(f"the layer {name} cannot be read: {error}") from error
     return list(root_listing(found, folders - {""} if of_root else ()))

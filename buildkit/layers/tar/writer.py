@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, CollisionError, MismatchError, WheelError, source_changed
-from buildkit.layers.tar.blob_stream import BlobStream
+from buildkit.layers.tar.blob_stream import BlobStream, Write
 from buildkit.layers.tar.contents import describe_difference, link_content
 from buildkit.layers.tar.header import DIRECTORY, END, FILE, SYMLINK, padding, render_header
 from buildkit.layers.tar.listing import ContentDescriber
@@ -30,15 +30,17 @@ def write_layer(
     compression: Compression,
     *,
     progress: Callable[[int], None] = _ignore,
+    tee: Write | None = None,
 ) -> PackedLayer:
     """Write ``members`` to ``out`` as a layer and return what was written.
 
-    Memory is a few mebibytes for a layer of any size. ``progress`` is called with the bytes of tar so far. A path that
+    Memory is a few mebibytes for a layer of any size. ``progress`` is called with the bytes of tar so far; ``tee`` gets
+    the tar as it is before compression. A path that
     comes twice with the same content is written once. Raises CollisionError if the contents differ, or if one is a file
     where another needs a directory; MismatchError (WheelError for a member of a wheel) if content does not have the
     member's size or hash. Errors of ``out.write`` pass.
     """
-    with BlobStream(out, compression, progress) as blob:
+    with BlobStream(out, compression, progress, tee) as blob:
         layer = _Layer(blob)
         for member in members:
             layer.add(member)

@@ -107,14 +107,13 @@ class LayerTable:
 
         Unless it was ``built`` here, the seconds and the count of earlier builds here stay.
         """
-        blobs = [[b.digest.hex, b.diff_id.hex, b.size, b.unpacked, b.compression.value] for b in result.blobs]
         before = next((row for row in self._table.find([layer.key.hex]) if row.times), None)
         now = time.time()
         row = LayerRow(
             key=layer.key.hex,
             kind=layer.kind,
             name=layer.name,
-            blobs=json.dumps(blobs),
+            blobs=_format_blobs(result.blobs),
             config=result.config,
             seconds=before.seconds if before and not built else float(result.seconds),
             built=now,
@@ -122,6 +121,14 @@ class LayerTable:
             claims="" if prefixes is None else json.dumps(prefixes),
         )
         self._table.put(row, recipe=layer.recipe, contents=self._seal(layer.key, listing), used=now)
+
+    def replace_blobs(self, key: Key, result: LayerResult) -> None:
+        """Record other blobs of the same tars for a layer, if it is recorded."""
+        with self._database.transaction():
+            for row in self._table.find([key.hex]):
+                known = row._replace(blobs=_format_blobs(result.blobs))
+                query = "UPDATE layers SET blobs = ?, sum = ? WHERE key = ?"
+                self._database.execute(query, (known.blobs, self._database.key.sum_of("layers", *known), known.key))
 
     def delete(self, key: Key) -> None:
         """Delete the row of a layer."""
@@ -205,6 +212,10 @@ class LayerTable:
 def pack_listing(contents: Sequence[tuple[str, str]]) -> bytes:
     """Compress a listing for the column ``contents``."""
     return zlib.compress(canonical_json(contents).encode(), 1)
+
+
+def _format_blobs(blobs: Iterable[Blob]) -> str:
+    return json.dumps([[b.digest.hex, b.diff_id.hex, b.size, b.unpacked, b.compression.value] for b in blobs])
 
 
 def _parse_blobs(text: str) -> tuple[Blob, ...]:

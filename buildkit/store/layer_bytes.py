@@ -1,0 +1,87 @@
+"""The bytes of layers: blobs in the cache, trees in the image store, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from buildkit.digest import DiffId
+from buildkit.errors import MismatchError
+from buildkit.layers.tar.decompress import inflate
+from buildkit.oci.blob import Blob
+from buildkit.store.blobs import Blobs
+
+
+class Trees(Protocol):
+    """An image store, as far as it holds layers (``imagestore.image_store.ImageStore``)."""
+
+    def has_tree(self, diff_id: DiffId) -> bool:
+        """Return whether the store has the files of a layer; they are not read."""
+
+    def open_tar(self, diff_id: DiffId) -> Iterator[bytes]:
+        """Yield the layer's tar in pieces; raises DamagedError if a file was altered."""
+
+
+class TreeOutput(Protocol):
+    """A tree that is being written."""
+
+    def write(self, block: bytes, /) -> int:
+        """Add a piece of the layer's tar."""
+
+    def keep(self, diff_id: DiffId, unpacked: int) -> None:
+        """Name the tree; the caller has hashed the tar that it wrote, of ``unpacked`` bytes."""
+
+
+class WritableTrees(Trees, Protocol):
+    """An image store that takes new layers."""
+
+    def writing_tree(self, *, foreign_owners: bool) -> AbstractContextManager[TreeOutput]:
+        """Open the output of a tree, which is removed at the end unless it was kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerBytes:
+    """Finds and reads layers; ``trees`` is None where no image store is used."""
+
+    blobs: Blobs
+    trees: Trees | None = None
+
+    def has(self, blob: Blob) -> bool:
+        """Return whether a layer is on this host, as a blob or as a tree; its bytes are not read."""
+        return self.has_blob(blob) or self.has_tree(blob)
+
+    def has_blob(self, blob: Blob) -> bool:
+        """Return whether the cache has the blob."""
+        return blob.is_made and self.blobs.has(blob.digest, blob.size)
+
+    def has_tree(self, blob: Blob) -> bool:
+        """Return whether the image store has the tree."""
+        return self.trees is not None and self.trees.has_tree(blob.diff_id)
+
+    def open_tar(self, blob: Blob) -> Iterator[bytes]:
+        """Yield a layer's tar in pieces of about a mebibyte.
+
+        Raises ValueError for a damaged blob, DamagedError for a damaged tree, OSError for a layer that is not here.
+        """
+        if self.trees is None or self.has_blob(blob):
+            return inflate(self.blobs.path(blob.digest), blob.compression)
+        return self.trees.open_tar(blob.diff_id)
+
+    def make_blob(self, blob: Blob, progress: Callable[[int], None]) -> tuple[Blob, float]:
+        """Compress a layer of the image store into the cache, as its ``compression`` says.
+
+        Returns the blob, and the seconds of compressing. The same tar gives the same blob on every host. Raises
+        MismatchError if the tree is not the layer, DamagedError and OSError as `open_tar` does.
+        """
+        from buildkit.layers.tar.blob_stream import BlobStream
+
+        with self.blobs.writing() as out, BlobStream(out, blob.compression, progress) as stream:
+            for chunk in self.open_tar(blob):
+                stream.write(chunk)
+            packed = stream.finish()
+            if packed.diff_id != blob.diff_id:
+                raise MismatchError(f"the image store gave a layer of {packed.diff_id} for {blob.diff_id}")
+            self.blobs.keep(out, self.blobs.path(packed.digest))
+        return Blob.of(packed), packed.busy
