@@ -71,11 +71,13 @@ class ContainerRunner:
         with self._writer.open(self._compression, foreign_owners=True) as to, closing(stream_root(spec)) as chunks:
             return to.keep(pack_root(_counted(chunks, progress), rules, to.out, to.compression, to.tee))
 
-    def pull(self, work: PullImage) -> tuple[LayerResult, None]:
+    def pull(self, spec: Spec, work: PullImage) -> tuple[LayerResult, None]:
         """Fetch a registry's image as blobs; their listing is not known."""
         from buildkit.remote.image_pull import pull_image
 
-        return pull_image(work.ref, self._context.project.target.deb_arch, self._context.blobs), None
+        context = self._context
+        opened = self._writer.open_tree_of(spec)
+        return pull_image(work.ref, context.project.target.deb_arch, context.blobs, opened), None
 
     def run_step(self, spec: Spec, work: RunStep) -> tuple[LayerResult, None]:
         """Run a command in the root below, and keep its changes as a blob, whose listing is not known."""

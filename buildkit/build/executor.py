@@ -111,7 +111,7 @@ class Executor:
     def _fetch(self, spec: Spec) -> int:
         context, key = self._context, spec.key
         try:
-            record, fetched = context.remote_cache.fetch_layer(key, context.blobs)
+            record, fetched = context.remote_cache.fetch_layer(key, context.blobs, self._writer.open_tree_of(spec))
         except RemoteLostError:
             context.state.lose(key)  # so that this build or the next plan builds it
             context.ledger.forget_remote_layer(key)
@@ -129,7 +129,7 @@ class Executor:
                     spec, "root", lambda: self._containers.make_root(work, self._context.progress(spec.name))
                 )
             case PullImage():
-                return self._simple(spec, "pull", Lane.NET, lambda: self._containers.pull(work))
+                return self._simple(spec, "pull", Lane.NET, lambda: self._containers.pull(spec, work))
             case RunStep():
                 below = self._require_image(work.chain)
                 return self._simple(spec, "run", Lane.CONTAINER, lambda: self._containers.run_step(spec, work), below)

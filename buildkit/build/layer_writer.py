@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import BinaryIO, cast
 
 from buildkit.build.context import BuildContext
 from buildkit.layers.tar.blob_stream import Write
 from buildkit.layers.tar.member import Compression, PackedLayer
+from buildkit.plan.spec import Spec
 from buildkit.store.blobs import Blobs
+from buildkit.store.ingest import OpenTree
 from buildkit.store.layer_bytes import TreeOutput
 
 
@@ -37,6 +40,11 @@ class LayerWriter:
             tree = stack.enter_context(store.writing_tree(foreign_owners=foreign_owners)) if store else None
             blob = stack.enter_context(blobs.writing()) if self.compress or tree is None else None
             yield LayerOutput(blobs=blobs, blob=blob, tree=tree, wanted=compression)
+
+    def open_tree_of(self, spec: Spec) -> OpenTree:
+        """Return what opens the tree of a layer that is fetched as a blob."""
+        store = self.context.image_store if self.trees else None
+        return partial(store.writing_tree, foreign_owners=spec.is_of_root) if store else nullcontext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ a key. Every blob is checked against its digest, its diff_id and its sizes when 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from buildkit.remote.stage_index import (
     stage_index_tag,
 )
 from buildkit.store.blobs import Blobs
-from buildkit.store.ingest import ingest_blob
+from buildkit.store.ingest import OpenTree, ingest_blob
 from buildkit.tools.registry import RegistryClient
 from buildkit.tools.skopeo import write_layout
 
@@ -106,7 +107,7 @@ class CacheClient:
         except MalformedError as error:
             raise BuildError(f"{ref}: {error}") from error
 
-    def fetch(self, record: CacheRecord, blobs: Blobs) -> FetchedLayer:
+    def fetch(self, record: CacheRecord, blobs: Blobs, open_tree: OpenTree = nullcontext) -> FetchedLayer:
         """Store a record's blobs in the local cache; also raises MismatchError for bytes that differ from it."""
         ref = self.repository.tagged(record_tag(record.key))
         with blobs.working_folder() as folder:
@@ -115,7 +116,9 @@ class CacheClient:
                 path = folder / blob.digest.hex
                 if not path.is_file():
                     raise BuildError(f"{ref}: it has no layer {blob.digest.short}")
-                if ingest_blob(path, blob.digest, blob.diff_id, blobs, max_unpacked=blob.unpacked) != blob:
+                limit = blob.unpacked
+                taken = ingest_blob(path, blob.digest, blob.diff_id, blobs, max_unpacked=limit, open_tree=open_tree)
+                if taken != blob:
                     raise MismatchError(f"{ref}: layer {blob.digest.short} is of another size or compression")
             contents = _read_listing(folder)
         return FetchedLayer(size=sum(blob.size for blob in record.result.blobs), contents=contents)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from buildkit.digest import canonical_json
 from buildkit.errors import BuildError, MismatchError
 from buildkit.hostile_json import JsonValue, MalformedError
@@ -9,11 +11,11 @@ from buildkit.oci.blob import LayerResult
 from buildkit.oci.manifest import parse_config, parse_manifest
 from buildkit.oci.run_config import read_run_config
 from buildkit.store.blobs import Blobs
-from buildkit.store.ingest import ingest_blob, verify_digest
+from buildkit.store.ingest import OpenTree, ingest_blob, verify_digest
 from buildkit.tools import skopeo
 
 
-def pull_image(ref: str, arch: str, blobs: Blobs) -> LayerResult:
+def pull_image(ref: str, arch: str, blobs: Blobs, open_tree: OpenTree = nullcontext) -> LayerResult:
     """Return the layers and the run config of ``NAME@sha256:...`` for ``arch``, in Debian's terms.
 
     Raises ToolError if the registry does not deliver it, MismatchError or BuildError if it is not such an image.
@@ -36,7 +38,9 @@ def pull_image(ref: str, arch: str, blobs: Blobs) -> LayerResult:
         if absent := [digest.short for digest in digests if not (folder / digest.hex).is_file()]:
             raise BuildError(f"{ref}: the registry gave no layer {absent[0]}")
         pairs = zip(digests, diff_ids, strict=True)
-        taken = (ingest_blob(folder / digest.hex, digest, diff_id, blobs) for digest, diff_id in pairs)
+        taken = (
+            ingest_blob(folder / digest.hex, digest, diff_id, blobs, open_tree=open_tree) for digest, diff_id in pairs
+        )
         return LayerResult(blobs=tuple(taken), config=canonical_json(run_config))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from buildkit.digest import Digest, Key
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from buildkit.remote.cache_client import CacheClient, Contents, FetchedLayer
     from buildkit.remote.cache_record import CacheRecord
     from buildkit.remote.stage_index import StageIndex
+    from buildkit.store.ingest import OpenTree
 
 _Result = TypeVar("_Result")
 
@@ -99,12 +100,14 @@ class RemoteCache:
         self._report_refused(refused)
         return dict(records or {})
 
-    def fetch_layer(self, key: Key, blobs: Blobs) -> tuple[CacheRecord, FetchedLayer]:
-        """Store a layer's blobs in the local cache.
+    def fetch_layer(
+        self, key: Key, blobs: Blobs, open_tree: OpenTree = nullcontext
+    ) -> tuple[CacheRecord, FetchedLayer]:
+        """Store a layer's blobs in the local cache, and its files in what ``open_tree`` opens.
 
         Raises RemoteLostError if they cannot be fetched; the key then counts as not found for the rest of the run.
         """
-        return self._use_record(key, lambda cache, record: (record, cache.fetch(record, blobs)))
+        return self._use_record(key, lambda cache, record: (record, cache.fetch(record, blobs, open_tree)))
 
     def listing(self, key: Key) -> list[tuple[str, str]]:
         """Return the paths of a layer that another machine built; raises RemoteLostError as ``fetch_layer`` does."""
