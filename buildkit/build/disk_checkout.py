@@ -20,6 +20,7 @@ from buildkit.locks.apt_lock import apt_lock_path, parse_apt_lock
 from buildkit.locks.freshness import apt_inputs, check_fresh, models_inputs, requirements_inputs, wheels_inputs
 from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile, Pin
+from buildkit.locks.root_release import find_root_release, find_roots, target_of
 from buildkit.locks.wheels_lock import parse_wheels_lock, wheels_lock_path
 from buildkit.plan.compose import LARGE_MODEL_FILE
 from buildkit.plan.spec import Tree
@@ -53,6 +54,7 @@ class DiskCheckout:
         self.models = cache(self._models)
         self.tree = cache(self._tree)
         self._lists = cache(lambda: find_apt_lists(graph))
+        self._roots = cache(lambda: find_roots(graph))
 
     def read(self, path: str) -> str | None:
         """Return the text of a file of the project, or None if there is none."""
@@ -71,14 +73,15 @@ class DiskCheckout:
 
         text = self.read(lock) or ""
         pins = parse_requirements(text, lock, describe_local=lambda path: (posixpath.basename(path), ""))
-        return applicable(pins, self._project.target)
+        return applicable(pins, target_of(text, self._project.target))
 
     def _artifacts(self, lock: str) -> tuple[Artifact, ...]:
         text = self.read(lock)
         source = posixpath.splitext(lock)[0] + ".in"
         if self.read(source) is not None:
             inputs = requirements_inputs(source, self.read, self._project.target, locker=self._project.locker)
-            _raise(check_fresh(lock, text, inputs))
+            release = find_root_release(self._roots().get(lock, ()), self.read, self._project.target)
+            _raise(check_fresh(lock, text, inputs, release))
         elif text is None:
             raise DefinitionError(f"{lock}: the lock is missing, and so is its input {source}")
         wheels = wheels_lock_path(lock)

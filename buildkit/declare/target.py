@@ -30,6 +30,11 @@ class Target:
         return ".".join(self.python.split(".")[:2])
 
     @property
+    def is_exact(self) -> bool:
+        """Whether the version has its patch level."""
+        return self.python != self.minor
+
+    @property
     def version(self) -> tuple[int, int]:
         """The version as numbers: ``(3, 13)``."""
         major, minor = self.minor.split(".")
@@ -61,7 +66,7 @@ class Target:
     @property
     def markers(self) -> dict[str, str]:
         """The marker environment (PEP 508) of an image with this target."""
-        full = self.python if self.python.count(".") == 2 else f"{self.python}.0"
+        full = self.python if self.is_exact else f"{self.python}.0"
         return {
             "implementation_name": "cpython",
             "implementation_version": full,

@@ -14,12 +14,13 @@ from buildkit.locks.requirement_inputs import Parts, Read, collect_inputs, find_
 
 _HEADER = re.compile(r"^# buildkit inputs sha256:([0-9a-f]{64})\s*$", re.MULTILINE)
 
+_PYTHON = re.compile(r"^# buildkit python ([0-9.]+)\s*$", re.MULTILINE)
 _FORMS = re.compile(r"\b(?:no|only)-binary|\bno-build\b")  # options and settings that say which files are allowed
 
 
-def render_header(inputs: FileHash) -> str:
-    """Render the first line of a lock made from ``inputs``, with its newline."""
-    return f"# buildkit inputs {inputs}\n"
+def render_header(inputs: FileHash, release: str = "") -> str:
+    """Render the first lines of a lock made from ``inputs`` for a ``release`` of Python (``3.13.5``), if known."""
+    return f"# buildkit inputs {inputs}\n" + (f"# buildkit python {release}\n" if release else "")
 
 
 def find_inputs(lock: str) -> FileHash | None:
@@ -28,8 +29,17 @@ def find_inputs(lock: str) -> FileHash | None:
     return FileHash(found[1]) if found else None
 
 
-def check_fresh(file: str, lock: str | None, expected: FileHash) -> Problem | None:
-    """Return the problem of ``file``, whose text is ``lock`` (None: missing), unless it was made from ``expected``."""
+def find_release(lock: str) -> str:
+    """Return the release of Python for which a requirements lock was made, or the empty string."""
+    found = _PYTHON.search(lock[:4096])
+    return found[1] if found else ""
+
+
+def check_fresh(file: str, lock: str | None, expected: FileHash, release: str | None = None) -> Problem | None:
+    """Return the problem of ``file``, whose text is ``lock`` (None: missing), unless it was made from ``expected``.
+
+    ``release`` is that of the root's Python, empty if it is not known; None for a lock that does not depend on it.
+    """
     if lock is None:
         return Problem(file=file, what="the lock is missing", hint="run: nox -s lock")
     actual = find_inputs(lock)
@@ -37,7 +47,23 @@ def check_fresh(file: str, lock: str | None, expected: FileHash) -> Problem | No
         return Problem(file=file, what="the lock does not say what it was made from", hint="run: nox -s lock")
     if actual != expected:
         return Problem(file=file, what="the lock is older than its input", hint="run: nox -s lock")
+    if release is not None and (what := _check_release(lock, release)):
+        return Problem(file=file, what=what, hint="run: nox -s lock")
     return None
+
+
+def _check_release(lock: str, release: str) -> str:
+    made_for = find_release(lock)
+    if made_for == release:
+        return ""
+    if made_for:
+        now = f"has {release}" if release else "is not known to have it"
+        return f"the lock is for Python {made_for}, and the root {now}"
+    # earlier locks name no release, and those that depend on none are as good
+    minor = re.escape(release.rpartition(".")[0])
+    if re.search(rf"^[^#\n]*(?:python_full|implementation)_version[^\n]*['\"]{minor}\b", lock, re.MULTILINE):
+        return f"the lock does not name the release of Python that its markers depend on; the root has {release}"
+    return ""
 
 
 def requirements_inputs(file: str, read: Read, target: Target, *, locker: str) -> FileHash:
@@ -59,7 +85,7 @@ def _has_moved_paths(file: str, read: Read, parts: Parts) -> bool:
 
 def wheels_inputs(lock: str, target: Target) -> FileHash:
     """Hash the inputs of a wheels lock: the pins of the requirements ``lock`` (its text) and the whole target."""
-    words = {"python": target.python, "glibc": target.glibc, "arch": target.arch}
+    words = {"python": find_release(lock) or target.python, "glibc": target.glibc, "arch": target.arch}
     return _hash("wheels", [("lock", normalise_text(lock))], **words)
 
 

@@ -130,7 +130,7 @@ def _holds(marker: str, environment: Mapping[str, str]) -> bool:
 
 def _needs_patch(marker: str, target: Target) -> bool:
     """Whether a marker holds on some releases of the target's Python and not on others, and the target is not exact."""
-    if not _RELEASE.search(marker) or target.minor not in marker or target.python != target.minor:
+    if not _RELEASE.search(marker) or target.minor not in marker or target.is_exact:
         return False
     named = [int(digits) for digits in re.findall(rf"{re.escape(target.minor)}\.(\d{{1,4}})", marker)]
     patches = {0, 9999, *(patch + step for patch in named for step in (-1, 0, 1))} - {-1}

@@ -106,29 +106,35 @@ def check_all(request: LockRequest, services: _LockServices) -> tuple[LockChange
 
 
 def _jobs(request: LockRequest, services: _LockServices, emit: Emit, upgrade: bool) -> list[Callable[[], None]]:
-    """Return jobs that are independent of each other."""
+    """Return jobs that run at the same time."""
     drafts = services.drafts
+    debian_done = threading.Event()
+    if not request.apt:
+        debian_done.set()
 
     def python() -> None:
         packages = PackageResolver(emit=emit, describe=request.describe, allowed=request.host_builds)
         # each tool is also given the other's settings, because downloads use both
         sources = services.sources
         env = uv_environment(sources, default_index()) if request.locker == "uv" else pip_environment(sources)
+        debian_done.wait()  # the Python of the roots counts
         lock_requirements(
             request, drafts, lambda asked: packages.resolve(_add_environment(asked, env)), emit, upgrade=upgrade
         )
-        lock_wheels(request, drafts, make_choose(lambda: services.indexes, request), emit)
+        lock_wheels(request, drafts, make_choose(lambda: services.indexes), emit)
 
     def debian() -> None:
-        lock_apt(request, drafts, services.resolve_apt, emit, upgrade=upgrade)
+        try:
+            lock_apt(request, drafts, services.resolve_apt, emit, upgrade=upgrade)
+        finally:
+            debian_done.set()
 
     def models() -> None:
         for file in request.models:
             services.models.lock(file, emit, upgrade=upgrade)
 
-    return [
-        job for job, wanted in ((python, request.groups), (debian, request.apt), (models, request.models)) if wanted
-    ]
+    wanted = ((debian, request.apt), (python, request.groups), (models, request.models))
+    return [job for job, inputs in wanted if inputs]  # python waits for debian, which therefore starts first
 
 
 def _add_environment(asked: ResolveRequest, env: Mapping[str, str]) -> ResolveRequest:

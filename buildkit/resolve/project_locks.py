@@ -7,6 +7,7 @@ from buildkit.declare.project import Project
 from buildkit.errors import DefinitionError
 from buildkit.locks.apt_lists import find_apt_lists
 from buildkit.locks.models_lock import models_source_path
+from buildkit.locks.root_release import find_roots
 from buildkit.resolve.request import AptInput, LockRequest, input_of
 
 
@@ -35,6 +36,7 @@ def make_request(project: Project, graph: Graph, only: str = "") -> LockRequest:
             )
             for entry in find_apt_lists(graph)
         ),
+        roots={input_of(lock): roots for lock, roots in find_roots(graph).items()},
         models=tuple(models_source_path(lock) for lock in dict.fromkeys(models)),
     )
 

@@ -6,6 +6,7 @@ import os
 import posixpath
 import tempfile
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from buildkit.declare.target import Target
 from buildkit.errors import BuildError, DefinitionError, describe_disk_error
 from buildkit.locks.local_package import make_describe_local
 from buildkit.locks.requirements_txt import DescribeLocal
+from buildkit.locks.root_release import Roots, find_root_release
 from buildkit.tools.resolver import Describe
 
 
@@ -37,7 +39,8 @@ class LockRequest:
     """Everything that a checkout locks; paths are relative to ``root``.
 
     Each of ``groups`` contains requirements inputs (``requirements/api.in``) that one image uses and that must agree.
-    ``apt`` is ordered: a list comes after those in its ``base``. ``models`` are models files.
+    ``apt`` is ordered: a list comes after those in its ``base``. ``models`` are models files. ``roots`` are, by input,
+    the roots on which its wheels are installed: their Python counts.
     Build backends run by ``describe``, in a container, and with ``host_builds`` on this host if that is impossible.
     """
 
@@ -47,6 +50,7 @@ class LockRequest:
     groups: tuple[tuple[str, ...], ...] = ()
     apt: tuple[AptInput, ...] = ()
     models: tuple[str, ...] = ()
+    roots: Mapping[str, Roots] = field(default_factory=dict)
     describe: Describe | None = None
     host_builds: bool = False
 
@@ -123,6 +127,12 @@ class LockDrafts:
         finally:
             for temporary, _ in ready:
                 temporary.unlink(missing_ok=True)
+
+
+def find_release_for(request: LockRequest, drafts: LockDrafts, files: Sequence[str]) -> str:
+    """Return the release of Python on all roots of the inputs ``files``; the empty string if it is not known."""
+    roots = tuple(dict.fromkeys(root for file in files for root in request.roots.get(file, ())))
+    return find_root_release(roots, drafts.read, request.target)
 
 
 def input_of(lock: str) -> str:

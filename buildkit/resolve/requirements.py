@@ -15,7 +15,8 @@ from buildkit.locks.input_lines import find_input_problems
 from buildkit.locks.pins import Pin
 from buildkit.locks.requirement_inputs import find_places, is_moved
 from buildkit.locks.requirements_txt import applicable, check_agreement, normalise_name, parse_requirements
-from buildkit.resolve.request import LockDrafts, LockRequest, lock_of
+from buildkit.locks.root_release import target_of
+from buildkit.resolve.request import LockDrafts, LockRequest, find_release_for, lock_of
 from buildkit.tools.resolver import ResolveRequest
 
 Resolve = Callable[[ResolveRequest], str]
@@ -49,10 +50,7 @@ def merge_groups(groups: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]
 def find_stale(request: LockRequest, drafts: LockDrafts, group: Sequence[str]) -> tuple[Problem, ...]:
     """Return the problems of a group's locks: missing, older than their input, unreadable, or in conflict."""
     problems = [
-        problem
-        for file in group
-        if drafts.read(file) is not None
-        and (problem := check_fresh(lock_of(file), drafts.read(lock_of(file)), _inputs(request, drafts, file)))
+        problem for file in group if drafts.read(file) is not None and (problem := _check_fresh(request, drafts, file))
     ]
     if problems:
         return tuple(problems)
@@ -64,8 +62,12 @@ def find_stale(request: LockRequest, drafts: LockDrafts, group: Sequence[str]) -
 
 def check_group(request: LockRequest, drafts: LockDrafts, group: Sequence[str]) -> tuple[Problem, ...]:
     """Return the versions on which a group's locks differ. Raises DefinitionError for an invalid lock."""
-    pins = {file: applicable(read_pins(drafts, lock_of(file)), request.target) for file in group}
-    return check_agreement(pins)
+    return check_agreement({file: applicable_pins(request, drafts, lock_of(file)) for file in group})
+
+
+def applicable_pins(request: LockRequest, drafts: LockDrafts, lock: str) -> tuple[Pin, ...]:
+    """Return the pins of a lock that apply to the target with the lock's Python. Raises DefinitionError."""
+    return applicable(read_pins(drafts, lock), target_of(drafts.get(lock), request.target))
 
 
 def read_pins(drafts: LockDrafts, lock: str) -> tuple[Pin, ...]:
@@ -87,9 +89,15 @@ class _GroupLocker:
     def resolve(self, inputs: tuple[str, ...], *, preferred: str = "", constraints: str = "") -> str:
         """Return the text of the lock of ``inputs``."""
         request = self.request
+        release = find_release_for(request, self.drafts, inputs)
+        if request.locker == "pip-tools" and not release:
+            self.warn(
+                f'python = "{request.target.python}" names no release, so pip-tools judges by the Python of this host; '
+                "set the root's full version in [tool.buildkit]"
+            )
         text = self.ask(
             ResolveRequest(
-                root=request.root, inputs=inputs, python=request.target.python, locker=request.locker,
+                root=request.root, inputs=inputs, python=release or request.target.python, locker=request.locker,
                 env=dict(self.env), preferred=preferred, constraints=constraints, warn=self.warn,
             )
         )  # fmt: skip
@@ -202,7 +210,7 @@ def _lock_group(group: _GroupLocker, files: tuple[str, ...], decided: frozenset[
                 if len(files) > 1
                 else group.resolve_together((file,), preferred, emit)
             )
-        header = render_header(_inputs(group.request, drafts, file))
+        header = render_header(_inputs(group.request, drafts, file), find_release_for(group.request, drafts, (file,)))
         drafts.decide(lock_of(file), f"{header}# Made by `nox -s lock`.\n{text}")
 
 
@@ -229,6 +237,11 @@ def _line(pin: Pin) -> str:
 
 def _inputs(request: LockRequest, drafts: LockDrafts, file: str) -> FileHash:
     return requirements_inputs(file, drafts.read, request.target, locker=request.locker)
+
+
+def _check_fresh(request: LockRequest, drafts: LockDrafts, file: str) -> Problem | None:
+    release = find_release_for(request, drafts, (file,))
+    return check_fresh(lock_of(file), drafts.read(lock_of(file)), _inputs(request, drafts, file), release)
 
 
 def _short(file: str) -> str:

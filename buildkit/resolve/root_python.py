@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 from buildkit.errors import Problem
 from buildkit.locks.apt_lock import apt_lock_path
+from buildkit.locks.root_release import find_releases_of
 from buildkit.resolve.request import LockDrafts, LockRequest
 
 
@@ -15,13 +14,12 @@ def check_root_python(request: LockRequest, drafts: LockDrafts) -> tuple[Problem
     Markers and Requires-Python are judged by the target's, and the image would run the other.
     """
     target = request.target
-    if target.python == target.minor:
+    if not target.is_exact:
         return ()
-    line = re.compile(rf"^python{re.escape(target.minor)}(?:-minimal)?=(?:\d+:)?(\d+\.\d+\.\d+)", re.MULTILINE)
     found = [
         (apt_lock_path(entry.file), release)
         for entry in request.apt
-        for release in line.findall(drafts.read(apt_lock_path(entry.file)) or "")
+        for release in find_releases_of(entry.file, drafts.read, target)
         if release != target.python
     ]
     return tuple(

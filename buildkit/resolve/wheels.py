@@ -11,10 +11,10 @@ from buildkit.errors import DefinitionError, FetchError, Problem
 from buildkit.events import Emit, step
 from buildkit.locks.freshness import check_fresh, wheels_inputs
 from buildkit.locks.pins import Artifact, Pin
-from buildkit.locks.requirements_txt import applicable
+from buildkit.locks.root_release import target_of
 from buildkit.locks.wheels_lock import make_wheels_lock, parse_wheels_lock, render_wheels_lock, wheels_lock_path
 from buildkit.resolve.request import LockDrafts, LockRequest, lock_of
-from buildkit.resolve.requirements import read_pins
+from buildkit.resolve.requirements import applicable_pins
 from buildkit.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _CONCURRENT_REQUESTS = 8  # index pages fetched at the same time
 
-Choose = Callable[[Pin], Artifact | Problem]
+Choose = Callable[[Pin, "Target"], Artifact | Problem]
 
 
 def lock_wheels(request: LockRequest, drafts: LockDrafts, choose: Choose, emit: Emit) -> None:
@@ -35,20 +35,27 @@ def lock_wheels(request: LockRequest, drafts: LockDrafts, choose: Choose, emit: 
     stale = [lock for lock in locks if find_stale_wheels(request, drafts, lock)]
     if not stale:
         return
-    pins = {lock: applicable(read_pins(drafts, lock), request.target) for lock in stale}
-    known = _known(request, drafts, stale)
-    unique = {(pin.name, pin.version, pin.path, pin.form): pin for found in pins.values() for pin in found}
+    pins = {lock: applicable_pins(request, drafts, lock) for lock in stale}
+    targets = {lock: target_of(drafts.get(lock), request.target) for lock in stale}
+    known = _known(drafts, targets)
+    unique = {_identity(pin, targets[lock]): pin for lock, found in pins.items() for pin in found}
     with step(emit, f"choose {len(unique)} files", "lock"), WorkerPool(_CONCURRENT_REQUESTS) as pool:
-        answers = list(pool.map(lambda pin: _kept(pin, known) or choose(pin), unique.values()))
+        answers = list(
+            pool.map(lambda key: _kept(unique[key], known.get(key[:3])) or choose(unique[key], key[0]), unique)
+        )
         if problems := [answer for answer in answers if isinstance(answer, Problem)]:
             raise DefinitionError.of(problems)
     chosen = dict(zip(unique, answers, strict=True))
     for lock, found in pins.items():
-        artifacts = tuple(
-            a for pin in found if isinstance(a := chosen[pin.name, pin.version, pin.path, pin.form], Artifact)
-        )
-        wheels_lock = make_wheels_lock(wheels_inputs(drafts.get(lock), request.target), request.target, artifacts)
+        answered = (chosen[_identity(pin, targets[lock])] for pin in found)
+        artifacts = tuple(answer for answer in answered if isinstance(answer, Artifact))
+        inputs = wheels_inputs(drafts.get(lock), request.target)
+        wheels_lock = make_wheels_lock(inputs, targets[lock], artifacts)
         drafts.decide(wheels_lock_path(lock), render_wheels_lock(wheels_lock))
+
+
+def _identity(pin: Pin, target: Target) -> tuple[Target, str, str, str, str]:
+    return target, pin.name, pin.version, pin.path, pin.form
 
 
 def find_stale_wheels(request: LockRequest, drafts: LockDrafts, lock: str) -> Problem | None:
@@ -64,18 +71,18 @@ def find_stale_wheels(request: LockRequest, drafts: LockDrafts, lock: str) -> Pr
     return None
 
 
-def make_choose(indexes: Callable[[], Indexes], request: LockRequest) -> Choose:
-    """Return a function that finds, in the indexes, the file of a pin that fits the target, and its size."""
+def make_choose(indexes: Callable[[], Indexes]) -> Choose:
+    """Return a function that finds, in the indexes, the file of a pin that fits a target, and its size."""
     lock = threading.Lock()
 
-    def choose(pin: Pin) -> Artifact | Problem:
+    def choose(pin: Pin, target: Target) -> Artifact | Problem:
         if pin.path:
             return Artifact(name=pin.name, version=pin.version, path=pin.path)
         with lock:
-            found = indexes()
+            found = indexes().of(target)
         best = found.find_pinned(pin)
         if best is None:
-            return _unfit(pin, found, request)
+            return _unfit(pin, found, target)
         sha256 = best.sha256 or (pin.hashes[0] if len(pin.hashes) == 1 else None)
         if sha256 is None:
             raise FetchError(f"{pin.name}=={pin.version}: the index gives no sha256 for {best.file}")
@@ -94,8 +101,8 @@ def size_of(candidate: Candidate, indexes: Indexes) -> int:
     return size
 
 
-def _unfit(pin: Pin, indexes: Indexes, request: LockRequest) -> Problem:
-    what, hint = _explain(pin, indexes.find_offered(pin), request.target)
+def _unfit(pin: Pin, indexes: Indexes, target: Target) -> Problem:
+    what, hint = _explain(pin, indexes.find_offered(pin), target)
     return Problem(file=f"{pin.file}:{pin.line}", what=f"{pin.name}=={pin.version}{what}", hint=hint)
 
 
@@ -120,23 +127,21 @@ def _explain(pin: Pin, offered: Sequence[OfferedFile], target: Target) -> tuple[
     return f": no wheel fits {fits}, and {sdist}", f"there are wheels for {shown or 'nothing'}"
 
 
-def _known(request: LockRequest, drafts: LockDrafts, locks: list[str]) -> Mapping[tuple[str, str], Artifact]:
-    """Return the wheels chosen before for the same target, which need not be looked up again."""
-    known: dict[tuple[str, str], Artifact] = {}
-    target = request.target
-    for lock in locks:
+def _known(drafts: LockDrafts, targets: Mapping[str, Target]) -> Mapping[tuple[Target, str, str], Artifact]:
+    """Return the wheels of ``targets``, by lock, that were chosen before and need not be looked up again."""
+    known: dict[tuple[Target, str, str], Artifact] = {}
+    for lock, target in targets.items():
         path = wheels_lock_path(lock)
         try:
             old = parse_wheels_lock(drafts.read(path) or "", path)
         except DefinitionError:
             continue
         if (old.python, old.glibc, old.arch) == (target.python, target.glibc, target.arch):
-            known.update({(artifact.name, artifact.version): artifact for artifact in old.artifacts})
+            known.update({(target, artifact.name, artifact.version): artifact for artifact in old.artifacts})
     return known
 
 
-def _kept(pin: Pin, known: Mapping[tuple[str, str], Artifact]) -> Artifact | None:
-    artifact = known.get((pin.name, pin.version))
+def _kept(pin: Pin, artifact: Artifact | None) -> Artifact | None:
     hashes: tuple[FileHash, ...] = pin.hashes
     fits = artifact and artifact.is_wheel and artifact.sha256 in hashes and pin.form != "sdist"
     return artifact if fits else None

@@ -56,6 +56,13 @@ class Indexes:
         self.session = session
         self._sources = sources
         self._target = target
+        self._others: dict[Target, Indexes] = {}
+
+    def of(self, target: Target) -> Indexes:
+        """Return the same sources for another target; every target's pages are read once."""
+        if target == self._target:
+            return self
+        return self._others.setdefault(target, Indexes(self._sources, self.session, target))
 
     @cached_property
     def _finder(self) -> PackageFinder:

@@ -169,18 +169,24 @@ def _uv_settings(request: ResolveRequest, folder: Path) -> tuple[str, ...]:
     return ("--config-file", f"{folder}/uv.toml") if replaces else ("--project", str(folder))
 
 
-_PIP_TOOLS = """import os, runpy, sys
-root, python = sys.argv[1:3]
-del sys.argv[1:3]
+_PIP_TOOLS = """import collections, os, platform, runpy, sys
+root, python, release = sys.argv[1:4]
+del sys.argv[1:4]
 os.chdir(root)
 sys.executable = python or sys.executable  # by which pip starts build backends
+if release:  # by which pip judges markers and Requires-Python; minor and major are this Python's
+    version = collections.namedtuple("version_info", "major minor micro releaselevel serial")
+    sys.version_info = version(*map(int, release.split(".")), "final", 0)
+    sys.implementation.version = sys.version_info
+    platform.python_version = lambda: release
 runpy.run_module("piptools", None, "__main__", True)
 """
 
 
 def _pip_compile(request: ResolveRequest, python: str) -> tuple[str, ...]:
+    release = request.python if request.python.count(".") == 2 else ""
     return (
-        *_python_with_pip_tools(request.python), "-c", _PIP_TOOLS, str(request.root), python, "compile",
+        *_python_with_pip_tools(request.python), "-c", _PIP_TOOLS, str(request.root), python, release, "compile",
         "--generate-hashes",
         "--allow-unsafe",                        # setuptools is a pin like any other
         "--strip-extras",

@@ -236,3 +236,28 @@ def test_places_are_relative_to_the_file_that_names_them():
         "../core/": {"libs/core"},
         "sub/b": {"libs/tk/sub/b"},
     }
+
+
+@pytest.mark.parametrize(
+    ("lock", "release", "words"),
+    [
+        ("# buildkit python 3.13.5\n", "3.13.5", ""),
+        ("# buildkit python 3.13.5\n", "3.13.7", "is for Python 3.13.5, and the root has 3.13.7"),
+        ("# buildkit python 3.13.5\n", "", "is for Python 3.13.5, and the root is not known to have it"),
+        ("# buildkit python 3.13.5\n", None, ""),
+        ("a==1 ; python_full_version < '3.14'\n# python_full_version >= '3.13.2'\n", "3.13.5", ""),  # an earlier lock
+        ("a==1 ; python_full_version >= '3.13.2'\n", "", ""),
+        ("a==1 ; python_full_version >= '3.13.2'\n", "3.13.5", "does not name the release"),
+        ("a==1 ; implementation_version > '3.13'\n", "3.13.5", "does not name the release"),
+    ],
+)
+def test_locks_for_another_release_of_python_are_stale(lock, release, words):
+    one = FileHash.of(b"1")
+    problem = check_fresh("x.txt", render_header(one) + lock, one, release)
+    assert words in problem.what if words else problem is None
+
+
+def test_wheels_follow_the_release_that_the_requirements_lock_names():
+    for_release = render_header(FileHash.of(b"1"), "3.13.5") + "a==1\n"
+    assert wheels_inputs(for_release, TARGET) != wheels_inputs("a==1\n", TARGET)
+    assert wheels_inputs(for_release, TARGET) != wheels_inputs(for_release.replace("3.13.5", "3.13.7"), TARGET)

@@ -173,8 +173,8 @@ def our_files(root, place, locker, monkeypatch):
     lock_requirements(request, drafts, ask, ignore_event, upgrade=False)
     pins = applicable(parse_requirements(drafts.get("requirements/app.txt"), "app.txt"), TARGET)
     indexes = Indexes(sources, HttpSession(sources, RetryPolicy(threading.Event())), TARGET)
-    choose = make_choose(lambda: indexes, request)
-    answers = {pin.name: choose(pin) for pin in pins}
+    choose = make_choose(lambda: indexes)
+    answers = {pin.name: choose(pin, TARGET) for pin in pins}
     return {name: found.file if isinstance(found, Artifact) else None for name, found in answers.items()}
 
 

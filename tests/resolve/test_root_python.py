@@ -1,13 +1,21 @@
-"""A full version in the settings is that of the root's own Python."""
+"""Requirements are locked for the release of the root's own Python, which a full version in the settings must name."""
+
+import os
+import platform
+import time
 
 import pytest
 
 from buildkit.declare.target import Target
 from buildkit.errors import DefinitionError
 from buildkit.events import ignore_event
+from buildkit.locks.wheels_lock import parse_wheels_lock
 from buildkit.resolve.all_locks import lock_all
-from buildkit.resolve.request import AptInput, LockDrafts, LockRequest
+from buildkit.resolve.request import AptInput, LockDrafts, LockRequest, find_release_for
 from buildkit.resolve.root_python import check_root_python
+from tests.layers.wheelmaker import make_wheel
+
+HERE = ".".join(platform.python_version_tuple()[:2])
 
 
 @pytest.fixture
@@ -51,3 +59,84 @@ def test_nothing_is_written_for_another_release(tmp_path, monkeypatch):
     assert any(
         "has Python 3.13.5" in str(one) for one in lock_all(request, upgrade=False, check=True, emit=ignore_event)
     )
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An input that depends on the release of Python in two ways, and a root whose release is not this host's."""
+    for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
+        monkeypatch.delenv(name)
+    for name, value in {"PIP_CONFIG_FILE": os.devnull, "UV_NO_CONFIG": "1", "PIP_NO_INDEX": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "links"))
+    for name, version, fields in (
+        ("patchy", "1.0", ""),
+        ("patchy", "2.0", f"Requires-Python: >={HERE}.98\n"),
+        ("full", "1.0", f"Requires-Dist: more; python_full_version >= '{HERE}.98'\n"),
+        ("more", "1.0", ""),
+    ):
+        text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{fields}\n"
+        make_wheel(tmp_path / "links", name=name, version=version, METADATA=text)
+    (tmp_path / "app.in").write_text("patchy\nfull\n")
+    return tmp_path
+
+
+def lock_for(project, release, locker, *, check=False):
+    (project / "base.apt.lock").write_text(f"python{HERE}={release}-1\n" if release else "")
+    request = LockRequest(
+        root=project,
+        target=Target(python=HERE, glibc="2.36", arch=platform.machine(), interpreter=f"/usr/bin/python{HERE}"),
+        locker=locker,
+        groups=(("app.in",),),
+        roots={"app.in": (("base.apt",),)},
+    )
+    return lock_all(request, upgrade=False, check=check, emit=ignore_event)
+
+
+def files(project):
+    return [item.file for item in parse_wheels_lock((project / "app.wheels.toml").read_text(), "x").artifacts]
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("locker", ["uv", "pip-tools"])
+def test_requirements_are_resolved_for_the_release_in_the_roots_lock(project, locker):
+    lock_for(project, f"{HERE}.99", locker)
+    newer = ["full-1.0-py3-none-any.whl", "more-1.0-py3-none-any.whl", "patchy-2.0-py3-none-any.whl"]
+    assert files(project) == newer
+    assert lock_for(project, f"{HERE}.99", locker, check=True) == ()
+    (stale,) = lock_for(project, f"{HERE}.97", locker, check=True)
+    assert (stale.file, stale.details) == (
+        "app.txt", (f"the lock is for Python {HERE}.99, and the root has {HERE}.97",),
+    )  # fmt: skip
+    lock_for(project, f"{HERE}.97", locker)
+    assert files(project) == ["full-1.0-py3-none-any.whl", "patchy-1.0-py3-none-any.whl"]
+
+
+@pytest.mark.tools
+def test_markers_of_a_root_without_a_known_release_are_not_guessed(project):
+    with pytest.raises(DefinitionError, match=r"more: whether .* holds is not known from python"):
+        lock_for(project, "", "uv")
+
+
+def test_python_waits_for_the_roots_locks(project, monkeypatch):
+    seen = []
+
+    def lock_apt(_request, drafts, *_rest, **_options):
+        time.sleep(0.1)
+        drafts.decide("base.apt.lock", f"python{HERE}={HERE}.99-1\n")
+
+    monkeypatch.setattr("buildkit.resolve.all_locks.lock_apt", lock_apt)
+    monkeypatch.setattr(
+        "buildkit.resolve.all_locks.lock_requirements",
+        lambda request, drafts, *_rest, **_options: seen.append(find_release_for(request, drafts, ("app.in",))),
+    )
+    monkeypatch.setattr("buildkit.resolve.all_locks.lock_wheels", lambda *_: None)
+    request = LockRequest(
+        root=project,
+        target=Target(python=HERE, glibc="2.36", arch="x86_64"),
+        groups=(("app.in",),),
+        apt=(AptInput(file="base.apt", suite="trixie", variant="apt"),),
+        roots={"app.in": (("base.apt",),)},
+    )
+    lock_all(request, upgrade=False, check=False, emit=ignore_event)
+    assert seen == [f"{HERE}.99"]

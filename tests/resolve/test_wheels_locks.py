@@ -55,7 +55,7 @@ def lock(root, target=TARGET, choose=None, emit=ignore_event):
     request = LockRequest(root=root, target=target, groups=(("requirements/api.in",),))
     indexes = Indexes(sources, HttpSession(sources, RetryPolicy(threading.Event())), target)
     drafts = LockDrafts(root)
-    lock_wheels(request, drafts, choose or make_choose(lambda: indexes, request), emit)
+    lock_wheels(request, drafts, choose or make_choose(lambda: indexes), emit)
     drafts.write()
     path = root / "requirements/api.wheels.toml"
     return parse_wheels_lock(path.read_text(), "x") if path.exists() else None
@@ -144,7 +144,7 @@ def test_only_new_pins_are_looked_up(root):
     write(root, "native==2", "a==1.0", "old==3")
     asked = []
 
-    def choose(pin):
+    def choose(pin, _target):
         asked.append(pin.name)
         return next(one for one in before.artifacts if one.name == pin.name)
 
@@ -156,7 +156,7 @@ def test_only_new_pins_are_looked_up(root):
 def test_fresh_wheels_lock_looks_nothing_up(root):
     lock(root)
 
-    def choose(_pin):
+    def choose(_pin, _target):
         raise FetchError("nobody")
 
     lock(root, choose=choose)

@@ -12,9 +12,9 @@ def prefix_members(target: Target) -> Iterator[Member]:
     """Yield the virtual environment (PEP 405), as ``python -m venv --without-pip`` makes it, without activation."""
     prefix = target.prefix.lstrip("/")
     home = target.interpreter.rpartition("/")[0]
-    version = target.python if target.python.count(".") == 2 else target.minor
     config = (
-        f"home = {home}\ninclude-system-site-packages = false\nversion = {version}\nexecutable = {target.interpreter}\n"
+        f"home = {home}\ninclude-system-site-packages = false\n"
+        f"version = {target.python}\nexecutable = {target.interpreter}\n"
     ).encode()
     yield Member(path=f"{prefix}/bin/python", kind="symlink", target=target.interpreter)
     yield Member(path=f"{prefix}/bin/python3", kind="symlink", target="python")
