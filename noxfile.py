@@ -2,21 +2,29 @@
 
 import argparse
 import os
+import shlex
 import sys
 import tempfile
-import tomllib
 from pathlib import Path
 
 VENV = Path(__file__).parent / ".venv"
 PYTHON = VENV / "bin" / "python"
 
-if Path(sys.prefix) != VENV and PYTHON.exists():
+if Path(sys.prefix) != VENV and (VENV / "bin/nox").exists():
     # another nox lacks what builds need: continue in the environment that ci/bootstrap made
     os.execv(PYTHON, [str(PYTHON), "-m", "nox", *sys.argv[1:]])  # noqa: S606 - no shell is meant
 
 import nox  # noqa: E402 - not before the right environment runs
 
-from buildkit.sessions import register  # noqa: E402
+try:
+    import tomllib  # missing before Python 3.11
+
+    from buildkit.sessions import register
+except ModuleNotFoundError as error:
+    again = shlex.join(("nox", *sys.argv[1:]))
+    sys.exit(
+        f"error: this nox lacks the module {error.name}\nhint: ci/bootstrap makes the environment: ci/bootstrap {again}"
+    )
 
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.default_venv_backend = "none"
@@ -79,7 +87,7 @@ def lint(session: nox.Session) -> None:
     install(session, "lint")
     session.run(sys.executable, "-m", "ruff", "check")
     session.run(sys.executable, "-m", "ruff", "format", "--check")
-    session.run(str(PYTHON.parent / "lint-imports"), silent=True)
+    session.run(str(Path(sys.executable).with_name("lint-imports")), silent=True)
     spelled = ("buildkit", "tests", "docs", "ci", "stages", ".github", *map(str, Path().glob("*.md")))
     session.run(sys.executable, "-m", "codespell_lib", *spelled)
     session.run(sys.executable, "ci/check-words")

@@ -13,57 +13,137 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import nox
+import nox.registry
 
-from buildkit.cli.commands import COMMANDS, STAGE_COMMANDS, CliCommand, run_command
+from buildkit.cli.commands import COMMANDS, STAGE_COMMANDS, run_command
+from buildkit.cli.session_list import (
+    StageOutline,
+    asks_for_list,
+    find_declared,
+    find_pointless,
+    find_stages,
+    outline_stage,
+    selects_sessions,
+)
+from buildkit.command_names import CommandNames, naming_commands
 
 __all__ = ["register"]
 
 
-def register(folder: Path | str | None = None) -> None:
+def register(folder: Path | str | None = None, *, prefix: str = "", only: Collection[str] = ()) -> None:
     """Register the sessions of the project in ``folder`` (default: the folder of the noxfile that calls this).
 
     There are ``build-STAGE``, ``push-STAGE`` and ``run-STAGE`` for every ``stages/STAGE/stage.toml``, and one session
-    for every command, such as ``build``, ``plan`` and ``lock``. Stage files are not parsed here: a mistake in one is
-    reported by the session that needs it.
+    for every command, such as ``build``, ``plan`` and ``lock``. Their names begin with ``prefix``. ``only`` names the
+    commands that are wanted; ``build``, ``push`` and ``run`` include the sessions of stages.
+
+    None of them runs by default. A session that the noxfile defines, above or below this call, is never replaced: a
+    warning names ours that is therefore missing. A list omits sessions that would achieve nothing (``run-STAGE`` of a
+    stage without a command, ``push-STAGE`` of one that does not ship); they work all the same. Raises ValueError if
+    ``only`` names something else than a command.
     """
-    root = Path(folder) if folder is not None else _find_caller()
-    for path in sorted(root.glob("stages/*/stage.toml")):
-        stage = path.parent.name
-        if not stage.isprintable():  # loading the stages reports it
+    _check_only(only)
+    noxfile = _find_caller()
+    text = _read(noxfile)
+    root = Path(folder) if folder is not None else noxfile.parent
+    theirs = nox.registry.get().keys() | find_declared(text)
+    stages, hidden = _look_at_stages(root, alone=not theirs)
+    missing = []
+    for session in _make_sessions(root, prefix, stages):
+        if only and session.command not in only:
             continue
-        summary = read_summary(path)
+        if session.name in theirs:
+            missing.append(session.name)
+        elif session.name.removeprefix(prefix) not in hidden or session.name in text:
+            _add_session(session, prefix)
+    _warn_of_missing(missing)
+    logging.getLogger("nox").addFilter(_answer_slip)
+
+
+class _ProjectSession(NamedTuple):
+    name: str
+    command: str
+    summary: str
+    action: Callable[[list[str]], int]
+
+
+def _look_at_stages(root: Path, *, alone: bool) -> tuple[Mapping[str, StageOutline], frozenset[str]]:
+    """Return the stages, and the sessions to hide; files are read only if something that they hold will be shown.
+
+    Nox without a selection shows a list, too, if no session is a default (``alone``: there are none but ours).
+    """
+    words = _nox_words()
+    listed = asks_for_list(words) or (alone and not selects_sessions(words) and not os.environ.get("NOXSESSION"))
+    if not listed and not any(word.startswith("--usage") for word in words):
+        return dict.fromkeys(find_stages(root), StageOutline("")), frozenset()
+    stages = {name: outline_stage(root / "stages" / name / "stage.toml") for name in find_stages(root)}
+    return stages, find_pointless(stages) if listed else frozenset()
+
+
+def _nox_words() -> list[str]:
+    words = sys.argv[1:]
+    return words[: words.index("--")] if "--" in words else words
+
+
+def _make_sessions(root: Path, prefix: str, stages: Mapping[str, StageOutline]) -> Iterator[_ProjectSession]:
+    for stage, outline in stages.items():
         for command in STAGE_COMMANDS:
-            text = command.summary.replace("{stage}", stage).replace("{summary}", summary)
-            _add_session(f"{command.name}-{stage}", text, _stage_action(command, root, stage))
+            text = command.summary.replace("{stage}", stage).replace("{summary}", outline.summary)
+            action = partial(run_command, command, root, stage)
+            yield _ProjectSession(f"{prefix}{command.name}-{stage}", command.name, text, action)
     for command in COMMANDS:
-        _add_session(command.name, command.summary, _action(command, root))
+        yield _ProjectSession(
+            f"{prefix}{command.name}", command.name, command.summary, partial(run_command, command, root)
+        )
 
 
-Action = Callable[[list[str]], int]
-
-
-def _action(command: CliCommand, root: Path) -> Action:
-    return lambda arguments: run_command(command, root, arguments)
-
-
-def _stage_action(command: CliCommand, root: Path, stage: str) -> Action:
-    return lambda arguments: run_command(command, root, stage, arguments)
-
-
-def _add_session(name: str, summary: str, action: Action) -> None:
+def _add_session(project_session: _ProjectSession, prefix: str) -> None:
     def session(session: nox.Session) -> None:
         _quiet_libraries()
-        code = action(session.posargs)
+        with naming_commands(CommandNames(prefix)):
+            code = project_session.action(session.posargs)
         if code:
             # Nox has one exit code for failures; ours distinguish a wrong definition (2) from a failed build (1)
             raise SystemExit(code)
 
-    session.__doc__ = summary
-    nox.session(name=name, python=False, venv_backend="none")(session)
+    session.__doc__ = project_session.summary
+    nox.session(name=project_session.name, python=False, venv_backend="none", default=False)(session)
+
+
+def _check_only(only: Collection[str]) -> None:
+    known = sorted({command.name for command in (*COMMANDS, *STAGE_COMMANDS)})
+    unknown = [only] if isinstance(only, str) else sorted(set(only) - set(known))
+    if unknown:
+        raise ValueError(
+            f"register(only=…) is a list of commands, not {', '.join(unknown)}; there are {', '.join(known)}"
+        )
+
+
+def _warn_of_missing(names: list[str]) -> None:
+    if names:
+        logging.getLogger("nox").warning(
+            f"This noxfile defines {', '.join(names)}, so buildkit's sessions of that name are missing: "
+            "register(prefix=…) gives buildkit's other names, register(only=…) leaves some out."
+        )
+
+
+def _answer_slip(record: logging.LogRecord) -> bool:
+    """Add what was meant to Nox's message about sessions that do not exist."""
+    start, found, names = str(record.msg).partition("Sessions not found: ")
+    if found and not start and "\n" not in names:
+        from buildkit.cli.slips import explain_unknown
+
+        answer = explain_unknown(names.split(", "), _nox_words(), nox.registry.get().keys())
+        record.msg = f"{record.msg}\n{answer}"
+    return True
 
 
 def _quiet_libraries() -> None:
@@ -77,21 +157,16 @@ def _quiet_libraries() -> None:
         root.setLevel(logging.WARNING)
 
 
-def read_summary(path: Path) -> str:
-    """Return the line ``summary = "…"`` of a stage file without parsing TOML: listing is quick and never fails."""
-    try:
-        text = path.read_text("utf-8", errors="replace")
-    except OSError:
-        return "cannot be read"
-    for line in text.splitlines():
-        key, _, value = line.partition("=")
-        if key.strip() == "summary":
-            return "".join(filter(str.isprintable, value.strip().strip("\"'")))
-    return "no summary"
-
-
 def _find_caller() -> Path:
+    """Return the noxfile that calls ``register``."""
     frame = inspect.currentframe()
     while frame is not None and frame.f_globals.get("__name__") == __name__:
         frame = frame.f_back
-    return Path(frame.f_code.co_filename).resolve().parent if frame is not None else Path.cwd()
+    return Path(frame.f_code.co_filename).resolve() if frame is not None else Path.cwd() / "noxfile.py"
+
+
+def _read(noxfile: Path) -> str:
+    try:
+        return noxfile.read_text("utf-8", errors="replace")
+    except OSError:  # a program that calls register has no file
+        return ""

@@ -120,6 +120,7 @@ class StageBuild:
             pushed=moved.pushed,
             pushed_as={str(ref): pushed_digest for ref in self._targets},
             delivered=not self._options.no_import,
+            starts=image.starts,
         )
 
     # recovery from a loss

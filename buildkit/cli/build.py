@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def run_push(folder: Path, stage: str, arguments: Sequence[str]) -> None:
 
 def _build(folder: Path, stage: str | None, options: BuildOptions) -> None:
     from buildkit.build.pipeline import build_stages
+    from buildkit.report.build_report import render_next
     from buildkit.report.output_files import check_writable, write_text
 
     if options.json is not None:
@@ -34,6 +36,8 @@ def _build(folder: Path, stage: str | None, options: BuildOptions) -> None:
     if options.summary is not None:
         check_writable(options.summary, append=True)
     reports = build_stages(folder, (stage,) if stage else (), options)
+    if following := render_next(reports):
+        sys.stderr.write(f"{following}\n")
     if options.json is not None:
         value = [report.as_json() for report in reports]
         write_text(options.json, json.dumps(value[0] if stage else value, indent=2) + "\n")

@@ -36,8 +36,8 @@ def _command(name: str, summary: str, target: str = "") -> CliCommand:
 # the session is NAME-STAGE, the console command NAME STAGE; Nox lists `build-STAGE` with the summary of the stage
 STAGE_COMMANDS = (
     _command("build", "Build {stage}: {summary}", "buildkit.cli.build:run_build"),
-    _command("push", "Build {stage} and push it to a registry (-- REF).", "buildkit.cli.build:run_push"),
-    _command("run", "Build {stage} and run it, hardened (-- --print, --port N)."),
+    _command("push", "Push {stage} to a registry, built first if needed (-- REF).", "buildkit.cli.build:run_push"),
+    _command("run", "Run {stage} in a restricted container, built first if needed (-- --print, --port N)."),
 )
 
 COMMANDS = (

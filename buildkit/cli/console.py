@@ -1,7 +1,7 @@
 """The console script ``xoe-buildkit``, also ``python -m buildkit``: every session as a command, with its options.
 
 ``xoe-buildkit plan runtime`` runs what ``nox -s plan -- runtime`` runs, and ``xoe-buildkit build runtime --frozen``
-what ``nox -s build-runtime -- --frozen`` does, for the project in the current folder.
+what ``nox -s build-runtime -- --frozen`` does, for the project in the current folder or the nearest one above it.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from pathlib import Path
 import buildkit
 from buildkit.cli.commands import COMMANDS, STAGE_COMMANDS, run_command
 from buildkit.cli.guard import guarded
-from buildkit.cli.options import called_from_console
+from buildkit.command_names import CommandNames, naming_commands
 from buildkit.errors import DefinitionError
 
 _ALL = {command.name: command for command in COMMANDS}
 _OF_STAGES = {command.name: command for command in STAGE_COMMANDS}
 _STAGE_SUMMARIES = {
     "build": "Build every image that ships, or one stage ([STAGE], --push REF, --json FILE).",
-    "push": "Build a stage and push it to a registry (STAGE REF).",
-    "run": "Build a stage and run it, hardened (STAGE, --print, --port N).",
+    "push": "Push a stage to a registry, built first if needed (STAGE REF).",
+    "run": "Run a stage in a restricted container, built first if needed (STAGE, --print, --port N).",
 }
 
 
@@ -34,12 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         sys.stdout.write(f"xoe-buildkit {buildkit.__version__}\n")
         return 0
-    with called_from_console():
+    with naming_commands(CommandNames(console=True)):
         return _run(words[0], words[1:])
 
 
 def _run(name: str, arguments: list[str]) -> int:
-    folder = Path.cwd()
+    folder = find_project(Path.cwd())
+    command, _, stage = name.partition("-")
+    if command in _OF_STAGES and stage:  # as sessions are called
+        name, arguments = command, [stage, *arguments]
     if name in _OF_STAGES and arguments and not arguments[0].startswith("-"):
         return run_command(_OF_STAGES[name], folder, arguments[0], arguments[1:])
     if name in _ALL:
@@ -47,13 +50,24 @@ def _run(name: str, arguments: list[str]) -> int:
     return guarded(lambda: _fail(name, arguments))
 
 
+def find_project(folder: Path) -> Path:
+    """Return the nearest folder, from this one upward, that has stages; this one if none has."""
+    return next((place for place in (folder, *folder.parents) if any(place.glob("stages/*/stage.toml"))), folder)
+
+
 def _fail(name: str, arguments: Sequence[str]) -> None:
     if name not in _OF_STAGES:
-        raise DefinitionError(f"there is no command `{name}`", hint="xoe-buildkit --help lists the commands")
+        raise DefinitionError(f"there is no command `{name}`", hint=_suggest(name))
     if {"-h", "--help"} & set(arguments):
         sys.stdout.write(f"usage: xoe-buildkit {name} STAGE …\n{_STAGE_SUMMARIES[name]}\n")
         return
     raise DefinitionError(f"{name}: the stage is missing", hint=f"xoe-buildkit {name} STAGE …")
+
+
+def _suggest(name: str) -> str:
+    from buildkit.declare.schema import suggest_word
+
+    return suggest_word(name, sorted(_ALL | _OF_STAGES)) or "xoe-buildkit --help lists the commands"
 
 
 def render_help() -> str:

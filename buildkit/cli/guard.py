@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import TextIO
 
+from buildkit.command_names import name_commands
 from buildkit.errors import BuildError, BuildkitError, describe_disk_error
 from buildkit.report.text import sanitize
 from buildkit.tools.interrupts import interruptible
@@ -63,9 +64,9 @@ def _is_unread(out: TextIO) -> bool:
 def print_error(error: BuildkitError) -> None:
     """Print the output of the failed step, then what is wrong, then what to do."""
     lines = [sanitize(error.output)] if error.output else []
-    lines.append(f"error: {_mark_continuation(error.message)}")
+    lines.append(f"error: {_mark_continuation(name_commands(error.message))}")
     if error.hint:
-        lines.append(f"hint: {_mark_continuation(error.hint)}")
+        lines.append(f"hint: {_mark_continuation(name_commands(error.hint))}")
     sys.stderr.write("\n".join(lines) + "\n")
     sys.stderr.flush()
 

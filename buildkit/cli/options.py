@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from buildkit.build.options import BuildOptions, RemoteCacheOptions
+from buildkit.command_names import name_commands
 from buildkit.digits import find_number
 from buildkit.errors import DefinitionError
-
-_from_console: ContextVar[bool] = ContextVar("_from_console", default=False)
 
 
 class Parser(argparse.ArgumentParser):
@@ -24,21 +21,13 @@ class Parser(argparse.ArgumentParser):
         """Raise DefinitionError."""
         raise DefinitionError(message, hint=" ".join(self.format_usage().split()))
 
-
-@contextmanager
-def called_from_console() -> Iterator[None]:
-    """Let usage lines name the console script instead of Nox."""
-    token = _from_console.set(True)
-    try:
-        yield
-    finally:
-        _from_console.reset(token)
+    def format_help(self) -> str:
+        """Return the help text as it is printed."""
+        return name_commands(super().format_help())
 
 
 def make_parser(command: str, stage: str = "") -> Parser:
-    """Return a parser whose usage begins as the user called it: ``nox -s plan --`` or ``xoe-buildkit plan``."""
-    if _from_console.get():
-        return Parser(prog=" ".join(filter(None, ("xoe-buildkit", command, stage))))
+    """Return a parser whose usage begins with the session; what is printed begins as the user called it."""
     return Parser(prog=f"nox -s {command}-{stage} --" if stage else f"nox -s {command} --")
 
 

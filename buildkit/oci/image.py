@@ -69,6 +69,12 @@ class Image:
     def _blobs(self) -> list[Blob]:
         return [layer.blob for layer in self.layers]
 
+    @property
+    def starts(self) -> bool:
+        """Whether a container has something to run: an entrypoint or a command, perhaps of the image below."""
+        run = json.loads(self.config_blob())["config"]
+        return bool(run.get("Entrypoint") or run.get("Cmd"))
+
     def config_blob(self) -> bytes:
         """Return the image config (OCI image specification, with Docker's Healthcheck)."""
         return _encode(

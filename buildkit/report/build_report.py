@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
+from buildkit.command_names import name_command
 from buildkit.report.text import format_bytes, format_seconds, sanitize_line
 from buildkit.tools.usage import WorkCost
 
@@ -27,7 +28,10 @@ class LayerLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The result of a build. ``digest`` is of the manifest in local storage; docs/report.md explains the bytes."""
+    """The result of a build. ``digest`` is of the manifest in local storage; docs/report.md explains the bytes.
+
+    ``starts`` tells whether a container of the image has a command to run.
+    """
 
     stage: str
     image: str
@@ -41,6 +45,7 @@ class Report:
     pushed: int = 0
     pushed_as: Mapping[str, str] = field(default_factory=dict)
     delivered: bool = True
+    starts: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the stable form that docs/report.md describes."""
@@ -79,6 +84,13 @@ def print_report(report: Report, out: TextIO) -> None:
         rows = [(x.name, format_bytes(x.size), format_seconds(x.seconds), x.why) for x in built]
         print_table(f"{report.stage}: built", ("layer", "size", "seconds", "why"), rows, out)
     print(render_last_line(report), file=out, flush=True)
+
+
+def render_next(reports: Sequence[Report]) -> str:
+    """Return the line that names the next command: of the first new image that can run; empty if there is none."""
+    new = (report.stage for report in reports if report.delivered and report.starts and report.imported)
+    stage = next(new, "")
+    return f"run it: {name_command('run', stage)}" if stage else ""
 
 
 def print_timings(report: Report, out: TextIO) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from buildkit.command_names import name_commands
 from buildkit.events import Event, Note, StepFailed, StepFinished, StepProgress, StepStarted
 from buildkit.report.text import format_bytes, format_seconds, sanitize_line
 
@@ -61,4 +62,4 @@ def render_event(event: StepFinished | StepFailed | Note) -> str:
         case StepFailed():
             return f"{event.phase:>8}  {sanitize_line(event.step)}: failed: {sanitize_line(event.message)}"
         case Note():
-            return f"{'warning' if event.warning else 'note':>8}  {sanitize_line(event.text)}"
+            return f"{'warning' if event.warning else 'note':>8}  {sanitize_line(name_commands(event.text))}"

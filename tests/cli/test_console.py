@@ -101,3 +101,22 @@ def test_importing_the_package_does_not_look_up_the_version() -> None:
     code = "import sys, buildkit; print('importlib.metadata' in sys.modules); print(buildkit.__version__)"
     done = subprocess.run((sys.executable, "-S", "-c", code), capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[0] == "False"
+
+
+def test_project_is_the_nearest_folder_with_stages(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "stages/app/src").mkdir(parents=True)
+    assert console.find_project(folder / "stages/app/src") == folder / "stages/app/src"
+    (folder / "stages/app/stage.toml").write_text("")
+    assert console.find_project(folder / "stages/app/src") == folder
+    monkeypatch.chdir(folder / "stages/app")
+    called: list[object] = []
+    monkeypatch.setattr(build, "run_build", lambda *words: called.append(words))
+    assert console.main(["build-app", "--frozen"]) == 0  # as the session is called
+    assert called == [(folder, "app", ["--frozen"])]
+
+
+def test_hints_name_the_console_script(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert console.main(["pln"]) == 2
+    assert "hint: did you mean `plan`?" in capsys.readouterr().err
+    assert console.main(["plan", "--nope"]) == 2
+    assert "hint: usage: xoe-buildkit plan [-h]" in capsys.readouterr().err

@@ -27,6 +27,7 @@ LINES = re.compile(
     r"|[\w-]+: built|layer +size +seconds +why|\S.+ +(?:\d.*[kMG]?B) +.*s +.+|"  # the table
     r"|[\w-]+: (?:\d+ built, |nothing to build, |nothing changed, ).*"  # the last lines
     r"|localhost/\S+|sha256:[0-9a-f]{64}"
+    r"|run it: nox -s run-\w+"
 )
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from buildkit.report.build_report import LayerLine, Report, print_report, print_timings, render_last_line
+from buildkit.report.build_report import LayerLine, Report, print_report, print_timings, render_last_line, render_next
 from buildkit.tools.usage import ResourceUsage, WorkCost
 
 BUILT = LayerLine(
@@ -145,3 +145,17 @@ def test_timings_table_has_the_longest_phase_first() -> None:
         ["plan", "0.02", "s", "0.01", "s", "5", "B", "6", "B"],
         ["assemble", "0.01", "s", "0.00", "s", "0", "B", "0", "B"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ([{"starts": True, "imported": 1}], "run it: nox -s run-runtime"),
+        ([{"imported": 1}, {"starts": True, "imported": 1, "stage": "other"}], "run it: nox -s run-other"),
+        ([{"starts": True, "imported": 0}], ""),
+        ([{"starts": True, "imported": 1, "delivered": False}], ""),
+        ([], ""),
+    ],
+)
+def test_next_command_runs_the_first_new_image_that_has_a_command(changes: list[dict[str, object]], line: str) -> None:
+    assert render_next([replace(REPORT, **change) for change in changes]) == line  # type: ignore[arg-type]

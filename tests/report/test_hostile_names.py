@@ -15,6 +15,7 @@ import pytest
 
 from buildkit import sessions
 from buildkit.cli.guard import print_error
+from buildkit.cli.session_list import outline_stage
 from buildkit.declare.stage import Running
 from buildkit.doctor.diagnosis import Diagnosis, DiagnosisStatus
 from buildkit.doctor.render import render_text
@@ -139,8 +140,9 @@ def sarif() -> str:
 
 
 def listed() -> str:
-    path = SimpleNamespace(read_text=lambda *_, **__: f'summary = "{NAME.splitlines()[0]}\x1b[31m\u202e\ud800"')
-    return sessions.read_summary(path)  # type: ignore[arg-type]
+    written = json.dumps(f"{NAME.splitlines()[0]}\x1b[31m\u202e")
+    path = SimpleNamespace(read_text=lambda *_, **__: f"summary = {written}")
+    return outline_stage(path).summary  # type: ignore[arg-type]
 
 
 PLACES: dict[str, Callable[[], str]] = {
@@ -184,7 +186,7 @@ def test_hostile_name_adds_no_line_escape_or_command_to_the_output(place: str) -
 
 def test_folders_with_control_characters_get_no_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names: list[str] = []
-    monkeypatch.setattr(sessions, "_add_session", lambda name, *_: names.append(name))
+    monkeypatch.setattr(sessions, "_add_session", lambda session, *_: names.append(session.name))
     for folder in ("good", "a\nb", "c\x1b[31m"):
         (tmp_path / "stages" / folder).mkdir(parents=True)
         (tmp_path / "stages" / folder / "stage.toml").write_text('summary = "x"\n')
