@@ -117,8 +117,8 @@ def acquire_lock(handle: int, kind: int, waiting: Callable[[], None], stopped: C
 
 
 @contextmanager
-def disk_errors_explained(folder: Path) -> Iterator[None]:
-    """Raise BuildError for a full disk or a read-only folder; other errors of the block pass."""
+def disk_errors_explained(folder: Path, variable: str = "BUILDKIT_CACHE") -> Iterator[None]:
+    """Raise BuildError for a full disk or a read-only folder, which ``variable`` moves; other errors pass."""
     try:
         yield
     except OSError as error:
@@ -126,5 +126,5 @@ def disk_errors_explained(folder: Path) -> Iterator[None]:
             raise
         raise BuildError(
             f"{folder}: {describe_disk_error(error)}",
-            hint="free some room, or move the cache: BUILDKIT_CACHE=/path; nothing half-written is kept",
+            hint=f"free some room, or use another folder: {variable}=/path; nothing half-written is kept",
         ) from error

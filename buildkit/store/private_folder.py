@@ -19,8 +19,9 @@ import errno
 import os
 import shlex
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from buildkit.errors import BuildError
@@ -31,26 +32,30 @@ _OURS = ("sha256", "files", "tmp", "locks", "boxes", "ledger.sqlite", "ledger.sq
 _MOST_LINKS = 40  # as the kernel
 
 
-def ensure_private(folder: Path) -> None:
-    """Create a cache's folder for the user alone; take away from others what they may only read in an older one.
+def ensure_private(
+    folder: Path, ours: Iterable[str] = _OURS, what: str = "cache", mover: str = "BUILDKIT_CACHE"
+) -> None:
+    """Create a folder for the user alone; take away from others what they may only read in an older one.
 
-    Raises BuildError if another user could change what is in it, and OSError.
+    ``what`` it is, ``ours`` are the names that we make in it, and the variable ``mover`` names another place. Raises
+    BuildError if another user could change what is in it, and OSError.
     """
     _make(folder)
     excused = [os.path.normpath(Path(entry).absolute()) for entry in os.environ.get(VARIABLE, "").split(":") if entry]
     users, visited = trusted_users(), list(_walk(folder))
     above, real = {*users, visited[0][1].st_uid}, visited[-1][0]
+    refuse = partial(_refuse, folder, what=what, mover=mover)
     for path, status in visited:
         if not _is_below(path, excused):
             is_cache = path == real and not stat.S_ISLNK(status.st_mode)
             problem = find_writers(path, status, users) if is_cache else _find_writers_above(path, status, above)
-            _refuse(folder, path, problem)
-    for name in _OURS:
+            refuse(path, problem)
+    for name in ours:
         path = f"{real}/{name}"
         with suppress(FileNotFoundError):
             status = os.stat(path)  # noqa: PTH116 - runs in every build
             if not _is_below(path, excused):
-                _refuse(folder, path, find_writers(path, status, users))
+                refuse(path, find_writers(path, status, users))
                 _tighten(path, status)
 
 
@@ -111,16 +116,16 @@ def _find_writers_above(path: str, status: os.stat_result, users: Collection[int
     return None if has_owners and status.st_uid in users else find_writers(path, status, users)
 
 
-def _refuse(folder: Path, path: str, problem: tuple[str, str] | None) -> None:
+def _refuse(folder: Path, path: str, problem: tuple[str, str] | None, *, what: str, mover: str) -> None:
     if problem:
         why, mend = problem
         place = "" if path == str(folder) else f"{path}: "
         if _is_below(path, [os.path.realpath(folder)]):
             mend = mend.replace(" ", " -R ", 1)
         raise BuildError(
-            f"{folder}: this cache is not used: {place}{why}, and could change what images hold",
+            f"{folder}: this {what} is not used: {place}{why}, and could change what images hold",
             hint=f"if nobody did: {mend} {shlex.quote(path)}; "
-            f"if you trust all who can: export {VARIABLE}={shlex.quote(path)}; or move the cache: BUILDKIT_CACHE=/path",
+            f"if you trust all who can: export {VARIABLE}={shlex.quote(path)}; or move the {what}: {mover}=/path",
         )
 
 

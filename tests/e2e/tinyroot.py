@@ -20,7 +20,7 @@ _OCI = "application/vnd.oci.image"
 
 def push_root(registry: str, folder: Path, env: Mapping[str, str], more: Iterable[Path] = ()) -> str:
     """Push the root, with ``more`` programs and files of the host; returns its name pinned by digest."""
-    layer = _make_tar(tuple(more))
+    layer = make_root_tar(tuple(more))
     config = json.dumps(
         {
             "architecture": "arm64" if os.uname().machine == "aarch64" else "amd64",
@@ -55,7 +55,7 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _make_tar(more: Sequence[Path]) -> bytes:
+def make_root_tar(more: Sequence[Path] = ()) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name in _FOLDERS:

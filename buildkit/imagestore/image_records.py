@@ -1,0 +1,115 @@
+"""The images of an image store: ``overlay-images/images.json``, with manifest and config of each beside it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from buildkit.digest import DiffId, Digest
+from buildkit.imagestore.storage_lock import read_records, storage_locked, write_records
+from buildkit.oci.image import Image
+
+_PLAIN = re.compile(r"[.a-z0-9]+")
+_MANIFEST = "manifest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreImage:
+    """An image of the store: its id (the digest of its config), names, manifest, and layers, lowest first."""
+
+    id: str
+    names: tuple[str, ...]
+    manifest: bytes
+    diff_ids: tuple[DiffId, ...]
+    top_layer: str
+
+
+class ImageRecords:
+    """The records of images."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file = folder / "images.json"
+        self._lock = folder / "images.lock"
+
+    def all(self) -> tuple[StoreImage, ...]:
+        """Return every image. Raises OSError, ValueError."""
+        return tuple(map(self._image, read_records(self._file)))
+
+    def find(self, name: str) -> StoreImage | None:
+        """Return the image of that name or id."""
+        found = next((r for r in read_records(self._file) if name == r["id"] or name in r.get("names", ())), None)
+        return self._image(found) if found else None
+
+    def put(self, image: Image, top_layer: str, names: tuple[str, ...]) -> str:
+        """Add an image, and move names to it; nothing is written if it has them already. Return its id."""
+        config, manifest = image.config_blob(), image.docker_manifest()
+        found = Digest.of(config).hex
+        files = {
+            f"sha256:{found}": config,
+            f"manifest-{Digest.of(manifest)}": manifest,
+            _MANIFEST: manifest,
+        }
+        if self._has(read_records(self._file), found, manifest, names):
+            return found
+        with storage_locked(self._lock):
+            records = [_without_names(record, names) for record in read_records(self._file)]
+            before = next((record for record in records if record["id"] == found), {})
+            self._write_files(found, files)
+            record = _record(found, image.created, top_layer, files)
+            record["names"] = [*before.get("names", ()), *names]
+            write_records(self._file, [*(r for r in records if r is not before), record])
+        return found
+
+    def _has(self, records: list[dict[str, Any]], image: str, manifest: bytes, names: tuple[str, ...]) -> bool:
+        digest = str(Digest.of(manifest))
+        return any(
+            record["id"] == image and record["digest"] == digest and {*names} <= {*record.get("names", ())}
+            for record in records
+        )
+
+    def _write_files(self, image: str, files: Mapping[str, bytes]) -> None:
+        folder = self._folder / image
+        folder.mkdir(mode=0o700, exist_ok=True)
+        for name, data in files.items():
+            temporary = folder / ".new"
+            temporary.write_bytes(data)
+            temporary.replace(folder / _file_name(name))
+
+    def _image(self, record: Mapping[str, Any]) -> StoreImage:
+        folder = self._folder / record["id"]
+        config = json.loads((folder / _file_name(f"sha256:{record['id']}")).read_bytes())
+        return StoreImage(
+            id=record["id"],
+            names=tuple(record.get("names", ())),
+            manifest=(folder / _MANIFEST).read_bytes(),
+            diff_ids=tuple(map(DiffId.parse, config["rootfs"]["diff_ids"])),
+            top_layer=record["layer"],
+        )
+
+
+def _record(image: str, created: str, top_layer: str, files: Mapping[str, bytes]) -> dict[str, Any]:
+    return {
+        "id": image,
+        "digest": str(Digest.of(files[_MANIFEST])),
+        "layer": top_layer,
+        "metadata": "{}",
+        "big-data-names": list(files),
+        "big-data-sizes": {name: len(data) for name, data in files.items()},
+        "big-data-digests": {name: str(Digest.of(data)) for name, data in files.items()},
+        "created": created,
+    }
+
+
+def _without_names(record: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {**record, "names": [name for name in record.get("names", ()) if name not in names]}
+
+
+def _file_name(name: str) -> str:
+    """Return the file of a named datum, as containers-storage calls it."""
+    return name if _PLAIN.fullmatch(name) else "=" + base64.b64encode(name.encode()).decode()

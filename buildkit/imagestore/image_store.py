@@ -1,0 +1,140 @@
+"""The image store: a folder that podman, buildah and skopeo read as an additional image store.
+
+It is laid out as containers-storage.conf(5) expects of ``additionalimagestores``: ``overlay/ID`` has for each layer, in
+its place above others, a link to its tree; ``overlay-layers`` and ``overlay-images`` hold the records. A layer's files
+are stored once, in ``trees``, however many images and chains have it. An image appears when its record does, after
+everything that it refers to; records are replaced as containers-storage does it, so that a reader never sees half.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from buildkit.digest import DiffId
+from buildkit.errors import BuildError, LostError
+from buildkit.imagestore.image_records import ImageRecords, StoreImage
+from buildkit.imagestore.layer_chain import chain_ids
+from buildkit.imagestore.layer_records import LayerRecords
+from buildkit.imagestore.tree_process import read_in_namespace
+from buildkit.imagestore.tree_reader import read_tree
+from buildkit.imagestore.trees import TreeFolder, TreeSink
+from buildkit.oci.image import Image
+from buildkit.store.file_locks import disk_errors_explained, remove_abandoned
+from buildkit.store.private_folder import ensure_private
+
+VARIABLE = "BUILDKIT_STORE"
+VERSION = 1
+_FOLDERS = ("trees", "tmp", "overlay", "overlay/l", "overlay-layers", "overlay-images")
+
+
+class ImageStore:
+    """An image store at ``folder``. Any number of processes may use it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._rootless = os.geteuid() != 0
+        self.trees = TreeFolder(folder / "trees", folder / "tmp", rootless=self._rootless)
+        self._layers = LayerRecords(folder, self.trees)
+        self._images = ImageRecords(folder / "overlay-images")
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open a store, or make it. Raises BuildError if it cannot be used: the message says why."""
+        with disk_errors_explained(folder, VARIABLE):
+            ensure_private(folder, _FOLDERS, "image store", VARIABLE)
+            _ensure_layout(folder)
+        return cls(folder)
+
+    # layers
+
+    def has_tree(self, diff_id: DiffId) -> bool:
+        """Return whether the store has the files of a layer; they are not read."""
+        return self.trees.has(diff_id)
+
+    @contextmanager
+    def writing_tree(self, *, foreign_owners: bool) -> Iterator[TreeSink]:
+        """Open the sink of a tree, which is removed at the end unless it was kept.
+
+        ``foreign_owners``: files may belong to others than uid 0. Raises BuildError for a hostile tar or a full disk.
+        """
+        with disk_errors_explained(self.folder, VARIABLE), self.trees.writing(foreign_owners=foreign_owners) as sink:
+            yield sink
+
+    def open_tar(self, diff_id: DiffId) -> Iterator[bytes]:
+        """Yield a layer's tar in pieces.
+
+        Raises DamagedError if a file was altered, FileNotFoundError if there is no tree.
+        """
+        tree, tar_split = self.trees.path(diff_id), self.trees.tar_split_path(diff_id)
+        return read_in_namespace(tree, tar_split) if self._needs_namespace(diff_id) else read_tree(tree, tar_split)
+
+    def remove_tree(self, diff_id: DiffId) -> None:
+        """Remove a tree; the caller knows that no image has it."""
+        self.trees.remove(diff_id)
+
+    # images
+
+    def put_image(self, image: Image, names: tuple[str, ...]) -> str:
+        """Add an image whose trees are here, and move ``names`` (``localhost/app:latest``) to it; return its id.
+
+        Raises LostError if a tree is missing, BuildError for a full disk.
+        """
+        diff_ids = tuple(layer.blob.diff_id for layer in image.layers)
+        missing = [diff_id.short for diff_id in diff_ids if not self.has_tree(diff_id)]
+        if missing:
+            raise LostError(f"the image store has no layer {', '.join(missing)}", hint="build again")
+        with disk_errors_explained(self.folder, VARIABLE):
+            self._layers.add(diff_ids)
+            return self._images.put(image, chain_ids(diff_ids)[-1], names)
+
+    def find_image(self, name: str) -> StoreImage | None:
+        """Return the image of that name or id."""
+        return self._images.find(name)
+
+    def images(self) -> tuple[StoreImage, ...]:
+        """Return every image."""
+        return self._images.all()
+
+    def sweep(self) -> None:
+        """Remove what dead processes were writing."""
+        remove_abandoned((self.folder / "tmp").iterdir())
+
+    def _needs_namespace(self, diff_id: DiffId) -> bool:
+        return self._rootless and not self.trees.facts(diff_id).plain
+
+
+def _ensure_layout(folder: Path) -> None:
+    version = folder / "version"
+    try:
+        found = int(version.read_text("ascii"))
+    except FileNotFoundError:
+        _make(folder, version)
+        return
+    except ValueError as error:
+        raise BuildError(f"{version} is not a version", hint=f"move the image store: {VARIABLE}=/path") from error
+    if found > VERSION:
+        raise BuildError(
+            f"{folder}: the image store is of version {found}, and this buildkit knows version {VERSION}",
+            hint=f"update buildkit, or use another store: {VARIABLE}=/path",
+        )
+
+
+def _make(folder: Path, version: Path) -> None:
+    """Make an empty store; the version comes last."""
+    others = sorted(path.name for path in folder.iterdir() if path.name not in _OURS)
+    if others:
+        raise BuildError(
+            f"{folder}: this is no image store: it has {', '.join(others[:3])}",
+            hint=f"use an empty folder: {VARIABLE}=/path",
+        )
+    for name in _FOLDERS:
+        (folder / name).mkdir(mode=0o700, exist_ok=True)
+    (folder / "storage.lock").touch(0o644)
+    version.write_text(f"{VERSION}\n")
+
+
+_OURS = {name.partition("/")[0] for name in _FOLDERS} | {"storage.lock", "version"}

@@ -1,0 +1,90 @@
+"""The layers of an image store in their chains: ``overlay/ID``, ``overlay/l`` and ``overlay-layers/layers.json``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from buildkit.digest import DiffId
+from buildkit.imagestore.layer_chain import LINK_LENGTH, chain_ids, link_name
+from buildkit.imagestore.storage_lock import read_records, storage_locked, write_records
+from buildkit.imagestore.trees import TreeFolder
+from buildkit.oci.image import EPOCH
+
+
+class LayerRecords:
+    """The records of layers; each refers to the tree of its diff_id."""
+
+    def __init__(self, folder: Path, trees: TreeFolder) -> None:
+        self._overlay = folder / "overlay"
+        self._folder = folder / "overlay-layers"
+        self._trees = trees
+        self._file = self._folder / "layers.json"
+        self._lock = self._folder / "layers.lock"
+
+    def all(self) -> list[dict[str, Any]]:
+        """Return every record, as containers-storage has it."""
+        return read_records(self._file)
+
+    def add(self, diff_ids: Sequence[DiffId]) -> None:
+        """Add what is missing of a chain, lowest first; its trees are here."""
+        ids = chain_ids(diff_ids)
+        if {record["id"] for record in self.all()}.issuperset(ids):
+            return
+        with storage_locked(self._lock):
+            records = self.all()
+            known = {record["id"] for record in records}
+            lower: list[str] = []
+            for parent, layer, diff_id in zip(("", *ids), ids, diff_ids, strict=False):
+                if layer not in known:
+                    self._make(layer, diff_id, lower)
+                    records.append(self._record(layer, parent, diff_id))
+                lower.insert(0, f"l/{(self._overlay / layer / 'link').read_text()}")
+            write_records(self._file, records)
+
+    def _make(self, layer: str, diff_id: DiffId, lower: Sequence[str]) -> None:
+        """Make a layer's folder: nobody reads it before its record is there."""
+        folder = self._overlay / layer
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _link(folder / "diff", str(self._trees.path(diff_id)))  # podman refuses to read tars through a relative link
+        _link(
+            self._folder / f"{layer}.tar-split.gz", os.path.relpath(self._trees.tar_split_path(diff_id), self._folder)
+        )
+        (folder / "link").write_text(self._short_name(layer))
+        if lower:
+            (folder / "lower").write_text(":".join(lower))
+
+    def _short_name(self, layer: str) -> str:
+        """Return a free name in ``overlay/l``, which leads to the layer."""
+        target = f"../{layer}/diff"
+        for length in range(LINK_LENGTH, 53):
+            name = link_name(layer, length)
+            path = self._overlay / "l" / name
+            try:
+                path.symlink_to(target)
+            except FileExistsError:
+                if os.readlink(path) != target:  # noqa: PTH115 - as it was written
+                    continue
+            return name
+        raise AssertionError(layer)  # the whole id is in the longest
+
+    def _record(self, layer: str, parent: str, diff_id: DiffId) -> dict[str, Any]:
+        facts = self._trees.facts(diff_id)
+        return {
+            "id": layer,
+            **({"parent": parent} if parent else {}),
+            "created": EPOCH,
+            "compressed-diff-digest": str(diff_id),
+            "compressed-size": facts.unpacked,
+            "diff-digest": str(diff_id),
+            "diff-size": facts.unpacked,
+            "uidset": list(facts.uids),
+            "gidset": list(facts.gids),
+        }
+
+
+def _link(path: Path, target: str) -> None:
+    path.unlink(missing_ok=True)  # of a process that died before the record was written
+    path.symlink_to(target)

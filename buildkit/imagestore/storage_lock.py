@@ -1,0 +1,66 @@
+"""Lock files of containers-storage, and the files that they protect.
+
+A writer holds a POSIX record lock on the whole file. It then writes 64 new bytes, by which readers notice that the
+files beside it have changed: nanoseconds, a counter and the process id as little-endian integers, and random bytes
+(containers/storage, pkg/lockfile, "LastWrite"). The lock is one of an open file description (fcntl(2)), which excludes
+threads of this process as well, and conflicts with those of other processes of either kind.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import json
+import os
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_FLOCK = struct.Struct("hhqqi4x")  # l_type, l_whence, l_start, l_len, l_pid of struct flock on 64-bit Linux
+_TOKEN = struct.Struct("<QQI44s")
+_counter = itertools.count()
+
+
+@contextmanager
+def storage_locked(path: Path) -> Iterator[None]:
+    """Hold a lock file for writing; readers that come later read again, unless the block raises."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.fcntl(handle, fcntl.F_OFD_SETLKW, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        yield
+        os.pwrite(handle, _TOKEN.pack(time.time_ns(), next(_counter), os.getpid(), os.urandom(44)), 0)
+    finally:
+        os.close(handle)
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Return the records of ``layers.json`` or ``images.json``; none if the file is missing. Raises ValueError."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    records = json.loads(data)
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        raise ValueError(f"{path} is not a list of records")
+    return records
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name, flush it, and give it its name."""
+    temporary = path.with_name(f".{path.name}-{os.getpid()}-{os.urandom(4).hex()}")
+    try:
+        with temporary.open("xb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_records(path: Path, records: list[dict[str, Any]]) -> None:
+    """Replace the records, while their lock is held."""
+    replace_file(path, json.dumps(records, separators=(",", ":")).encode())

@@ -1,0 +1,118 @@
+"""The trees of an image store: one for each layer, named by its diff_id, complete from the moment it has its name.
+
+``HEX`` is the tree, ``HEX.tar-split.gz`` what else the layer's tar has, ``HEX.json`` the facts. A tree is written below
+``tmp``, where its writer holds a lock, and gets its name last.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from buildkit.digest import DiffId
+from buildkit.errors import BuildError
+from buildkit.imagestore.tree_maker import FACTS, TAR_SPLIT, TREE, TreeFacts, TreeMaker
+from buildkit.imagestore.tree_process import remove_in_namespace, start_tree_process
+from buildkit.store.file_locks import locked_temporary_folder
+
+_TAR_SPLIT_SUFFIX, _FACTS_SUFFIX = ".tar-split.gz", ".json"
+
+
+class _Maker(Protocol):
+    def write(self, block: bytes, /) -> int: ...
+
+    def finish(self) -> TreeFacts: ...
+
+
+class TreeSink:
+    """Takes a layer's tar in pieces; `keep` gives the tree its name."""
+
+    def __init__(self, trees: TreeFolder, folder: Path, maker: _Maker) -> None:
+        self._trees = trees
+        self._folder = folder
+        self._maker = maker
+
+    def write(self, block: bytes, /) -> int:
+        """Take the next bytes of the tar. Raises BuildError for a damaged or hostile one, OSError."""
+        return self._maker.write(block)
+
+    def keep(self, diff_id: DiffId, unpacked: int) -> None:
+        """Name the tree; the caller has hashed the ``unpacked`` bytes that it wrote. Raises BuildError."""
+        facts = self._maker.finish()
+        if facts.unpacked != unpacked:
+            raise BuildError(f"the tree of layer {diff_id.short} has {facts.unpacked} bytes of tar, not {unpacked}")
+        self._trees.name(self._folder, diff_id)
+
+
+class TreeFolder:
+    """The folder of trees; ``rootless``: of an ordinary user, whose containers run in a user namespace."""
+
+    def __init__(self, folder: Path, temporary: Path, *, rootless: bool) -> None:
+        self.folder = folder
+        self._temporary = temporary
+        self._rootless = rootless
+
+    def path(self, diff_id: DiffId) -> Path:
+        """Return where the tree is, or would be."""
+        return self.folder / diff_id.hex
+
+    def tar_split_path(self, diff_id: DiffId) -> Path:
+        """Return where its tar-split file is, or would be."""
+        return self.folder / f"{diff_id.hex}{_TAR_SPLIT_SUFFIX}"
+
+    def has(self, diff_id: DiffId) -> bool:
+        """Return whether there is such a tree; it is not read."""
+        return os.path.isdir(f"{self.folder}/{diff_id.hex}")  # noqa: PTH112 - runs for every layer of every build
+
+    def facts(self, diff_id: DiffId) -> TreeFacts:
+        """Return what is known of a tree. Raises OSError, ValueError."""
+        return TreeFacts.from_json((self.folder / f"{diff_id.hex}{_FACTS_SUFFIX}").read_bytes())
+
+    @contextmanager
+    def writing(self, *, foreign_owners: bool) -> Iterator[TreeSink]:
+        """Open the sink of a tree, which is removed at the end unless it was kept.
+
+        ``foreign_owners``: files may belong to others than root; an ordinary user's are then written in a user
+        namespace, by another process.
+        """
+        with locked_temporary_folder(self._temporary) as folder:
+            if foreign_owners and self._rootless:
+                with start_tree_process(folder) as process:
+                    yield TreeSink(self, folder, process)
+            else:
+                with TreeMaker(folder, owners=not self._rootless, rootless=self._rootless) as maker:
+                    yield TreeSink(self, folder, maker)
+
+    def name(self, made: Path, diff_id: DiffId) -> None:
+        """Give what was made in a temporary folder its names, the tree last; another process may have been faster."""
+        if self.has(diff_id):
+            return
+        (made / TAR_SPLIT).replace(self.tar_split_path(diff_id))
+        (made / FACTS).replace(self.folder / f"{diff_id.hex}{_FACTS_SUFFIX}")
+        try:
+            (made / TREE).rename(self.path(diff_id))
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+
+    def remove(self, diff_id: DiffId) -> None:
+        """Remove a tree; it loses its name first, so that nobody sees a part of it."""
+        with locked_temporary_folder(self._temporary) as folder:
+            try:
+                self.path(diff_id).rename(folder / TREE)
+            except FileNotFoundError:
+                return
+            self.tar_split_path(diff_id).unlink(missing_ok=True)
+            (self.folder / f"{diff_id.hex}{_FACTS_SUFFIX}").unlink(missing_ok=True)
+            self._discard(folder / TREE)
+
+    def _discard(self, tree: Path) -> None:
+        import shutil
+
+        shutil.rmtree(tree, ignore_errors=self._rootless)
+        if tree.exists():  # folders that only root of the namespace may write to
+            remove_in_namespace((tree,))
