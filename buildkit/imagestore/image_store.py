@@ -23,7 +23,7 @@ from buildkit.imagestore.tree_process import read_in_namespace
 from buildkit.imagestore.tree_reader import read_tree
 from buildkit.imagestore.trees import TreeFolder, TreeSink
 from buildkit.oci.image import Image
-from buildkit.store.file_locks import disk_errors_explained, remove_abandoned
+from buildkit.store.file_locks import disk_errors_explained
 from buildkit.store.private_folder import ensure_private
 
 VARIABLE = "BUILDKIT_STORE"
@@ -101,7 +101,7 @@ class ImageStore:
 
     def sweep(self) -> None:
         """Remove what dead processes were writing."""
-        remove_abandoned((self.folder / "tmp").iterdir())
+        self.trees.sweep()
 
     def _needs_namespace(self, diff_id: DiffId) -> bool:
         return self._rootless and not self.trees.facts(diff_id).plain

@@ -15,7 +15,8 @@ from buildkit.digest import DiffId
 
 _PAGE = 4096  # bytes of options that mount(2) takes
 _OTHER_OPTIONS = 600  # upperdir, workdir and label: each of the two has an id of 64 digits
-LINK_LENGTH = 8
+SHORTEST_LINK = 2
+_USUAL_LINK = 4
 
 
 def chain_ids(diff_ids: Iterable[DiffId]) -> tuple[str, ...]:
@@ -26,12 +27,12 @@ def chain_ids(diff_ids: Iterable[DiffId]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def link_name(layer: str, length: int = LINK_LENGTH) -> str:
-    """Return the short name under which a layer is mounted: base32, at most 52 characters."""
+def link_name(layer: str, length: int) -> str:
+    """Return a short name under which a layer can be mounted: base32, at most 52 characters."""
     return base64.b32encode(bytes.fromhex(layer)).decode()[:length]
 
 
 def most_layers(folder: Path) -> int:
     """Return how many layers of a store at ``folder`` older podman can mount: their paths share a page of options."""
     path = f"{folder}/overlay/l/"
-    return (_PAGE - _OTHER_OPTIONS) // (len(path.encode()) + LINK_LENGTH + 1)
+    return (_PAGE - _OTHER_OPTIONS) // (len(path.encode()) + _USUAL_LINK + 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.digest import DiffId
-from buildkit.imagestore.layer_chain import LINK_LENGTH, chain_ids, link_name
+from buildkit.imagestore.layer_chain import SHORTEST_LINK, chain_ids, link_name
 from buildkit.imagestore.storage_lock import read_records, storage_locked, write_records
 from buildkit.imagestore.trees import TreeFolder
 from buildkit.oci.image import EPOCH
@@ -57,9 +57,9 @@ class LayerRecords:
             (folder / "lower").write_text(":".join(lower))
 
     def _short_name(self, layer: str) -> str:
-        """Return a free name in ``overlay/l``, which leads to the layer."""
+        """Return a free name in ``overlay/l``, which leads to the layer: all names of a chain share a page."""
         target = f"../{layer}/diff"
-        for length in range(LINK_LENGTH, 53):
+        for length in range(SHORTEST_LINK, 53):
             name = link_name(layer, length)
             path = self._overlay / "l" / name
             try:

@@ -17,7 +17,7 @@ from buildkit.digest import DiffId
 from buildkit.errors import BuildError
 from buildkit.imagestore.tree_maker import FACTS, TAR_SPLIT, TREE, TreeFacts, TreeMaker
 from buildkit.imagestore.tree_process import remove_in_namespace, start_tree_process
-from buildkit.store.file_locks import locked_temporary_folder
+from buildkit.store.file_locks import locked_temporary_folder, remove_abandoned, remove_folder
 
 _TAR_SPLIT_SUFFIX, _FACTS_SUFFIX = ".tar-split.gz", ".json"
 
@@ -81,8 +81,11 @@ class TreeFolder:
         """
         with locked_temporary_folder(self._temporary) as folder:
             if foreign_owners and self._rootless:
-                with start_tree_process(folder) as process:
-                    yield TreeSink(self, folder, process)
+                try:
+                    with start_tree_process(folder) as process:
+                        yield TreeSink(self, folder, process)
+                finally:
+                    self.discard(folder / TREE)
             else:
                 with TreeMaker(folder, owners=not self._rootless, rootless=self._rootless) as maker:
                     yield TreeSink(self, folder, maker)
@@ -108,11 +111,14 @@ class TreeFolder:
                 return
             self.tar_split_path(diff_id).unlink(missing_ok=True)
             (self.folder / f"{diff_id.hex}{_FACTS_SUFFIX}").unlink(missing_ok=True)
-            self._discard(folder / TREE)
+            self.discard(folder / TREE)
 
-    def _discard(self, tree: Path) -> None:
-        import shutil
+    def sweep(self) -> None:
+        """Remove what dead processes were writing."""
+        remove_abandoned(self._temporary.iterdir(), self.discard)
 
-        shutil.rmtree(tree, ignore_errors=self._rootless)
-        if tree.exists():  # folders that only root of the namespace may write to
-            remove_in_namespace((tree,))
+    def discard(self, folder: Path) -> None:
+        """Remove a folder that has no name any more; without root, what others own is removed in the namespace."""
+        remove_folder(folder)
+        if self._rootless and folder.exists():
+            remove_in_namespace((folder,))

@@ -72,22 +72,27 @@ def locked_temporary_folder(parent: Path) -> Iterator[Path]:
             os.close(handle)
 
 
-def remove_abandoned(paths: Iterable[Path]) -> None:
+def remove_folder(path: Path) -> None:
+    """Remove a folder as far as that is possible."""
+    import shutil
+
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_abandoned(paths: Iterable[Path], remove_folder: Callable[[Path], None] = remove_folder) -> None:
     """Remove files and folders that no process has locked, as far as that is possible."""
     for path in paths:
         with contextlib.suppress(OSError):  # another user's, or another process is removing it
-            _remove_unlocked(path)
+            _remove_unlocked(path, remove_folder)
 
 
-def _remove_unlocked(path: Path) -> None:
+def _remove_unlocked(path: Path, remove_folder: Callable[[Path], None]) -> None:
     """Remove a path while its lock is held, so that a process that has just created it creates another one."""
-    import shutil
-
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if stat.S_ISDIR(os.fstat(handle).st_mode):
-            shutil.rmtree(path, ignore_errors=True)
+            remove_folder(path)
         else:
             path.unlink()
     finally:

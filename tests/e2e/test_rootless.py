@@ -5,52 +5,32 @@ from __future__ import annotations
 import json
 import os
 import pwd
-import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.tinyproject import SessionResult, Tiny
+from tests.users import become, ordinary_user, python_of
 
 pytestmark = [pytest.mark.tools, pytest.mark.network]
 
-_NAME = "buildkit-e2e"
-_REPOSITORY = Path(__file__).parents[2]
 _LOOK = Path(__file__).with_name("acts") / "look.py"
 
 
 @pytest.fixture(scope="module")
 def user() -> Iterator[pwd.struct_passwd]:
-    """An ordinary user with a range of subordinate ids: created and removed by root; otherwise the current user."""
-    if os.geteuid() != 0:
-        yield pwd.getpwuid(os.geteuid())
-        return
-    subprocess.run(("userdel", "--force", "--remove", _NAME), capture_output=True)
-    subprocess.run(("useradd", "--create-home", "--add-subids-for-system", "--shell", "/bin/sh", _NAME), check=True)
-    account = pwd.getpwnam(_NAME)
-    if f"{_NAME}:" not in Path("/etc/subuid").read_text():
-        for option in ("--add-subuids", "--add-subgids"):
-            subprocess.run(("usermod", option, "700000-765535", _NAME), check=True)
-    yield account
-    subprocess.run(("userdel", "--force", "--remove", _NAME), check=True, capture_output=True)
+    """An ordinary user with a range of subordinate ids."""
+    with ordinary_user("buildkit-e2e") as account:
+        yield account
 
 
 @pytest.fixture(scope="module")
 def interpreter(user: pwd.struct_passwd) -> Iterator[str]:
-    """A Python with buildkit that the user may run: this one, or the system's with an installation of its own."""
-    if may(user, sys.executable) and may(user, str(_REPOSITORY / "pyproject.toml")):
-        yield sys.executable
-        return
-    venv = Path("/var/tmp") / f"{_NAME}-{os.getpid()}"  # where every user may look
-    uv = (sys.executable, "-m", "uv")
-    subprocess.run((*uv, "venv", "--quiet", "--python", "/usr/bin/python3", str(venv)), check=True)
-    argv = (*uv, "pip", "install", "--quiet", "--link-mode=copy", "--python", f"{venv}/bin/python", str(_REPOSITORY))
-    subprocess.run(argv, check=True)
-    yield f"{venv}/bin/python"
-    shutil.rmtree(venv)
+    """A Python with buildkit that the user may run."""
+    with python_of(user) as path:
+        yield path
 
 
 @pytest.fixture
@@ -62,7 +42,7 @@ def user_tiny(make_tiny: Callable[[], Tiny], user: pwd.struct_passwd, interprete
     tiny.env.pop("PYTHONPATH", None)
     if os.geteuid() == 0:
         subprocess.run(("chown", "--recursive", f"{user.pw_uid}:{user.pw_gid}", str(tiny.folder)), check=True)
-        tiny.before = ("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--init-groups", "--")
+        tiny.before = become(user)
     tiny.python, tiny.by_nox = interpreter, True
     return tiny
 
@@ -122,11 +102,3 @@ def test_ordinary_user_runs_and_audits_an_image_with_missing_limits_reported(use
 def steps_aside(ended: SessionResult) -> dict[str, str]:
     """The digests of layers that no container made: see test_same_bytes for those."""
     return {name: diff_id for name, diff_id in ended.digests().items() if not name.startswith("tools/")}
-
-
-def may(user: pwd.struct_passwd, path: str) -> bool:
-    """Whether the user may read a file."""
-    if os.geteuid() != 0:
-        return os.access(path, os.R_OK)
-    argv = ("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--", "test", "-r", path)
-    return subprocess.run(argv).returncode == 0
