@@ -1,0 +1,139 @@
+"""New layers become trees, blobs or both, in one pass; blobs that are needed later are made once, from the trees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from buildkit.build.context import BuildContext, open_context
+from buildkit.build.layer_writer import LayerWriter
+from buildkit.build.make_blobs import make_blobs
+from buildkit.declare.project import parse_project
+from buildkit.digest import Key
+from buildkit.errors import DamagedError
+from buildkit.events import Event, StepStarted
+from buildkit.imagestore.image_store import ImageStore
+from buildkit.layers.tar.member import Compression, Member, PackedLayer
+from buildkit.layers.tar.writer import write_layer
+from buildkit.oci.blob import Blob, LayerResult
+from buildkit.plan.spec import Kind, PackPrefix, Spec
+
+WORDS = b"words " * 9999
+
+
+@pytest.fixture
+def events() -> list[Event]:
+    return []
+
+
+@pytest.fixture
+def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: list[Event]) -> Iterator[BuildContext]:
+    monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
+    with open_context(parse_project("", tmp_path), events.append) as opened:
+        yield opened
+
+
+@pytest.fixture
+def stored(context: BuildContext, tmp_path: Path) -> BuildContext:
+    """The context of a host that delivers into an image store."""
+    store = ImageStore.open(tmp_path / "store")
+    return replace(context, image_store=store, layers=replace(context.layers, trees=store))
+
+
+def pack(writer: LayerWriter, compression: Compression = Compression.ZSTD) -> PackedLayer:
+    with writer.open(compression) as to:
+        member = Member(path="etc/words", size=len(WORDS), content=lambda: iter((WORDS,)))
+        return to.keep(write_layer([member], to.out, to.compression, tee=to.tee))
+
+
+def forms(context: BuildContext, packed: PackedLayer) -> tuple[bool, bool]:
+    """Return whether the layer has a tree and whether it has a blob."""
+    blob = Blob.of(packed)
+    return context.layers.has_tree(blob), context.layers.has_blob(blob)
+
+
+def test_without_an_image_store_there_is_a_blob(context: BuildContext) -> None:
+    assert forms(context, pack(LayerWriter(context=context, compress=False))) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("compress", "trees", "made"),
+    [
+        (True, True, (True, True)),
+        (False, True, (True, False)),
+        (True, False, (False, True)),
+        (False, False, (False, True)),
+    ],
+)
+def test_forms_of_a_layer(stored: BuildContext, *, compress: bool, trees: bool, made: tuple[bool, bool]) -> None:
+    assert forms(stored, pack(LayerWriter(context=stored, compress=compress, trees=trees))) == made
+
+
+def test_both_forms_hold_the_same_layer(stored: BuildContext, tmp_path: Path) -> None:
+    tree, both = (pack(LayerWriter(context=stored, compress=compress)) for compress in (False, True))
+    assert tree.diff_id == both.diff_id
+    assert (tree.size, tree.compression) == (tree.unpacked, Compression.ZSTD)
+    from_tree = b"".join(stored.layers.open_tar(Blob.of(tree)))
+    assert from_tree == b"".join(replace(stored.layers, trees=None).open_tar(Blob.of(both)))
+    assert (tmp_path / "store/trees" / tree.diff_id.hex / "etc/words").read_bytes() == WORDS
+
+
+def test_output_that_is_not_kept_leaves_nothing(stored: BuildContext, tmp_path: Path) -> None:
+    with LayerWriter(context=stored).open(Compression.ZSTD) as to:
+        to.out.write(b"x")
+    for folder in ("store/trees", "store/tmp", "cache/sha256", "cache/tmp"):
+        assert list((tmp_path / folder).iterdir()) == []
+
+
+def record(context: BuildContext, packed: PackedLayer, name: str = "words") -> Spec:
+    recipe = f'{{"name":"{name}"}}'
+    spec = Spec(
+        key=Key.of(recipe.encode()), recipe=recipe, kind=Kind.FILES, name=name, work=PackPrefix(), history="", weight=1
+    )
+    result = LayerResult(blobs=(Blob.of(packed),))
+    context.ledger.add_layer(spec, result, packed.contents)
+    context.ledger.natives.add(packed.digest, b"facts")
+    context.state.learn({spec.key: result})
+    return spec
+
+
+def test_blob_is_made_once_and_is_that_of_packing(stored: BuildContext, events: list[Event]) -> None:
+    spec = record(stored, pack(LayerWriter(context=stored, compress=False)))
+    make_blobs(stored, [spec])
+    (made,) = stored.state.results[spec.key].blobs
+    assert made == Blob.of(pack(LayerWriter(context=stored, trees=False)))
+    assert stored.ledger.layers.find([spec.key])[spec.key].blobs == (made,)
+    assert stored.ledger.natives.find([made.digest]) == {made.digest: b"facts"}
+    assert [path for path, _ in stored.ledger.layers.contents(spec.key) or ()] == ["etc/words"]
+    assert [event.phase for event in events if isinstance(event, StepStarted)] == ["compress"]
+    make_blobs(stored, [spec])
+    assert len([event for event in events if isinstance(event, StepStarted)]) == 1
+
+
+def test_blob_that_was_evicted_is_made_again(stored: BuildContext) -> None:
+    packed = pack(LayerWriter(context=stored))
+    spec = record(stored, packed)
+    stored.blobs.path(packed.digest).unlink()
+    make_blobs(stored, [spec])
+    assert forms(stored, packed) == (True, True)
+
+
+def test_layer_that_is_nowhere_is_left_alone(stored: BuildContext) -> None:
+    packed = pack(LayerWriter(context=stored, trees=False))
+    spec = record(stored, packed)
+    stored.blobs.path(packed.digest).unlink()
+    make_blobs(stored, [spec])
+    assert forms(stored, packed) == (False, False)
+
+
+def test_altered_tree_makes_no_blob(stored: BuildContext, tmp_path: Path) -> None:
+    packed = pack(LayerWriter(context=stored, compress=False))
+    spec = record(stored, packed)
+    (tmp_path / "store/trees" / packed.diff_id.hex / "etc/words").write_bytes(WORDS[::-1])
+    with pytest.raises(DamagedError):
+        make_blobs(stored, [spec])
+    assert list((tmp_path / "cache/sha256").iterdir()) == []
+    assert not stored.ledger.layers.find([spec.key])[spec.key].blobs[0].is_made
