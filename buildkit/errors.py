@@ -6,6 +6,7 @@ BuildkitError
 │   ├── MissingTool      a program that the step needs is not installed
 │   ├── ToolError        a program ran and failed; carries its output
 │   ├── FetchError       a download failed
+│   │   └── VersionsGoneError    the Debian archive no longer has locked versions
 │   ├── MismatchError    bytes differ from what a lock or a digest names
 │   ├── WheelError       a wheel is malformed or hostile
 │   ├── ModelError       a model file runs code when it is loaded, or could not be scanned
@@ -126,6 +127,10 @@ class ToolError(BuildError):
 
 class FetchError(BuildError):
     """A download failed."""
+
+
+class VersionsGoneError(FetchError):
+    """The Debian archive no longer has versions that a lock names: it keeps only the newest ones."""
 
 
 class MismatchError(BuildError):

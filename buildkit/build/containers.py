@@ -32,6 +32,7 @@ from buildkit.layers.wheel.bytecode import Compiler, worker_argv
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.oci.image import Image
 from buildkit.plan.compose import Composition
+from buildkit.plan.roots import find_apt_pins
 from buildkit.plan.spec import Compile, MakeRoot, PullImage, RunStep, Spec
 from buildkit.tasks.scheduler import Outcome
 from buildkit.tools import buildah, skopeo
@@ -116,6 +117,7 @@ class ContainerRunner:
                     mounts = (*mounts, (stack.enter_context(secrets.laid_out()), PLACE))
                 buildah.run_in(container, run.command, env=dict(run.env), network=run.network, mounts=mounts)
             except ToolError as error:
+                raise_if_gone(run, error)
                 hint = "" if run.network else "a step has no network unless it sets `network = true`"
                 raise BuildError(
                     f"{spec.name}: {secrets.hide(error.message)}",
@@ -260,6 +262,14 @@ class ContainerRunner:
 
     def _whole_ref(self, composition: Composition) -> str:
         return whole_ref(self._context.project, composition)
+
+
+def raise_if_gone(run: Run, error: ToolError) -> None:
+    """Raise VersionsGoneError if an ``[apt]`` step failed because the archive no longer has what its lock names."""
+    from buildkit.tools.mmdebstrap import find_gone
+
+    if find_apt_pins(run.command) is not None and (gone := find_gone(error.output)):
+        raise gone from error
 
 
 def _counted(chunks: Iterator[bytes], progress: Callable[[int], None]) -> Iterator[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, cached_property
 
@@ -33,7 +34,8 @@ _HASHES = re.compile(r"^[^#\n]*?--hash=sha256:([0-9a-f]{64})", re.MULTILINE)  # 
 class DiskCheckout:
     """Reads what a composition needs from the files of a project.
 
-    ``models`` says what happens if a model of the repository differs from its lock.
+    ``models`` says what happens if a model of the repository differs from its lock; ``locks`` are texts of locks by
+    path that count in place of those on disk.
     """
 
     def __init__(
@@ -44,7 +46,9 @@ class DiskCheckout:
         emit: Emit,
         *,
         models: ModelChanges = ModelChanges.REPORT,
+        locks: Mapping[str, str] | None = None,
     ) -> None:
+        self.replaced_locks = locks or {}
         self._project = project
         self._index = index
         self._emit = emit
@@ -58,6 +62,8 @@ class DiskCheckout:
 
     def read(self, path: str) -> str | None:
         """Return the text of a file of the project, or None if there is none."""
+        if path in self.replaced_locks:
+            return self.replaced_locks[path]
         try:
             return (self._project.folder / path).read_text("utf-8")
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):

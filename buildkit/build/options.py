@@ -57,6 +57,11 @@ class BuildOptions:
     sign_keyless: bool = False
     sign_tags: bool = False
 
+    @property
+    def attests(self) -> bool:
+        """Whether statements about what is pushed are attached or signed."""
+        return bool(self.attest or self.sign_by or self.sign_keyless)
+
     def model_changes(self, env: Mapping[str, str]) -> ModelChanges:
         """Return what a build does about changed models; raises DefinitionError if they are accepted in CI."""
         if not self.changed_models:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -22,14 +22,17 @@ if TYPE_CHECKING:
     from buildkit.build.attestations import AttestationRequest
 
 
-def build_stages(folder: Path, names: tuple[str, ...], options: BuildOptions) -> list[Report]:
+def build_stages(
+    folder: Path, names: tuple[str, ...], options: BuildOptions, locks: Mapping[str, str] | None = None
+) -> list[Report]:
     """Build the named stages, or without names those that ship; print and return a report of each.
 
     Raises DefinitionError or BuildError. Cache and storage are then as they were before, except for layers that were
-    finished before the failure, which the next build uses.
+    finished before the failure, which the next build uses. ``locks`` are texts of locks by path that count in place of
+    those on disk.
     """
     attestations, models = _open_attestations(options), options.model_changes(os.environ)
-    opened = partial(open_planner, models=models, secrets=options.secrets)
+    opened = partial(open_planner, models=models, secrets=options.secrets, locks=locks)
     with open_view(sys.stderr) as emit, opened(folder, emit) as planner:
         _sweep(planner.context)
         stages = names or shipping_stages(planner.graph)
@@ -45,7 +48,7 @@ def build_stages(folder: Path, names: tuple[str, ...], options: BuildOptions) ->
 
 def _open_attestations(options: BuildOptions) -> AttestationRequest | None:
     """Return how pushed images are attested and signed; a key that cannot be used fails here, before the build."""
-    if not (options.attest or options.sign_by or options.sign_keyless):
+    if not options.attests:
         return None
     from buildkit.build.attestations import open_attestations
 

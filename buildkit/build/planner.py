@@ -170,18 +170,20 @@ def open_planner(
     *,
     models: ModelChanges = ModelChanges.REPORT,
     secrets: tuple[tuple[str, str], ...] = (),
+    locks: Mapping[str, str] | None = None,
     stop: threading.Event | None = None,
 ) -> Iterator[Planner]:
     """Open a planner for the project in ``folder`` and the user's cache; raises DefinitionError and BuildError.
 
     ``models`` says what happens if a model of the repository differs from its lock; ``secrets`` are sources of steps'
-    secrets by name.
+    secrets by name; ``locks`` are texts of locks by path that count in place of those on disk.
     """
     project = load_project(folder)
     graph = load_graph(folder)
     with open_context(project, emit, stop=stop) as opened:
         context = replace(opened, secrets=secrets)
-        yield Planner(context, graph, DiskCheckout(project, graph, context.stat_index, emit, models=models))
+        checkout = DiskCheckout(project, graph, context.stat_index, emit, models=models, locks=locks)
+        yield Planner(context, graph, checkout)
 
 
 def shipping_stages(graph: Graph) -> tuple[str, ...]:

@@ -51,7 +51,9 @@ class Publisher:
         if self._push:
             from buildkit.build.commit_labels import label_commit
 
-            image = label_commit(self._with_blobs(plan, image), self._context.project)
+            image = self._with_blobs(plan, image)
+            if not self._planner.checkout.replaced_locks:  # else no commit describes the image
+                image = label_commit(image, self._context.project)
         with self._sharing(plan, check):
             digest = self._run_push(self._push, image) if self._push else ""
         if self._push:

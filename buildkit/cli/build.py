@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from buildkit.build.options import BuildOptions
+from buildkit.cli.building import build
 from buildkit.cli.options import parse_build_options
 
 
@@ -27,7 +28,6 @@ def run_push(folder: Path, stage: str, arguments: Sequence[str]) -> None:
 
 
 def _build(folder: Path, stage: str | None, options: BuildOptions) -> None:
-    from buildkit.build.pipeline import build_stages
     from buildkit.report.build_report import render_next
     from buildkit.report.output_files import check_writable, write_text
 
@@ -35,7 +35,7 @@ def _build(folder: Path, stage: str | None, options: BuildOptions) -> None:
         check_writable(options.json)  # before the work, not after it
     if options.summary is not None:
         check_writable(options.summary, append=True)
-    reports = build_stages(folder, (stage,) if stage else (), options)
+    reports = build(folder, (stage,) if stage else (), options)
     if following := render_next(reports):
         sys.stderr.write(f"{following}\n")
     if options.json is not None:

@@ -30,7 +30,9 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     request = replace(make_request(project, graph), host_builds=allowed)
     with open_view(sys.stderr) as emit, open_builder(project, graph, emit, allowed=allowed) as describe:
         request = replace(request, describe=describe)
-        changes = lock_all(request, upgrade=options.upgrade, check=options.check, emit=emit)
+        changes = lock_all(
+            request, upgrade=options.upgrade, upgrade_apt=options.upgrade_apt, check=options.check, emit=emit
+        )
     if options.check and changes:
         lines = "\n".join(f"  - {change.file}: {', '.join(change.details)}" for change in changes)
         raise BuildError(f"locks to refresh:\n{lines}", hint="run: nox -s lock")
@@ -40,6 +42,7 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = make_parser("lock")
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions that the inputs allow")
+    parser.add_argument("--upgrade-apt", action="store_true", help="take the versions that Debian has now")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a lock is missing or stale")
     parser.add_argument(
         "--allow-host-builds",

@@ -84,7 +84,11 @@ def parse_build_options(arguments: Sequence[str], stage: str = "", *, push: bool
 
 def _build_parser(stage: str, *, push: bool) -> Parser:
     parser = make_parser("push" if push else "build", stage)
-    parser.add_argument("--frozen", action="store_true", help="fail if a model of the repository is missing, too")
+    parser.add_argument(
+        "--frozen",
+        action="store_true",
+        help="keep to the locks: fail if a model of the repository is missing, or a Debian version is gone",
+    )
     add_changed_models_argument(parser)
     add_secret_argument(parser)
     if push:

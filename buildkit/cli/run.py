@@ -10,6 +10,7 @@ from pathlib import Path
 
 from buildkit.build.options import BuildOptions
 from buildkit.build.planner import open_planner
+from buildkit.cli.building import build
 from buildkit.cli.options import (
     add_changed_models_argument,
     add_remote_cache_arguments,
@@ -42,15 +43,13 @@ def run(folder: Path, stage: str, arguments: Sequence[str]) -> int:
         sys.stdout.write(RENDERERS[options.format](container))
         return 0
     if not options.no_build:
-        from buildkit.build.pipeline import build_stages
-
         asked = BuildOptions(
             jobs=count_cpus(),
             share=remote_cache_options(options),
             changed_models=options.changed_models,
             secrets=tuple(options.secret),
         )
-        build_stages(folder, (stage,), asked)
+        build(folder, (stage,), asked)
     elif podman.find_image_config(container.image) is None:
         raise BuildError(f"{container.image} is not in local storage", hint=f"nox -s build-{stage}")
     strict = container.running.strict if options.strict is None else options.strict

@@ -34,9 +34,17 @@ from buildkit.worker_pool import WorkerPool
 
 
 def lock_all(
-    request: LockRequest, *, upgrade: bool, check: bool, emit: Emit, stop: threading.Event | None = None
+    request: LockRequest,
+    *,
+    upgrade: bool,
+    check: bool,
+    emit: Emit,
+    upgrade_apt: bool = False,
+    stop: threading.Event | None = None,
 ) -> tuple[LockChange, ...]:
     """Make the locks that are missing or stale, with ``upgrade`` all of them; return the changes by file.
+
+    ``upgrade_apt`` is the same for apt locks alone.
 
     With ``check`` nothing is written, no network is used, and the changes are those still to be made. Raises
     DefinitionError, ToolError, FetchError or Interrupted (``stop``), and then no lock has changed.
@@ -45,7 +53,7 @@ def lock_all(
     if check:
         return check_all(request, services)
     with closing(services):
-        run_jobs(_jobs(request, services, emit, upgrade), services.stop)
+        run_jobs(_jobs(request, services, emit, upgrade, upgrade_apt=upgrade or upgrade_apt), services.stop)
     if problems := check_root_python(request, services.drafts):
         raise DefinitionError.of(list(problems))
     changes = tuple(
@@ -105,7 +113,9 @@ def check_all(request: LockRequest, services: _LockServices) -> tuple[LockChange
     return tuple(LockChange(file=problem.file, details=(problem.what,)) for problem in unique.values())
 
 
-def _jobs(request: LockRequest, services: _LockServices, emit: Emit, upgrade: bool) -> list[Callable[[], None]]:
+def _jobs(
+    request: LockRequest, services: _LockServices, emit: Emit, upgrade: bool, *, upgrade_apt: bool
+) -> list[Callable[[], None]]:
     """Return jobs that run at the same time."""
     drafts = services.drafts
     debian_done = threading.Event()
@@ -125,7 +135,7 @@ def _jobs(request: LockRequest, services: _LockServices, emit: Emit, upgrade: bo
 
     def debian() -> None:
         try:
-            lock_apt(request, drafts, services.resolve_apt, emit, upgrade=upgrade)
+            lock_apt(request, drafts, services.resolve_apt, emit, upgrade=upgrade_apt)
         finally:
             debian_done.set()
 

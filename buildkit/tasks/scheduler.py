@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 
-from buildkit.errors import BuildError, BuildkitError, Interrupted, LostError, RemoteLostError
+from buildkit.errors import BuildError, BuildkitError, Interrupted, LostError, RemoteLostError, VersionsGoneError
 from buildkit.events import Emit, Event, StepFailed, step
 from buildkit.tasks.phase_meter import PhaseMeter
 from buildkit.tasks.task_id import TaskId
@@ -154,5 +154,6 @@ def _combine(failures: Sequence[tuple[str, BuildkitError]]) -> BuildError:
         )
     lines = [f"{name}: {error.message}" + (f"\n  hint: {error.hint}" if error.hint else "") for name, error in failures]
     output = "\n".join(f"── {name}\n{error.output}" for name, error in failures if error.output)
-    kind = LostError if all(isinstance(error, LostError) for _, error in failures) else BuildError
-    return kind(f"{len(failures)} steps failed\n" + "\n".join(lines), output=output)
+    errors = [error for _, error in failures]
+    shared = (kind for kind in (LostError, VersionsGoneError) if all(isinstance(error, kind) for error in errors))
+    return next(shared, BuildError)(f"{len(failures)} steps failed\n" + "\n".join(lines), output=output)

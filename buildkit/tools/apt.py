@@ -100,6 +100,6 @@ def _explain(error: ToolError, request: AptResolveRequest) -> Exception:
         return DefinitionError.of(problems)
     if missing := _GONE.findall(error.output):
         lines = ", ".join(f"{name}={version}" for version, name in missing)
-        hint = "mirrors keep only the newest versions; run: nox -s lock -- --upgrade"
+        hint = "mirrors keep only the newest versions; run: nox -s lock -- --upgrade-apt"
         return BuildError(f"{request.suite} no longer has {lines}", hint=hint)
     return error

@@ -7,7 +7,7 @@ import re
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from buildkit.errors import BuildError, FetchError, ToolError
+from buildkit.errors import BuildError, FetchError, ToolError, VersionsGoneError
 from buildkit.locks.pins import AptPin
 from buildkit.shell import load_script
 from buildkit.tools.process import Command, stream
@@ -44,7 +44,7 @@ def stream_root(spec: RootSpec) -> Generator[bytes, None, None]:
     """Yield the root as an uncompressed tar, in chunks, while it is made; closing the generator ends mmdebstrap.
 
     Works as root and, with user namespaces, for an ordinary user with a range in /etc/subuid. Raises MissingTool;
-    FetchError if pinned versions are no longer in the archive (naming every one) or the archive is unreachable;
+    VersionsGoneError if the archive no longer has pinned versions (naming every one); FetchError if it is unreachable;
     ToolError otherwise. Errors come after the last chunk: only a tar read to its end is complete.
     """
     command = Command(
@@ -82,17 +82,21 @@ def render_argv(spec: RootSpec, *, uid: int) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _explain(error: ToolError, spec: RootSpec) -> BuildError:
+def find_gone(output: str, suite: str = "") -> VersionsGoneError | None:
+    """Return the error for versions that the archive no longer has, if that is what apt's output says."""
     missing = [
-        f"{match['name']}={match['version']}" if match["name"] else match["unknown"]
-        for match in _GONE.finditer(error.output)
+        f"{match['name']}={match['version']}" if match["name"] else match["unknown"] for match in _GONE.finditer(output)
     ]
-    if missing:
-        return FetchError(
-            f"the archive no longer has {', '.join(missing)} in {spec.suite}",
-            hint="nox -s lock -- --upgrade takes the current versions",
-            output=error.output,
-        )
+    if not missing:
+        return None
+    where = f" in {suite}" if suite else ""
+    hint = "nox -s lock -- --upgrade-apt takes the current versions"
+    return VersionsGoneError(f"the archive no longer has {', '.join(missing)}{where}", hint=hint, output=output)
+
+
+def _explain(error: ToolError, spec: RootSpec) -> BuildError:
+    if gone := find_gone(error.output, spec.suite):
+        return gone
     if _UNREACHED.search(error.output):
         return FetchError(
             f"the Debian archive could not be reached for {spec.suite}",
@@ -108,5 +112,5 @@ def _find_hint(output: str) -> str:
     if _UNMAPPED.search(output):
         return "an ordinary user needs a range in /etc/subuid and /etc/subgid: nox -s doctor explains how"
     if "unmet dependencies" in output:
-        return "the locked versions no longer fit together: nox -s lock -- --upgrade"
+        return "the locked versions no longer fit together: nox -s lock -- --upgrade-apt"
     return ""

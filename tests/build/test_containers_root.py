@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any
 
 import pytest
 
-from buildkit.build.containers import ContainerRunner
+from buildkit.build.containers import ContainerRunner, raise_if_gone
 from buildkit.build.layer_writer import LayerWriter
-from buildkit.errors import BuildError
+from buildkit.declare.stage import Run, Stage
+from buildkit.errors import BuildError, ToolError, VersionsGoneError
+from buildkit.locks.pins import AptPin
+from buildkit.plan.roots import RootComposer
 from buildkit.store.blobs import Blobs
 
 
@@ -45,3 +49,18 @@ def test_mmdebstrap_is_stopped_if_packing_the_root_fails(tmp_path: Path, monkeyp
         ContainerRunner(context, LayerWriter(context=context), stack).make_root(work, lambda _done: None)
     assert seen == ["ended"]
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.tools
+def test_apt_step_whose_versions_are_gone_is_told_from_other_failures() -> None:
+    """The output is apt's own; a step of the user's that installs packages has no lock that could be refreshed."""
+    stage = Stage(name="builder", file="stages/builder/stage.toml", summary="", apt="builder.apt")
+    checkout: Any = SimpleNamespace(apt=lambda _list: (AptPin(name="base-files", version="0.0"),))
+    step = RootComposer(SimpleNamespace(), checkout)._apt_step(stage)  # type: ignore[arg-type]
+    argv = ("apt-get", "install", "--simulate", "-qq", "base-files=0.0")
+    said = subprocess.run(argv, capture_output=True, text=True, env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"})
+    error = ToolError("apt failed", output=said.stdout + said.stderr)
+    with pytest.raises(VersionsGoneError, match=r"no longer has base-files=0\.0"):
+        raise_if_gone(step, error)
+    raise_if_gone(Run(name="mine", command=("apt-get", "install", "base-files=0.0")), error)
+    raise_if_gone(step, ToolError("apt failed", output="E: no space"))

@@ -12,7 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildkit.errors import BuildError, BuildkitError, DefinitionError, Interrupted, RemoteLostError, ToolError
+from buildkit.errors import (
+    BuildError,
+    BuildkitError,
+    DefinitionError,
+    Interrupted,
+    RemoteLostError,
+    ToolError,
+    VersionsGoneError,
+)
 from buildkit.events import Event, StepFailed, StepFinished, StepStarted, ignore_event
 from buildkit.tasks.phase_meter import PhaseMeter
 from buildkit.tasks.scheduler import Lane, Outcome, Task, run_tasks
@@ -202,6 +210,17 @@ def test_layers_lost_by_the_remote_cache_become_one_error_that_counts_the_others
     with pytest.raises(RemoteLostError) as caught:
         run(*(task(str(number), fail(error)) for number, error in enumerate(errors)))
     assert (caught.value.message, caught.value.reported) == ("lost (and 2 more)", reported)
+
+
+@pytest.mark.parametrize(
+    ("second", "expected"), [(VersionsGoneError("b is gone"), VersionsGoneError), (ToolError("b failed"), BuildError)]
+)
+def test_roots_whose_versions_are_gone_are_one_error_of_that_kind(
+    second: BuildkitError, expected: type[BuildkitError]
+) -> None:
+    with pytest.raises(BuildError, match="2 steps failed") as caught:
+        run(task("a", fail(VersionsGoneError("a is gone"))), task("b", fail(second)))
+    assert type(caught.value) is expected
 
 
 def test_failures_of_tasks_with_equal_names_are_all_reported() -> None:

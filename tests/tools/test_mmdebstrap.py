@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from buildkit.errors import BuildError, FetchError, ToolError
+from buildkit.errors import BuildError, FetchError, ToolError, VersionsGoneError
 from buildkit.layers.root.pack import RootRules, pack_root
 from buildkit.layers.tar.member import Compression, PackedLayer
 from buildkit.locks.pins import AptPin
@@ -57,11 +57,11 @@ def test_every_variant_but_extract_becomes_custom(variant: str, given: str, hook
     [
         (
             "E: Version '1.0' for 'netbase' was not found\nE: Version '9' for 'base-files' was not found\n",
-            FetchError,
+            VersionsGoneError,
             "no longer has netbase=1.0, base-files=9 in trixie",
-            "nox -s lock -- --upgrade",
+            "nox -s lock -- --upgrade-apt",
         ),
-        ("E: Unable to locate package nope\n", FetchError, "no longer has nope", "--upgrade"),
+        ("E: Unable to locate package nope\n", VersionsGoneError, "no longer has nope", "--upgrade"),
         ("Err:1 x InRelease\n  Temporary failure resolving 'x'\n", FetchError, "could not be reached", "network"),
         ("  Could not connect to 127.0.0.1:9 (127.0.0.1).\n", FetchError, "could not be reached", "proxy"),
         ("E: The repository 'x' is not signed.\n", ToolError, "exit code 25", "debian-archive-keyring"),
@@ -130,7 +130,7 @@ def umask() -> Iterator[Callable[[int], None]]:
 @pytest.mark.tools
 @pytest.mark.network
 def test_version_missing_from_the_archive_is_named() -> None:
-    with pytest.raises(FetchError, match=r"no longer has netbase=0\.0 in trixie"):
+    with pytest.raises(VersionsGoneError, match=r"no longer has netbase=0\.0 in trixie"):
         pack((AptPin(name="netbase", version="0.0"),))
 
 

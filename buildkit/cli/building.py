@@ -1,0 +1,62 @@
+"""Build stages; where the Debian archive no longer has what the locks name, with what it has now, and say so."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from buildkit.build.options import BuildOptions, is_ci
+from buildkit.errors import VersionsGoneError
+from buildkit.events import Emit, Note
+
+if TYPE_CHECKING:
+    from buildkit.report.build_report import Report
+    from buildkit.resolve.present_apt import PresentLock
+
+REFRESH = "refresh the locks: nox -s lock -- --upgrade-apt"
+_SHOWN = 6  # changed packages of a lock
+
+
+def build(folder: Path, names: tuple[str, ...], options: BuildOptions) -> list[Report]:
+    """Build the named stages, or without names those that ship; raises what ``build_stages`` raises.
+
+    If versions that an apt lock names are gone, the stages are built from the locks that could be made now: their keys
+    say what was taken, the locks on disk stay, and warnings name the command that refreshes them. With ``--frozen``, in
+    CI, and for images that are attested or signed, that is an error.
+    """
+    from buildkit.build.pipeline import build_stages
+    from buildkit.report.view import open_view
+
+    try:
+        return build_stages(folder, names, options)
+    except VersionsGoneError as error:
+        if options.frozen or options.attests or is_ci(os.environ):
+            raise
+        with open_view(sys.stderr) as emit:
+            locks = _find_present(folder, error, emit)
+        if not locks:
+            raise
+    reports = build_stages(folder, names, options, {lock.file: lock.text for lock in locks})
+    with open_view(sys.stderr) as emit:
+        _warn(emit, f"not built from the locks: Debian has other versions now; {REFRESH}")
+    return reports
+
+
+def _find_present(folder: Path, error: VersionsGoneError, emit: Emit) -> Sequence[PresentLock]:
+    from buildkit.resolve.present_apt import find_present_locks
+
+    _warn(emit, error.message)
+    locks = find_present_locks(folder, emit)
+    for lock in locks:
+        more = len(lock.changes) - _SHOWN
+        changes = ", ".join((*lock.changes[:_SHOWN], *([f"and {more} more"] if more > 0 else ())))
+        _warn(emit, f"not what {lock.file} names, but what Debian has now: {changes}")
+    _warn(emit, REFRESH)
+    return locks
+
+
+def _warn(emit: Emit, text: str) -> None:
+    emit(Note(text=text, warning=True))
