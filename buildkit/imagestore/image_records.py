@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from buildkit.digest import DiffId, Digest
 from buildkit.imagestore.storage_lock import read_records, storage_locked, write_records
 from buildkit.oci.image import Image
+from buildkit.store.file_locks import remove_folder
 
 _PLAIN = re.compile(r"[.a-z0-9]+")
 _MANIFEST = "manifest"
@@ -65,6 +66,23 @@ class ImageRecords:
             record["names"] = [*before.get("names", ()), *names]
             write_records(self._file, [*(r for r in records if r is not before), record])
         return found
+
+    def remove(self, images: Collection[str]) -> None:
+        """Remove images by their ids."""
+        with storage_locked(self._lock):
+            records = read_records(self._file)
+            kept = [record for record in records if record["id"] not in images]
+            if len(kept) < len(records):
+                write_records(self._file, kept)
+            for image in images:
+                remove_folder(self._folder / image)
+
+    def remove_names(self, names: Collection[str]) -> None:
+        """Remove names; an image without one stays."""
+        with storage_locked(self._lock):
+            records = read_records(self._file)
+            if any({*names} & {*record.get("names", ())} for record in records):
+                write_records(self._file, [_without_names(record, tuple(names)) for record in records])
 
     def _has(self, records: list[dict[str, Any]], image: str, manifest: bytes, names: tuple[str, ...]) -> bool:
         digest = str(Digest.of(manifest))

@@ -9,17 +9,18 @@ everything that it refers to; records are replaced as containers-storage does it
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
 from buildkit.digest import DiffId
-from buildkit.errors import BuildError, LostError
+from buildkit.errors import BuildError
 from buildkit.imagestore.image_records import ImageRecords, StoreImage
 from buildkit.imagestore.layer_chain import chain_ids
-from buildkit.imagestore.layer_records import LayerRecords
-from buildkit.imagestore.tree_process import read_in_namespace
+from buildkit.imagestore.layer_records import LayerRecords, StoreLayer
+from buildkit.imagestore.tree_check import find_alteration
+from buildkit.imagestore.tree_process import find_alteration_in_namespace, read_in_namespace
 from buildkit.imagestore.tree_reader import read_tree
 from buildkit.imagestore.trees import TreeFolder, TreeSink
 from buildkit.oci.image import Image
@@ -72,9 +73,14 @@ class ImageStore:
         tree, tar_split = self.trees.path(diff_id), self.trees.tar_split_path(diff_id)
         return read_in_namespace(tree, tar_split) if self._needs_namespace(diff_id) else read_tree(tree, tar_split)
 
-    def remove_tree(self, diff_id: DiffId) -> None:
-        """Remove a tree; the caller knows that no image has it."""
-        self.trees.remove(diff_id)
+    def find_alteration(self, diff_id: DiffId) -> str:
+        """Read a tree again; return what was altered (``etc/passwd has other content``), empty if nothing was.
+
+        Raises FileNotFoundError if there is no tree.
+        """
+        tree, tar_split = self.trees.path(diff_id), self.trees.tar_split_path(diff_id)
+        look = find_alteration_in_namespace if self._needs_namespace(diff_id) else find_alteration
+        return look(tree, tar_split)
 
     # images
 
@@ -84,9 +90,6 @@ class ImageStore:
         Raises LostError if a tree is missing, BuildError for a full disk.
         """
         diff_ids = tuple(layer.blob.diff_id for layer in image.layers)
-        missing = [diff_id.short for diff_id in diff_ids if not self.has_tree(diff_id)]
-        if missing:
-            raise LostError(f"the image store has no layer {', '.join(missing)}", hint="build again")
         with disk_errors_explained(self.folder, VARIABLE):
             self._layers.add(diff_ids)
             return self._images.put(image, chain_ids(diff_ids)[-1], names)
@@ -98,6 +101,24 @@ class ImageStore:
     def images(self) -> tuple[StoreImage, ...]:
         """Return every image."""
         return self._images.all()
+
+    def layers(self) -> dict[str, StoreLayer]:
+        """Return every layer by its identifier in local storage."""
+        return self._layers.all()
+
+    def remove_names(self, names: Collection[str]) -> None:
+        """Remove names of images; an image without one stays until `remove`."""
+        self._images.remove_names(names)
+
+    def remove(self, images: Collection[str], trees: Iterable[DiffId], used: Iterable[str]) -> tuple[DiffId, ...]:
+        """Remove images, chains that no image has, and ``trees`` that no chain has; return the removed trees.
+
+        ``used`` are identifiers of layers on which containers or images of the user's own storage stand: the caller
+        asks for them while nobody can add some (`tools.storage`).
+        """
+        self._images.remove(images)
+        tops = (*used, *(image.top_layer for image in self.images()))
+        return self._layers.prune(tops, trees)
 
     def sweep(self) -> None:
         """Remove what dead processes were writing."""

@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from buildkit.digest import DiffId
+from buildkit.errors import LostError
 from buildkit.imagestore.layer_chain import SHORTEST_LINK, chain_ids, link_name
 from buildkit.imagestore.storage_lock import read_records, storage_locked, write_records
 from buildkit.imagestore.trees import TreeFolder
 from buildkit.oci.image import EPOCH
+from buildkit.store.file_locks import remove_folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreLayer:
+    """A layer in its chain: the identifier of the layer below ("" for none), and its diff_id."""
+
+    parent: str
+    diff_id: DiffId
+
+
+def find_below(layers: Mapping[str, StoreLayer], tops: Iterable[str]) -> dict[str, StoreLayer]:
+    """Return the layers that are in the chains of ``tops``; others than ours are ignored."""
+    found: dict[str, StoreLayer] = {}
+    for top in tops:
+        while top in layers and top not in found:
+            found[top] = layers[top]
+            top = layers[top].parent  # noqa: PLW2901 - it climbs down
+    return found
 
 
 class LayerRecords:
@@ -24,17 +46,20 @@ class LayerRecords:
         self._file = self._folder / "layers.json"
         self._lock = self._folder / "layers.lock"
 
-    def all(self) -> list[dict[str, Any]]:
-        """Return every record, as containers-storage has it."""
-        return read_records(self._file)
+    def all(self) -> dict[str, StoreLayer]:
+        """Return every layer by its identifier."""
+        return {record["id"]: _layer(record) for record in read_records(self._file)}
 
     def add(self, diff_ids: Sequence[DiffId]) -> None:
-        """Add what is missing of a chain, lowest first; its trees are here."""
+        """Add what is missing of a chain, lowest first. Raises LostError if a tree is missing."""
         ids = chain_ids(diff_ids)
-        if {record["id"] for record in self.all()}.issuperset(ids):
+        if {record["id"] for record in read_records(self._file)}.issuperset(ids):
             return
         with storage_locked(self._lock):
-            records = self.all()
+            missing = [diff_id.short for diff_id in diff_ids if not self._trees.has(diff_id)]
+            if missing:
+                raise LostError(f"the image store has no layer {', '.join(missing)}", hint="build again")
+            records = read_records(self._file)
             known = {record["id"] for record in records}
             lower: list[str] = []
             for parent, layer, diff_id in zip(("", *ids), ids, diff_ids, strict=False):
@@ -43,6 +68,31 @@ class LayerRecords:
                     records.append(self._record(layer, parent, diff_id))
                 lower.insert(0, f"l/{(self._overlay / layer / 'link').read_text()}")
             write_records(self._file, records)
+
+    def prune(self, tops: Iterable[str], doomed: Iterable[DiffId]) -> tuple[DiffId, ...]:
+        """Remove the layers that are not below one of ``tops``, and ``doomed`` trees that no other layer has.
+
+        Returns the trees that were removed.
+        """
+        with storage_locked(self._lock):
+            records = read_records(self._file)
+            kept = find_below({record["id"]: _layer(record) for record in records}, tops)
+            gone = [record["id"] for record in records if record["id"] not in kept]
+            if gone:
+                write_records(self._file, [record for record in records if record["id"] in kept])
+            for layer in gone:
+                self._remove(layer)
+            used = {layer.diff_id for layer in kept.values()}
+            removed = tuple(diff_id for diff_id in doomed if diff_id not in used)
+            self._trees.remove(removed)
+        return removed
+
+    def _remove(self, layer: str) -> None:
+        folder = self._overlay / layer
+        with suppress(FileNotFoundError):
+            (self._overlay / "l" / (folder / "link").read_text()).unlink(missing_ok=True)
+        (self._folder / f"{layer}.tar-split.gz").unlink(missing_ok=True)
+        remove_folder(folder)
 
     def _make(self, layer: str, diff_id: DiffId, lower: Sequence[str]) -> None:
         """Make a layer's folder: nobody reads it before its record is there."""
@@ -88,3 +138,7 @@ class LayerRecords:
 def _link(path: Path, target: str) -> None:
     path.unlink(missing_ok=True)  # of a process that died before the record was written
     path.symlink_to(target)
+
+
+def _layer(record: Mapping[str, Any]) -> StoreLayer:
+    return StoreLayer(parent=record.get("parent", ""), diff_id=DiffId.parse(record["diff-digest"]))

@@ -20,7 +20,8 @@ from buildkit.errors import BuildError
 from buildkit.imagestore.sparse import SparsePlacer
 from buildkit.imagestore.tar_parser import FILE, LayerMember, TarParser
 from buildkit.imagestore.tar_split import TarSplitWriter
-from buildkit.imagestore.tree_writer import TreeWriter, normalise
+from buildkit.imagestore.tree_paths import normalise
+from buildkit.imagestore.tree_writer import TreeWriter
 
 TREE, TAR_SPLIT, FACTS = "tree", "tar-split.gz", "facts.json"
 
@@ -119,15 +120,10 @@ class TreeMaker:
 
     def start(self, member: LayerMember) -> None:
         """Make a member, or open its file."""
-        try:
-            path = normalise(member.path)
-        except ValueError as error:
-            name = member.path.decode("utf-8", "backslashreplace")[:300]
-            raise BuildError(f"{self._what}: {name!r} {error}") from error
         self._member = None
-        if self._tree.white_out(path):
+        path = self._locate(member.path)
+        if path is None:
             return
-        path = self._tree.locate(path)
         self._members += 1
         self._uids.add(member.uid)
         self._gids.add(member.gid)
@@ -139,6 +135,15 @@ class TreeMaker:
         self._file = self._tree.create(path)
         self._path, self._member, self._crc = path, member, 0
         self._placer = SparsePlacer(member.sparse, member.size) if member.sparse else None
+
+    def _locate(self, name: bytes) -> bytes | None:
+        """Return where a member belongs, None for a whiteout, which is made."""
+        try:
+            path = normalise(name)
+            return None if self._tree.white_out(path) else self._tree.locate(path)
+        except ValueError as error:
+            text = repr(name.decode("utf-8", "backslashreplace"))[:300]
+            raise BuildError(f"{self._what}: {text} {error}") from error
 
     def content(self, data: memoryview) -> None:
         """Write content to the file, or keep it in the tar-split file."""

@@ -1,8 +1,9 @@
 """TreeFolder with owners other than the user, handled in the user namespace of the user's containers.
 
 ``python -m buildkit.imagestore.tree_process`` runs there, as its root: ``write FOLDER`` makes a tree of the tar on its
-standard input, ``read TREE TAR_SPLIT`` writes the tar of one to its standard output, ``remove PATH…`` removes folders.
-It reports ``{"error": …}`` or the facts of the tree as a line of JSON.
+standard input, ``read TREE TAR_SPLIT`` writes the tar of one to its standard output, ``check TREE TAR_SPLIT`` writes
+what was altered, ``remove PATH…`` removes folders. ``write`` reports ``{"error": …}`` or the facts of the tree as a
+line of JSON.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from buildkit.errors import BuildError, BuildkitError, describe_disk_error
+from buildkit.imagestore.tree_check import find_alteration
 from buildkit.imagestore.tree_maker import TreeFacts, TreeMaker
 from buildkit.imagestore.tree_reader import read_tree
 from buildkit.tools.isolation import in_user_namespace
@@ -71,6 +73,12 @@ def read_in_namespace(tree: Path, tar_split: Path) -> Iterator[bytes]:
         yield from chunks
 
 
+def find_alteration_in_namespace(tree: Path, tar_split: Path) -> str:
+    """Return what was altered in such a tree (`tree_check.find_alteration`). Raises ToolError."""
+    command = Command(argv=_argv("check", str(tree), str(tar_split)), what="reading a layer in the user namespace")
+    return run(command).text
+
+
 def remove_in_namespace(paths: Iterable[Path]) -> None:
     """Remove folders that hold files of others than the user. Raises ToolError."""
     run(Command(argv=_argv("remove", *map(str, paths)), what="removing a layer in the user namespace", is_cleanup=True))
@@ -91,6 +99,9 @@ def main(arguments: list[str]) -> int:
     if verb == "read":
         for chunk in read_tree(Path(paths[0]), Path(paths[1])):
             sys.stdout.buffer.write(chunk)
+        return 0
+    if verb == "check":
+        sys.stdout.write(find_alteration(Path(paths[0]), Path(paths[1])))
         return 0
     for path in paths:
         shutil.rmtree(path)

@@ -17,30 +17,13 @@ from pathlib import Path
 
 from buildkit.errors import BuildError
 from buildkit.imagestore.tar_parser import BLOCK_DEVICE, CHARACTER_DEVICE, FOLDER, HARD_LINK, PIPE, SYMLINK, LayerMember
-from buildkit.layers.tar.whiteout import OPAQUE_MARKER, WHITEOUT_PREFIX
+from buildkit.imagestore.tree_paths import find_whiteout, is_opaque_marker, normalise, resolve_folder
 
-_OPAQUE = os.fsencode(OPAQUE_MARKER)
-_WHITEOUT = os.fsencode(WHITEOUT_PREFIX)
-_AUFS = _WHITEOUT + _WHITEOUT  # bookkeeping of aufs, except for the opaque marker; containers-storage skips it
-_LONGEST = 4095  # bytes of a path (limits.h, PATH_MAX)
 _MOST_OPEN = 64
-_MOST_LINKS = 40  # as the kernel
 _OPEN_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OVERLAY = (b"trusted.overlay.", b"user.overlay.", b"user.fuseoverlayfs.", b"user.containers.")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO)
-
-
-def normalise(path: bytes) -> bytes:
-    """Return a member's path, relative to the tree. Raises ValueError if it leaves the tree, or cannot be a path."""
-    parts = [part for part in path.split(b"/") if part not in (b"", b".")]
-    if b".." in parts:
-        raise ValueError("climbs out of its folder")
-    if b"\0" in path:
-        raise ValueError("has a NUL in its path")
-    if len(path) > _LONGEST:
-        raise ValueError("is longer than a path may be")
-    return b"/".join(parts)
 
 
 class TreeWriter:
@@ -56,6 +39,7 @@ class TreeWriter:
         self._opaque = b"user.overlay.opaque" if rootless else b"trusted.overlay.opaque"
         self._open = {b"": os.open(folder, _OPEN_FOLDER)}
         self._folders: dict[bytes, LayerMember | None] = {b"": None}
+        self._links: dict[bytes, bytes] = {}
         self._whiteouts: set[bytes] = set()
         self.plain = True  # whether the user can read and remove the tree without a namespace
 
@@ -66,11 +50,11 @@ class TreeWriter:
         self._open.clear()
 
     def locate(self, path: bytes) -> bytes:
-        """Return where a member belongs, with its folders made, and links of folders resolved."""
+        """Return where a member belongs: links of folders on the way are resolved. Raises ValueError."""
         folder, slash, name = path.rpartition(b"/")
         if not slash or folder in self._folders:
             return path
-        found = self._resolve(folder)
+        found = resolve_folder(folder, self._links)
         return found + b"/" + name if found else name
 
     def create(self, path: bytes) -> int:
@@ -112,18 +96,16 @@ class TreeWriter:
             self._finish_special(folder, name, path, member)
 
     def white_out(self, path: bytes) -> bool:
-        """Make a whiteout, if the name is one, and return whether it is."""
-        if not path.rpartition(b"/")[2].startswith(_WHITEOUT):
+        """Make a whiteout, if the name is one, and return whether it is. Raises ValueError if it names nothing."""
+        removed = find_whiteout(path.rpartition(b"/")[2])
+        if removed is None:
             return False
         if any(path.startswith(gone + b"/") for gone in self._whiteouts):
             return True  # its folder is hidden as a whole
         folder, _, name = self.locate(path).rpartition(b"/")
-        if name == _OPAQUE:
+        if is_opaque_marker(name):
             self._make_opaque(folder)
-        elif not name.startswith(_AUFS):
-            removed = name[len(_WHITEOUT) :]
-            if removed in (b"", b".", b".."):
-                raise BuildError(f"{self._what}: {_text(path)} deletes no file")
+        elif removed:
             self._remove_below(folder + b"/" + removed if folder else removed)
         return True
 
@@ -195,37 +177,6 @@ class TreeWriter:
             raise self._refused(path, error) from error
         self._folders[path] = None
 
-    def _resolve(self, folder: bytes) -> bytes:
-        """Return the real path of a folder, in which links lead only within the tree; what is missing is made."""
-        waiting, at, links = folder.split(b"/")[::-1], b"", 0
-        while waiting:
-            part = waiting.pop()
-            if part in (b"", b"."):
-                continue
-            if part == b"..":
-                at = at.rpartition(b"/")[0]
-                continue
-            path = at + b"/" + part if at else part
-            target = None if path in self._folders else self._read_link(at, part)
-            if target is None:
-                self._enter(path)
-                at = path
-                continue
-            links += 1
-            if links > _MOST_LINKS or len(waiting) > _LONGEST:
-                raise BuildError(f"{self._what}: {_text(folder)} leads through too many links")
-            at = b"" if target.startswith(b"/") else at
-            waiting += target.split(b"/")[::-1]
-        return at
-
-    def _read_link(self, folder: bytes, name: bytes) -> bytes | None:
-        try:
-            return os.readlink(name, dir_fd=self._enter(folder))
-        except (FileNotFoundError, OSError) as error:
-            if error.errno in (errno.ENOENT, errno.EINVAL):  # nothing, or no link
-                return None
-            raise self._refused(folder, error) from error
-
     # members
 
     def _make(self, path: bytes, member: LayerMember) -> None:
@@ -235,6 +186,7 @@ class TreeWriter:
         folder, name = self._place(path)
         if member.kind == SYMLINK:
             os.symlink(member.link, name, dir_fd=folder)
+            self._links[path] = member.link
         elif member.kind == HARD_LINK:
             self._link(path, member)
         elif member.kind == PIPE:
@@ -253,7 +205,7 @@ class TreeWriter:
             self._set_attributes(b"/proc/self/fd/%d" % self._enter(path), member.xattrs)
 
     def _link(self, path: bytes, member: LayerMember) -> None:
-        target = self.locate(self._checked(member.link))
+        target = self.locate(normalise(member.link))
         folder, name = self._place(target)
         folder = os.dup(folder)  # opening the other may close this one
         try:
@@ -335,12 +287,6 @@ class TreeWriter:
                 # containers-storage leaves out what a file system or a user namespace refuses, too
                 if error.errno != errno.ENOTSUP and not (self._rootless and error.errno == errno.EPERM):
                     raise
-
-    def _checked(self, path: bytes) -> bytes:
-        try:
-            return normalise(path)
-        except ValueError as error:
-            raise BuildError(f"{self._what}: {_text(path)} {error}") from error
 
     def _refused(self, path: bytes, error: OSError) -> Exception:
         if error.errno in _NO_ROOM:

@@ -1,20 +1,22 @@
-"""The trees of an image store: one for each layer, named by its diff_id, complete from the moment it has its name.
+"""The trees of an image store: one for each layer, named by its diff_id.
 
-``HEX`` is the tree, ``HEX.tar-split.gz`` what else the layer's tar has, ``HEX.json`` the facts. A tree is written below
-``tmp``, where its writer holds a lock, and gets its name last.
+``HEX`` is the tree, ``HEX.tar-split.gz`` what else the layer's tar has, and ``HEX.json`` the facts, which come last: a
+tree without them is not believed, whether it is incomplete or was found damaged, and the next writer replaces it. A
+tree is written below ``tmp``, where its writer holds a lock.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
 from buildkit.digest import DiffId
 from buildkit.errors import BuildError
+from buildkit.imagestore.exchange import exchange
 from buildkit.imagestore.tree_maker import FACTS, TAR_SPLIT, TREE, TreeFacts, TreeMaker
 from buildkit.imagestore.tree_process import remove_in_namespace, start_tree_process
 from buildkit.store.file_locks import locked_temporary_folder, remove_abandoned, remove_folder
@@ -66,11 +68,22 @@ class TreeFolder:
 
     def has(self, diff_id: DiffId) -> bool:
         """Return whether there is such a tree; it is not read."""
-        return os.path.isdir(f"{self.folder}/{diff_id.hex}")  # noqa: PTH112 - runs for every layer of every build
+        return os.path.exists(f"{self.folder}/{diff_id.hex}{_FACTS_SUFFIX}")  # noqa: PTH110 - for every layer
+
+    def all(self) -> dict[DiffId, float]:
+        """Return every tree, with the time at which it was written, in seconds since the epoch."""
+        found = {}
+        for path in self.folder.glob(f"*{_FACTS_SUFFIX}"):
+            with suppress(FileNotFoundError, ValueError):  # removed meanwhile; not ours
+                found[DiffId(path.name.removesuffix(_FACTS_SUFFIX))] = path.stat().st_mtime
+        return found
 
     def facts(self, diff_id: DiffId) -> TreeFacts:
         """Return what is known of a tree. Raises OSError, ValueError."""
-        return TreeFacts.from_json((self.folder / f"{diff_id.hex}{_FACTS_SUFFIX}").read_bytes())
+        return TreeFacts.from_json(self._facts_path(diff_id).read_bytes())
+
+    def _facts_path(self, diff_id: DiffId) -> Path:
+        return self.folder / f"{diff_id.hex}{_FACTS_SUFFIX}"
 
     @contextmanager
     def writing(self, *, foreign_owners: bool) -> Iterator[TreeSink]:
@@ -91,27 +104,32 @@ class TreeFolder:
                     yield TreeSink(self, folder, maker)
 
     def name(self, made: Path, diff_id: DiffId) -> None:
-        """Give what was made in a temporary folder its names, the tree last; another process may have been faster."""
+        """Give what was made in a temporary folder its names, the facts last; another process may have been faster."""
         if self.has(diff_id):
             return
         (made / TAR_SPLIT).replace(self.tar_split_path(diff_id))
-        (made / FACTS).replace(self.folder / f"{diff_id.hex}{_FACTS_SUFFIX}")
         try:
             (made / TREE).rename(self.path(diff_id))
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
+            exchange(made / TREE, self.path(diff_id))  # an incomplete or damaged one
+            self.discard(made / TREE)
+        (made / FACTS).replace(self._facts_path(diff_id))
 
-    def remove(self, diff_id: DiffId) -> None:
-        """Remove a tree; it loses its name first, so that nobody sees a part of it."""
-        with locked_temporary_folder(self._temporary) as folder:
-            try:
-                self.path(diff_id).rename(folder / TREE)
-            except FileNotFoundError:
-                return
-            self.tar_split_path(diff_id).unlink(missing_ok=True)
-            (self.folder / f"{diff_id.hex}{_FACTS_SUFFIX}").unlink(missing_ok=True)
-            self.discard(folder / TREE)
+    def distrust(self, diff_id: DiffId) -> None:
+        """Take the facts away from a tree, so that it is written again; images and containers keep its files."""
+        self._facts_path(diff_id).unlink(missing_ok=True)
+
+    def remove(self, diff_ids: Iterable[DiffId]) -> None:
+        """Remove trees; each loses its names first, so that nobody sees a part of it."""
+        for diff_id in diff_ids:
+            with locked_temporary_folder(self._temporary) as folder:
+                self.distrust(diff_id)
+                self.tar_split_path(diff_id).unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    self.path(diff_id).rename(folder / TREE)
+                self.discard(folder / TREE)
 
     def sweep(self) -> None:
         """Remove what dead processes were writing."""

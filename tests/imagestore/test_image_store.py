@@ -78,7 +78,7 @@ def test_layers_share_one_tree_in_every_chain(store: ImageStore) -> None:
 
 
 def test_image_without_its_trees_is_refused(store: ImageStore) -> None:
-    store.remove_tree(diff_id_of(_HIGH))
+    store.trees.remove([diff_id_of(_HIGH)])
     with pytest.raises(LostError, match="has no layer"):
         store.put_image(image_of(_LOW, _HIGH), ("localhost/a:1",))
     assert store.images() == ()
@@ -136,3 +136,25 @@ def test_store_is_made_for_its_user_alone(tmp_path: Path) -> None:
     assert {path.name: path.stat().st_mode & 0o077 for path in folder.iterdir() if path.is_dir()} == dict.fromkeys(
         ("overlay", "overlay-images", "overlay-layers", "tmp", "trees"), 0
     )
+
+
+def test_removing_takes_images_chains_and_trees_that_nobody_uses(store: ImageStore) -> None:
+    old = store.put_image(image_of(_LOW, _HIGH), ("localhost/a:1",))
+    new = store.put_image(image_of(_LOW, _OTHER), ("localhost/a:1",))
+    trees = tuple(map(diff_id_of, (_LOW, _HIGH, _OTHER)))
+    assert store.remove([old], trees, used=()) == (diff_id_of(_HIGH),)
+    assert [image.id for image in store.images()] == [new]
+    assert len(store.layers()) == len(list((store.folder / "overlay/l").iterdir())) == 2
+    assert len(list((store.folder / "overlay").iterdir())) == 3
+    assert [store.has_tree(tree) for tree in trees] == [True, False, True]
+
+
+def test_layers_under_a_container_or_a_foreign_image_stay(store: ImageStore) -> None:
+    found = store.put_image(image_of(_LOW, _HIGH), ("localhost/a:1",))
+    top = chain_ids(map(diff_id_of, (_LOW, _HIGH)))[-1]
+    trees = tuple(map(diff_id_of, (_LOW, _HIGH, _OTHER)))
+    assert store.remove([found], trees, used=(top, "not ours")) == (diff_id_of(_OTHER),)
+    assert store.images() == ()
+    assert len(store.layers()) == 2
+    store.put_image(image_of(_LOW, _HIGH), ("localhost/a:1",))
+    assert store.find_image("localhost/a:1")

@@ -197,7 +197,7 @@ def test_sparse_files_are_sparse(store: ImageStore, tmp_path: Path, form: str) -
         assert found.read_bytes() == source.read_bytes()
         assert found.stat().st_blocks * 512 < 1_000_000
         assert read(store, diff_id) == tar
-        store.remove_tree(diff_id)
+        store.trees.remove([diff_id])
         assert list((store.folder / "trees").iterdir()) == []
 
 

@@ -26,7 +26,7 @@ def main(verb: str, *words: str) -> object:
     if verb == "read":
         return hashlib.sha256(b"".join(store.open_tar(DiffId(words[0])))).hexdigest()
     if verb == "remove":
-        return store.remove_tree(DiffId(words[0]))
+        return store.trees.remove([DiffId(words[0])])
     return getattr(store, verb)(*words)
 
 
