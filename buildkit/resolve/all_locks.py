@@ -18,12 +18,14 @@ from buildkit.errors import DefinitionError, Interrupted, Problem
 from buildkit.events import Emit
 from buildkit.resolve.apt import ResolveApt, find_stale_apt, lock_apt
 from buildkit.resolve.changes import describe_changes
+from buildkit.resolve.missing_hashes import complete_hashes
 from buildkit.resolve.models import ModelLocker
 from buildkit.resolve.package_metadata import PackageResolver
+from buildkit.resolve.packages import lock_packages
 from buildkit.resolve.request import LockChange, LockDrafts, LockRequest, lock_of
-from buildkit.resolve.requirements import find_stale, lock_requirements, merge_groups
+from buildkit.resolve.requirements import find_stale, merge_groups
 from buildkit.resolve.root_python import check_root_python
-from buildkit.resolve.wheels import find_stale_wheels, lock_wheels, make_choose
+from buildkit.resolve.wheels import find_stale_wheels, make_choose
 from buildkit.tools.apt import resolve_apt
 from buildkit.tools.http import HttpSession, RetryPolicy
 from buildkit.tools.index_settings import PackageSources, load_sources, pip_environment, uv_environment
@@ -128,10 +130,13 @@ def _jobs(
         sources = services.sources
         env = uv_environment(sources, default_index()) if request.locker == "uv" else pip_environment(sources)
         debian_done.wait()  # the Python of the roots counts
-        lock_requirements(
-            request, drafts, lambda asked: packages.resolve(_add_environment(asked, env)), emit, upgrade=upgrade
-        )
-        lock_wheels(request, drafts, make_choose(lambda: services.indexes), emit)
+
+        def resolve(asked: ResolveRequest) -> str:
+            text = packages.resolve(_add_environment(asked, env))
+            return complete_hashes(text, services.indexes.find_hashes)
+
+        choose = make_choose(lambda: services.indexes, locker=request.locker)
+        lock_packages(request, drafts, resolve, choose, emit, upgrade=upgrade)
 
     def debian() -> None:
         try:

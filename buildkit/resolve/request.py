@@ -40,7 +40,8 @@ class LockRequest:
 
     Each of ``groups`` contains requirements inputs (``requirements/api.in``) that one image uses and that must agree.
     ``apt`` is ordered: a list comes after those in its ``base``. ``models`` are models files. ``roots`` are, by input,
-    the roots on which its wheels are installed: their Python counts.
+    the roots on which its wheels are installed: their Python counts. ``excluded`` are names and versions that no lock
+    may pin.
     Build backends run by ``describe``, in a container, and with ``host_builds`` on this host if that is impossible.
     """
 
@@ -51,6 +52,7 @@ class LockRequest:
     apt: tuple[AptInput, ...] = ()
     models: tuple[str, ...] = ()
     roots: Mapping[str, Roots] = field(default_factory=dict)
+    excluded: tuple[tuple[str, str], ...] = ()
     describe: Describe | None = None
     host_builds: bool = False
 

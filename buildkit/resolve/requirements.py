@@ -61,8 +61,17 @@ def find_stale(request: LockRequest, drafts: LockDrafts, group: Sequence[str]) -
 
 
 def check_group(request: LockRequest, drafts: LockDrafts, group: Sequence[str]) -> tuple[Problem, ...]:
-    """Return the versions on which a group's locks differ. Raises DefinitionError for an invalid lock."""
-    return check_agreement({file: applicable_pins(request, drafts, lock_of(file)) for file in group})
+    """Return the versions that a group's locks must not have: those on which they differ, and excluded ones.
+
+    Raises DefinitionError for an invalid lock.
+    """
+    pins = {file: applicable_pins(request, drafts, lock_of(file)) for file in group}
+    return check_agreement(pins) + tuple(
+        Problem(file=f"{pin.file}:{pin.line}", what=f"{pin.name}=={pin.version} is excluded", hint="run: nox -s lock")
+        for found in pins.values()
+        for pin in found
+        if (pin.name, pin.version) in request.excluded
+    )
 
 
 def applicable_pins(request: LockRequest, drafts: LockDrafts, lock: str) -> tuple[Pin, ...]:
@@ -98,7 +107,8 @@ class _GroupLocker:
         text = self.ask(
             ResolveRequest(
                 root=request.root, inputs=inputs, python=release or request.target.python, locker=request.locker,
-                env=dict(self.env), preferred=preferred, constraints=constraints, warn=self.warn,
+                env=dict(self.env), preferred=preferred, warn=self.warn,
+                constraints=constraints + "".join(f"{name}!={version}\n" for name, version in request.excluded),
             )
         )  # fmt: skip
         if request.locker != "uv":

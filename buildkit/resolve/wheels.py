@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from buildkit.digest import FileHash
@@ -23,13 +24,32 @@ if TYPE_CHECKING:
 
 _CONCURRENT_REQUESTS = 8  # index pages fetched at the same time
 
-Choose = Callable[[Pin, "Target"], Artifact | Problem]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnfitPin:
+    """Why no file of a pin fits, and the versions that Requires-Python excludes if that is the reason."""
+
+    problem: Problem
+    excluded: tuple[tuple[str, str], ...] = ()
+
+
+class ExcludedByPythonError(DefinitionError):
+    """The images' Python may not have pins; ``versions`` are names with all versions that are known to exclude it."""
+
+    def __init__(self, pins: Sequence[UnfitPin]) -> None:
+        error = DefinitionError.of([pin.problem for pin in pins])
+        super().__init__(error.message, hint=error.hint, problems=error.problems)
+        self.versions = tuple(version for pin in pins for version in pin.excluded)
+
+
+Choose = Callable[[Pin, "Target"], Artifact | UnfitPin]
 
 
 def lock_wheels(request: LockRequest, drafts: LockDrafts, choose: Choose, emit: Emit) -> None:
     """Decide every wheels lock that is older than its requirements lock.
 
-    Raises DefinitionError with every pin that has no fitting file, and FetchError.
+    Raises DefinitionError with every pin that has no fitting file (ExcludedByPythonError if Requires-Python is the
+    reason for all of them), and FetchError.
     """
     locks = sorted({lock_of(file) for group in request.groups for file in group})
     stale = [lock for lock in locks if find_stale_wheels(request, drafts, lock)]
@@ -43,8 +63,10 @@ def lock_wheels(request: LockRequest, drafts: LockDrafts, choose: Choose, emit: 
         answers = list(
             pool.map(lambda key: _kept(unique[key], known.get(key[:3])) or choose(unique[key], key[0]), unique)
         )
-        if problems := [answer for answer in answers if isinstance(answer, Problem)]:
-            raise DefinitionError.of(problems)
+        if unfit := [answer for answer in answers if isinstance(answer, UnfitPin)]:
+            if all(pin.excluded for pin in unfit):
+                raise ExcludedByPythonError(unfit)
+            raise DefinitionError.of([pin.problem for pin in unfit])
     chosen = dict(zip(unique, answers, strict=True))
     for lock, found in pins.items():
         answered = (chosen[_identity(pin, targets[lock])] for pin in found)
@@ -71,11 +93,14 @@ def find_stale_wheels(request: LockRequest, drafts: LockDrafts, lock: str) -> Pr
     return None
 
 
-def make_choose(indexes: Callable[[], Indexes]) -> Choose:
-    """Return a function that finds, in the indexes, the file of a pin that fits a target, and its size."""
+def make_choose(indexes: Callable[[], Indexes], *, locker: str = "uv") -> Choose:
+    """Return a function that finds, in the indexes, the file of a pin that fits a target, and its size.
+
+    pip-tools takes the best version of all indexes, as pip does; it is refused where uv's rule counts and differs.
+    """
     lock = threading.Lock()
 
-    def choose(pin: Pin, target: Target) -> Artifact | Problem:
+    def choose(pin: Pin, target: Target) -> Artifact | UnfitPin:
         if pin.path:
             return Artifact(name=pin.name, version=pin.version, path=pin.path)
         with lock:
@@ -83,6 +108,8 @@ def make_choose(indexes: Callable[[], Indexes]) -> Choose:
         best = found.find_pinned(pin)
         if best is None:
             return _unfit(pin, found, target)
+        if locker == "pip-tools" and not found.is_of_first(pin):
+            return UnfitPin(problem=_of_later_index(pin))
         sha256 = best.sha256 or (pin.hashes[0] if len(pin.hashes) == 1 else None)
         if sha256 is None:
             raise FetchError(f"{pin.name}=={pin.version}: the index gives no sha256 for {best.file}")
@@ -101,9 +128,32 @@ def size_of(candidate: Candidate, indexes: Indexes) -> int:
     return size
 
 
-def _unfit(pin: Pin, indexes: Indexes, target: Target) -> Problem:
-    what, hint = _explain(pin, indexes.find_offered(pin), target)
-    return Problem(file=f"{pin.file}:{pin.line}", what=f"{pin.name}=={pin.version}{what}", hint=hint)
+def _of_later_index(pin: Pin) -> Problem:
+    return Problem(
+        file=f"{pin.file}:{pin.line}",
+        what=f"pip-tools took {pin.name}=={pin.version} of an index after the first one that has {pin.name}",
+        hint='set locker = "uv", which keeps the order, or allow any index: index-strategy = "unsafe-best-match" in '
+        "[tool.uv]",
+    )
+
+
+def _unfit(pin: Pin, indexes: Indexes, target: Target) -> UnfitPin:
+    offered = indexes.find_offered(pin)
+    needs = sorted({file.requires_python for file in _allowed(pin, offered) if file.fits})
+    what, hint = _explain_python(needs, target) if needs else _explain(pin, offered, target)
+    problem = Problem(file=f"{pin.file}:{pin.line}", what=f"{pin.name}=={pin.version}{what}", hint=hint)
+    others = indexes.find_excluded(pin) if needs else ()
+    versions = dict.fromkeys((pin.version, *others)) if needs else ()
+    return UnfitPin(problem=problem, excluded=tuple((pin.name, version) for version in versions))
+
+
+def _allowed(pin: Pin, offered: Sequence[OfferedFile]) -> list[OfferedFile]:
+    return [file for file in offered if pin.form in ("", file.form)]
+
+
+def _explain_python(needs: Sequence[str], target: Target) -> tuple[str, str]:
+    hint = "the inputs allow no version for this Python: allow another, or change the root's Python"
+    return f" needs Python {', '.join(needs)}, and the images have {target.python}", hint
 
 
 def _explain(pin: Pin, offered: Sequence[OfferedFile], target: Target) -> tuple[str, str]:
@@ -113,13 +163,10 @@ def _explain(pin: Pin, offered: Sequence[OfferedFile], target: Target) -> tuple[
             ": no index and no find-links has a file with one of its hashes",
             "check the index settings of pip and uv",
         )
-    allowed = [file for file in offered if pin.form in ("", file.form)]
+    allowed = _allowed(pin, offered)
     if pin.form == "sdist" and not allowed:
         hint = f"write `--no-binary` without {pin.name}, or pin a version that has an sdist"
         return ": the input's `--no-binary` allows no wheel, and there is no sdist", hint
-    if needs := sorted({file.requires_python for file in allowed if file.fits}):
-        hint = f"write in the input: {pin.name}!={pin.version} (uv ignores upper bounds of Requires-Python)"
-        return f": needs Python {', '.join(needs)}, and the images have {target.python}", hint
     tags = sorted({file.tags for file in offered if file.tags})
     shown = ", ".join(tags[:6]) + (f" and {len(tags) - 6} more" if len(tags) > 6 else "")
     sdist = "there is no sdist" if len(allowed) == len(offered) else "the input's `--only-binary` allows no sdist"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import warnings
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,9 +16,9 @@ from buildkit.digest import FileHash
 from buildkit.errors import FetchError
 from buildkit.locks.pins import Artifact, Pin
 from buildkit.locks.requirements_txt import normalise_name
+from buildkit.tools.distribution_metadata import fetch_requires_python, read_requires_python
 from buildkit.tools.http import HttpSession
 from buildkit.tools.index_settings import PackageSources
-from buildkit.tools.local_metadata import read_requires_python
 
 if TYPE_CHECKING:
     from unearth import Link, PackageFinder, TargetPython
@@ -53,10 +55,13 @@ class Indexes:
 
     def __init__(self, sources: PackageSources, session: HttpSession, target: Target) -> None:
         logging.getLogger("unearth").addHandler(logging.NullHandler())  # its warnings become our errors
+        warnings.filterwarnings("ignore", r"\.\* suffix can only be used", FutureWarning)  # in others' Requires-Python
         self.session = session
         self._sources = sources
         self._target = target
         self._others: dict[Target, Indexes] = {}
+        self._fetched: dict[str, str] = {}
+        self._lock = threading.Lock()
 
     def of(self, target: Target) -> Indexes:
         """Return the same sources for another target; every target's pages are read once."""
@@ -90,13 +95,28 @@ class Indexes:
         return _candidate(best.link, best.version or "") if best is not None else None
 
     def _runs(self, link: Link) -> bool:
-        """Whether the Python of the images may have a file, which find-links, unlike an index, do not say."""
+        """Whether the Python of the images may have a file, which pages of links, unlike indexes, do not say."""
         from packaging.specifiers import InvalidSpecifier, SpecifierSet
+        from unearth.utils import fix_legacy_specifier
 
         try:
-            return SpecifierSet(_requires_python(link)).contains(self._target.python, prereleases=True)
+            needed = SpecifierSet(fix_legacy_specifier(self._requires_python(link)))
         except InvalidSpecifier:
             return False
+        return needed.contains(self._target.python, prereleases=True)
+
+    def _requires_python(self, link: Link) -> str:
+        """Return the Requires-Python of a file (PEP 440): what its index says, else what the file itself says."""
+        if link.requires_python or link.dist_info_metadata:  # who serves the metadata of files knows it
+            return link.requires_python or ""
+        if link.is_file:
+            return read_requires_python(link.file_path)
+        with self._lock:
+            known = self._fetched.get(link.url_without_fragment)
+        if known is None:
+            known = fetch_requires_python(self.session, link.normalized, link.filename)
+        with self._lock:
+            return self._fetched.setdefault(link.url_without_fragment, known)
 
     def find_first(self, name: str, specifier: str) -> Candidate | None:
         """Return the best file for a project that no hash pins, or None if nothing fits.
@@ -104,15 +124,45 @@ class Indexes:
         By uv's policy: of find-links and of the first index that has the project, unless the settings ask for the best
         of all; indexes for explicit sources are not asked. Raises FetchError.
         """
+        return self._find_in(self._finder_of(self._sources_of(name)), name, specifier)
+
+    def _sources_of(self, name: str) -> list[Source]:
         flat = [source for source in self._finder.sources if source["type"] == "find_links"]
         simple = [source for source in self._finder.sources if source["type"] != "find_links"]
         asked = [source for source in simple if source["url"] not in self._sources.uv.explicit]
         if self._sources.takes_best_of_all:
-            return self._find_in(self._finder_of([*flat, *asked]), name, specifier)
+            return [*flat, *asked]
         for source in asked:
             if self._finder_of([source], ignore_compatibility=True).find_all_packages(name, allow_yanked=True):
-                return self._find_in(self._finder_of([*flat, source]), name, specifier)
-        return self._find_in(self._finder_of(flat), name, specifier)
+                return [*flat, source]
+        return flat
+
+    def is_of_first(self, pin: Pin) -> bool:
+        """Whether the sources that `find_first` asks have a file of the pin. Raises FetchError."""
+        if self._sources.takes_best_of_all:
+            return True
+        hashes = {"sha256": [item.hex for item in pin.hashes]}
+        finder = self._finder_of(self._sources_of(pin.name), ignore_compatibility=True)
+        return bool(list(finder.find_matches(f"{pin.name}=={pin.version}", allow_yanked=True, hashes=hashes)))
+
+    def find_hashes(self, name: str, version: str) -> tuple[FileHash, ...]:
+        """Return the hashes of all files of a version, sorted, from the sources that `find_first` asks.
+
+        A file whose hash its page does not say is fetched to compute it, if it fits the target. Raises FetchError.
+        """
+        finder = self._finder_of(self._sources_of(name), ignore_compatibility=True)
+        found = finder.find_matches(f"{name}=={version}", allow_yanked=True, allow_prereleases=True)
+        supported = {str(tag) for tag in make_target_python(self._target).supported_tags()}
+        hashes = (
+            _hash_of(package.link) or (self._compute_hash(package.link) if _fits(package.link, supported) else None)
+            for package in found
+        )
+        return tuple(sorted(dict.fromkeys(value for value in hashes if value), key=str))
+
+    def _compute_hash(self, link: Link) -> FileHash:
+        if link.is_file:
+            return FileHash.of(link.file_path.read_bytes())
+        return FileHash.of(self.session.get(link.normalized).content)
 
     def _finder_of(self, sources: Sequence[Source], *, ignore_compatibility: bool = False) -> PackageFinder:
         from unearth import PackageFinder
@@ -132,7 +182,30 @@ class Indexes:
         hashes = {"sha256": [item.hex for item in pin.hashes]}
         found = finder.find_matches(f"{pin.name}=={pin.version}", allow_yanked=True, hashes=hashes)
         supported = {str(tag) for tag in make_target_python(self._target).supported_tags()}
-        return tuple(_offered(package.link, supported) for package in found)
+        return tuple(self._offered(package.link, supported) for package in found)
+
+    def _offered(self, link: Link, supported: Set[str]) -> OfferedFile:
+        return OfferedFile(
+            form=_form(link),
+            tags="-".join(link.filename.removesuffix(".whl").split("-")[-3:]) if link.is_wheel else "",
+            fits=_fits(link, supported),
+            requires_python=self._requires_python(link),
+        )
+
+    def find_excluded(self, pin: Pin) -> tuple[str, ...]:
+        """Return the versions of the pin's project of which Requires-Python excludes every fitting file.
+
+        What no index says is not looked up. Raises FetchError.
+        """
+        finder = self._finder_of(self._finder.sources, ignore_compatibility=True)
+        supported = {str(tag) for tag in make_target_python(self._target).supported_tags()}
+        runs: dict[str, bool] = {}
+        for package in finder.find_all_packages(pin.name, allow_yanked=True):
+            link, version = package.link, package.version or ""
+            if pin.form in ("", _form(link)) and _fits(link, supported):
+                is_said = bool(link.requires_python) or link.is_file
+                runs[version] = runs.get(version, False) or not is_said or self._runs(link)
+        return tuple(version for version, allowed in runs.items() if not allowed)
 
     def find_local(self, artifact: Artifact) -> Path | None:
         """Return the file with the artifact's name in a folder of find-links, unverified, or None; uses no network."""
@@ -231,18 +304,7 @@ def _form(link: Link) -> str:
     return "wheel" if link.is_wheel else "sdist"
 
 
-def _offered(link: Link, supported: Set[str]) -> OfferedFile:
+def _fits(link: Link, supported: Set[str]) -> bool:
     from packaging.utils import parse_wheel_filename
 
-    tags = {str(tag) for tag in parse_wheel_filename(link.filename)[3]} if link.is_wheel else set[str]()
-    return OfferedFile(
-        form=_form(link),
-        tags="-".join(link.filename.removesuffix(".whl").split("-")[-3:]) if link.is_wheel else "",
-        fits=not link.is_wheel or not tags.isdisjoint(supported),
-        requires_python=_requires_python(link),
-    )
-
-
-def _requires_python(link: Link) -> str:
-    """Return the Requires-Python of a file (PEP 440): what its index says, else what a local file itself says."""
-    return link.requires_python or (read_requires_python(link.file_path) if link.is_file else "")
+    return not link.is_wheel or any(str(tag) in supported for tag in parse_wheel_filename(link.filename)[3])

@@ -22,7 +22,6 @@ from pathlib import Path
 from urllib.parse import quote
 
 from buildkit.declare.toml import render_toml
-from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, MissingTool, ToolError
 from buildkit.tools.index_settings import load_uv_table
 from buildkit.tools.process import Command, find_tool, run
@@ -99,8 +98,7 @@ def resolve(request: ResolveRequest) -> str:
         _check_trap(trap, what)  # a resolver that goes on has passed over a package
         for warning in find_warnings(finished.stderr.decode("utf-8", "replace")):
             request.warn(warning)
-        text = _with_hashes(output.read_text("utf-8"), request)
-        return _general_first(_without_host(text, request.root))
+        return _general_first(_without_host(output.read_text("utf-8"), request.root))
 
 
 def _check_trap(trap: PythonTrap | None, what: str, output: str = "") -> None:
@@ -220,29 +218,6 @@ def _python_with_pip_tools(version: str) -> tuple[str, ...]:
     # in a folder of the repository, uv would run the interpreter of a folder .venv
     where = ("--directory", "/", "--no-project", "--python", version)
     return (*uv, "run", *where, "--with", "pip-tools", "--quiet", "python")
-
-
-def _with_hashes(text: str, request: ResolveRequest) -> str:
-    """Return ``text`` with the hashes of sdists in find-links folders that uv left out, which hashes what it reads."""
-    links = request.env.get("UV_FIND_LINKS", "").split(",") if request.locker == "uv" else []
-
-    def complete(line: re.Match[str]) -> str:
-        files = [file for link in links if link and Path(link).is_dir() for file in sorted(Path(link).iterdir())]
-        found = (file for file in files if _is_sdist_of(line[1], line[2], file.name))
-        hashes = sorted({FileHash.of(file.read_bytes()) for file in found})
-        return line[0] + "".join(f" \\\n    --hash={value}" for value in hashes)
-
-    return re.sub(r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)(?: ; [^\\\n]*)?$", complete, text, flags=re.MULTILINE)
-
-
-def _is_sdist_of(name: str, version: str, file: str) -> bool:
-    from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
-    from packaging.version import Version
-
-    try:
-        return parse_sdist_filename(file) == (canonicalize_name(name), Version(version))
-    except InvalidSdistFilename:
-        return False
 
 
 def _general_first(text: str) -> str:

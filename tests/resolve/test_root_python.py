@@ -127,10 +127,10 @@ def test_python_waits_for_the_roots_locks(project, monkeypatch):
 
     monkeypatch.setattr("buildkit.resolve.all_locks.lock_apt", lock_apt)
     monkeypatch.setattr(
-        "buildkit.resolve.all_locks.lock_requirements",
+        "buildkit.resolve.packages.lock_requirements",
         lambda request, drafts, *_rest, **_options: seen.append(find_release_for(request, drafts, ("app.in",))),
     )
-    monkeypatch.setattr("buildkit.resolve.all_locks.lock_wheels", lambda *_: None)
+    monkeypatch.setattr("buildkit.resolve.packages.lock_wheels", lambda *_: None)
     request = LockRequest(
         root=project,
         target=Target(python=HERE, glibc="2.36", arch="x86_64"),

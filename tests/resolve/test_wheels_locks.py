@@ -113,8 +113,8 @@ def test_message_says_that_the_python_is_excluded(root):
         archive.writestr("capped-1.dist-info/METADATA", "Name: capped\nRequires-Python: <3.13,>=3.8\n")
     digest = FileHash.of((root / "links/capped-1-py3-none-any.whl").read_bytes())
     problem = problem_of(root, f"capped==1 --hash={digest}\n")
-    assert problem.what == "capped==1: needs Python <3.13,>=3.8, and the images have 3.13"
-    assert "capped!=1" in problem.hint
+    assert problem.what == "capped==1 needs Python <3.13,>=3.8, and the images have 3.13"
+    assert "allow another" in problem.hint
 
 
 def test_all_pins_missing_from_the_indexes_are_reported(root):

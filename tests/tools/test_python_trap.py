@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import subprocess
@@ -176,15 +175,6 @@ def test_described_metadata_replaces_a_backend_and_settings_are_kept(
     text = checkout.lock("./libs/evil[more]", described=(known,))
     assert not checkout.marker.exists()
     assert f"alpha=={'2.0' if settings in ('', 'UV_NO_CONFIG') else '1.0'}" in text
-
-
-@pytest.mark.parametrize("marker", ["", " ; sys_platform == 'linux'"])
-def test_described_sdist_of_a_folder_keeps_its_hash(checkout: Checkout, marker: str) -> None:
-    checkout.write_sdist("1.2")
-    text = checkout.lock(f"evil{marker}", described=(ProjectMetadata(name="evil", version="1.0"),))
-    sha256 = hashlib.sha256((checkout.links / "evil-1.0.tar.gz").read_bytes()).hexdigest()
-    assert text.startswith(f"evil==1.0{marker} \\\n    --hash=sha256:{sha256}\n")
-    assert not checkout.marker.exists()
 
 
 @pytest.mark.parametrize(
