@@ -11,6 +11,7 @@ from buildkit.declare.target import Target
 from buildkit.digest import FileHash, canonical_json
 from buildkit.errors import Problem
 from buildkit.locks.requirement_inputs import Parts, Read, collect_inputs, find_places, is_moved, normalise_text
+from buildkit.locks.uv_sources import find_sourced
 
 _HEADER = re.compile(r"^# buildkit inputs sha256:([0-9a-f]{64})\s*$", re.MULTILINE)
 
@@ -74,6 +75,8 @@ def requirements_inputs(file: str, read: Read, target: Target, *, locker: str) -
         settings["forms"] = "in the lock"  # earlier locks do not say them
     if locker == "uv" and _has_moved_paths(file, read, parts):
         settings["paths"] = "relative to the checkout"  # earlier locks have them as they are written
+    if locker == "uv" and any("sources" in text for _, text in parts) and find_sourced(file, read):
+        settings["sources"] = "of inputs"  # earlier locks took these projects from any index
     return _hash("requirements", parts, **settings)
 
 

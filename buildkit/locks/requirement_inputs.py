@@ -10,12 +10,13 @@ from __future__ import annotations
 import posixpath
 import re
 import shlex
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from buildkit.declare.toml import find_table, parse_toml
 from buildkit.digest import canonical_json
 from buildkit.errors import DefinitionError
+from buildkit.locks.requirements_txt import normalise_name
 
 Read = Callable[[str], str | None]
 """Return the text of a file by its path relative to the checkout, or None if it does not exist."""
@@ -42,6 +43,7 @@ def collect_inputs(file: str, read: Read, locker: str) -> Parts:
     collector = _Collector(read)
     collector.requirements(file)
     collector.settings(locker)
+    collector.members(posixpath.splitext(file)[0] + ".txt")
     return collector.parts
 
 
@@ -54,6 +56,13 @@ def find_places(file: str, read: Read) -> dict[str, frozenset[str]]:
     collector = _Collector(read)
     collector.requirements(file)
     return {written: frozenset(folders) for written, folders in collector.places.items()}
+
+
+def find_sourced_packages(file: str, read: Read) -> dict[str, tuple[str, ...]]:
+    """Return, by pyproject.toml, the dependencies of local packages that ``[tool.uv.sources]`` there gives a source."""
+    collector = _Collector(read)
+    collector.requirements(file)
+    return collector.sourced
 
 
 def is_moved(written: str, folders: Collection[str]) -> bool:
@@ -74,6 +83,8 @@ class _Collector:
     def __init__(self, read: Read) -> None:
         self.parts: Parts = []
         self.places: dict[str, set[str]] = {}
+        self.sourced: dict[str, tuple[str, ...]] = {}
+        self.has_workspace = False
         self._read = read
         self._seen: set[str] = set()
 
@@ -117,7 +128,42 @@ class _Collector:
             for path in sorted(set(_referenced(name, text))):
                 self._referenced_file(posixpath.normpath(posixpath.join(folder, path)))
             if name == _PYPROJECT:
-                self._paths(find_table(_parse(text, name), "tool", "uv").get("sources"), folder)
+                self._sources(_parse(text, name), folder)
+
+    def members(self, lock: str) -> None:
+        """Collect the members of workspaces that ``lock`` has, if a package has a source in its workspace.
+
+        What the members are is known from the resolver alone.
+        """
+        for line in normalise_text(self._read(lock) or "").splitlines() if self.has_workspace else ():
+            if local := _LOCAL.match(line):
+                self._package(posixpath.normpath(local[1]))
+
+    def _sources(self, table: Mapping[str, Any], folder: str) -> None:
+        sources = find_table(table, "tool", "uv", "sources")
+        self._paths(sources, folder)
+        project = find_table(table, "project")
+        needed = set(_dependencies(project))
+        is_dynamic = "ependencies" in str(project.get("dynamic"))
+        if names := tuple(name for name in sources if is_dynamic or normalise_name(name) in needed):
+            self.sourced[posixpath.join(folder, _PYPROJECT)] = names
+        if "workspace" in canonical_json(sources, default=str):
+            self.has_workspace = True
+            self._workspace(folder)
+
+    def _workspace(self, folder: str) -> None:
+        """Collect the settings of the workspace of a package, which may have other sources."""
+        while folder:
+            folder = posixpath.dirname(folder)
+            file = posixpath.join(folder, _PYPROJECT)
+            settings = find_table(_parse(self._read(file) or "", file), "tool", "uv")
+            if "workspace" not in settings:
+                continue
+            if f"{file} workspace" not in self._seen:
+                self._seen.add(f"{file} workspace")
+                self.parts.append((f"{file} workspace", canonical_json(settings, default=str)))
+                self._paths(settings.get("sources"), folder)
+            return
 
     def _referenced_file(self, path: str) -> None:
         if path in self._seen or path.startswith(("../", "/")):
@@ -163,6 +209,12 @@ def _referenced(name: str, text: str) -> Iterator[str]:
             for field in find_table(value, "tool", "setuptools", "dynamic").values():
                 if isinstance(field, dict) and isinstance(field.get("attr"), str):
                     yield from _modules(field["attr"])
+
+
+def _dependencies(project: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the normalised names of a project's dependencies, those of its extras too."""
+    for text in _texts([project.get("dependencies"), project.get("optional-dependencies")]):
+        yield normalise_name(re.match(r"[\w.-]*", text)[0])  # type: ignore[index] # it always matches
 
 
 def _modules(attribute: str) -> Iterator[str]:

@@ -16,6 +16,7 @@ from buildkit.locks.pins import Pin
 from buildkit.locks.requirement_inputs import find_places, is_moved
 from buildkit.locks.requirements_txt import applicable, check_agreement, normalise_name, parse_requirements
 from buildkit.locks.root_release import target_of
+from buildkit.locks.uv_sources import find_source_problems, find_sourced
 from buildkit.resolve.request import LockDrafts, LockRequest, find_release_for, lock_of
 from buildkit.tools.resolver import ResolveRequest
 
@@ -32,7 +33,7 @@ def lock_requirements(request: LockRequest, drafts: LockDrafts, resolve: Resolve
         todo = [file for file in group if drafts.read(file) is not None and file not in decided]
         if not todo or not (upgrade or find_stale(request, drafts, group)):
             continue
-        if unlockable := [problem for file in todo for problem in find_input_problems(file, drafts.read)]:
+        if unlockable := [problem for file in todo for problem in _find_problems(file, request, drafts)]:
             raise DefinitionError.of(unlockable)
         _lock_group(_GroupLocker(request, drafts, resolve, upgrade), tuple(group), frozenset(decided), emit)
         decided.update(todo)
@@ -108,6 +109,7 @@ class _GroupLocker:
             ResolveRequest(
                 root=request.root, inputs=inputs, python=release or request.target.python, locker=request.locker,
                 env=dict(self.env), preferred=preferred, warn=self.warn,
+                sourced=tuple(found.text for file in inputs for found in find_sourced(file, self.drafts.read)),
                 constraints=constraints + "".join(f"{name}!={version}\n" for name, version in request.excluded),
             )
         )  # fmt: skip
@@ -220,6 +222,7 @@ def _lock_group(group: _GroupLocker, files: tuple[str, ...], decided: frozenset[
                 if len(files) > 1
                 else group.resolve_together((file,), preferred, emit)
             )
+        drafts.decide(lock_of(file), text)  # whose members of workspaces are inputs, too
         header = render_header(_inputs(group.request, drafts, file), find_release_for(group.request, drafts, (file,)))
         drafts.decide(lock_of(file), f"{header}# Made by `nox -s lock`.\n{text}")
 
@@ -247,6 +250,10 @@ def _line(pin: Pin) -> str:
 
 def _inputs(request: LockRequest, drafts: LockDrafts, file: str) -> FileHash:
     return requirements_inputs(file, drafts.read, request.target, locker=request.locker)
+
+
+def _find_problems(file: str, request: LockRequest, drafts: LockDrafts) -> list[Problem]:
+    return find_input_problems(file, drafts.read) + find_source_problems(file, drafts.read, request.locker)
 
 
 def _check_fresh(request: LockRequest, drafts: LockDrafts, file: str) -> Problem | None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from buildkit.declare.toml import render_toml
+from buildkit.declare.toml import find_table, parse_toml, render_toml
 from buildkit.errors import DefinitionError, MissingTool, ToolError
 from buildkit.tools.index_settings import load_uv_table
 from buildkit.tools.process import Command, find_tool, run
@@ -49,6 +49,7 @@ class ResolveRequest:
 
     ``preferred`` is the text of an earlier lock whose versions are kept if they still fit; ``constraints`` are
     requirements that every pin must meet; ``env`` is added to the environment.
+    ``sourced`` are requirements of the inputs whose projects ``[tool.uv.sources]`` of the checkout gives an index.
     With ``host_builds``, build backends may run on this host. ``described`` is metadata that is known without them.
     ``warn`` is called with each warning of the resolver about the inputs, as one line.
     """
@@ -62,6 +63,7 @@ class ResolveRequest:
     env: Mapping[str, str] = field(default_factory=dict)
     host_builds: bool = False
     described: tuple[ProjectMetadata, ...] = ()
+    sourced: tuple[str, ...] = ()
     warn: Callable[[str], None] = field(default=lambda _warning: None, compare=False)
 
 
@@ -88,7 +90,7 @@ def resolve(request: ResolveRequest) -> str:
             limits = Path(folder) / "constraints.txt"
             limits.write_text(request.constraints, "utf-8")
             bounds = ("--constraint", str(limits))
-        argv = (*prefix, *bounds, "--output-file", str(output), *request.inputs)
+        argv = (*prefix, *bounds, "--output-file", str(output), *request.inputs, *_sources(request, Path(folder)))
         what = f"locking {', '.join(request.inputs)} with {request.locker}"
         try:
             finished = run(Command(argv=argv, env={**_QUIET, **request.env}, cwd=request.root, what=what))
@@ -167,6 +169,25 @@ def _uv_settings(request: ResolveRequest, folder: Path) -> tuple[str, ...]:
     return ("--config-file", f"{folder}/uv.toml") if replaces else ("--project", str(folder))
 
 
+def _sources(request: ResolveRequest, folder: Path) -> tuple[str, ...]:
+    """Return an input that repeats ``sourced``: uv gives a project of a pyproject.toml its source, and keeps it then."""
+    if not request.sourced:
+        return ()
+    file = "pyproject.toml"
+    settings = find_table(parse_toml((request.root / file).read_text("utf-8"), file), "tool", "uv")
+    indexes = [
+        {**index, "url": url if "://" in url else str(request.root / url)}
+        for index in settings.get("index", ())
+        if isinstance(url := index.get("url"), str)
+    ]
+    project = {"name": _SOURCES, "version": "0", "dependencies": list(request.sourced)}
+    table = {"project": project, "tool": {"uv": {"sources": settings.get("sources", {}), "index": indexes}}}
+    (folder / "sources").mkdir()
+    (folder / "sources" / file).write_text(render_toml(table), "utf-8")
+    return (str(folder / "sources" / file),)
+
+
+_SOURCES = "buildkit-sources"
 _PIP_TOOLS = """import collections, os, platform, runpy, sys
 root, python, release = sys.argv[1:4]
 del sys.argv[1:4]
@@ -232,5 +253,7 @@ def _without_host(text: str, root: Path) -> str:
     places = {str(root), os.path.realpath(root)}
     for place in sorted({*places, *map(quote, places)}):  # URLs quote spaces and non-ASCII characters
         text = re.sub(rf"(?:[\w.-]+(?:\[[^]]*\])? @ )?file://{re.escape(place)}/", "./", text)
-    text = re.sub(r"^ +#   -c \S*constraints\.txt\n", "", text, flags=re.MULTILINE)  # a temporary file
+    text = re.sub(
+        rf"^ +#   (?:-c \S*constraints\.txt|{_SOURCES} .*)\n", "", text, flags=re.MULTILINE
+    )  # temporary files
     return re.sub(r"^# WARNING: .*\n(?:# .*\n)*", "", text, flags=re.MULTILINE)

@@ -159,7 +159,7 @@ def test_build_backend_runs_in_the_builder_when_a_package_is_locked(
     assert ended.code == 0, ended.text
     assert "describe ./libs/evil" in ended.text
     assert "build backends run in builder with" in ended.text
-    assert (fresh.project / "requirements/app.txt").read_text().splitlines()[2] == "./libs/evil"
+    assert (fresh.project / "requirements/app.txt").read_text().splitlines()[3] == "./libs/evil"
     assert "source-only==1.0" in (fresh.project / "requirements/app.txt").read_text()
     assert not marker.exists()
     assert callers == []

@@ -261,3 +261,41 @@ def test_wheels_follow_the_release_that_the_requirements_lock_names():
     for_release = render_header(FileHash.of(b"1"), "3.13.5") + "a==1\n"
     assert wheels_inputs(for_release, TARGET) != wheels_inputs("a==1\n", TARGET)
     assert wheels_inputs(for_release, TARGET) != wheels_inputs(for_release.replace("3.13.5", "3.13.7"), TARGET)
+
+
+@pytest.fixture
+def workspace():
+    return {
+        "requirements/app.in": "./libs/tk\n",
+        "requirements/app.txt": "-e ./libs/core\n    # via tk\n./libs/tk\n",
+        "pyproject.toml": "",
+        "libs/pyproject.toml": '[tool.uv.workspace]\nmembers = ["*"]\n',
+        "libs/tk/pyproject.toml": '[project]\nname = "tk"\n[tool.uv.sources]\ncore = { workspace = true }\n',
+        "libs/core/pyproject.toml": '[project]\nname = "core"\n',
+    }
+
+
+@pytest.mark.parametrize(
+    ("file", "more"),
+    [
+        ("libs/core/pyproject.toml", 'dependencies = ["idna"]\n'),
+        ("libs/pyproject.toml", '[tool.uv.sources]\nidna = { path = "idna" }\n'),
+    ],
+)
+def test_members_and_settings_of_a_workspace_are_inputs(workspace, file, more):
+    before = requirements_inputs("requirements/app.in", workspace.get, TARGET, locker="uv")
+    changed = {**workspace, file: workspace[file] + more}
+    assert requirements_inputs("requirements/app.in", changed.get, TARGET, locker="uv") != before
+    # without a source in a workspace, neither is read
+    package = workspace["libs/tk/pyproject.toml"].replace("workspace = true", 'index = "own"')
+    one, other = ({**files, "libs/tk/pyproject.toml": package} for files in (workspace, changed))
+    assert requirements_inputs("requirements/app.in", one.get, TARGET, locker="uv") == requirements_inputs(
+        "requirements/app.in", other.get, TARGET, locker="uv"
+    )
+
+
+def test_inputs_whose_projects_have_a_source_make_earlier_locks_stale():
+    files = {"app.in": "torch\n", "pyproject.toml": '[tool.uv.sources]\ntorch = { index = "cpu" }\n'}
+    words = {"kind": "requirements", "parts": collect_inputs("app.in", files.get, "uv")}
+    before = FileHash.of(canonical_json({**words, "settings": {"python": "3.13", "locker": "uv"}}).encode())
+    assert requirements_inputs("app.in", files.get, TARGET, locker="uv") != before

@@ -292,12 +292,16 @@ def test_extra_indexes_of_pip_give_what_pip_would_install(tmp_path, served, lock
 def test_indexes_of_uv_are_asked_in_order(tmp_path, served, locker, monkeypatch):
     found = lock_from(tmp_path, served, locker, monkeypatch, "uv", "lower", "other", "last")
     assert found == {"lower": "1.0", "other": "1.0", "last": "1.0"}
-    found = lock_from(tmp_path, served, locker, monkeypatch, "uv", "both", "capped", "yanked")
+    found = lock_from(tmp_path, served, locker, monkeypatch, "uv", "both", "named", "capped", "yanked")
+    text = (tmp_path / "app.txt").read_text()
     if locker == "uv":
+        assert found["named"] == "1.0"  # of the explicit index, which nothing else may take from
+        assert "buildkit-sources" not in text
         assert found.pop("both") == "1.0"
         assert f"capped==1.0 needs Python <{MINOR}" in found["capped"]
         assert "was yanked" in found["yanked"]
     else:
+        assert "app.in:1: `named` has a source" in found.pop("named")
         versions = {"both": "3.0", "capped": "0.5", "yanked": "0.5"}
         for name, message in found.items():
             assert f"pip-tools took {name}=={versions[name]} of an index after the first one" in message
