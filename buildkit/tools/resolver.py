@@ -170,7 +170,7 @@ def _uv_settings(request: ResolveRequest, folder: Path) -> tuple[str, ...]:
 
 
 def _sources(request: ResolveRequest, folder: Path) -> tuple[str, ...]:
-    """Return an input that repeats ``sourced``: uv gives a project of a pyproject.toml its source, and keeps it then."""
+    """Return an input that repeats ``sourced``: of a pyproject.toml, uv gives a project its source, and keeps it."""
     if not request.sourced:
         return ()
     file = "pyproject.toml"
