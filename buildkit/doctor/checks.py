@@ -63,14 +63,25 @@ def check_network(facts: HostFacts) -> Iterator[Diagnosis]:
     if has[host.backend]:
         yield ok("network", f"podman's networks: {host.backend}")
         return
-    package = "containernetworking-plugins" if host.backend == "cni" else "netavark"
+    lacks = " and ".join(host.network_lacks)
     other = f"; {other_backend} is installed, but not chosen" if (other_backend := choose_backend(host)) else ""
     yield warning(
         "network",
-        f"podman chose {host.backend}, whose plugins or iptables are missing{other}",
+        f"podman chose {host.backend}, and {lacks} {'is' if len(host.network_lacks) == 1 else 'are'} missing{other}",
         "`podman run` fails except with --network host or none",
-        f"sudo apt-get install {package} iptables",
+        f"sudo apt-get install {' '.join(host.network_lacks)}",
     )
+
+
+def check_tun(facts: HostFacts) -> Iterator[Diagnosis]:
+    """Check the device by which containers of an ordinary user reach a network."""
+    if facts.system.uid != 0 and not facts.containers.has_tun:
+        yield warning(
+            "tun",
+            f"{facts.system.user} may not open /dev/net/tun",
+            "containers without root have no network: `podman run` fails, and so do steps with a network",
+            "sudo modprobe tun && sudo chmod 0666 /dev/net/tun  # in a container: start it with --device /dev/net/tun",
+        )
 
 
 def check_limits(facts: HostFacts) -> Iterator[Diagnosis]:
@@ -189,6 +200,7 @@ CHECKS: tuple[Callable[[HostFacts], Iterator[Diagnosis]], ...] = (
     check_storage,
     check_isolation,
     check_network,
+    check_tun,
     check_limits,
     check_ranges,
     check_namespaces,

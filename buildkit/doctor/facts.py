@@ -76,7 +76,9 @@ class ContainerHost:
 
     ``cgroups`` is ``v2``, ``hybrid``, ``v1`` or ``none``; ``nofile`` and ``nproc`` are the hard limits of open files
     and of processes in a container (-1: none), ``may_raise`` says whether they can be raised; ``backend`` is the
-    network backend that podman chose, empty without podman or if it is unknown.
+    network backend that podman chose, empty without podman or if it is unknown. A backend that is there lacks nothing
+    that it starts; ``network_lacks`` are the Debian packages that the chosen one lacks. ``has_tun`` says whether this
+    user may open /dev/net/tun, by which containers of ordinary users reach a network.
     """
 
     cgroups: str = "v2"
@@ -88,6 +90,8 @@ class ContainerHost:
     backend: str = ""
     has_cni: bool = False
     has_netavark: bool = True
+    network_lacks: tuple[str, ...] = ()
+    has_tun: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

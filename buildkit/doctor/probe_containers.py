@@ -29,7 +29,7 @@ def probe_containers() -> ContainerHost:
     """Return what determines how podman runs containers here."""
     _, nofile = resource.getrlimit(resource.RLIMIT_NOFILE)
     _, nproc = resource.getrlimit(resource.RLIMIT_NPROC)
-    filters = bool(find_program("iptables") or find_program("nft"))  # both backends start one of them
+    backend, lacks = _network_backend(), {"cni": _cni_lacks(), "netavark": _netavark_lacks()}
     return ContainerHost(
         cgroups=read_cgroups(Path("/sys/fs/cgroup")),
         runtimes=tuple(name for name in ("crun", "runc") if find_program(name)),
@@ -37,9 +37,11 @@ def probe_containers() -> ContainerHost:
         nofile=nofile,
         nproc=limit_processes(nproc, Path("/proc/sys/kernel/pid_max")),
         may_raise=_may_raise(nofile),
-        backend=_network_backend(),
-        has_cni=filters and any(Path(folder, "bridge").exists() for folder in _CNI),
-        has_netavark=filters and any(Path(folder, "netavark").exists() for folder in _LIBRARIES),
+        backend=backend,
+        has_cni=not lacks["cni"],
+        has_netavark=not lacks["netavark"],
+        network_lacks=lacks.get(backend, ()),
+        has_tun=os.access("/dev/net/tun", os.R_OK | os.W_OK),
     )
 
 
@@ -105,3 +107,30 @@ def _network_backend() -> str:
     command = Command(argv=("podman", "info", "--format", "{{.Host.NetworkBackend}}"), accept=tuple(range(256)))
     finished = run(command)
     return finished.text if finished.code == 0 else ""
+
+
+def _cni_lacks() -> tuple[str, ...]:
+    """Return the packages without which podman's older network backend does not work."""
+    plugins = any(Path(folder, "bridge").exists() for folder in _CNI)
+    return (
+        *(() if plugins else ("containernetworking-plugins",)),
+        *(() if find_program("iptables") else ("iptables",)),
+    )
+
+
+def _netavark_lacks() -> tuple[str, ...]:
+    """Return the packages without which podman's newer network backend does not work."""
+    programs = [path for folder in _LIBRARIES if (path := Path(folder, "netavark")).exists()]
+    if not programs:
+        return ("netavark",)
+    finished = run(Command(argv=(str(programs[0]), "version"), accept=tuple(range(256))))
+    firewall = parse_firewall(finished.text)
+    return () if find_program({"nftables": "nft"}.get(firewall, firewall)) else (firewall,)
+
+
+def parse_firewall(version: str) -> str:
+    """Return the firewall that netavark uses, by the output of ``netavark version``; before 1.11 that is iptables."""
+    try:
+        return str(json.loads(version).get("default_fw_driver") or "iptables")
+    except (ValueError, AttributeError):
+        return "iptables"

@@ -9,8 +9,6 @@ from buildkit.digits import find_number
 from buildkit.doctor.diagnosis import Diagnosis, DiagnosisStatus, error, note, ok, warning
 from buildkit.doctor.facts import HostFacts, InstalledTool
 
-BOOTSTRAP = "ci/bootstrap true"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolRequirement:
@@ -51,6 +49,7 @@ REQUIREMENTS = (
         oldest="4.3",
         absent=DiagnosisStatus.NOTE,
         cost="built images cannot be run here; the tests need it",
+        package="podman nftables",
     ),
 )
 
@@ -147,7 +146,7 @@ def is_older(version: str, than: str) -> bool:
 def _check_requirement(requirement: ToolRequirement, tool: InstalledTool) -> Diagnosis:
     package = requirement.package or requirement.tool
     if not tool.path:
-        mend = BOOTSTRAP if requirement.tool == "uv" else f"sudo apt-get install {package}"
+        mend = "pip install uv" if requirement.tool == "uv" else f"sudo apt-get install {package}"
         return Diagnosis(
             id=requirement.tool,
             status=requirement.absent,

@@ -103,6 +103,8 @@ def find_hint(message: str) -> str:
         return "podman rm --force NAME removes what has the name; --name gives the new one another"
     if "address already in use" in message or "port is already allocated" in message:
         return "--port N publishes another port, --port 0 any that is free"
+    if "unable to execute nft" in message:
+        return "podman's network needs nft: sudo apt-get install nftables"
     return HINT
 
 

@@ -21,7 +21,7 @@ from buildkit.tools.usage import record_child
 
 _KEPT_OUTPUT = 64 * 1024
 _POLL_SECONDS = 0.002
-_APT_NAMES = {"newuidmap": "uidmap", "docker-registry": "docker-registry"}
+_APT_NAMES = {"newuidmap": "uidmap", "podman": "podman nftables"}  # podman only suggests what its networks need
 
 _running: set[subprocess.Popen[bytes]] = set()
 _lock = threading.Lock()
@@ -92,8 +92,8 @@ def require_tool(name: str) -> str:
     """Return the program's path. Raises MissingTool with the command that installs it."""
     path = find_tool(name)
     if path is None:
-        package = _APT_NAMES.get(name, name)
-        raise MissingTool(f"{name} is not installed", hint=f"run ci/bootstrap, or: sudo apt-get install {package}")
+        sudo = "sudo " if os.geteuid() else ""
+        raise MissingTool(f"{name} is not installed", hint=f"run: {sudo}apt-get install {_APT_NAMES.get(name, name)}")
     return path
 
 

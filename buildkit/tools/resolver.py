@@ -67,7 +67,7 @@ class ResolveRequest:
     warn: Callable[[str], None] = field(default=lambda _warning: None, compare=False)
 
 
-_INSTALL = "run ci/bootstrap, or: pip install 'xoe-buildkit[pip-tools]'"
+_INSTALL = "run: pip install 'xoe-buildkit[pip-tools]'"
 
 
 def resolve(request: ResolveRequest) -> str:
@@ -220,7 +220,7 @@ def uv_program() -> tuple[str, ...]:
         return (sys.executable, "-m", "uv")
     if path := find_tool("uv"):
         return (path,)
-    raise MissingTool("uv is not installed", hint="run ci/bootstrap, or: pip install uv")
+    raise MissingTool("uv is not installed", hint="run: pip install uv")
 
 
 def _python_with_pip_tools(version: str) -> tuple[str, ...]:

@@ -377,6 +377,30 @@ def test_podman_is_installed_only_for_commands_that_start_an_image(
     assert missing(project, *command.split()) == wanted
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "nox -s run-runtime",
+        "nox -s build-app run-app -- --detach",
+        "xoe-buildkit run app",
+        ".venv/bin/xoe-buildkit run-app",
+    ],
+)
+def test_command_that_runs_an_image_brings_what_that_needs(project: Project, command: str) -> None:
+    project.write("ci/packages.txt", "always - git cmd:not-here-1 x\ntests,run - podman cmd:not-here-2 x\n")
+    assert missing(project, *command.split()) == ["git", "podman"]
+    assert missing(project, *command.replace("run", "build").split()) == ["git"]
+
+
+def test_running_an_image_needs_podman_its_networks_and_curl() -> None:
+    lines = [
+        line.split()[:3] for line in (ROOT / "ci/packages.txt").read_text().splitlines() if line and line[0] != "#"
+    ]
+    trixie = {package for group, when, package in lines if "run" in group.split(",") and when in ("-", "!bookworm")}
+    assert trixie == {"podman", "curl", "aardvark-dns", "nftables"}
+    assert ["always", "!bookworm", "netavark"] in lines
+
+
 def test_sessions_are_read_from_the_environment(project: Project) -> None:
     project.write("ci/packages.txt", GROUPS)
     assert missing(project, "nox", NOXSESSION="lint,tests") == ["git", "podman", "registry"]
@@ -427,6 +451,95 @@ def test_missing_sudo_prints_the_complete_command(project: Project) -> None:
     assert "must not run" not in ran.stderr
 
 
+def use_apt(project: Project, code: int = 0) -> Path:
+    """Let a program of ours stand for apt; return the log that bootstrap keeps."""
+    project.tool("apt-get", f'for n in {{1..40}}; do echo "noise $n of $*"; done\n[[ $* != *install* ]] || exit {code}')
+    project.tool("sudo", 'exec "$@"')
+    project.write("ci/packages.txt", "always - one cmd:not-here x\n")
+    return project.root / ".nox/bootstrap-apt.log"
+
+
+def test_output_of_apt_goes_to_a_log_that_is_named(project: Project) -> None:
+    log = use_apt(project)
+    ran = project.bootstrap("nox")
+    assert (ran.returncode, ran.stdout) == (0, "nox\n")
+    assert f"apt's log is {log}" in ran.stderr
+    assert "noise" not in ran.stderr
+    assert log.read_text().count("noise") == 80
+
+
+def test_failure_of_apt_shows_the_end_of_its_output(project: Project) -> None:
+    log = use_apt(project, code=100)
+    ran = project.bootstrap("nox")
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr.count("| noise") == 12
+    assert f"all of them in {log}. To try it manually: " in ran.stderr
+
+
+def test_long_installation_is_seen_to_go_on(project: Project) -> None:
+    stuck = project.write("stuck", "")
+    argv = [project.root / "ci/bootstrap", "nox"]
+    with subprocess.Popen(argv, env=project.env, cwd=project.root, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stderr is not None
+        line = next(line for line in child.stderr if "so far" in line)
+        stuck.unlink()
+    assert line.startswith("bootstrap: installing into .venv: ")
+    assert child.returncode == 0
+
+
+@pytest.mark.parametrize("least", ["3.99", "3.99.1, <5"])
+def test_python_that_the_project_requires_is_named_if_there_is_none(project: Project, least: str) -> None:
+    project.tool("uv", "exit 1")
+    project.write("pyproject.toml", PYPROJECT.replace("[project]", f'[project]\nrequires-python = ">={least}"'))
+    ran = project.bootstrap("nox")
+    assert ran.returncode == 1
+    assert "error: no Python ≥ 3.99 with its venv module, and the project needs one; python3 is Python 3." in ran.stderr
+    assert "network" not in ran.stderr
+
+
+def test_project_without_pyproject_installs_its_lock_or_says_what_is_missing(project: Project) -> None:
+    (project.root / "pyproject.toml").unlink()
+    ran = project.bootstrap("nox")
+    assert ran.returncode == 1
+    assert f"there is neither pyproject.toml nor ci/locks/bootstrap.txt in {project.root}" in ran.stderr
+    assert "No such file" not in ran.stderr
+    write_lock(project, add_dependency(project))
+    assert project.bootstrap("true").stderr.splitlines() == [
+        "bootstrap: installing the project into .venv: it holds Nox and what the project imports"
+    ]
+    assert len(list((project.root / ".venv").glob("lib/*/site-packages/dependency-1.0.dist-info"))) == 1
+
+
+def test_session_without_option_and_a_subfolder_are_understood(project: Project) -> None:
+    ran = project.bootstrap("nox", "build-runtime", "-r")
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert "nox takes names of sessions after -s\n    ci/bootstrap nox -s build-runtime -r\n" in ran.stderr
+    project.tool("nox", "pwd")
+    (project.root / "sub").mkdir()
+    argv = (project.root / "ci/bootstrap", "nox", "-s", "x")
+    project.bootstrap("true")
+    (project.root / ".venv/bin/nox").write_text("#!/bin/sh\npwd\n")
+    ran = subprocess.run(argv, env=project.env, cwd=project.root / "sub", capture_output=True, text=True)
+    assert ran.stdout == f"{project.root}\n"
+
+
+def test_line_for_the_path_is_printed_if_nox_is_not_on_it(project: Project) -> None:
+    project.bootstrap("true")
+    (project.root.parent / "bin/nox").unlink()
+    if shutil.which("nox", path=project.env["PATH"]):
+        pytest.skip("this machine has a nox in /usr/bin")
+    argv: list[str | Path] = [project.root / "ci/bootstrap", "true"]
+    if os.geteuid() == 0:
+        subprocess.run(("chown", "-R", "65534:65534", project.root, project.home), check=True)
+        for folder in project.root.parents[:-1]:
+            folder.chmod(folder.stat().st_mode | 0o011)
+        argv = ["/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *argv]
+    project.tool("getsubids", "exit 0")
+    ran = subprocess.run(argv, env=project.env, cwd=project.root, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert f'export PATH="{project.home}/.local/bin:$PATH"' in ran.stderr.splitlines()[-1]
+
+
 def test_help_exits_with_0_and_wrong_option_with_2(project: Project) -> None:
     assert project.bootstrap("--help").stdout.startswith("usage: ci/bootstrap")
     wrong = project.bootstrap("--what")
@@ -440,7 +553,7 @@ def test_package_list_of_the_project_is_well_formed() -> None:
     ]
     assert len(lines) > 15
     for group, when, package, probe, why in lines:
-        assert set(group.split(",")) <= {"always", "tests", "bench-build", "image-test"}
+        assert set(group.split(",")) <= {"always", "tests", "bench-build", "image-test", "run", "audit"}
         assert when
         assert package
         assert why

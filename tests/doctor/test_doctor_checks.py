@@ -88,7 +88,8 @@ def test_missing_tool_is_reported_with_its_package(name: str, status: DiagnosisS
     found = only(with_tool(name, path=""))
     assert (found.id, found.status) == (name, status)
     assert found.cost
-    assert found.mend == ("ci/bootstrap true" if name == "uv" else f"sudo apt-get install {name}")
+    mends = {"uv": "pip install uv", "podman": "sudo apt-get install podman nftables"}
+    assert found.mend == mends.get(name, f"sudo apt-get install {name}")
 
 
 def test_missing_uidmap_matters_to_users_only() -> None:
@@ -177,13 +178,28 @@ def test_missing_buildah_is_reported_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("backend", "cni", "netavark", "package"),
-    [("cni", False, True, "containernetworking-plugins"), ("netavark", False, False, "netavark")],
+    ("backend", "cni", "netavark", "lacks"),
+    [
+        ("cni", False, True, ("containernetworking-plugins", "iptables")),
+        ("netavark", False, False, ("netavark",)),
+        ("netavark", False, False, ("nftables",)),
+    ],
 )
-def test_podman_network_without_plugins_is_reported(backend: str, cni: bool, netavark: bool, package: str) -> None:
-    host = ContainerHost(backend=backend, has_cni=cni, has_netavark=netavark)
-    assert only(having(containers=host)).mend == f"sudo apt-get install {package} iptables"
+def test_podman_network_that_lacks_something_is_reported(
+    backend: str, cni: bool, netavark: bool, lacks: tuple[str, ...]
+) -> None:
+    host = ContainerHost(backend=backend, has_cni=cni, has_netavark=netavark, network_lacks=lacks)
+    found = only(having(containers=host))
+    assert found.mend == f"sudo apt-get install {' '.join(lacks)}"
+    assert " and ".join(lacks) in found.what
     assert bad(having(containers=dataclasses.replace(host, has_cni=True, has_netavark=True))) == []
+
+
+def test_device_for_networks_of_ordinary_users_is_reported() -> None:
+    found = only(having(containers=dataclasses.replace(HEALTHY.containers, has_tun=False)))
+    assert (found.id, found.what) == ("tun", "ann may not open /dev/net/tun")
+    as_root = HostSystem(uid=0)
+    assert bad(having(containers=ContainerHost(has_tun=False), system=as_root, ranges=None)) == []
 
 
 def test_file_limit_that_podman_cannot_raise_is_reported() -> None:
@@ -290,7 +306,7 @@ def test_every_check_can_produce_a_finding() -> None:
         system=HostSystem(uid=1000, user="ann"),
         tools=(),
         storage=ContainerStorage(problem="x"),
-        containers=ContainerHost(cgroups="none", backend="cni", nofile=1, may_raise=False),
+        containers=ContainerHost(cgroups="none", backend="cni", nofile=1, may_raise=False, has_tun=False),
         ranges=SubordinateIds(uids=0, gids=0),
         namespaces=UserNamespaces(allowed=False),
         disks=(DiskSpace(use="cache", path="/c", free=0, total=0),),

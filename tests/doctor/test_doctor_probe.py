@@ -21,6 +21,7 @@ from buildkit.doctor.probe import (
 from buildkit.doctor.probe_containers import (
     find_program,
     limit_processes,
+    parse_firewall,
     parse_storage,
     probe_containers,
     probe_storage,
@@ -153,6 +154,30 @@ def test_container_prerequisites_are_probed() -> None:
     assert set(host.runtimes) == {name for name in ("crun", "runc") if find_program(name)}
     assert host.runtimes
     assert host.backend in ("cni", "netavark")
+
+
+NETAVARK = {  # what `netavark version` prints on Debian 13 and 12
+    '{"version": "1.14.0", "target": "x86_64-unknown-linux-gnu", "default_fw_driver": "nftables"}': "nftables",
+    '{"version": "1.4.0", "target": "x86_64-unknown-linux-gnu"}': "iptables",
+    "": "iptables",
+}
+
+
+@pytest.mark.parametrize("printed", NETAVARK)
+def test_firewall_of_netavark_is_looked_for(printed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    firewall = NETAVARK[printed]
+    assert parse_firewall(printed) == firewall
+    program = tmp_path / "netavark"
+    program.write_text(f"#!/bin/sh\necho '{printed}'\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("buildkit.doctor.probe_containers._LIBRARIES", (str(tmp_path),))
+    there = {"nft": "", "iptables": ""}
+    monkeypatch.setattr("buildkit.doctor.probe_containers.find_program", lambda name: there.get(name, "/usr/bin/x"))
+    assert not probe_containers().has_netavark
+    there["iptables" if firewall == "nftables" else "nft"] = "/usr/sbin/x"  # the other one does not help
+    assert not probe_containers().has_netavark
+    there["nft" if firewall == "nftables" else "iptables"] = "/usr/sbin/x"
+    assert probe_containers().has_netavark
 
 
 @pytest.mark.tools

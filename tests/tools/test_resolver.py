@@ -74,7 +74,7 @@ def test_missing_pip_tools_names_the_extra_to_install(asked, tmp_path, monkeypat
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingTool, match="pip-tools is not installed") as caught:
         resolve(ResolveRequest(root=tmp_path, inputs=("a.in",), python=HERE, locker="pip-tools"))
-    assert caught.value.hint == "run ci/bootstrap, or: pip install 'xoe-buildkit[pip-tools]'"
+    assert caught.value.hint == "run: pip install 'xoe-buildkit[pip-tools]'"
     assert asked == []
 
 
