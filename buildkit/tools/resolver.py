@@ -253,7 +253,6 @@ def _without_host(text: str, root: Path) -> str:
     places = {str(root), os.path.realpath(root)}
     for place in sorted({*places, *map(quote, places)}):  # URLs quote spaces and non-ASCII characters
         text = re.sub(rf"(?:[\w.-]+(?:\[[^]]*\])? @ )?file://{re.escape(place)}/", "./", text)
-    text = re.sub(
-        rf"^ +#   (?:-c \S*constraints\.txt|{_SOURCES} .*)\n", "", text, flags=re.MULTILINE
-    )  # temporary files
+    temporary = rf"^ +#   (?:-c \S*constraints\.txt|{_SOURCES} .*)\n"
+    text = re.sub(temporary, "", text, flags=re.MULTILINE)
     return re.sub(r"^# WARNING: .*\n(?:# .*\n)*", "", text, flags=re.MULTILINE)
