@@ -13,6 +13,7 @@ from pathlib import Path
 
 from buildkit.bench.lock_changes import add_pin, change_wheels, replace_pin
 from buildkit.bench.synthetic_wheels import make_small_wheel, make_version, marker_file
+from buildkit.build.copy_source import locate_source
 from buildkit.declare.graph import Graph, load_graph
 from buildkit.declare.project import Project, load_project
 from buildkit.digest import FileHash
@@ -83,7 +84,7 @@ class ProjectCopy:
         files = [self._metadata(artifact) for artifact in self.artifacts() if artifact.is_wheel]
         for part in self.graph.resolve(self.stage).parts:
             for copy in part.copy:
-                source = self.folder / part.folder / copy.source
+                source = self.folder / locate_source(self.folder, part, copy.source)
                 inside = copy.target.strip("/")
                 paths = [path for path in source.rglob("*") if path.is_file()] if source.is_dir() else [source]
                 files += [(str(Path(inside, path.relative_to(source))), _hash(path)) for path in paths]
@@ -196,7 +197,7 @@ class ProjectCopy:
         """Return source and target of the image's topmost copied folder, and a text file in it."""
         for part in reversed(self.graph.resolve(self.stage).parts):
             for copy in part.copy:
-                source = f"{part.folder}/{copy.source}"
+                source = locate_source(self.folder, part, copy.source)
                 names = sorted(path.name for path in (self.folder / source).glob("*") if path.is_file())
                 for candidate in (
                     "main.py",

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache, cached_property
 
+from buildkit.build.copy_source import locate_source
 from buildkit.build.options import ModelChanges
 from buildkit.build.own_files import own_path
 from buildkit.build.source_tree import SourceTrees
+from buildkit.build.tree_listing import TreeListing
 from buildkit.declare.containerignore import parse_ignore_file
 from buildkit.declare.graph import Graph
 from buildkit.declare.project import Project
+from buildkit.declare.stage import Copy, Stage
 from buildkit.errors import DefinitionError, Problem
 from buildkit.events import Emit, Note
 from buildkit.locks.apt_lists import find_apt_lists
@@ -57,6 +60,7 @@ class DiskCheckout:
         self.apt = cache(self._apt)
         self.models = cache(self._models)
         self.tree = cache(self._tree)
+        self._read_copied = cache(self._copied)
         self._lists = cache(lambda: find_apt_lists(graph))
         self._roots = cache(lambda: find_roots(graph))
 
@@ -218,13 +222,25 @@ class DiskCheckout:
             case ModelChanges.REPORT:
                 self._emit(Note(text=f"{what}; a build refuses that (nox -s lock records it)", warning=True))
 
+    def copied(self, stage: Stage, copy: Copy) -> Tree:
+        """Return the files of a copy of the stage."""
+        place = locate_source(self._project.folder, stage, copy.source)
+        return self._read_copied(place, copy.untracked)
+
     def _tree(self, path: str) -> Tree:
-        return self._trees.read(path)
+        return self._trees().read(path)
+
+    def _copied(self, path: str, untracked: bool) -> Tree:
+        return self._trees(copied=True, untracked=untracked).read(path)
+
+    def _trees(self, *, copied: bool = False, untracked: bool = False) -> SourceTrees:
+        folder, emit = self._project.folder, self._emit
+        listing = TreeListing(folder, emit, self._ignored, copied=copied, untracked=untracked)
+        return SourceTrees(folder, self._index, listing.names)
 
     @cached_property
-    def _trees(self) -> SourceTrees:
-        ignored = parse_ignore_file(self.read(IGNORE_FILE) or "", IGNORE_FILE)
-        return SourceTrees(self._project.folder, self._index, self._emit, ignored)
+    def _ignored(self) -> Callable[[str], bool]:
+        return parse_ignore_file(self.read(IGNORE_FILE) or "", IGNORE_FILE)
 
 
 def _raise(problem: Problem | None) -> None:

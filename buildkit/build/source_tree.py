@@ -19,20 +19,18 @@ from pathlib import Path
 from buildkit.build.own_files import is_below, own_path
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError
-from buildkit.events import Emit, Note
 from buildkit.plan.spec import Tree, TreeFile
 from buildkit.store.stat_index import StatIndex
-from buildkit.tools.git import is_submodule, list_files
+from buildkit.tools.git import is_submodule
 
 
 class SourceTrees:
-    """Reads trees of the project at ``folder``; ``ignored`` decides by paths relative to it."""
+    """Reads trees of the project at ``folder``; ``names`` lists the files of each, relative to the project."""
 
-    def __init__(self, folder: Path, index: StatIndex, emit: Emit, ignored: Callable[[str], bool]) -> None:
+    def __init__(self, folder: Path, index: StatIndex, names: Callable[[str], list[str]]) -> None:
         self._folder = folder
         self._index = index
-        self._emit = emit
-        self._ignored = ignored
+        self._names = names
 
     def read(self, path: str) -> Tree:
         """Return the tree at ``path``, relative to the project; a link in the path is followed.
@@ -42,7 +40,8 @@ class SourceTrees:
         if not os.path.lexists(self._folder / path):
             raise DefinitionError(f"{path}: there is no such file or folder in the repository")
         place = self._follow(path)
-        files = tuple(sorted(self._collect(place, ".", (place,)), key=lambda file: file.path))
+        found = {file.path: file for file in self._collect(place, ".", (place,))}
+        files = tuple(found[name] for name in sorted(found))
         if not files:  # an image without its application must not pass for a success
             raise DefinitionError(
                 f"{path}: none of its files belongs to the repository",
@@ -60,7 +59,7 @@ class SourceTrees:
 
     def _collect(self, place: str, at: str, within: tuple[str, ...]) -> Iterator[TreeFile]:
         """Yield the files of ``place`` (no link) as files of a tree at ``at``; ``within`` are the folders followed."""
-        for name in self._list(place):
+        for name in self._names(place):
             relative = posixpath.normpath(posixpath.join(at, posixpath.relpath(name, place)))
             yield from self._entry(name, place, relative, within)
 
@@ -110,41 +109,6 @@ class SourceTrees:
             )
         yield from self._collect(name, relative, within)
 
-    def _list(self, place: str) -> list[str]:
-        """Return the project-relative paths that git tracks below ``place``, without those in .containerignore."""
-        listing = self._git(place)
-        if listing is None:
-            names = [] if (self._folder / place).is_dir() else [place]
-            names += _walk(self._folder, place)
-            self._emit(Note(text=f"{place}: not in a git repository, so every file is taken", warning=True))
-            return [name for name in names if not self._ignored(name)]
-        tracked, untracked, skipped = listing
-        for name in skipped:
-            if not self._ignored(name) and not os.path.lexists(self._folder / name):
-                hint = f"run: git sparse-checkout add {posixpath.dirname(name) or name}, or list it in .containerignore"
-                raise DefinitionError(f"{name}: left out of this sparse checkout", hint=hint)
-        new = [name for name in untracked if not self._ignored(name)]
-        if new:
-            more = f" and {len(new) - 1} more" if len(new) > 1 else ""
-            self._emit(Note(text=f"{new[0]}{more}: not tracked by git, so left out (git add it)", warning=True))
-        return [name for name in tracked if not self._ignored(name)]
-
-    def _git(self, place: str) -> tuple[list[str], list[str], list[str]] | None:
-        """Return tracked, untracked and skipped paths, or None outside a repository.
-
-        The nearest repository is asked: a submodule knows its own files.
-        """
-        parents = [folder.as_posix() for folder in (Path(place), *Path(place).parents)]
-        nearest = next((folder for folder in parents if (self._folder / folder / ".git").exists()), ".")
-        listing = list_files(self._folder / nearest, os.path.relpath(place, nearest))
-        if listing is None:
-            return None
-        prefix = "" if nearest == "." else f"{nearest}/"
-        tracked, untracked, skipped = (
-            [f"{prefix}{name}" for name in names] for names in (listing.tracked, listing.untracked, listing.skipped)
-        )
-        return tracked, untracked, skipped
-
 
 def _leaves(name: str, target: str, place: str) -> bool:
     """Return whether a relative link at ``name`` leads out of ``place``, by its text."""
@@ -153,15 +117,6 @@ def _leaves(name: str, target: str, place: str) -> bool:
     if name == place:
         return True  # the link is all of the tree
     return not is_below(posixpath.normpath(posixpath.join(posixpath.dirname(name), target)), place)
-
-
-def _walk(folder: Path, path: str) -> list[str]:
-    paths = []
-    for parent, folders, names in os.walk(folder / path):
-        folders[:] = sorted(name for name in folders if name not in (".git", "__pycache__"))
-        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]  # noqa: PTH114, PTH118
-        paths += [os.path.relpath(os.path.join(parent, name), folder) for name in names + links]  # noqa: PTH118 - hot
-    return paths
 
 
 def _is_utf8(text: str) -> bool:

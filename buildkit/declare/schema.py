@@ -178,6 +178,22 @@ class ListSchema:
 
 
 @dataclass(frozen=True, slots=True)
+class OneOrMoreSchema:
+    """A value, or a list of at least one; read as the value or as a tuple."""
+
+    item: ValueSchema
+
+    def read(self, value: Any, location: ValueLocation) -> Any:  # noqa: ANN401
+        """Return the value, or the valid items of the list."""
+        several = ListSchema(self.item, least=1)
+        return (several if isinstance(value, list) else self.item).read(value, location)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        return {"anyOf": [self.item.schema(), ListSchema(self.item, least=1).schema()]}
+
+
+@dataclass(frozen=True, slots=True)
 class MapSchema:
     """A table with free keys whose values share a schema; read as sorted pairs."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -75,10 +76,14 @@ class Models:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """The files that git tracks below ``source`` (relative to the stage file), at ``target`` in the image."""
+    """The files that git tracks below ``source``, or with ``untracked`` all files, at ``target`` in the image.
+
+    `locate_source` says where the source is. A file whose target ends in a slash keeps its name below it.
+    """
 
     source: str
     target: str
+    untracked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +203,9 @@ def _stage(read: dict[str, Any], place: ValueLocation, name: str) -> Stage:
         run=tuple(_run(item, place.at("run").at(n)) for n, item in enumerate(read.get("run", ()))),
         wheels=read.get("wheels", {}).get("locks", ()),
         models=_models(read["models"], place.at("models")) if "lock" in read.get("models", {}) else None,
-        copy=tuple(_copy(item, place.at("copy").at(n)) for n, item in enumerate(read.get("copy", ()))),
+        copy=tuple(
+            copy for n, item in enumerate(read.get("copy", ())) for copy in _copies(item, place.at("copy").at(n))
+        ),
         config=_config(read.get("config", {}), place.at("config")),
         running=Running(**read["running"]) if "running" in read else None,
     )
@@ -265,10 +272,29 @@ def _models(item: dict[str, Any], place: ValueLocation) -> Models:
     return models
 
 
-def _copy(item: dict[str, Any], place: ValueLocation) -> Copy:
-    copy = Copy(source=item.get("source", "."), target=item.get("target", "/"))
-    check_target(copy.target, place.at("target"))
-    return copy
+def _copies(item: dict[str, Any], place: ValueLocation) -> Iterator[Copy]:
+    """Yield a copy of each source; several sources keep their names, as with `cp`."""
+    source, target = item.get("source", "."), item.get("target", "/")
+    several = not isinstance(source, str)
+    for number, each in enumerate(source if several else (source,)):
+        name = posixpath.basename(posixpath.normpath(each))
+        if several and name in ("", ".", ".."):
+            place.at("source").at(number).report(f"`{each}` has no name to keep", "give it a [[copy]] of its own")
+        below = each.lstrip("/") if each.startswith("/") else posixpath.join(posixpath.dirname(place.file), each)
+        if is_outside(below):
+            place.at("source").report(f"`{each}` leads out of the repository")
+        copy = Copy(
+            source=each,
+            target=posixpath.join(target, name) if several else target,
+            untracked=item.get("untracked", False),
+        )
+        check_target(copy.target, place.at("target"))
+        yield copy
+
+
+def is_outside(path: str) -> bool:
+    """Return whether a relative path leads out of the folder that it is relative to, by its text."""
+    return posixpath.normpath(path).split("/")[0] == ".."
 
 
 def check_target(target: str, place: ValueLocation) -> None:

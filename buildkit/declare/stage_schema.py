@@ -8,6 +8,7 @@ from buildkit.declare.schema import (
     KeySchema,
     ListSchema,
     MapSchema,
+    OneOrMoreSchema,
     TableSchema,
     TextSchema,
 )
@@ -20,6 +21,7 @@ VARIANTS = ("extract", "custom", "essential", "apt", "minbase")
 _TEXT = TextSchema()
 _ABSOLUTE = TextSchema(r"/[^\0]*", "an absolute path in the image")
 _RELATIVE = TextSchema(r"(?!/)(?!(?:[^\0]*/)?\.\.(?:/|$))[^\0]+", "a path in the repository (relative, without `..`)")
+_SOURCE = TextSchema(r"[^\0]+", "a path in the repository")
 _STAGE = TextSchema(STAGE_NAME, STAGE_NAME_WORDS)
 _ARGV = ListSchema(_TEXT, least=1)
 _NAME = TextSchema(r"[a-z_][a-z0-9_-]*", "an account name")
@@ -107,8 +109,16 @@ _MODELS = TableSchema(
 )
 _COPY = TableSchema(
     {
-        "source": KeySchema(_RELATIVE, "folder or file, relative to the stage file", required=True),
-        "target": KeySchema(_ABSOLUTE, "where it goes", required=True),
+        "source": KeySchema(
+            OneOrMoreSchema(_SOURCE),
+            "folder or file, next to the stage file or in the repository (`./x`: the stage's, `/x`: the repository's); "
+            "each of a list keeps its name below the target",
+            required=True,
+        ),
+        "target": KeySchema(_ABSOLUTE, "where it goes; a file whose target ends in `/` keeps its name", required=True),
+        "untracked": KeySchema(
+            BooleanSchema(), "take files that git does not track or ignores, too, but no __pycache__ (default: false)"
+        ),
     }
 )
 _SIZE = TextSchema(r"[1-9][0-9]{0,11}[kmg]?", "a size (512m, 2g; bytes without a letter)")

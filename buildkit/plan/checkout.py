@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from buildkit.declare.stage import Copy, Stage
 from buildkit.locks.pins import AptPin, Artifact, Model, Pin
 from buildkit.plan.spec import Tree
 
@@ -25,3 +26,6 @@ class Checkout(Protocol):
 
     def tree(self, path: str) -> Tree:
         """Return the files below a path of the repository."""
+
+    def copied(self, stage: Stage, copy: Copy) -> Tree:
+        """Return the files of a copy of the stage."""

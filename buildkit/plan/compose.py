@@ -9,7 +9,7 @@ from functools import cached_property
 
 from buildkit.declare.graph import Graph, ResolvedStage
 from buildkit.declare.project import Project
-from buildkit.declare.stage import Config, Models, Stage
+from buildkit.declare.stage import Config, Copy, Models, Stage
 from buildkit.declare.target import SYSTEM_PATH
 from buildkit.digest import Key, canonical_json
 from buildkit.errors import DefinitionError, Problem
@@ -28,6 +28,7 @@ from buildkit.plan.spec import (
     PackSbom,
     PackWheels,
     Spec,
+    Tree,
     distinct,
     make_recipe,
     make_spec,
@@ -249,12 +250,14 @@ class Composer:
         return replace(spec, weight=sum(f.size for f in work.files))
 
     def _files(self, stage: Stage) -> Iterator[Spec]:
-        for copy in stage.copy:
-            tree = self._checkout.tree(posixpath.normpath(posixpath.join(stage.folder, copy.source)))
+        for declared in stage.copy:
+            tree = self._checkout.copied(stage, declared)
+            copy = _placed(declared, tree)
             recipe, key = make_recipe(Kind.FILES, target=copy.target, files=tree.listing(), **self._project.stored)
             history = f"files: {tree.path} → {copy.target}"
             work = PackFiles(tree=tree, copy=copy)
-            spec = make_spec(stage, copy.source, Kind.FILES, recipe, key, work=work, history=history)
+            name = tree.path if copy.source.startswith(("/", "..")) else copy.source.removeprefix("./")
+            spec = make_spec(stage, name, Kind.FILES, recipe, key, work=work, history=history)
             yield replace(spec, weight=sum(f.size for f in tree.files))
 
     def _sbom(self, stage: Stage, root: tuple[Spec, ...], layers: tuple[Spec, ...], config: Config) -> Spec:
@@ -294,6 +297,13 @@ class Composer:
             **dict(config.labels),
         }
         return replace(config, env=tuple(env.items()), labels=tuple(labels.items()))
+
+
+def _placed(copy: Copy, tree: Tree) -> Copy:
+    """Return the copy with its final target: a file keeps its name below one that ends in a slash."""
+    is_file = any(file.path == "." for file in tree.files)
+    keeps = is_file and copy.target.endswith("/")
+    return replace(copy, target=copy.target + posixpath.basename(tree.path)) if keeps else copy
 
 
 def _wheel_recipe(artifact: Artifact, compiled: Compile | None) -> dict[str, str]:

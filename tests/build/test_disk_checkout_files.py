@@ -13,6 +13,7 @@ from buildkit.build.disk_checkout import DiskCheckout
 from buildkit.build.mount_tree import lay_out
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
+from buildkit.declare.stage import Copy
 from buildkit.errors import DefinitionError, MismatchError
 from buildkit.events import Event, Note
 from buildkit.layers.files import CopiedFile, file_members
@@ -196,11 +197,15 @@ def test_named_pipe_without_git_is_an_error(repository: Repository) -> None:
         repository.tree()
 
 
-def test_files_of_a_submodule_are_taken_and_a_missing_one_is_an_error(repository: Repository) -> None:
+def add_submodule(repository: Repository, path: str) -> None:
     library = Repository(repository.folder.parent / "library", repository.ledger)
     library.git("commit", "--quiet", "--message=x")
-    repository.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(library.folder), "app/vendor")
+    repository.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(library.folder), path)
     repository.git("commit", "--quiet", "--message=x")
+
+
+def test_files_of_a_submodule_are_taken_and_a_missing_one_is_an_error(repository: Repository) -> None:
+    add_submodule(repository, "app/vendor")
     (repository.app / "vendor/new").write_text("untracked")
     assert contents(repository) == {"main.py": "pass\n", "vendor/app/main.py": "pass\n"}
     assert contents(repository, "app/vendor/app") == {"main.py": "pass\n"}
@@ -230,3 +235,113 @@ def test_project_without_git_warns_that_every_file_is_taken(repository: Reposito
     (repository.app / ".env").write_text("SECRET=1\n")
     assert [file.path for file in repository.tree().files] == [".env", "main.py"]
     assert repository.warnings == ["app: not in a git repository, so every file is taken"]
+
+
+def copied(repository: Repository, source: str, **more: bool) -> Tree:
+    """The files of a copy of the stage `app`."""
+    checkout = repository.checkout()
+    stage = load_graph(repository.folder).get("app")
+    return checkout.copied(stage, Copy(source=source, target="/app", **more))
+
+
+@pytest.mark.parametrize(
+    ("source", "path"),
+    [
+        ("src", "src"),
+        ("/src", "src"),
+        ("/src/one.py", "src/one.py"),
+        ("../../src", "src"),
+        ("own", "stages/app/own"),
+        ("./own", "stages/app/own"),
+        ("/both", "both"),
+        ("./both", "stages/app/both"),
+        (".", "stages/app"),
+        ("/", "."),
+        ("../..", "."),
+    ],
+)
+def test_copy_is_from_the_stage_or_from_anywhere_in_the_repository(
+    repository: Repository, source: str, path: str
+) -> None:
+    for name in ("src/one.py", "stages/app/own/two.py", "both/three.py", "stages/app/both/four.py"):
+        (repository.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository.folder / name).write_text(name)
+    repository.git("add", ".")
+    tree = copied(repository, source)
+    assert tree.path == path
+    assert tree == repository.tree(path)
+
+
+@pytest.mark.parametrize(
+    ("source", "what", "hint"),
+    [
+        ("app2", "there is no stages/app/app2 and no app2 in the repository", "did you mean `app`?"),
+        ("/stage", "there is no stage in the repository", "did you mean `stages`?"),
+        ("app/man.py", "there is no stages/app/app/man.py and no app/man.py", "did you mean `main.py`?"),
+        ("*.py", "there is no stages/app/*.py and no *.py", "patterns are not read"),
+        ("../../..", "there is no", ""),
+        ("both", "is next to the stage file, stages/app/both, and in the repository, both", '"./both"'),
+    ],
+)
+def test_copy_that_is_nowhere_or_in_two_places_is_refused(
+    repository: Repository, source: str, what: str, hint: str
+) -> None:
+    for folder in ("both", "stages/app/both"):
+        (repository.folder / folder).mkdir()
+    if source == "../../..":
+        with pytest.raises(DefinitionError, match="leads out of the repository's files"):
+            copied(repository, source)
+        return
+    with pytest.raises(DefinitionError) as caught:
+        copied(repository, source)
+    (problem,) = caught.value.problems
+    assert problem.file == "stages/app/stage.toml"
+    assert problem.key == "copy.source"
+    assert what in problem.what
+    assert hint in problem.hint
+
+
+def test_copy_names_what_git_ignores_and_takes_it_if_told(repository: Repository) -> None:
+    (repository.folder / ".gitignore").write_text("*_pb2.py\n*.bin\nbuilt/\n.cache/\n__pycache__/\n*.pyc\nquiet\n")
+    (repository.folder / ".containerignore").write_text("app/quiet\n")
+    for name in (
+        "api_pb2.py", "sub/x.bin", "sub/y.py", "built/a/b.js", ".cache/x", "__pycache__/m.pyc", "m.pyc", "quiet", "new",
+    ):  # fmt: skip
+        (repository.app / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository.app / name).write_text(name)
+    repository.git("add", "app/sub")
+    (repository.app / "empty/below").mkdir(parents=True)
+    assert [file.path for file in copied(repository, "app").files] == ["main.py", "sub/y.py"]
+    untracked, ignored = repository.warnings
+    assert untracked.startswith("app/new: not tracked by git")
+    assert ignored.startswith("app/api_pb2.py, app/built/, app/sub/x.bin: ignored by git, so left out of the copy of")
+    assert "`untracked = true` takes" in ignored
+    repository.events.clear()
+    whole = copied(repository, "app", untracked=True)
+    assert [file.path for file in whole.files] == [
+        ".cache/x", "api_pb2.py", "built/a/b.js", "m.pyc", "main.py", "new", "sub/x.bin", "sub/y.py",
+    ]  # fmt: skip
+    assert not repository.warnings
+
+
+def test_whole_repository_with_untracked_files_never_holds_git_itself(repository: Repository) -> None:
+    add_submodule(repository, "app/vendor")
+    assert not [file.path for file in copied(repository, "/", untracked=True).files if ".git" in file.path.split("/")]
+    assert "app/vendor/app/main.py" in {file.path for file in copied(repository, "/", untracked=True).files}
+
+
+def test_submodule_that_is_not_fetched_is_refused_with_untracked_files_too(repository: Repository) -> None:
+    add_submodule(repository, "app/vendor")
+    repository.git("submodule", "deinit", "--force", "--", "app/vendor")
+    with pytest.raises(DefinitionError, match="app/vendor: a submodule that is not fetched"):
+        copied(repository, "app", untracked=True)
+
+
+def test_pointer_of_git_lfs_is_refused_in_a_single_file_too(repository: Repository) -> None:
+    (repository.folder / "data.bin").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    repository.git("add", ".")
+    tree = copied(repository, "/data.bin")
+    files = [CopiedFile(file.path, file.executable, file.sha256, not file.link) for file in tree.files]
+    (member,) = file_members(repository.folder / tree.path, files, "/x/data.bin")
+    with pytest.raises(MismatchError, match=r"data\.bin: a pointer of Git LFS, not the file itself"):
+        list(member.content())

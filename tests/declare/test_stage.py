@@ -176,7 +176,7 @@ def test_every_problem_of_a_file_is_reported_at_once() -> None:
     command = ["x"]
     script = "y"
     [[copy]]
-    source = "../secret"
+    source = "../../../secret"
     target = "/usr/../bin"
     [config]
     ports = ["0", "8000", "x"]
@@ -194,7 +194,7 @@ def test_every_problem_of_a_file_is_reported_at_once() -> None:
         "root.user[0].uid": "0 is not between 1 and 65533",
         "root.packages": "is missing",
         "run[0]": "needs either `command` or `script`",
-        "copy[0].source": "`../secret` is not a path in the repository (relative, without `..`)",
+        "copy[0].source": "`../../../secret` leads out of the repository",
         "copy[0].target": "`/usr/../bin` is below /bin",
         "config.ports[2]": "`x` is not a port (8000 or 53/udp)",
         "config.ports[0]": "0 is not a port",
@@ -322,3 +322,33 @@ def test_invalid_toml_is_reported_with_file_and_line(text: str, what: str) -> No
         parse(text)
     assert caught.value.message.startswith(f"{FILE}: {what}")
     assert isinstance(caught.value.problems[0], Problem)
+
+
+def test_sources_of_a_list_keep_their_names_below_the_target() -> None:
+    text = """
+        summary = "x"
+        [[copy]]
+        source = ["main.py", "../lib/common", "/data/"]
+        target = "/app/"
+        untracked = true
+    """
+    assert parse_stage(text, name="x", file="stages/x/stage.toml").copy == (
+        Copy(source="main.py", target="/app/main.py", untracked=True),
+        Copy(source="../lib/common", target="/app/common", untracked=True),
+        Copy(source="/data/", target="/app/data", untracked=True),
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        ("[]", "needs at least 1 item"),
+        ('["a", ".."]', "`..` has no name to keep"),
+        ("3", "must be a string"),
+        ('["a", 3]', "must be a string"),
+    ],
+)
+def test_list_of_sources_without_names_is_refused(source: str, what: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        parse_stage(f'summary = "x"\n[[copy]]\nsource = {source}\ntarget = "/x"', name="x", file="f")
+    assert what in str(caught.value)

@@ -150,6 +150,7 @@ STAGES: dict[str, Mutate] = {
     "copy[].source: the same files by another name": moved(
         f"{APP}/", "stages/runtime/renamed/", put("runtime.copy.0.source", "renamed", none)
     ),
+    "copy[].untracked: the files are the same": put("runtime.copy.1.untracked", True, none),
     "copy[].source: other files": put("runtime.copy.1.source", "app/main.py", copied("/etc/conf.ini")),
     "copy[].target": put(
         "runtime.copy.1.target", "/opt/conf.ini", both(*map(copied, ("/etc/conf.ini", "/opt/conf.ini")))

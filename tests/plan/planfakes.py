@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from buildkit.declare.graph import Graph, make_graph
 from buildkit.declare.project import Project, parse_project
-from buildkit.declare.stage import parse_stage
+from buildkit.declare.stage import Copy, Stage, parse_stage
 from buildkit.digest import FileHash
 from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile, Pin
@@ -59,6 +60,9 @@ class FakeCheckout:
 
     def tree(self, path: str) -> Tree:
         return Tree(path=path, files=self.trees[path])
+
+    def copied(self, stage: Stage, copy: Copy) -> Tree:
+        return self.tree(posixpath.normpath(posixpath.join(stage.folder, copy.source)))
 
 
 STAGES = {

@@ -14,7 +14,7 @@ from smallproject import File, Small
 from tomlstyles import Style
 
 from buildkit.build import disk_checkout as checkout
-from buildkit.build import source_tree
+from buildkit.build import tree_listing
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
 from buildkit.plan.compose import Composer, Composition
@@ -54,7 +54,7 @@ class Disk:
         lay(self.folder, {name: file for name, file in files.items() if self._there.get(name) != file})
         self._there = files
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(source_tree, "list_files", list_all)
+            patch.setattr(tree_listing, "list_files", list_all)
             return Seen(compose_all(self.folder, self._ledger))
 
 

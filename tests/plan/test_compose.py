@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
-from planfakes import MB, STAGES, FakeCheckout, base_checkout, composer, keys, sdist, wheel
+from planfakes import MB, STAGES, FakeCheckout, base_checkout, composer, keys, sdist, tree_file, wheel
 
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError
@@ -267,3 +268,21 @@ def test_a_package_of_the_repository_is_keyed_by_its_tree() -> None:
 
     one, other = made(), made(tree_file("x.py"))
     assert {name for name in one if one[name] != other[name]} == {name for name in one if "bin" in name}
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "placed"),
+    [
+        ("tool.py", "/opt/", "/opt/tool.py"),
+        ("tool.py", "/opt/other", "/opt/other"),
+        ("app", "/opt/", "/opt/"),
+    ],
+)
+def test_file_keeps_its_name_below_a_target_that_ends_in_a_slash(source: str, target: str, placed: str) -> None:
+    checkout = base_checkout()
+    checkout.trees["stages/runtime/tool.py"] = (tree_file("."),)
+    stages = STAGES | {"runtime": f'summary = "x"\n[[copy]]\nsource = "{source}"\ntarget = "{target}"\n'}
+    (spec,) = composer(stages, checkout).compose("runtime").layers
+    assert isinstance(spec.work, PackFiles)
+    assert spec.work.copy.target == placed
+    assert json.loads(spec.recipe)["target"] == placed

@@ -15,7 +15,7 @@ from projectdisk import Disk, Seen, list_all
 from smallproject import Small, projects
 
 from buildkit.build import disk_checkout as checkout
-from buildkit.build import source_tree
+from buildkit.build import tree_listing
 from buildkit.build.layer_causes import CheckoutLocations, Reasons
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
@@ -45,7 +45,7 @@ PARTS_WITH_CAUSES = {"packages", "wheels", "files", "mounts", "parent", "users"}
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
     folder = tmp_path_factory.mktemp("causes")
     with pytest.MonkeyPatch.context() as patch, closing(Ledger(folder / "index.sqlite")) as index:
-        patch.setattr(source_tree, "list_files", list_all)
+        patch.setattr(tree_listing, "list_files", list_all)
         yield Disk(folder / "project", index)
 
 
