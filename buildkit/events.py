@@ -30,6 +30,14 @@ class StepProgress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepPhase:
+    """What a step of several phases does from now on, in a few words."""
+
+    step: str
+    phase: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepFinished:
     """The step is complete; ``note`` is a short result for people."""
 
@@ -57,7 +65,7 @@ class Note:
     warning: bool = False
 
 
-Event = StepStarted | StepProgress | StepFinished | StepFailed | Note
+Event = StepStarted | StepProgress | StepPhase | StepFinished | StepFailed | Note
 Emit = Callable[[Event], None]
 
 

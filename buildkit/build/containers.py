@@ -25,7 +25,7 @@ from buildkit.build.step_secrets import PLACE, SecretKeptError, Secrets, get_sec
 from buildkit.declare.stage import Config, Run
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, LostError, MismatchError, ToolError, describe_full_disk
-from buildkit.events import Note
+from buildkit.events import Note, StepPhase
 from buildkit.layers.tar.blob_stream import BlobStream
 from buildkit.layers.tar.member import Compression, PackedLayer
 from buildkit.layers.wheel.bytecode import Compiler, worker_argv
@@ -54,12 +54,18 @@ class ContainerRunner:
         self._compiler: Compiler | None = None
         self._compression = Compression(context.project.compression)
 
-    def make_root(self, work: MakeRoot, progress: Callable[[int], None]) -> PackedLayer:
-        """Make a Debian root and keep it, normalised, as a blob."""
-        from buildkit.layers.root.pack import RootRules, pack_root  # few builds make a root
-        from buildkit.tools.mmdebstrap import RootSpec, stream_root
+    def make_root(self, name: str, work: MakeRoot) -> PackedLayer:
+        """Make a Debian root and keep it, normalised, as a blob; ``name`` is the step's."""
+        from buildkit.build.root_folders import root_folder  # few builds make a root
+        from buildkit.layers.root.pack import RootRules, pack_root
+        from buildkit.tools.mmdebstrap import RootSpec, Workplace, stream_root
 
         debian, context = work.debian, self._context
+        progress = context.progress(name)
+
+        def say(phase: str) -> None:
+            context.emit(StepPhase(step=name, phase=phase))
+
         spec = RootSpec(
             suite=debian.suite,
             arch=context.project.target.deb_arch,
@@ -69,7 +75,11 @@ class ContainerRunner:
             bytecode=context.project.bytecode,
         )
         rules = RootRules(exclude=debian.exclude, users=debian.users, drop_setuid=debian.drop_setuid, pins=work.pins)
-        with self._writer.open(self._compression, foreign_owners=True) as to, closing(stream_root(spec)) as chunks:
+        with (
+            root_folder(context.blobs.leases) as folder,
+            self._writer.open(self._compression, foreign_owners=True) as to,
+            closing(stream_root(spec, Workplace(folder=folder.path, inherits=(folder.handle,), say=say))) as chunks,
+        ):
             return to.keep(pack_root(_counted(chunks, progress), rules, to.out, to.compression, to.tee))
 
     def pull(self, spec: Spec, work: PullImage) -> tuple[LayerResult, None]:

@@ -125,9 +125,7 @@ class Executor:
         work = spec.work
         match work:
             case MakeRoot():
-                return self._packing(
-                    spec, "root", lambda: self._containers.make_root(work, self._context.progress(spec.name))
-                )
+                return self._packing(spec, "root", lambda: self._containers.make_root(spec.name, work))
             case PullImage():
                 return self._simple(spec, "pull", Lane.NET, lambda: self._containers.pull(spec, work))
             case RunStep():

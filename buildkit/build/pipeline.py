@@ -58,13 +58,18 @@ def _open_attestations(options: BuildOptions) -> AttestationRequest | None:
 
 
 def _sweep(context: BuildContext) -> None:
-    """Remove temporary files and containers that killed builds left behind."""
+    """Remove temporary files, folders of roots and containers that killed builds left behind."""
     context.blobs.sweep_quickly()
+    leases = context.blobs.leases
 
     def remove(names: Sequence[str]) -> frozenset[str]:
+        from buildkit.build.root_folders import remove_root_folders, select_root_folders  # few builds find anything
         from buildkit.tools.buildah import remove_containers
 
-        return remove_containers(names)
+        folders = select_root_folders(names)
+        containers = tuple(name for name in names if name not in folders)
+        gone = remove_root_folders(leases, folders)
+        return gone | remove_containers(containers) if containers else gone
 
     with suppress(BuildError):  # whatever needs storage reports what is wrong with it
-        context.blobs.leases.sweep(remove)
+        leases.sweep(remove)

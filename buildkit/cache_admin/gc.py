@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from buildkit.build.context import BuildContext, open_context
+from buildkit.build.root_folders import sweep_root_folders
 from buildkit.cache_admin.inventory import DOWNLOAD, Inventory, InventoryItem, ItemState, take_inventory, total_size
 from buildkit.cache_admin.needed_keys import Needed, find_needed
 from buildkit.cache_admin.stored_images import Leftovers, find_leftovers, remove_leftovers, select_removed
@@ -162,6 +163,7 @@ def _select_deleted(folder: Path, plan: GcPlan, removed: Collection[str]) -> GcP
 def _delete(context: BuildContext, needed: Needed, plan: GcPlan, now: float, removed: set[str]) -> None:
     folder, maintenance = context.blobs.folder, LedgerMaintenance(context.ledger)
     remove(folder, (file.path for file in (*plan.trash, *plan.locks)))
+    sweep_root_folders(context.blobs.leases)
     evicted = [(Key(item.hash), item.name) for item in plan.items if item.kind != DOWNLOAD]
     try:
         maintenance.record_tombstones(evicted, WHY)

@@ -12,10 +12,10 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Table
 from rich.text import Text
 
-from buildkit.events import Event, Note, StepFailed, StepFinished, StepProgress, StepStarted
+from buildkit.events import Event, Note, StepFailed, StepFinished, StepPhase, StepProgress, StepStarted
 from buildkit.report.columns import Column
 from buildkit.report.plain import render_event
-from buildkit.report.text import format_bytes, format_seconds, sanitize, sanitize_line
+from buildkit.report.text import format_bytes, format_progress, format_seconds, sanitize, sanitize_line
 
 _TICK_SECONDS = 0.1
 
@@ -55,6 +55,10 @@ class LiveView:
                 case StepProgress():
                     if event.step in self._rows:
                         self._progress.update(self._rows[event.step], completed=event.done)
+                case StepPhase():
+                    if event.step in self._rows:
+                        doing = sanitize_line(f"{event.step}: {event.phase}")
+                        self._progress.update(self._rows[event.step], description=doing)
                 case StepFinished() | StepFailed():
                     if event.step in self._rows:
                         self._progress.remove_task(self._rows.pop(event.step))
@@ -88,8 +92,7 @@ def render_amounts(done: float, total: float | None, speed: float | None, elapse
     """Return ``26.3 MB of 111 MB  213 MB/s  1.0 s left``, without the parts that are not known."""
     if not done:
         return format_seconds(elapsed) if elapsed >= 1 else ""
-    total = total if total and total >= done else None  # a total may have been an estimate
-    parts = [f"{format_bytes(done)} of {format_bytes(total)}" if total else format_bytes(done)]
+    parts = [format_progress(done, total)]
     if speed:
         parts.append(f"{format_bytes(speed)}/s")
         if total and total > done:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TextIO
 
 from buildkit.command_names import name_commands
-from buildkit.events import Event, Note, StepFailed, StepFinished, StepProgress, StepStarted
-from buildkit.report.text import format_bytes, format_seconds, sanitize_line
+from buildkit.events import Event, Note, StepFailed, StepFinished, StepPhase, StepProgress, StepStarted
+from buildkit.report.text import format_bytes, format_progress, format_seconds, sanitize_line
 
 _EVERY_SECONDS = 10.0
 
@@ -39,6 +39,8 @@ class PlainView:
                 return ""
             case StepProgress():
                 return self._progress(event)
+            case StepPhase():
+                return f"{'…':>8}  {sanitize_line(event.step)}: {sanitize_line(event.phase)}"
             case _:
                 return render_event(event)
 
@@ -47,9 +49,7 @@ class PlainView:
         if now - self._printed_at.get(event.step, now) < _EVERY_SECONDS:
             return ""
         self._printed_at[event.step] = now
-        total = self._totals.get(event.step)
-        of = f" of {format_bytes(total)}" if total else ""
-        return f"{'…':>8}  {sanitize_line(event.step)}: {format_bytes(event.done)}{of}"
+        return f"{'…':>8}  {sanitize_line(event.step)}: {format_progress(event.done, self._totals.get(event.step))}"
 
 
 def render_event(event: StepFinished | StepFailed | Note) -> str:

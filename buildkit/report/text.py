@@ -23,6 +23,11 @@ def format_bytes(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def format_progress(done: float, total: float | None) -> str:
+    """Return ``26.3 MB of 111 MB``, or without a total that is not known, or was estimated and is passed."""
+    return f"{format_bytes(done)} of {format_bytes(total)}" if total and total >= done else format_bytes(done)
+
+
 def format_seconds(seconds: float) -> str:
     """Return ``0.04 s``, ``12.3 s`` or ``3 min 05 s``."""
     if seconds < 1:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from buildkit.errors import BuildkitError, LostError
-from buildkit.events import Emit, Event, StepFailed, StepFinished, StepProgress, StepStarted
+from buildkit.events import Emit, Event, StepFailed, StepFinished, StepPhase, StepProgress, StepStarted
 from buildkit.plan.spec import Spec
 from buildkit.tools.interrupts import interruptible
 from buildkit.tools.process import Command, stream
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from buildkit.build.planner import Planner
 
 _STOP_SECONDS = 120.0  # for removing containers after an interrupt
-_EVENTS = {kind.__name__: kind for kind in (StepStarted, StepProgress, StepFinished, StepFailed)}
+_EVENTS = {kind.__name__: kind for kind in (StepStarted, StepProgress, StepPhase, StepFinished, StepFailed)}
 _ERROR = "error"
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from buildkit.errors import BuildError, FetchError, ToolError, VersionsGoneError
 from buildkit.locks.pins import AptPin
 from buildkit.shell import load_script
-from buildkit.tools.process import Command, stream
+from buildkit.tools.process import Command, require_tool, run, stream
 
 _GONE = re.compile(r"^E: (?:Version '(?P<version>[^']*)' for '(?P<name>[^']*)' was not found"
                    r"|Unable to locate package (?P<unknown>\S+))", re.MULTILINE)  # fmt: skip
@@ -20,6 +22,13 @@ _UNREACHED = re.compile(
 )
 _UNSIGNED = re.compile(r"NO_PUBKEY|is not signed|couldn't be verified|Missing key")
 _UNMAPPED = re.compile(r"newuidmap|newgidmap|/etc/subuid|/etc/subgid|unprivileged_userns|unshare\(", re.IGNORECASE)
+_PHASE = re.compile(
+    rb"I: (?P<phase>running apt-get update|downloading packages|extracting archives|installing (?:essential|remaining)"
+    rb" packages|running --\w+-hook|cleaning package lists|creating tarball)"
+)
+_NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
+# mmdebstrap looks at milder signals only between its phases
+_ENDS_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,22 +49,53 @@ class RootSpec:
     bytecode: bool = True
 
 
-def stream_root(spec: RootSpec) -> Generator[bytes, None, None]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workplace:
+    """Where mmdebstrap works: in ``folder``, with the descriptors ``inherits`` open; ``say`` gets its phases."""
+
+    folder: Path
+    inherits: tuple[int, ...] = ()
+    say: Callable[[str], None] = lambda _phase: None
+
+
+def stream_root(spec: RootSpec, place: Workplace) -> Generator[bytes, None, None]:
     """Yield the root as an uncompressed tar, in chunks, while it is made; closing the generator ends mmdebstrap.
 
-    Works as root and, with user namespaces, for an ordinary user with a range in /etc/subuid. Raises MissingTool;
-    VersionsGoneError if the archive no longer has pinned versions (naming every one); FetchError if it is unreachable;
-    ToolError otherwise. Errors come after the last chunk: only a tar read to its end is complete.
+    If this process is killed, so is root's mmdebstrap; an ordinary user's ends when it wants to write its tar. Its
+    mounts vanish with it. Works as root and, with user namespaces, for an ordinary user with a range in /etc/subuid.
+    Raises MissingTool; VersionsGoneError if the archive no longer has pinned versions (naming every one); FetchError if
+    it is unreachable; ToolError otherwise. Errors come after the last chunk: only a tar read to its end is complete.
     """
+    env = {"SOURCE_DATE_EPOCH": "0", "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8", "TZ": "UTC"}
     command = Command(
-        argv=render_argv(spec, uid=os.geteuid()),
-        env={"SOURCE_DATE_EPOCH": "0", "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8", "TZ": "UTC"},
+        argv=(*_guards(), *render_argv(spec, uid=os.geteuid())),
+        env=env | {"TMPDIR": str(place.folder)},
+        inherits=place.inherits,
         what="mmdebstrap",
+        writes=(place.folder,),
     )
+
+    def watch(line: bytes) -> None:
+        if found := _PHASE.match(line):
+            place.say(found["phase"].decode())
+
+    require_tool("mmdebstrap")
     try:
-        yield from stream(command)
+        yield from stream(command, watch)
     except ToolError as error:
         raise _explain(error, spec) from error
+
+
+@cache
+def _guards() -> tuple[str, ...]:
+    """Return the command that starts mmdebstrap in its namespaces, if that is allowed: root of a container may lack it.
+
+    As an ordinary user it makes namespaces itself.
+    """
+    if os.geteuid() != 0:
+        return ()
+    guards = (*_ENDS_WITH_US, *_NAMESPACES)
+    return guards if run(Command(argv=(*guards, "true"), accept=tuple(range(256)))).code == 0 else ()
 
 
 def render_argv(spec: RootSpec, *, uid: int) -> tuple[str, ...]:

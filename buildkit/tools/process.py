@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,14 +129,18 @@ def start(command: Command, *, stdin: int = subprocess.PIPE) -> Iterator[subproc
             _running.discard(child)
 
 
-def stream(command: Command) -> Generator[bytes, None, None]:
+def _ignore_line(_line: bytes) -> None:
+    """Ignore a line of error output."""
+
+
+def stream(command: Command, watch: Callable[[bytes], None] = _ignore_line) -> Generator[bytes, None, None]:
     """Yield standard output in chunks while the command runs. Raises as ``run`` does, at the end.
 
-    Closing the generator ends the command.
+    Closing the generator ends the command. ``watch`` gets the lines of its error output, in another thread.
     """
     with start(command, stdin=subprocess.DEVNULL) as child:
         tail = bytearray()
-        reader = threading.Thread(target=_keep_tail, args=(child.stderr, tail), daemon=True)
+        reader = threading.Thread(target=_keep_tail, args=(child.stderr, tail, watch), daemon=True)
         reader.start()
         assert child.stdout is not None  # noqa: S101 - start() made the pipe
         try:
@@ -217,9 +221,10 @@ def _bytes_moved(pid: int) -> int | None:
     return None
 
 
-def _keep_tail(pipe: BinaryIO, tail: bytearray) -> None:
+def _keep_tail(pipe: BinaryIO, tail: bytearray, watch: Callable[[bytes], None] = _ignore_line) -> None:
     with suppress(ValueError):  # closed by another thread after an error: the rest is not needed
         for line in pipe:
+            watch(line)
             tail += line
             del tail[:-_KEPT_OUTPUT]
 

@@ -15,6 +15,7 @@ from buildkit.build.containers import ContainerRunner, raise_if_gone
 from buildkit.build.layer_writer import LayerWriter
 from buildkit.declare.stage import Run, Stage
 from buildkit.errors import BuildError, ToolError, VersionsGoneError
+from buildkit.events import ignore_event
 from buildkit.locks.pins import AptPin
 from buildkit.plan.roots import RootComposer
 from buildkit.store.blobs import Blobs
@@ -25,7 +26,7 @@ def test_mmdebstrap_is_stopped_if_packing_the_root_fails(tmp_path: Path, monkeyp
     seen: list[str] = []
     kept: list[Iterator[bytes]] = []
 
-    def make(_spec: object) -> Iterator[bytes]:
+    def make(_spec: object, _place: object) -> Iterator[bytes]:
         try:
             yield b"a"
             yield b"b"
@@ -40,13 +41,16 @@ def test_mmdebstrap_is_stopped_if_packing_the_root_fails(tmp_path: Path, monkeyp
     monkeypatch.setattr("buildkit.tools.mmdebstrap.stream_root", make)
     monkeypatch.setattr("buildkit.layers.root.pack.pack_root", pack)
     project = SimpleNamespace(compression="zstd", target=SimpleNamespace(deb_arch="amd64"), bytecode=False)
-    context: Any = SimpleNamespace(project=project, blobs=Blobs(tmp_path), image_store=None)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    context: Any = SimpleNamespace(
+        project=project, blobs=Blobs(tmp_path), image_store=None, emit=ignore_event, progress=lambda _step: ignore_event
+    )
     debian = SimpleNamespace(
         suite="trixie", variant="extract", components=("main",), exclude=(), users=(), drop_setuid=False
     )
     work: Any = SimpleNamespace(debian=debian, pins=())
     with ExitStack() as stack, pytest.raises(BuildError, match="full"):
-        ContainerRunner(context, LayerWriter(context=context), stack).make_root(work, lambda _done: None)
+        ContainerRunner(context, LayerWriter(context=context), stack).make_root("base/root", work)
     assert seen == ["ended"]
     assert list((tmp_path / "tmp").iterdir()) == []
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from buildkit.events import Event, Note, StepFailed, StepFinished, StepProgress, StepStarted
+from buildkit.events import Event, Note, StepFailed, StepFinished, StepPhase, StepProgress, StepStarted
 from buildkit.report.live import LiveView, render_amounts
 from buildkit.report.plain import PlainView, render_event
 from buildkit.report.table import print_table
@@ -105,6 +105,8 @@ def test_plain_view_prints_each_end_and_a_line_every_ten_seconds_of_a_long_step(
     assert at(21, StepStarted(step="b", phase="run")) == []
     assert at(32, StepProgress(step="b", done=7)) == ["       …  b: 7 B"]
     assert at(33, StepProgress(step="nobody started", done=7)) == []
+    assert at(33, StepPhase(step="b", phase="extracting\narchives")) == ["       …  b: extracting archives"]
+    assert at(33.5, StepProgress(step="a", done=195_000_000)) == ["       …  a: 195 MB"], "a total that was an estimate"
     assert at(34, StepFinished(step="a", phase="fetch", seconds=34.0)) == ["   fetch  a  34.0 s"]
 
 
@@ -130,6 +132,9 @@ def test_live_view_shows_a_row_with_bytes_for_each_step() -> None:
         view(StepStarted(step="base/root", phase="root"))
         wait_for(out, "50.0 MB of 200 MB")
         wait_for(out, "base/root")
+        view(StepPhase(step="base/root", phase="extracting archives"))
+        wait_for(out, "base/root: extracting archives")
+        view(StepPhase(step="unknown", phase="nothing"))
         view(StepProgress(step="unknown", done=1))
         before = len(out.getvalue())
         view(StepFinished(step="ml-deps/torch", phase="fetch", seconds=2.0, size=200_000_000))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 
@@ -14,7 +16,7 @@ from buildkit.layers.tar.member import Compression, PackedLayer
 from buildkit.locks.pins import AptPin
 from buildkit.tools import mmdebstrap
 from buildkit.tools.apt import AptResolveRequest, resolve_apt
-from buildkit.tools.mmdebstrap import RootSpec, render_argv, stream_root
+from buildkit.tools.mmdebstrap import RootSpec, Workplace, render_argv, stream_root
 from buildkit.tools.process import Command
 
 PINS = (AptPin(name="libc6", version="2.41-12"), AptPin(name="base-files", version="13.8"))
@@ -71,9 +73,9 @@ def test_every_variant_but_extract_becomes_custom(variant: str, given: str, hook
     ],
 )
 def test_mmdebstrap_failures_are_explained(
-    monkeypatch: pytest.MonkeyPatch, output: str, kind: type[BuildError], message: str, hint: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, output: str, kind: type[BuildError], message: str, hint: str
 ) -> None:
-    def failing(command: Command) -> Iterator[bytes]:
+    def failing(command: Command, _watch: object) -> Iterator[bytes]:
         assert command.env is not None
         assert {"SOURCE_DATE_EPOCH": "0", "TZ": "UTC", "LC_ALL": "C.UTF-8"}.items() <= command.env.items()
         yield b""
@@ -81,7 +83,7 @@ def test_mmdebstrap_failures_are_explained(
 
     monkeypatch.setattr(mmdebstrap, "stream", failing)
     with pytest.raises(kind, match=message) as caught:
-        list(stream_root(SPEC))
+        list(stream_root(SPEC, Workplace(folder=tmp_path)))
     assert type(caught.value) is kind
     assert hint in caught.value.hint
     assert caught.value.output == output
@@ -95,10 +97,11 @@ def pins() -> tuple[AptPin, ...]:
     )
 
 
-def pack(pins: tuple[AptPin, ...]) -> tuple[PackedLayer, set[str]]:
+def pack(pins: tuple[AptPin, ...], say: Callable[[str], None] = str) -> tuple[PackedLayer, set[str]]:
     out = io.BytesIO()
     spec = RootSpec(suite="trixie", arch="amd64", pins=pins, variant="extract")
-    packed = pack_root(stream_root(spec), RootRules(pins=pins), out, Compression.NONE)
+    place = Workplace(folder=Path(gettempdir()), say=say)
+    packed = pack_root(stream_root(spec, place), RootRules(pins=pins), out, Compression.NONE)
     with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as tar:
         return packed, set(tar.getnames())
 
@@ -108,7 +111,10 @@ def pack(pins: tuple[AptPin, ...]) -> tuple[PackedLayer, set[str]]:
 def test_root_has_the_locked_packages_and_is_reproducible(
     pins: tuple[AptPin, ...], monkeypatch: pytest.MonkeyPatch, umask: Callable[[int], None]
 ) -> None:
-    first, names = pack(pins)
+    phases: list[str] = []
+    first, names = pack(pins, phases.append)
+    assert phases[:3] == ["running apt-get update", "downloading packages", "extracting archives"]
+    assert phases[-1] == "creating tarball"
     assert {"etc/services", "var/lib/dpkg/status.d/netbase", "etc/ssl/certs/ca-certificates.crt"} <= names
     assert not {name for name in names if name.startswith(("var/lib/apt/lists/", "var/cache/apt/archives/"))}
     monkeypatch.setenv("TZ", "Pacific/Kiritimati")
