@@ -69,7 +69,7 @@ class DiskCheckout:
         if path in self.replaced_locks:
             return self.replaced_locks[path]
         try:
-            return (self._project.folder / path).read_text("utf-8")
+            return (self._project.folder / path).read_text("utf-8-sig")  # editors on Windows mark the encoding
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         except UnicodeDecodeError:

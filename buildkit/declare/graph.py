@@ -95,7 +95,7 @@ def _read_patterns(stage: Stage, folder: Path) -> Stage:
     if not listed:
         return stage
     try:
-        return with_patterns(stage, (folder / listed).read_text("utf-8"))
+        return with_patterns(stage, (folder / listed).read_text("utf-8-sig"))
     except OSError as error:
         why = f"{listed} cannot be read: {error.strerror}"
     except UnicodeDecodeError:

@@ -83,7 +83,7 @@ class LockDrafts:
     def read_disk(self, file: str) -> str | None:
         """Return the text of ``file`` on disk, or None if it does not exist. Raises DefinitionError."""
         try:
-            return (self.root / file).read_text("utf-8")
+            return (self.root / file).read_text("utf-8-sig")  # editors on Windows mark the encoding
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         except UnicodeDecodeError:

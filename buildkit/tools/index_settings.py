@@ -256,7 +256,7 @@ def _read_pip_file(file: Path) -> dict[str, dict[str, str]]:
     """Return keys and values by section; none for a missing or unreadable file."""
     parser = configparser.RawConfigParser()
     try:
-        parser.read_string(file.read_text("utf-8"))
+        parser.read_string(file.read_text("utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError, PermissionError, IsADirectoryError):
         return {}
     except (configparser.Error, UnicodeDecodeError) as error:

@@ -55,6 +55,7 @@ _HINTS = (
     (r"denied|\b40[35]\b|unsupported", "may this log-in do that there? log in as another: skopeo login {host}"),
     (_PLAIN, "if it has no TLS, say `insecure = true` for {host} in registries.conf(5)"),
     (r"x509|certificate", "put its authority into /etc/containers/certs.d/{host}/ca.crt, see containers-certs.d(5)"),
+    (r"invalid reference format", "does this skopeo read addresses of IPv6? give {host} a name"),
     (r"no such host", "is the name right, and does this network resolve it?"),
     (_LIMITED.pattern, "it limits requests: log in, or wait"),
     (r"file too large", "somebody with write access has replaced it"),

@@ -22,6 +22,7 @@ from buildkit.locks.model_source import RepoSource
 from buildkit.locks.models_lock import ModelRequest, ModelsLock, render_models_lock, request_hash
 from buildkit.locks.pins import Model, ModelFile
 from buildkit.plan.spec import Tree
+from buildkit.resolve.request import LockDrafts
 from buildkit.store.ledger import Ledger
 from buildkit.store.stat_index import StatIndex
 
@@ -510,3 +511,19 @@ def test_checkout_reads_each_lock_and_tree_once(repository: Place) -> None:
     repository.write("app/untracked", "x")
     assert checkout.tree("app") is first
     assert checkout.artifacts("requirements/x.txt") is checkout.artifacts("requirements/x.txt")
+
+
+def test_marks_of_the_encoding_are_no_content(place: Place) -> None:
+    mark = b"\xef\xbb\xbf"
+    for name in ("pyproject.toml", "stages/x/stage.toml", "requirements/models.toml"):
+        place.write(name, mark + (place.folder / name).read_bytes())
+    place.write("requirements/x.in", mark + b"./libs/tk\n")
+    place.write("requirements/base.apt", mark + b"dash\n")
+    place.write("libs/tk/pyproject.toml", mark + b'[project]\nname = "tk"\nversion = "1"\n')
+    place.lock()
+    assert [pin.name for pin in place.checkout().pins("requirements/x.txt")] == ["click"]
+    for what in ("wheels", "apt", "models"):
+        ask(place, what)
+    place.write("libs/tk/pyproject.toml", mark + b'[project]\nname = "tk"\nversion = "2"\n')  # an input, by that line
+    assert "older than its input" in error(place, "wheels")
+    assert LockDrafts(place.folder).read("requirements/x.in") == "./libs/tk\n"

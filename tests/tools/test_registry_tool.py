@@ -273,6 +273,17 @@ def test_unreachable_registry_is_reported(place: Place, home: Path) -> None:
     assert error.down
 
 
+def test_registry_with_an_address_of_ipv6_is_read_or_the_reason_is_clear(home: Path) -> None:
+    """Which it is depends on the version of skopeo."""
+    insecure(home, "[::1]:1")
+    error = refusal(lambda: registries().manifest(parse_ref("[::1]:1/a/b:c", "it")))
+    assert error.message.startswith("[::1]:1: looking up [::1]:1/a/b:c failed: ")
+    is_read = "invalid reference format" not in error.message
+    assert error.hint.startswith(
+        "is it running" if is_read else "does this skopeo read addresses of IPv6? give [::1]:1"
+    )
+
+
 def test_undeclared_registry_without_tls_is_reported(place: Place, home: Path) -> None:
     insecure(home, "127.0.0.1:1")
     error = refusal(lambda: registries().manifest(place.ref()))
