@@ -3,6 +3,7 @@
 import argparse
 import os
 import shlex
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -42,9 +43,9 @@ LOCKED = {  # the locks, by what uv resolves for each
 }
 
 
-def install(session: nox.Session, lock: str) -> None:
+def install(session: nox.Session, lock: str, python: str = sys.executable) -> None:
     """Install a lock into the environment, nothing without its hash; quick if it is installed already."""
-    argv = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable)
+    argv = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python)
     session.run(*argv, "--require-hashes", "--requirements", str(LOCKS / f"{lock}.txt"))
 
 
@@ -66,6 +67,28 @@ def lock_environment(session: nox.Session) -> None:
         for name, words in inputs.items():
             lock = ("--constraints", str(everything), "--output-file", str(LOCKS / f"{name}.txt"))
             session.run(*argv, *words, *lock, silent=True)
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build the sdist and the wheel into dist, install the wheel elsewhere and start it (-- TAG: must name the version)."""
+    version = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]["version"]
+    if session.posargs not in ([], [f"v{version}"]):
+        session.error(f"{' '.join(session.posargs)} is not v{version}, the version in pyproject.toml")
+    shutil.rmtree("dist", ignore_errors=True)
+    committed = str(session.run("git", "log", "-1", "--format=%ct", silent=True, external=True)).strip()
+    uv = (sys.executable, "-m", "uv")
+    session.run(*uv, "build", "--quiet", "--no-build-isolation", env={"SOURCE_DATE_EPOCH": committed})
+    wheel = f"dist/xoe_buildkit-{version}-py3-none-any.whl"
+    with tempfile.TemporaryDirectory() as folder:
+        python = f"{folder}/bin/python"
+        session.run(*uv, "venv", "--quiet", "--python", sys.executable, folder)
+        install(session, "bootstrap", python)
+        session.run(*uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "--no-index", wheel)
+        with session.chdir(folder):
+            said = str(session.run(python, "-I", "-m", "buildkit", "--version", silent=True, external=True)).strip()
+    if said != f"xoe-buildkit {version}":
+        session.error(f"the wheel says `{said}`")
 
 
 @nox.session

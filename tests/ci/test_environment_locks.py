@@ -103,7 +103,8 @@ def test_every_pin_has_hashes_and_nothing_else(path: Path) -> None:
 def test_sessions_install_only_what_is_locked() -> None:
     """No session resolves by itself: a name without a pin would be fetched unhashed."""
     text = (ROOT / "noxfile.py").read_text("utf-8")
-    (install,) = re.findall(r'"pip", "install".*\n.*', text)
+    install, wheel = re.findall(r'"pip", "install".*\n.*', text)
     assert "--require-hashes" in install
-    installed = set(re.findall(r'install\(session, "(\w+)"\)', text))
-    assert installed == {path.stem for path in LOCKS} - {"bootstrap"}
+    assert '"--no-deps", "--no-index", wheel)' in wheel
+    installed = set(re.findall(r'install\(session, "(\w+)"[,)]', text))
+    assert installed == {path.stem for path in LOCKS}

