@@ -71,7 +71,7 @@ def lock_environment(session: nox.Session) -> None:
 
 @nox.session
 def package(session: nox.Session) -> None:
-    """Build the sdist and the wheel into dist, install the wheel elsewhere and start it (-- TAG: must name the version)."""
+    """Build sdist and wheel into dist, and start the wheel in an empty environment (-- TAG must fit the version)."""
     version = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]["version"]
     if session.posargs not in ([], [f"v{version}"]):
         session.error(f"{' '.join(session.posargs)} is not v{version}, the version in pyproject.toml")
