@@ -30,6 +30,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 _FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
+_DISK = {**_FULL, errno.EROFS: "the file system is read-only"}
 
 
 class BuildkitError(Exception):
@@ -209,7 +210,14 @@ def source_changed(source: str | os.PathLike[str]) -> MismatchError:
 
 def describe_disk_error(error: OSError) -> str:
     """Return what is wrong with the disk: full, quota used up, or read-only; empty for any other error."""
-    return {**_FULL, errno.EROFS: "the file system is read-only"}.get(error.errno or 0, "")
+    return _DISK.get(error.errno or 0, "")
+
+
+def is_disk_error(error: BaseException) -> bool:
+    """Return whether an error says that a disk is full or read-only, so that other work would fail as well."""
+    if isinstance(error, OSError):
+        return bool(describe_disk_error(error))
+    return isinstance(error, BuildkitError) and any(text in error.message for text in _DISK.values())
 
 
 def describe_full_disk(output: str) -> str:

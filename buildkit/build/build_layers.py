@@ -9,7 +9,8 @@ from buildkit.build.executor import Executor
 from buildkit.build.layer_writer import LayerWriter
 from buildkit.build.planner import Planner
 from buildkit.plan.spec import Spec
-from buildkit.tasks.scheduler import Lane, Tasks, run_tasks
+from buildkit.tasks.scheduler import Lane, Tasks, put_first, run_tasks
+from buildkit.tasks.task_id import TaskKind
 
 _DOWNLOADS = 8
 _UPLOADS = 2  # while layers are packed
@@ -41,5 +42,7 @@ def build_layers(
         executor.require(specs)
         tasks = dict(reversed(executor.tasks.items())) if backwards else dict(executor.tasks)
         tasks |= also(tasks)
+        # compiling is a long chain, and fails most often
+        ordered = put_first(tasks, TaskKind.COMPILE_WHEEL)
         lanes = {Lane.CPU: jobs, Lane.NET: _DOWNLOADS, Lane.UP: _UPLOADS, Lane.CONTAINER: 1}
-        run_tasks(tasks, lanes, context.emit, context.stop, context.meter)
+        run_tasks(ordered, lanes, context.emit, context.stop, context.meter)

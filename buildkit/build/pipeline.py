@@ -63,11 +63,12 @@ def _sweep(context: BuildContext) -> None:
     leases = context.blobs.leases
 
     def remove(names: Sequence[str]) -> frozenset[str]:
+        from buildkit.build.preimport import EARLY
         from buildkit.build.root_folders import remove_root_folders, select_root_folders  # few builds find anything
         from buildkit.tools.buildah import remove_containers
 
         folders = select_root_folders(names)
-        containers = tuple(name for name in names if name not in folders)
+        containers = tuple(name for name in names if name not in folders and not name.startswith(EARLY))
         gone = remove_root_folders(leases, folders)
         return gone | remove_containers(containers) if containers else gone
 

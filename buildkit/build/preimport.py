@@ -1,7 +1,8 @@
 """Imports the lower layers of an image into local storage while the layers above are still being built.
 
 Storage takes layers one after another, the lowest first, and keeps one core busy: so the import starts as soon as the
-lowest are built. An early import is an image without a name, which has no use once the whole image is imported.
+lowest are built. An early import is an image without a name, which has no use once the whole image is imported. If the
+build fails before, the last one stays, and the next build need not import its layers again.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ from buildkit.plan.spec import Kind, Spec
 from buildkit.tasks.scheduler import Lane, Outcome, Task, Tasks
 from buildkit.tasks.task_id import TaskId, TaskKind
 
+EARLY = "early-"
+"""Begins the names of leases on images that failed builds kept, for a later build to remove; the id follows."""
+
 MIN_IMPORT_BYTES = 192 << 20
 """Unpacked size from which layers get an import of their own, which takes a fifth of a second whatever it imports."""
 
 
 class Preimport:
-    """The early imports of one plan; a context manager that removes the imported images at its end."""
+    """The early imports of one plan; a context manager that removes what has no use at its end."""
 
     def __init__(self, context: BuildContext, plan: Plan, *, enabled: bool) -> None:
         self._context = context
@@ -48,8 +52,14 @@ class Preimport:
     ) -> None:
         from buildkit.tools import storage  # few builds import anything early
 
-        while self._imported:
-            storage.remove_image(self._imported.pop())
+        leases, kept = self._context.blobs.leases, self._imported[-1:] if error else []
+        for image in self._imported[: len(self._imported) - len(kept)]:
+            storage.remove_image(image)
+        if kept or error is None:  # what earlier builds kept has no use anymore
+            leases.sweep(lambda names: [name for name in names if _remove_kept(name)])
+        for image in kept:
+            with leases.hold(f"{EARLY}{image}"):
+                pass  # held by nobody from now on
 
     def tasks(self, building: Tasks) -> Iterator[tuple[TaskId, Task]]:
         """Yield the tasks that import early; ``building`` are the tasks that build layers."""
@@ -80,6 +90,12 @@ class Preimport:
 
     def _has(self, specs: Sequence[Spec]) -> bool:
         return all(self._context.state.is_here(spec.key) for spec in specs)
+
+
+def _remove_kept(lease: str) -> bool:
+    from buildkit.tools import storage
+
+    return lease.startswith(EARLY) and storage.remove_image(lease.removeprefix(EARLY))
 
 
 def find_depths(entries: Sequence[PlannedLayer]) -> Iterator[int]:

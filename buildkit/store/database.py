@@ -229,7 +229,8 @@ def _explained(path: Path) -> Iterator[None]:
             sqlite3.SQLITE_NOTADB: _DAMAGED,
             sqlite3.SQLITE_ERROR: _DAMAGED,  # no such table, no such column
         }
-        if code & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and is_disk_full(path.parent):
+        is_unclear = code & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+        if code & 0xFF == sqlite3.SQLITE_FULL or (is_unclear and is_disk_full(path.parent)):
             raise BuildError(f"{path}: the disk is full", hint=hints[sqlite3.SQLITE_FULL]) from error
         message = " ".join(str(error).split())  # it may quote the lines of a table's definition
         hint = hints.get(code & 0xFF, "is the disk full, or the file read-only? without it, layers are built again")

@@ -1,7 +1,8 @@
 """Runs tasks concurrently, each as soon as the tasks that it needs are done.
 
-A failure stops the tasks that depend on it; all others run to their end, and every failure is reported once. Ctrl-C and
-SIGTERM stop running programs first, then wait while the tasks undo what they made.
+A failure stops the tasks that depend on it; all others run to their end, and every failure is reported once. A full
+disk stops everything: no other task starts, and only the first failure counts. Ctrl-C and SIGTERM stop running programs
+first, then wait while the tasks undo what they made.
 """
 
 from __future__ import annotations
@@ -13,10 +14,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 
-from buildkit.errors import BuildError, BuildkitError, Interrupted, LostError, RemoteLostError, VersionsGoneError
+from buildkit.errors import (
+    BuildError,
+    BuildkitError,
+    Interrupted,
+    LostError,
+    RemoteLostError,
+    VersionsGoneError,
+    is_disk_error,
+)
 from buildkit.events import Emit, Event, StepFailed, step
 from buildkit.tasks.phase_meter import PhaseMeter
-from buildkit.tasks.task_id import TaskId
+from buildkit.tasks.task_id import TaskId, TaskKind
 from buildkit.tools import process
 from buildkit.worker_pool import WorkerPool
 
@@ -64,7 +73,7 @@ def run_tasks(tasks: Tasks, lanes: Mapping[Lane, int], emit: Emit, stop: threadi
     Of the tasks that are ready, those that come first in ``tasks`` start first. Raises the failure, one BuildError
     for several failures, or Interrupted.
     """
-    waiting, free = dict(tasks), dict(lanes)
+    waiting, free, no_room = dict(tasks), dict(lanes), threading.Lock()
     running: dict[Future[None], TaskId] = {}
     done: set[TaskId] = set()
     failures: dict[TaskId, BaseException] = {}
@@ -72,10 +81,10 @@ def run_tasks(tasks: Tasks, lanes: Mapping[Lane, int], emit: Emit, stop: threadi
         pools = {lane: stack.enter_context(WorkerPool(count)) for lane, count in lanes.items()}
         try:
             while waiting or running:
-                for task_id in _ready(waiting, done, free):
+                for task_id in () if no_room.locked() else _ready(waiting, done, free):
                     task = waiting.pop(task_id)
                     free[task.lane] -= 1
-                    running[pools[task.lane].submit(_run, task, emit, meter)] = task_id
+                    running[pools[task.lane].submit(_run, task, emit, meter, no_room)] = task_id
                 if not running:
                     break  # all that is left depends on a failure
                 for future in _wait(running):
@@ -95,6 +104,18 @@ def run_tasks(tasks: Tasks, lanes: Mapping[Lane, int], emit: Emit, stop: threadi
         raise ValueError(f"tasks need others that do not exist or never finish: {', '.join(map(str, waiting))}")
 
 
+def put_first(tasks: Tasks, kind: TaskKind) -> Tasks:
+    """Return the same tasks; those of a kind, and what they need, come first."""
+    first: set[TaskId] = set()
+    found = [task_id for task_id in tasks if task_id.kind is kind]
+    while found:
+        task_id = found.pop()
+        if task_id not in first:
+            first.add(task_id)
+            found += (need for need in tasks[task_id].needs if need in tasks)
+    return dict(sorted(tasks.items(), key=lambda item: item[0] not in first))
+
+
 def _ready(waiting: Tasks, done: set[TaskId], free: Mapping[Lane, int]) -> list[TaskId]:
     """Return the tasks that can start: all that they need is done, and their lane has room."""
     ready: dict[Lane, list[TaskId]] = {lane: [] for lane in free}
@@ -109,20 +130,30 @@ def _wait(running: Mapping[Future[None], TaskId]) -> set[Future[None]]:
     return finished
 
 
-def _run(task: Task, emit: Emit, meter: PhaseMeter) -> None:
+def _run(task: Task, emit: Emit, meter: PhaseMeter, no_room: threading.Lock) -> None:
+    """Run a task. The first that finds a disk full locks ``no_room``; others fail no more, but are interrupted."""
     if task.is_needless():
         return
     lost: RemoteLostError | None = None
     with step(_only_failures(emit) if task.quiet else emit, task.name, task.phase, task.total) as handle:
         try:
             with meter.phase(task.phase):
-                outcome = task.action()
+                outcome = _act(task, no_room)
         except RemoteLostError as error:  # no failure of the build; one warning gives the reason for all such layers
             handle.note, lost = "not available, so it is built here", error
         else:
             handle.size, handle.note = outcome.size, outcome.note
     if lost:
         raise lost
+
+
+def _act(task: Task, no_room: threading.Lock) -> Outcome:
+    try:
+        return task.action()
+    except (BuildError, OSError) as error:
+        if is_disk_error(error) and not no_room.acquire(blocking=False):
+            raise Interrupted("stopped, because there is no room") from error
+        raise
 
 
 def _only_failures(emit: Emit) -> Emit:

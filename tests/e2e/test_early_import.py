@@ -1,4 +1,4 @@
-"""Lower layers are imported while others are built; no build, failed or not, leaves an early import behind."""
+"""Lower layers are imported while others are built; a failed build leaves the last early import to the next."""
 
 from __future__ import annotations
 
@@ -47,12 +47,18 @@ def test_early_import_gives_the_same_image_and_leaves_nothing_else(make_tiny: Ca
     assert not early_lines(again)
 
 
-def test_failed_build_leaves_no_early_import(tiny: Tiny) -> None:
+def test_what_a_failed_build_imported_is_kept_for_the_next(tiny: Tiny) -> None:
     with tiny.after(_EAGER):
         ended = tiny.run("build-app", PIP_FIND_LINKS="/nowhere")
-    assert "no index and no find-links has beta" in one_error(ended, 1)
-    assert early_lines(ended), ended.text
-    assert tiny.images() == {}
+        assert "no index and no find-links has beta" in one_error(ended, 1)
+        assert early_lines(ended), ended.text
+        assert tiny.run("build-app", PIP_FIND_LINKS="/nowhere").code == 1
+    assert len(tiny.tool("buildah", "images", "--quiet").split()) == 1, "the last one"
+    with tiny.after(_EAGER):
+        built = tiny.run("build-app")
+    assert built.code == 0, built.text
+    assert tiny.images().keys() == {"localhost/tiny/app:latest"}
+    assert tiny.left_over() == list(tiny.cache.glob("boxes/*")) == []
 
 
 def test_gc_removes_early_imports_of_a_killed_build(tiny: Tiny) -> None:

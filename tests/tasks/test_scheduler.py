@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import subprocess
 import sys
 import threading
@@ -23,7 +25,7 @@ from buildkit.errors import (
 )
 from buildkit.events import Event, StepFailed, StepFinished, StepStarted, ignore_event
 from buildkit.tasks.phase_meter import PhaseMeter
-from buildkit.tasks.scheduler import Lane, Outcome, Task, run_tasks
+from buildkit.tasks.scheduler import Lane, Outcome, Task, put_first, run_tasks
 from buildkit.tasks.task_id import TaskId, TaskKind
 from buildkit.tools.usage import WorkCost
 
@@ -86,6 +88,18 @@ def test_ready_tasks_start_in_order() -> None:
     gate = task("gate", lambda: None, "a", lane=Lane.CONTAINER)
     run(gate, *late, *early)
     assert started_tasks == ["a", "0", "1", "2", "b", "c"]
+
+
+def test_put_first_moves_a_kind_with_what_it_needs() -> None:
+    compiling = TaskId(TaskKind.COMPILE_WHEEL, "x")
+    tasks = {task_id(name): task(name) for name in ("light", "builder/root", "builder/wheels", "heavy")}
+    tasks[compiling] = task("x", lambda: None, "builder/wheels", "fetched before")
+    tasks[task_id("builder/wheels")] = task("builder/wheels", lambda: None, "builder/root")
+    tasks[task_id("top")] = task("top", lambda: None, "light")
+    moved = put_first(tasks, TaskKind.COMPILE_WHEEL)
+    assert [str(one.name) for one in moved] == ["builder/root", "builder/wheels", "x", "light", "heavy", "top"]
+    assert moved == tasks
+    assert list(put_first(tasks, TaskKind.UPLOAD)) == list(tasks)
 
 
 def test_quiet_task_emits_only_a_failure() -> None:
@@ -173,6 +187,33 @@ def test_failure_stops_dependent_tasks_and_lets_others_finish() -> None:
     assert [event for event in events if isinstance(event, StepFailed)] == [
         StepFailed(step="broken", phase="pack", message="it broke")
     ]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BuildError("/cache: the disk is full", hint="free some room"),
+        ToolError("`x` failed with exit code 1: the disk quota is used up"),
+        BuildError("/cache: the file system is read-only"),
+        OSError(errno.ENOSPC, "No space left on device", "/cache/x"),
+    ],
+)
+def test_first_full_disk_stops_everything_and_is_said_once(error: Exception) -> None:
+    meeting, began, events = threading.Barrier(2, timeout=10), list[int](), list[Event]()
+
+    def act(number: int) -> None:
+        began.append(number)
+        if number < 2:
+            meeting.wait()  # both find it at once
+            raise error
+
+    acts = [functools.partial(act, number) for number in range(50)]
+    with pytest.raises(type(error)) as caught:
+        run(*(task(str(number), act) for number, act in enumerate(acts)), events=events)
+    assert str(caught.value) == str(error)
+    assert sorted(began) == [0, 1]
+    failed = [event.message for event in events if isinstance(event, StepFailed)]
+    assert sorted(failed) == sorted([str(error), "stopped, because there is no room"])
 
 
 def test_several_failures_become_one_error_with_all_hints_and_outputs() -> None:
