@@ -14,13 +14,15 @@ from buildkit.build.own_files import own_path
 from buildkit.build.source_tree import SourceTrees
 from buildkit.build.tree_listing import TreeListing
 from buildkit.declare.containerignore import parse_ignore_file
-from buildkit.declare.graph import Graph
+from buildkit.declare.graph import Graph, find_choices
+from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.project import Project
 from buildkit.declare.stage import Copy, Stage
 from buildkit.errors import DefinitionError, Problem
 from buildkit.events import Emit, Note
 from buildkit.locks.apt_lists import find_apt_lists
 from buildkit.locks.apt_lock import apt_lock_path, parse_apt_lock
+from buildkit.locks.choice_inputs import check_choice, find_lines
 from buildkit.locks.freshness import apt_inputs, check_fresh, models_inputs, requirements_inputs, wheels_inputs
 from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile, Pin
@@ -32,6 +34,9 @@ from buildkit.store.stat_index import StatIndex
 
 IGNORE_FILE = ".containerignore"
 _HASHES = re.compile(r"^[^#\n]*?--hash=sha256:([0-9a-f]{64})", re.MULTILINE)  # the first of each line
+
+_OURS = re.compile(r"stages/[^/]+/stage\.toml|.*\.wheels\.toml")  # what the repository's own package is not made of
+_HASH = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 class DiskCheckout:
@@ -61,6 +66,7 @@ class DiskCheckout:
         self.models = cache(self._models)
         self.tree = cache(self._tree)
         self._read_copied = cache(self._copied)
+        self._choices = find_choices(graph)
         self._lists = cache(lambda: find_apt_lists(graph))
         self._roots = cache(lambda: find_roots(graph))
 
@@ -81,11 +87,48 @@ class DiskCheckout:
         """Return the pins of a requirements lock that apply to the target."""
         from buildkit.locks.requirements_txt import applicable, parse_requirements
 
+        if choice := self._choices.get(lock):
+            return self._chosen_pins(choice)
         text = self.read(lock) or ""
         pins = parse_requirements(text, lock, describe_local=lambda path: (posixpath.basename(path), ""))
         return applicable(pins, target_of(text, self._project.target))
 
+    def _chosen_pins(self, choice: LockChoice) -> tuple[Pin, ...]:
+        lines = find_lines(self.read(choice.file) or "")
+        return tuple(
+            Pin(
+                name=artifact.name,
+                version=artifact.version,
+                hashes=(artifact.sha256,) if artifact.sha256 else (),
+                file=choice.file,
+                line=lines.get((artifact.name, artifact.version)) or lines.get((artifact.name, ""), 1),
+                path=artifact.path,
+            )
+            for artifact in self.artifacts(choice.id)
+        )
+
+    def _chosen(self, choice: LockChoice) -> tuple[Artifact, ...]:
+        """Return what the sidecar of another tool's lock chooses; raises DefinitionError if the lock lacks it."""
+        release = find_root_release(self._roots().get(choice.id, ()), self.read, self._project.target)
+        _raise(check_choice(choice, self.read, self._project.target, release))
+        artifacts = parse_wheels_lock(self.read(choice.id) or "", choice.id).artifacts
+        hashes = set(_HASH.findall(self.read(choice.file) or ""))
+        what, hint = (
+            f"which {choice.file} does not have",
+            "one of the two was altered; if that is intended, run: nox -s lock",
+        )
+        problems = [
+            Problem(file=choice.id, what=f"{one.name} {one.version} has {one.sha256}, {what}", hint=hint)
+            for one in artifacts
+            if one.sha256 and one.sha256.hex not in hashes
+        ]
+        if problems:
+            raise DefinitionError.of(problems)
+        return artifacts
+
     def _artifacts(self, lock: str) -> tuple[Artifact, ...]:
+        if choice := self._choices.get(lock):
+            return self._chosen(choice)
         text = self.read(lock)
         source = posixpath.splitext(lock)[0] + ".in"
         if self.read(source) is not None:
@@ -228,7 +271,10 @@ class DiskCheckout:
         return self._read_copied(place, copy.untracked)
 
     def _tree(self, path: str) -> Tree:
-        return self._trees().read(path)
+        tree = self._trees().read(path)
+        if posixpath.normpath(path) != ".":
+            return tree
+        return replace(tree, files=tuple(file for file in tree.files if not _OURS.fullmatch(file.path)))
 
     def _copied(self, path: str, untracked: bool) -> Tree:
         return self._trees(copied=True, untracked=untracked).read(path)

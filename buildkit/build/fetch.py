@@ -72,9 +72,17 @@ class Fetcher:
             with suppress(FetchError, MismatchError):  # then all indexes are asked, and report what is wrong
                 self._take_local(local, expected, into, progress)
                 return
+        failure: BuildkitError | None = None
+        if listed := self._indexes.find_listed_place(artifact):
+            try:
+                self._fetch_any(listed, expected, into, progress)
+            except (FetchError, MismatchError) as error:
+                failure = error  # a mirror may have it
+            else:
+                return
         candidates = self._indexes.find_file(artifact)
         if not candidates:
-            raise self._nowhere(pin)
+            raise failure or self._nowhere(pin)
         self._fetch_any(candidates, expected, into, progress)
 
     def fetch_url(self, url: str, expected: ExpectedFile, into: Path, *, progress: Progress) -> None:

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from buildkit.build.assemble import assemble
 from buildkit.build.commit_labels import label_commit, source_time
 from buildkit.build.planner import Planner
+from buildkit.declare.graph import find_choices
 from buildkit.digest import Digest, FileHash, Key
 from buildkit.errors import BuildError, LostError, WheelError
 from buildkit.events import Note
@@ -173,12 +174,15 @@ class _MetadataFinder:
 
 def _lock_parents(planner: Planner, stage: str) -> dict[str, tuple[str, ...]]:
     """Return the packages that require each pin, over all locks of a stage."""
-    from buildkit.locks.lock_parents import parse_via
+    from buildkit.locks.lock_parents import parse_parents, parse_via
 
+    choices = find_choices(planner.graph)
     locks = dict.fromkeys(lock for part in planner.graph.resolve(stage).parts for lock in part.wheels)
     needed: dict[str, set[str]] = {}
     for lock in locks:
-        for name, parents in parse_via(planner.checkout.read(lock) or "").items():
+        file = choices[lock].file if lock in choices else lock
+        text = planner.checkout.read(file) or ""
+        for name, parents in (parse_parents(text, file) if lock in choices else parse_via(text)).items():
             needed.setdefault(name, set()).update(parents)
     return {name: tuple(sorted(parents)) for name, parents in needed.items()}
 

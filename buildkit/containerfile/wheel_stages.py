@@ -144,7 +144,13 @@ def bytecode_script() -> str:
 def render_requirements(artifacts: Iterable[Artifact]) -> str:
     """Render a requirements file that allows exactly one file for each of ``artifacts``."""
     ordered = sorted(artifacts, key=lambda artifact: artifact.name)
-    return "".join(f"{a.name}=={a.version} \\\n    --hash={a.sha256}\n" for a in ordered)
+    return "".join(f"{_requirement(artifact)} \\\n    --hash={artifact.sha256}\n" for artifact in ordered)
+
+
+def _requirement(artifact: Artifact) -> str:
+    """Return a requirement of the version, at the URL that a lock of another tool says."""
+    is_url = "://" in artifact.place
+    return f"{artifact.name} @ {artifact.place}" if is_url else f"{artifact.name}=={artifact.version}"
 
 
 def _cache(kind: str) -> str:

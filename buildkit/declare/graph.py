@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.schema import suggest_word
 from buildkit.declare.stage import Config, Running, Stage, parse_stage, with_patterns
 from buildkit.errors import DefinitionError, Problem
@@ -156,3 +157,8 @@ def _merge(below: Config, above: Config) -> Config:
     if above.entrypoint:
         changed["cmd"] = above.cmd  # an inherited command was meant for the inherited entrypoint
     return replace(below, **changed)
+
+
+def find_choices(graph: Graph) -> dict[str, LockChoice]:
+    """Return what stages take from locks of other tools, by the id that stands among a stage's ``wheels``."""
+    return {choice.id: choice for stage in graph.stages.values() for choice in stage.choices}

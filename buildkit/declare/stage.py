@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from buildkit.declare.lock_choice import LockChoice, find_kind
 from buildkit.declare.schema import ValueLocation
 from buildkit.declare.stage_schema import STAGE, STAGE_NAME, STAGE_NAME_WORDS
 from buildkit.declare.toml import parse_toml
@@ -133,7 +134,10 @@ class Running:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """A stage as its file defines it; ``file`` is relative to the project."""
+    """A stage as its file defines it; ``file`` is relative to the project.
+
+    ``wheels`` are paths of requirements locks, and ids of ``choices``, in the order of the file.
+    """
 
     name: str
     file: str
@@ -147,6 +151,7 @@ class Stage:
     apt: str = ""
     run: tuple[Run, ...] = ()
     wheels: tuple[str, ...] = ()
+    choices: tuple[LockChoice, ...] = ()
     models: Models | None = None
     copy: tuple[Copy, ...] = ()
     config: Config = Config()
@@ -189,6 +194,8 @@ def _stage(read: dict[str, Any], place: ValueLocation, name: str) -> Stage:
     for key in ("run", "apt"):
         if key in read and root is None and "from" not in read:
             place.at(key).report("needs a root", "add `from` or `[root]`")
+    choices = _choices(read.get("wheels", {}), place.at("wheels"))
+    chosen = {choice.file: choice.id for choice in choices}
     return Stage(
         name=name,
         file=place.file,
@@ -201,7 +208,8 @@ def _stage(read: dict[str, Any], place: ValueLocation, name: str) -> Stage:
         debian=_debian(root, place.at("root")) if root is not None else None,
         apt=read.get("apt", {}).get("packages", ""),
         run=tuple(_run(item, place.at("run").at(n)) for n, item in enumerate(read.get("run", ()))),
-        wheels=read.get("wheels", {}).get("locks", ()),
+        wheels=tuple(chosen.get(posixpath.normpath(lock), lock) for lock in read.get("wheels", {}).get("locks", ())),
+        choices=choices,
         models=_models(read["models"], place.at("models")) if "lock" in read.get("models", {}) else None,
         copy=tuple(
             copy for n, item in enumerate(read.get("copy", ())) for copy in _copies(item, place.at("copy").at(n))
@@ -209,6 +217,23 @@ def _stage(read: dict[str, Any], place: ValueLocation, name: str) -> Stage:
         config=_config(read.get("config", {}), place.at("config")),
         running=Running(**read["running"]) if "running" in read else None,
     )
+
+
+def _choices(wheels: dict[str, Any], place: ValueLocation) -> tuple[LockChoice, ...]:
+    """Return what is taken from locks of other tools; a requirements lock is taken whole."""
+    settings = {key: value for key, value in wheels.items() if key != "locks"}
+    names = {key: tuple(sorted(set(value))) for key, value in settings.items() if isinstance(value, tuple)}
+    choices = tuple(
+        LockChoice(file=posixpath.normpath(lock), **{**settings, **names})
+        for lock in wheels.get("locks", ())
+        if find_kind(lock)
+    )
+    for key in sorted(settings) if not choices else ():
+        place.at(key.replace("_", "-")).report("has no effect on requirements locks", "it chooses from a uv.lock")
+    if "only_groups" in settings:
+        for key in sorted(settings.keys() & {"extras", "groups", "project"}):
+            place.at(key).report("has no effect with `only-groups`")
+    return choices
 
 
 def _debian(root: dict[str, Any], place: ValueLocation) -> Debian | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from buildkit.declare.lock_choice import CHOSEN_FROM
 from buildkit.declare.schema import (
     BooleanSchema,
     IntegerSchema,
@@ -100,6 +101,28 @@ _CONFIG = TableSchema(
         "healthcheck": KeySchema(_HEALTH, "health check"),
     }
 )
+_PROJECT = TextSchema(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", "a name of a package, extra or group")
+_WHEELS = TableSchema(
+    {
+        "locks": KeySchema(
+            ListSchema(_RELATIVE, least=1), "requirements locks, or locks of other tools: uv.lock", required=True
+        ),
+        "package": KeySchema(_PROJECT, "a member of the workspace of a uv.lock (default: the project itself)"),
+        "extras": KeySchema(ListSchema(_PROJECT), "extras of the project (of locks of other tools)"),
+        "groups": KeySchema(ListSchema(_PROJECT), "dependency groups to add (of locks of other tools)"),
+        "only-groups": KeySchema(
+            ListSchema(_PROJECT), "dependency groups to take in place of the project and its dependencies"
+        ),
+        "project": KeySchema(
+            BooleanSchema(), "whether packages of the repository itself are installed, too (default: true)"
+        ),
+    },
+    rules={
+        "not": {"anyOf": [{"required": ["only-groups", key]} for key in ("extras", "groups", "project")]},
+        "if": {"anyOf": [{"required": [key]} for key in ("package", "extras", "groups", "only-groups", "project")]},
+        "then": {"properties": {"locks": {"contains": {"pattern": f"(?:^|/){CHOSEN_FROM}$"}}}},
+    },
+)
 _MODELS = TableSchema(
     {
         "lock": KeySchema(_RELATIVE, "models lock", required=True),
@@ -151,10 +174,7 @@ STAGE = TableSchema(
         "root": KeySchema(_ROOT, "the operating system, for a stage without `from`"),
         "apt": KeySchema(TableSchema({"packages": KeySchema(_RELATIVE, "apt list", required=True)}), "packages on top"),
         "run": KeySchema(ListSchema(_RUN), "steps inside the root"),
-        "wheels": KeySchema(
-            TableSchema({"locks": KeySchema(ListSchema(_RELATIVE, least=1), "requirements locks", required=True)}),
-            "Python packages",
-        ),
+        "wheels": KeySchema(_WHEELS, "Python packages"),
         "models": KeySchema(_MODELS, "model files"),
         "copy": KeySchema(ListSchema(_COPY), "files of the repository"),
         "config": KeySchema(_CONFIG, "image config"),

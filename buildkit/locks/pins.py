@@ -9,12 +9,26 @@ from buildkit.locks.model_source import ModelSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PinnedFile:
+    """A distribution file as a lock of another tool lists it.
+
+    ``place`` is its URL, or its path in the repository. ``size`` is in bytes, None if the lock does not say it.
+    """
+
+    name: str
+    sha256: FileHash
+    place: str
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pin:
     """One pin of a requirements lock: ``name`` is normalised (PEP 503), ``file:line`` is its place.
 
     ``path`` is set for a package of the repository itself (``./libs/textkit``); it has no hashes, and its version
     comes from its own metadata. ``marker`` is PEP 508 text, empty if there is none. ``form`` is the only kind of file
-    that the lock's ``--no-binary`` (``sdist``) or ``--only-binary`` (``wheel``) allows; empty allows both.
+    that the lock's ``--no-binary`` (``sdist``) or ``--only-binary`` (``wheel``) allows; empty allows both. ``files``
+    are the version's files, if the lock says where they are.
     """
 
     name: str
@@ -25,6 +39,7 @@ class Pin:
     marker: str = ""
     path: str = ""
     form: str = ""
+    files: tuple[PinnedFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +47,7 @@ class Artifact:
     """The distribution file of a pin for the target: a wheel, or an sdist to be compiled.
 
     ``size`` is the file's, in bytes. A package of the repository has ``path`` instead of file, hash and size.
+    ``place`` is a URL or a path in the repository where a lock of another tool says that the file is.
     """
 
     name: str
@@ -40,6 +56,7 @@ class Artifact:
     sha256: FileHash | None = None
     size: int = 0
     path: str = ""
+    place: str = ""
 
     @property
     def is_wheel(self) -> bool:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from types import MappingProxyType
 
 from buildkit.declare.schema import format_value
 from buildkit.declare.target import Target
@@ -64,12 +66,15 @@ def parse_requirements(
     return tuple(pin if pin.path else replace(pin, form=forms.find(pin.name)) for pin in pins)
 
 
-def applicable(pins: Sequence[Pin], target: Target) -> tuple[Pin, ...]:
+def applicable(
+    pins: Sequence[Pin], target: Target, chosen: Mapping[str, AbstractSet[str]] = MappingProxyType({})
+) -> tuple[Pin, ...]:
     """Return the pins whose markers hold on ``target``, in order.
 
+    ``chosen`` are the ``extras`` and ``dependency_groups`` to which markers of pylock.toml refer.
     Raises DefinitionError if a name has two versions, or if a marker needs a patch level that the target does not say.
     """
-    environment = {**target.markers, "extra": ""}
+    environment: dict[str, str | AbstractSet[str]] = {**target.markers, "extra": "", **chosen}
     first: dict[str, Pin] = {}
     problems = [
         Problem(
@@ -78,7 +83,7 @@ def applicable(pins: Sequence[Pin], target: Target) -> tuple[Pin, ...]:
             hint=f'set the full version of the root\'s Python in [tool.buildkit], as in: python = "{target.minor}.5"',
         )
         for pin in pins
-        if _needs_patch(pin.marker, target)
+        if _needs_patch(pin.marker, target, chosen)
     ]
     kept = tuple(pin for pin in pins if not pin.marker or _holds(pin.marker, environment))
     for pin in kept:
@@ -87,7 +92,8 @@ def applicable(pins: Sequence[Pin], target: Target) -> tuple[Pin, ...]:
             what = (
                 f"{pin.name}=={pin.version}, but line {other.line} pins {pin.name}=={other.version} for the same target"
             )
-            problems.append(Problem(file=f"{pin.file}:{pin.line}", what=what, hint="run: nox -s lock"))
+            hint = "" if pin.files else "run: nox -s lock"
+            problems.append(Problem(file=f"{pin.file}:{pin.line}", what=what, hint=hint))
     if problems:
         raise DefinitionError.of(problems)
     return tuple(pin for pin in kept if first[pin.name] is pin)
@@ -122,20 +128,20 @@ def _format_pin(pin: Pin) -> str:
     return f"{pin.name} from {pin.path}" if pin.path else f"{pin.name}=={pin.version}"
 
 
-def _holds(marker: str, environment: Mapping[str, str]) -> bool:
+def _holds(marker: str, environment: Mapping[str, str | AbstractSet[str]]) -> bool:
     from packaging.markers import Marker
 
-    return Marker(marker).evaluate(dict(environment))
+    return Marker(marker).evaluate(dict(environment), context="lock_file")
 
 
-def _needs_patch(marker: str, target: Target) -> bool:
+def _needs_patch(marker: str, target: Target, chosen: Mapping[str, AbstractSet[str]]) -> bool:
     """Whether a marker holds on some releases of the target's Python and not on others, and the target is not exact."""
     if not _RELEASE.search(marker) or target.minor not in marker or target.is_exact:
         return False
     named = [int(digits) for digits in re.findall(rf"{re.escape(target.minor)}\.(\d{{1,4}})", marker)]
     patches = {0, 9999, *(patch + step for patch in named for step in (-1, 0, 1))} - {-1}
     releases = (replace(target, python=f"{target.minor}.{patch}").markers for patch in sorted(patches))
-    return len({_holds(marker, {**release, "extra": ""}) for release in releases}) > 1
+    return len({_holds(marker, {**release, "extra": "", **chosen}) for release in releases}) > 1
 
 
 def logical_lines(text: str) -> Iterator[tuple[int, str]]:

@@ -18,7 +18,7 @@ from buildkit.locks.freshness import find_inputs, render_header
 from buildkit.locks.pins import Artifact
 
 _MOST_SIZE = 1 << 50
-_KEYS = frozenset(("name", "version", "file", "sha256", "size", "path"))
+_KEYS = frozenset(("name", "version", "file", "sha256", "size", "path", "place"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,14 +72,14 @@ def parse_wheels_lock(text: str, file: str) -> WheelsLock:
     )
 
 
-def render_wheels_lock(lock: WheelsLock) -> str:
-    """Render ``lock``; equal locks give equal bytes."""
+def render_wheels_lock(lock: WheelsLock, release: str = "") -> str:
+    """Render ``lock``; equal locks give equal bytes. ``release`` is that of the root's Python, if it counts."""
     table = {
         "target": {"python": lock.python, "glibc": lock.glibc, "arch": lock.arch},
         "artifact": [artifact_table(artifact) for artifact in lock.artifacts],
     }
     header = ("Made by `nox -s lock`: which file of every pin the image gets.",)
-    return render_header(lock.inputs) + render_toml(table, header=header)
+    return render_header(lock.inputs, release) + render_toml(table, header=header)
 
 
 def artifact_table(artifact: Artifact) -> dict[str, Any]:
@@ -88,7 +88,8 @@ def artifact_table(artifact: Artifact) -> dict[str, Any]:
     if artifact.path:
         return {**named, "path": artifact.path}
     digits = artifact.sha256.hex if artifact.sha256 else ""
-    return {**named, "file": artifact.file, "sha256": digits, "size": artifact.size}
+    place = {"place": artifact.place} if artifact.place else {}
+    return {**named, "file": artifact.file, "sha256": digits, "size": artifact.size, **place}
 
 
 def parse_artifact(entry: dict[str, Any]) -> Artifact:
@@ -103,7 +104,8 @@ def parse_artifact(entry: dict[str, Any]) -> Artifact:
         raise ValueError("`size` must be a number of bytes")
     if not file or "/" in file or file in {".", ".."}:
         raise ValueError("`file` must be a file name")
-    return Artifact(name=name, version=version, file=file, sha256=FileHash(_text(entry, "sha256")), size=size)
+    sha256, place = FileHash(_text(entry, "sha256")), _text(entry, "place") if "place" in entry else ""
+    return Artifact(name=name, version=version, file=file, sha256=sha256, size=size, place=place)
 
 
 def _text(entry: dict[str, Any], key: str) -> str:

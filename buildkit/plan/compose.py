@@ -158,9 +158,19 @@ class Composer:
             return
         yield self._prefix(stage)
         artifacts = {a.name: a for lock in stage.wheels for a in self._checkout.artifacts(lock)}
-        groups = group_wheels(tuple(artifacts.values()), heavy=self._project.heavy, bins=self._project.bins)
+        groups = group_wheels(
+            tuple(artifacts.values()),
+            heavy=self._project.heavy,
+            bins=self._project.bins,
+            apart=self._own_packages(stage),
+        )
         for name, members in groups:
             yield self._wheel_layer(stage, name, members)
+
+    def _own_packages(self, stage: Stage) -> frozenset[str]:
+        """Return the project itself and its workspace's members: they change with every commit, and others do not."""
+        locks = [choice.id for choice in stage.choices]
+        return frozenset(a.name for lock in locks for a in self._checkout.artifacts(lock) if a.path)
 
     def _prefix(self, stage: Stage) -> Spec:
         target = self._project.target

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from buildkit.locks.pins import Artifact
 from buildkit.plan.spec import Kind, Spec
@@ -19,8 +19,12 @@ MOST_HEAVY = 32
 _RANK = {Kind.ROOT: 0, Kind.IMAGE: 0, Kind.RUN: 0, Kind.PREFIX: 1}
 
 
-def group_wheels(artifacts: Sequence[Artifact], *, heavy: int, bins: int) -> list[tuple[str, tuple[Artifact, ...]]]:
+def group_wheels(
+    artifacts: Sequence[Artifact], *, heavy: int, bins: int, apart: Container[str] = ()
+) -> list[tuple[str, tuple[Artifact, ...]]]:
     """Return named groups: each wheel of at least ``heavy`` bytes alone (at most the 32 heaviest), others in ``bins``.
+
+    Those whose names are in ``apart`` are alone, whatever their size.
 
     A wheel's bin depends only on its name, so that adding, removing or upgrading one changes one bin. Wheels that are
     compiled here count as light, because their size is not known beforehand.
@@ -28,6 +32,7 @@ def group_wheels(artifacts: Sequence[Artifact], *, heavy: int, bins: int) -> lis
     ordered = sorted(artifacts, key=lambda a: a.name)
     weighty = [a for a in ordered if a.is_wheel and a.size >= heavy]
     alone = set(sorted(weighty, key=lambda a: (-_bucket(a.size), a.name))[:MOST_HEAVY])
+    alone |= {a for a in ordered if a.name in apart}
     groups = [(a.name, (a,)) for a in ordered if a in alone]
     shared: dict[int, list[Artifact]] = {}
     for artifact in ordered:

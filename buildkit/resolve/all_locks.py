@@ -18,6 +18,7 @@ from buildkit.errors import DefinitionError, Interrupted, Problem
 from buildkit.events import Emit
 from buildkit.resolve.apt import ResolveApt, find_stale_apt, lock_apt
 from buildkit.resolve.changes import describe_changes
+from buildkit.resolve.choices import find_stale_choice, lock_choices
 from buildkit.resolve.missing_hashes import complete_hashes
 from buildkit.resolve.models import ModelLocker
 from buildkit.resolve.package_metadata import PackageResolver
@@ -32,6 +33,7 @@ from buildkit.tools.index_settings import PackageSources, load_sources, pip_envi
 from buildkit.tools.indexes import Indexes, default_index
 from buildkit.tools.process import stop_all
 from buildkit.tools.resolver import ResolveRequest
+from buildkit.tools.uv_project import export_lock
 from buildkit.worker_pool import WorkerPool
 
 
@@ -107,6 +109,7 @@ def check_all(request: LockRequest, services: _LockServices) -> tuple[LockChange
         problems += find_stale(request, drafts, group)
     locks = sorted({lock_of(file) for group in request.groups for file in group})
     stale = [find_stale_wheels(request, drafts, lock) for lock in locks if drafts.read(lock) is not None]
+    stale += [find_stale_choice(request, drafts, choice) for choice in request.choices]
     stale += [find_stale_apt(apt_input, drafts, request.target) for apt_input in request.apt]
     stale += [services.models.find_stale(file) for file in request.models]
     problems += [problem for problem in stale if problem]
@@ -137,6 +140,7 @@ def _jobs(
 
         choose = make_choose(lambda: services.indexes, locker=request.locker)
         lock_packages(request, drafts, resolve, choose, emit, upgrade=upgrade)
+        lock_choices(request, drafts, export_lock, choose, emit)
 
     def debian() -> None:
         try:
@@ -148,7 +152,7 @@ def _jobs(
         for file in request.models:
             services.models.lock(file, emit, upgrade=upgrade)
 
-    wanted = ((debian, request.apt), (python, request.groups), (models, request.models))
+    wanted = ((debian, request.apt), (python, request.groups or request.choices), (models, request.models))
     return [job for job, inputs in wanted if inputs]  # python waits for debian, which therefore starts first
 
 

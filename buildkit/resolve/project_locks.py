@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from buildkit.declare.graph import Graph
+from buildkit.declare.graph import Graph, find_choices
+from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.project import Project
 from buildkit.errors import DefinitionError
 from buildkit.locks.apt_lists import find_apt_lists
@@ -16,16 +17,20 @@ def make_request(project: Project, graph: Graph, only: str = "") -> LockRequest:
 
     With ``only``, the requirements of this stage, no models, and the apt lists of all.
     """
-    groups = []
+    choices = find_choices(graph)
+    groups, chosen = [], list[LockChoice]()
     for name in (only,) if only else graph.stages:
-        locks = [lock for part in graph.resolve(name).parts for lock in part.wheels]
-        groups.append(tuple(input_of(lock) for lock in dict.fromkeys(locks) if _has_input(project, lock)))
+        locks = dict.fromkeys(lock for part in graph.resolve(name).parts for lock in part.wheels)
+        chosen += [choices[lock] for lock in locks if lock in choices]
+        own = [lock for lock in locks if lock not in choices]
+        groups.append(tuple(input_of(lock) for lock in own if _has_input(project, lock)))
     models = [] if only else [stage.models.lock for stage in graph.stages.values() if stage.models]
     return LockRequest(
         root=project.folder,
         target=project.target,
         locker=project.locker,
         groups=tuple(dict.fromkeys(group for group in groups if group)),
+        choices=tuple(dict.fromkeys(chosen)),
         apt=tuple(
             AptInput(
                 file=entry.file,
@@ -36,7 +41,7 @@ def make_request(project: Project, graph: Graph, only: str = "") -> LockRequest:
             )
             for entry in find_apt_lists(graph)
         ),
-        roots={input_of(lock): roots for lock, roots in find_roots(graph).items()},
+        roots={lock if lock in choices else input_of(lock): roots for lock, roots in find_roots(graph).items()},
         models=tuple(models_source_path(lock) for lock in dict.fromkeys(models)),
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.target import Target
 from buildkit.errors import BuildError, DefinitionError, describe_disk_error
 from buildkit.locks.local_package import make_describe_local
@@ -39,9 +40,9 @@ class LockRequest:
     """Everything that a checkout locks; paths are relative to ``root``.
 
     Each of ``groups`` contains requirements inputs (``requirements/api.in``) that one image uses and that must agree.
-    ``apt`` is ordered: a list comes after those in its ``base``. ``models`` are models files. ``roots`` are, by input,
-    the roots on which its wheels are installed: their Python counts. ``excluded`` are names and versions that no lock
-    may pin.
+    ``choices`` are taken from locks of other tools. ``apt`` is ordered: a list comes after those in its ``base``.
+    ``models`` are models files. ``roots`` are, by input or id of a choice, the roots on which its wheels are installed:
+    their Python counts. ``excluded`` are names and versions that no lock may pin.
     Build backends run by ``describe``, in a container, and with ``host_builds`` on this host if that is impossible.
     """
 
@@ -51,6 +52,7 @@ class LockRequest:
     groups: tuple[tuple[str, ...], ...] = ()
     apt: tuple[AptInput, ...] = ()
     models: tuple[str, ...] = ()
+    choices: tuple[LockChoice, ...] = ()
     roots: Mapping[str, Roots] = field(default_factory=dict)
     excluded: tuple[tuple[str, str], ...] = ()
     describe: Describe | None = None

@@ -43,6 +43,7 @@ class ExcludedByPythonError(DefinitionError):
 
 
 Choose = Callable[[Pin, "Target"], Artifact | UnfitPin]
+_Identity = tuple["Target", str, str, str, str]
 
 
 def lock_wheels(request: LockRequest, drafts: LockDrafts, choose: Choose, emit: Emit) -> None:
@@ -59,24 +60,37 @@ def lock_wheels(request: LockRequest, drafts: LockDrafts, choose: Choose, emit: 
     targets = {lock: target_of(drafts.get(lock), request.target) for lock in stale}
     known = _known(drafts, targets)
     unique = {_identity(pin, targets[lock]): pin for lock, found in pins.items() for pin in found}
-    with step(emit, f"choose {len(unique)} files", "lock"), WorkerPool(_CONCURRENT_REQUESTS) as pool:
-        answers = list(
-            pool.map(lambda key: _kept(unique[key], known.get(key[:3])) or choose(unique[key], key[0]), unique)
-        )
-        if unfit := [answer for answer in answers if isinstance(answer, UnfitPin)]:
-            if all(pin.excluded for pin in unfit):
-                raise ExcludedByPythonError(unfit)
-            raise DefinitionError.of([pin.problem for pin in unfit])
-    chosen = dict(zip(unique, answers, strict=True))
+
+    def choose_or_keep(pin: Pin, target: Target) -> Artifact | UnfitPin:
+        return _kept(pin, known.get((target, pin.name, pin.version))) or choose(pin, target)
+
+    with step(emit, f"choose {len(unique)} files", "lock"):
+        chosen = _choose_all(unique, choose_or_keep)
     for lock, found in pins.items():
-        answered = (chosen[_identity(pin, targets[lock])] for pin in found)
-        artifacts = tuple(answer for answer in answered if isinstance(answer, Artifact))
+        artifacts = tuple(chosen[_identity(pin, targets[lock])] for pin in found)
         inputs = wheels_inputs(drafts.get(lock), request.target)
         wheels_lock = make_wheels_lock(inputs, targets[lock], artifacts)
         drafts.decide(wheels_lock_path(lock), render_wheels_lock(wheels_lock))
 
 
-def _identity(pin: Pin, target: Target) -> tuple[Target, str, str, str, str]:
+def choose_files(pins: Sequence[Pin], target: Target, choose: Choose) -> tuple[Artifact, ...]:
+    """Return the file of each pin. Raises DefinitionError with every pin that has no fitting file, and FetchError."""
+    chosen = _choose_all({_identity(pin, target): pin for pin in pins}, choose)
+    return tuple(chosen[_identity(pin, target)] for pin in pins)
+
+
+def _choose_all(pins: Mapping[_Identity, Pin], choose: Choose) -> dict[_Identity, Artifact]:
+    with WorkerPool(_CONCURRENT_REQUESTS) as pool:
+        answers = list(pool.map(lambda key: choose(pins[key], key[0]), pins))
+    if unfit := [answer for answer in answers if isinstance(answer, UnfitPin)]:
+        if all(pin.excluded for pin in unfit):
+            raise ExcludedByPythonError(unfit)
+        raise DefinitionError.of([pin.problem for pin in unfit])
+    pairs = zip(pins, answers, strict=True)
+    return {key: answer for key, answer in pairs if isinstance(answer, Artifact)}
+
+
+def _identity(pin: Pin, target: Target) -> _Identity:
     return target, pin.name, pin.version, pin.path, pin.form
 
 
@@ -105,6 +119,8 @@ def make_choose(indexes: Callable[[], Indexes], *, locker: str = "uv") -> Choose
             return Artifact(name=pin.name, version=pin.version, path=pin.path)
         with lock:
             found = indexes().of(target)
+        if pin.files:
+            return _choose_listed(pin, found, target)
         best = found.find_pinned(pin)
         if best is None:
             return _unfit(pin, found, target)
@@ -116,6 +132,21 @@ def make_choose(indexes: Callable[[], Indexes], *, locker: str = "uv") -> Choose
         return Artifact(name=pin.name, version=pin.version, file=best.file, sha256=sha256, size=size_of(best, found))
 
     return choose
+
+
+def _choose_listed(pin: Pin, indexes: Indexes, target: Target) -> Artifact | UnfitPin:
+    """Return the file that fits best of those that the lock lists; the server says its size if the lock does not."""
+    from buildkit.tools.listed_files import describe_listed, find_listed
+
+    best = find_listed(pin, target)
+    if best is None:
+        what, hint = _explain(pin, describe_listed(pin, target), target)
+        what = f"{pin.name}=={pin.version}{what}"
+        return UnfitPin(problem=Problem(file=f"{pin.file}:{pin.line}", what=what, hint=hint))
+    size = best.size if best.size is not None else size_of(indexes.find_place(best, pin.version), indexes)
+    return Artifact(
+        name=pin.name, version=pin.version, file=best.name, sha256=best.sha256, size=size, place=best.place
+    )  # fmt: skip
 
 
 def size_of(candidate: Candidate, indexes: Indexes) -> int:

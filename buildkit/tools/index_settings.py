@@ -43,11 +43,15 @@ class IndexSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageSources:
-    """The settings of ``uv``, then of ``pip``. ``env_cert`` is the certificate file of other programs' variables."""
+    """The settings of ``uv``, then of ``pip``. ``env_cert`` is the certificate file of other programs' variables.
+
+    Places of files in locks of other tools are URLs, or paths relative to ``root``.
+    """
 
     pip: IndexSettings
     uv: IndexSettings
     env_cert: str = ""
+    root: Path = Path()
 
     @property
     def no_index(self) -> bool:
@@ -95,7 +99,7 @@ def load_sources(root: Path, env: Mapping[str, str]) -> PackageSources:
     """Load the settings for the checkout ``root``. Raises DefinitionError for an invalid file."""
     certs = (env.get(name, "") for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))
     env_cert = next((cert for cert in certs if cert), "")
-    return PackageSources(pip=load_pip_settings(env), uv=load_uv_settings(root, env), env_cert=env_cert)
+    return PackageSources(pip=load_pip_settings(env), uv=load_uv_settings(root, env), env_cert=env_cert, root=root)
 
 
 def load_pip_settings(env: Mapping[str, str]) -> IndexSettings:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import FetchError
-from buildkit.locks.pins import Artifact, Pin
+from buildkit.locks.pins import Artifact, Pin, PinnedFile
 from buildkit.locks.requirements_txt import normalise_name
 from buildkit.tools.distribution_metadata import fetch_requires_python, read_requires_python
 from buildkit.tools.http import HttpSession
@@ -208,9 +208,25 @@ class Indexes:
         return tuple(version for version, allowed in runs.items() if not allowed)
 
     def find_local(self, artifact: Artifact) -> Path | None:
-        """Return the file with the artifact's name in a folder of find-links, unverified, or None; uses no network."""
+        """Return the file at the artifact's place in the repository, or with its name in a folder of find-links.
+
+        It is unverified; None if there is none. Uses no network.
+        """
+        if artifact.place and "://" not in artifact.place and (path := self._sources.root / artifact.place).is_file():
+            return path
         folders = (Path(link) for link in self._sources.find_links if "://" not in link)
         return next((path for folder in folders if (path := folder / artifact.file).is_file()), None)
+
+    def find_place(self, file: PinnedFile, version: str) -> Candidate:
+        """Return a file where the lock of another tool says that it is."""
+        path = None if "://" in file.place else self._sources.root / file.place
+        return Candidate(file=file.name, version=version, url=file.place, sha256=file.sha256, path=path)
+
+    def find_listed_place(self, artifact: Artifact) -> tuple[Candidate, ...]:
+        """Return the URL at which a lock of another tool says that the artifact's file is, if it says one."""
+        if "://" not in artifact.place:
+            return ()
+        return (Candidate(file=artifact.file, version=artifact.version, url=artifact.place, sha256=artifact.sha256),)
 
     def find_file(self, artifact: Artifact) -> tuple[Candidate, ...]:
         """Return the sources of the artifact's file: right hash first, then unknown hash, then wrong hash.

@@ -34,9 +34,9 @@ class PythonTrap:
         """The interpreter to give to the resolver."""
         return self._folder / "python"
 
-    def set_up(self) -> PythonTrap:
-        """Write the interpreter, and return the trap."""
-        argv = (sys.executable, "-I", "-c", worker_text("python_trap_worker"), str(self._log))
+    def set_up(self, version: str = "") -> PythonTrap:
+        """Write the interpreter, and return the trap. It says that it is Python ``version``, if one is given."""
+        argv = (sys.executable, "-I", "-c", worker_text("python_trap_worker"), str(self._log), version)
         self.program.write_text(f'#!/bin/sh\nexec {shlex.join(argv)} "$0" "$@"\n', "utf-8")
         self.program.chmod(0o700)
         return self

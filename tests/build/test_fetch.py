@@ -6,6 +6,7 @@ import ssl
 import subprocess
 import threading
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -368,3 +369,27 @@ def test_headers_that_are_no_number_count_as_absent(server, monkeypatch, number)
         assert session.find_size("http://h/f") is None
         busy = SimpleNamespace(status_code=503, headers={"Retry-After": number})
         assert session._failed("http://h/f", busy).wait == 0
+
+
+def test_the_place_in_a_lock_of_another_tool_is_asked_first_and_a_mirror_next(server, tmp_path):
+    listed = replace(PIN, place=f"{server.url}/files/elsewhere/{NAME}")
+    with fetching() as fetcher:  # no index at all
+        fetcher.fetch(listed, tmp_path / "one", progress=ignore)
+    assert [path for path, *_ in server.requests] == [f"/files/elsewhere/{NAME}"]
+    server.script = [404]
+    get(server, tmp_path / "two", artifact=listed)
+    assert (tmp_path / "two").read_bytes() == BODY
+    server.script = ["wrong"] * 2
+    with fetching() as fetcher, pytest.raises(MismatchError):
+        fetcher.fetch(listed, tmp_path / "three", progress=ignore)
+
+
+def test_the_place_may_be_a_file_of_the_repository(tmp_path):
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels" / NAME).write_bytes(BODY)
+    sources = PackageSources(pip=IndexSettings(no_index=True), uv=IndexSettings(), root=tmp_path)
+    retry_policy = RetryPolicy(threading.Event())
+    session = HttpSession(sources, retry_policy)
+    fetcher = Fetcher(session, Indexes(sources, session, TARGET), retry_policy)
+    fetcher.fetch(replace(PIN, place=f"wheels/{NAME}"), tmp_path / "out", progress=ignore)
+    assert (tmp_path / "out").read_bytes() == BODY

@@ -248,6 +248,16 @@ BAD = {
         "wheels.locks[0]",
         "`/etc/x.txt` is not a path in the repository (relative, without `..`)",
     ),
+    "a choice from a requirements lock": (
+        SAY + '[wheels]\nlocks = ["a.txt"]\nextras = ["gpu"]',
+        "wheels.extras",
+        "has no effect on requirements locks",
+    ),
+    "groups alone with others": (
+        SAY + '[wheels]\nlocks = ["uv.lock"]\nonly-groups = ["build"]\ngroups = ["dev"]',
+        "wheels.groups",
+        "has no effect with `only-groups`",
+    ),
     "no locks": (SAY + "[wheels]\nlocks = []", "wheels.locks", "needs at least 1 item"),
     "a relative target": (
         SAY + '[[copy]]\nsource = "a"\ntarget = "app"',
@@ -352,3 +362,13 @@ def test_list_of_sources_without_names_is_refused(source: str, what: str) -> Non
     with pytest.raises(DefinitionError) as caught:
         parse_stage(f'summary = "x"\n[[copy]]\nsource = {source}\ntarget = "/x"', name="x", file="f")
     assert what in str(caught.value)
+
+
+def test_choices_from_locks_of_other_tools_have_an_own_sidecar() -> None:
+    text = '[wheels]\nlocks = ["a.txt", "./services/uv.lock"]\npackage = "api"\nextras = ["y", "x"]\nproject = false'
+    stage = parse_stage(SAY + text, name="x", file="stages/x/stage.toml")
+    (choice,) = stage.choices
+    assert stage.wheels == ("a.txt", "services/uv.api.extra-x.extra-y.no-project.wheels.toml")
+    assert choice.id == stage.wheels[1]
+    assert (choice.file, choice.kind, choice.folder) == ("services/uv.lock", "uv", "services")
+    assert str(choice) == "services/uv.lock (package api, extra x, extra y)"

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from buildkit.locks.lock_parents import parse_via
+import pytest
+
+from buildkit.locks.lock_parents import parse_parents, parse_via
 
 ROOT = Path(__file__).parents[2]
 UV = """\
@@ -44,3 +46,43 @@ def test_locks_of_this_repository_name_the_parents_of_every_pin():
         assert len(found) == sum("==" in line and not line.startswith((" ", "#")) for line in text.splitlines())
         assert all(parent in found for parents in found.values() for parent in parents)
         assert any(found.values())
+
+
+OTHER_LOCKS = {
+    "uv.lock": """
+[[package]]
+name = "App"
+dependencies = [{ name = "alpha" }, { name = "beta", marker = "os_name == 'nt'" }, 3]
+[package.optional-dependencies]
+more = [{ name = "alpha" }, { name = "gamma" }]
+[[package]]
+name = "alpha"
+dependencies = [{ name = "beta" }]
+""",
+    "poetry.lock": """
+[[package]]
+name = "App"
+[package.dependencies]
+alpha = "*"
+beta = { version = "*", optional = true }
+gamma = [{ version = "1" }, { version = "2" }]
+[[package]]
+name = "alpha"
+[package.dependencies]
+Beta = ">=1"
+""",
+    "pylock.toml": """
+[[packages]]
+name = "app"
+dependencies = [{ name = "alpha" }, { name = "beta" }, { name = "gamma" }]
+[[packages]]
+name = "alpha"
+dependencies = [{ name = "beta" }]
+""",
+}
+
+
+@pytest.mark.parametrize("file", OTHER_LOCKS)
+def test_parents_in_locks_of_other_tools(file):
+    assert parse_parents(OTHER_LOCKS[file], file) == {"alpha": ("app",), "beta": ("alpha", "app"), "gamma": ("app",)}
+    assert parse_parents("package = [1, { dependencies = 1, optional-dependencies = [] }]", file) == {}

@@ -50,6 +50,16 @@ def _rename_lock(small: Small) -> None:
     small.stages["deps"]["wheels"]["locks"] = ["requirements/renamed.txt"]
 
 
+def _choose(key: str, value: object) -> Mutate:
+    """The same files, chosen from the lock of another tool; the repository's own package is then in its own layer."""
+
+    def change(small: Small) -> None:
+        small.wheels["uv.lock"] = small.wheels.pop(DEPS)
+        small.stages["deps"]["wheels"] = {"locks": ["uv.lock"], key: value}
+
+    return do(change, regrouped)
+
+
 def _second_builder(small: Small) -> None:
     small.stages["maker"] = small.copy().stages["builder"]
     small.settings["builder"] = "maker"
@@ -144,6 +154,11 @@ STAGES: dict[str, Mutate] = {
         lambda p: p.stages["builder"]["run"].append({"script": "zz"}), both(named_step("zz"), compiled)
     ),
     "wheels.locks: the same lock by another name": do(_rename_lock, none),
+    "wheels.package": _choose("package", "api"),
+    "wheels.extras": _choose("extras", ["gpu"]),
+    "wheels.groups": _choose("groups", ["serve"]),
+    "wheels.only-groups": _choose("only-groups", ["serve"]),
+    "wheels.project": _choose("project", False),
     "models.lock: the same lock by another name": put("weights.models.lock", "requirements/renamed.lock", none),
     "models.target": put("weights.models.target", "/opt/models", models),
     "models.names": put("weights.models.names", ["own"], both(model("vad"), model("inside"))),
@@ -211,6 +226,7 @@ WHEELS: dict[str, Mutate] = {
     "size: a little": do(_grow_a_little, none),
     "size: across the limit": do(_cross_heavy, regrouped),
     "name": do(lambda p: [entry.update(name="renamed") for entry in p.artifacts(p.wheels[DEPS][0]["name"])], regrouped),
+    "place": do(lambda p: p.wheels[DEPS][0].update(place="https://example.org/x.whl"), none),
     "a light one more": do(lambda p: p.wheels[DEPS].append(wheel("new", "1", 5)), regrouped),
     "a heavy one more": do(lambda p: p.wheels[DEPS].append(wheel("new", "1", HEAVY)), regrouped),
     "one less": do(lambda p: p.wheels[DEPS].pop(1), regrouped),

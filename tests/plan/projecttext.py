@@ -10,8 +10,10 @@ from typing import Any
 from smallproject import File, Small, sha
 from tomlstyles import Style
 
+from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.project import parse_project
 from buildkit.digest import FileHash
+from buildkit.locks.choice_inputs import choice_inputs
 from buildkit.locks.freshness import apt_inputs, models_inputs, render_header, requirements_inputs, wheels_inputs
 
 
@@ -114,16 +116,27 @@ def _render_wheels(small: Small, style: Style, found: dict[str, str]) -> None:
     def read(path: str) -> str | None:
         return found[path] if path in found else small.files[path].text if path in small.files else None
 
+    words = {"python": target.python, "glibc": target.glibc, "arch": target.arch}
     for lock, artifacts in small.wheels.items():
+        document = style.document({"target": words, "artifact": style.shuffled(artifacts)})
+        if lock == "uv.lock":
+            found[lock] = "\n".join(style.shuffled([entry.get("sha256", "") for entry in artifacts]))
+            choice = _choice(small.stages["deps"]["wheels"])
+            found[choice.id] = _header(choice_inputs(choice, read, target), style) + document
+            continue
         stem = lock.removesuffix(".txt")
         wanted = [entry.get("path") or entry["name"] for entry in artifacts]
         found[f"{stem}.in"] = "\n".join(_with_comments(style.shuffled(wanted), style)) + style.pick("\n", "")
         inputs = requirements_inputs(f"{stem}.in", read, target, locker=project.locker)
         body = "".join(f"{line}\n" for entry in style.shuffled(artifacts) for line in _pin(entry, style))
         found[lock] = _header(inputs, style) + body
-        words = {"python": target.python, "glibc": target.glibc, "arch": target.arch}
-        document = style.document({"target": words, "artifact": style.shuffled(artifacts)})
         found[f"{stem}.wheels.toml"] = _header(wheels_inputs(body, target), style) + document
+
+
+def _choice(table: dict[str, Any]) -> LockChoice:
+    settings = {key.replace("-", "_"): value for key, value in table.items() if key != "locks"}
+    named = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    return LockChoice(file="uv.lock", **named)
 
 
 def _pin(entry: dict[str, Any], style: Style) -> list[str]:

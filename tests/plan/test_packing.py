@@ -35,6 +35,14 @@ def groups(items: list[Artifact], bins: int = 8) -> dict[str, tuple[Artifact, ..
     return dict(made)
 
 
+def test_packages_that_change_often_are_apart_whatever_their_size() -> None:
+    items = [wheel("heavy", size=2 * MB), wheel("light"), sdist("own")]
+    made = dict(group_wheels(items, heavy=MB, bins=1, apart={"own"}))
+    assert {name: [one.name for one in group] for name, group in made.items()} == {
+        "heavy": ["heavy"], "own": ["own"], "bin-0": ["light"],
+    }  # fmt: skip
+
+
 @given(artifacts(), st.integers(1, 64))
 def test_every_wheel_is_in_one_layer_and_layers_are_limited(items: list[Artifact], bins: int) -> None:
     made = groups(items, bins)
