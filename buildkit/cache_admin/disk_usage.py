@@ -8,7 +8,9 @@ from typing import Any
 
 from buildkit.cache_admin.inventory import DOWNLOAD, WHEEL, Inventory, InventoryItem, ItemState, total_size
 from buildkit.cache_admin.needed_keys import Needed
+from buildkit.cache_admin.store_garbage import list_trees
 from buildkit.cache_admin.stored_images import Leftovers
+from buildkit.imagestore.image_store import ImageStore
 from buildkit.report.columns import Column
 from buildkit.report.text import format_bytes, format_count, format_seconds
 
@@ -22,7 +24,9 @@ _OTHERS = {
 }
 
 
-def usage_as_json(inventory: Inventory, needed: Needed | None, leftovers: Leftovers) -> dict[str, Any]:
+def usage_as_json(
+    inventory: Inventory, needed: Needed | None, leftovers: Leftovers, store: ImageStore | None = None
+) -> dict[str, Any]:
     """Return the sums, in bytes, as JSON; docs/cache.md describes them."""
     existing = [item for item in inventory.items if item.files]
     stages = sorted({stage for key in needed.specs for stage in needed.layers[key]}) if needed else []
@@ -39,6 +43,17 @@ def usage_as_json(inventory: Inventory, needed: Needed | None, leftovers: Leftov
         "other": folder.other + sum(file.size for file in folder.locks),
         "size": folder.size,
         "storage": {"images": len(leftovers.images), "containers": len(leftovers.containers)},
+        "image_store": None if store is None else _store_usage(store),
+    }
+
+
+def _store_usage(store: ImageStore) -> dict[str, Any]:
+    images, trees = store.images(), list_trees(store)
+    return {
+        "folder": str(store.folder),
+        "layers": len(trees),
+        "size": sum(trees.values()),
+        "images": [{"id": image.id, "names": list(image.names)} for image in images],
     }
 
 
@@ -82,6 +97,10 @@ def other_lines(usage: dict[str, Any]) -> Iterator[str]:
             yield f"{title}: {format_bytes(usage[key])}"
     if usage["shared"]:
         yield f"of the blobs, {format_bytes(usage['shared'])} belong to several layers"
+    if store := usage["image_store"]:
+        layers, images = format_count(store["layers"], "layer"), format_count(len(store["images"]), "image")
+        yield f"{format_bytes(store['size'])} in {store['folder']}: {layers} as files, of which {images} are made"
+        yield from (f"  {name}" for image in store["images"] for name in image["names"])
     storage = usage["storage"]
     if storage["images"] or storage["containers"]:
         images = format_count(storage["images"], "image")

@@ -32,7 +32,9 @@ def gc_rows(plan: GcPlan, now: float) -> Iterator[tuple[str, ...]]:
     for image in plan.leftovers.images:
         name = image.names[0] if image.names else image.id[:12]
         yield name, "image", format_bytes(image.size), "", ""
-    for name in plan.leftovers.names:
+    for stored in plan.garbage.images:
+        yield (stored.names[0] if stored.names else stored.id[:12]), "image", "", "", ""
+    for name in (*plan.leftovers.names, *plan.garbage.names):
         yield name, "image name", "", "", ""
     for name in plan.leftovers.containers:
         yield name, "container", "", "", ""
@@ -48,7 +50,7 @@ def _format_dropped(plan: GcPlan, options: GcOptions) -> str:
     leftovers = plan.leftovers
     counts = {
         "item": len(plan.items) + len(plan.trash),
-        "image": len(leftovers.images) + len(leftovers.names),
+        "image": len(leftovers.images) + len(leftovers.names) + len(plan.garbage.images) + len(plan.garbage.names),
         "container": len(leftovers.containers),
     }
     parts = [format_count(count, noun) for noun, count in counts.items() if count]
@@ -66,8 +68,11 @@ def gc_as_json(plan: GcPlan, options: GcOptions) -> dict[str, Any]:
         "dry_run": options.dry_run,
         "dropped": [item_as_json(item) for item in plan.items],
         "trash": [{"path": file.path, "size": file.size} for file in plan.trash],
-        "images": [{"id": image.id, "names": list(image.names)} for image in plan.leftovers.images],
-        "names": list(plan.leftovers.names),
+        "images": [
+            *({"id": image.id, "names": list(image.names)} for image in plan.leftovers.images),
+            *({"id": image.id, "names": list(image.names)} for image in plan.garbage.images),
+        ],
+        "names": [*plan.leftovers.names, *plan.garbage.names],
         "containers": list(plan.leftovers.containers),
         "freed": plan.freed,
         "left": left,

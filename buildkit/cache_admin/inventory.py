@@ -10,9 +10,12 @@ from pathlib import Path
 
 from buildkit.build.context import BuildContext, open_context
 from buildkit.cache_admin.needed_keys import Names, Needed, ask_needed
+from buildkit.cache_admin.store_garbage import list_trees, tree_path
 from buildkit.declare.project import load_project
 from buildkit.digest import FileHash, Key
 from buildkit.events import Emit
+from buildkit.imagestore.image_store import ImageStore
+from buildkit.imagestore.store_folder import find_image_store
 from buildkit.plan.forecast import SLOW, Pace, measure, measure_kinds
 from buildkit.store.cache_files import CacheFile, CacheFolder, scan_cache_folder
 from buildkit.store.eviction import CacheItem
@@ -22,7 +25,7 @@ from buildkit.store.tables.layers import RecordedLayer
 from buildkit.store.tables.tombstones import Tombstone
 from buildkit.store.tables.wheels import RecordedWheel
 
-DOWNLOAD, WHEEL = "download", "wheel"
+DOWNLOAD, WHEEL, TREE = "download", "wheel", "tree"
 
 
 class ItemState(StrEnum):
@@ -35,11 +38,12 @@ class ItemState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InventoryItem:
-    """A layer, a compiled wheel or a download.
+    """A layer, a compiled wheel, a download, or a tree of no known layer.
 
-    ``paths`` are its files below the cache's folder, ``files`` those that exist, with their bytes. ``hash`` is the key,
-    or a download's own hash. ``seconds`` is how long restoring it would take, ``times`` how often it was built.
-    ``built`` and ``used`` are seconds since the epoch, ``stages`` those that need it (None if that is unknown).
+    ``paths`` are its files below the cache's folder, and trees of the image store (``trees/HEX``); ``files`` are those
+    that exist, with their bytes. ``hash`` is the key, or a download's or tree's own hash. ``seconds`` is how long
+    restoring it would take, ``times`` how often it was built. ``built`` and ``used`` are seconds since the epoch,
+    ``stages`` those that need it (None if that is unknown).
     """
 
     kind: str
@@ -65,6 +69,11 @@ class InventoryItem:
         """A unique name."""
         return f"{self.kind} {self.hash} {self.name}"
 
+    @property
+    def has_key(self) -> bool:
+        """Whether its hash is a key."""
+        return self.kind not in (DOWNLOAD, TREE)
+
     def as_cache_item(self) -> CacheItem:
         """Return it as gc's decision sees it."""
         return CacheItem(id=self.id, files=self.files, seconds=self.seconds, used=self.used, needed=bool(self.stages))
@@ -84,8 +93,8 @@ class Inventory:
         return self.cache_folder.ledger + self.cache_folder.other
 
 
-def take_inventory(ledger: Ledger, folder: Path, needed: Needed | None) -> Inventory:
-    """Combine the ledger with the files in the cache's ``folder``.
+def take_inventory(ledger: Ledger, folder: Path, needed: Needed | None, store: ImageStore | None = None) -> Inventory:
+    """Combine the ledger with the files in the cache's ``folder``, and with the trees of the image store.
 
     The ledger is read first: a row is written after its blobs, so that nothing looks missing while a build runs.
     """
@@ -93,9 +102,11 @@ def take_inventory(ledger: Ledger, folder: Path, needed: Needed | None) -> Inven
     layers, wheels, downloads = ledger.layers.all(), ledger.wheels.all(), ledger.downloads.all()
     cache_folder = scan_cache_folder(folder)
     on_disk = {found.hex: found for found in cache_folder.blobs}
+    trees = list_trees(store)
     expected_sizes = {blob.digest.hex: blob.size for row in layers for blob in row.blobs}
     paces = measure_kinds((row.kind, row.unpacked, row.seconds) for row in layers if row.seconds > 0)
-    items = [_layer(row, on_disk, needed, tombstones, paces) for row in layers]
+    items = [_layer(row, on_disk, trees, needed, tombstones, paces) for row in layers]
+    items += _trees(store, trees.keys() - {path for item in items for path in item.paths}, trees, needed)
     items += _files(cache_folder.files, wheels, downloads, needed, tombstones)
     orphans = tuple(found for found in cache_folder.blobs if expected_sizes.get(found.hex) != found.size)
     return Inventory(items=tuple(items), orphans=orphans, cache_folder=cache_folder)
@@ -104,23 +115,27 @@ def take_inventory(ledger: Ledger, folder: Path, needed: Needed | None) -> Inven
 def _layer(
     row: RecordedLayer,
     on_disk: Mapping[str, CacheFile],
+    trees: Mapping[str, int],
     needed: Needed | None,
     tombstones: Mapping[Key, Tombstone],
     paces: Mapping[str, Pace],
 ) -> InventoryItem:
-    files = [on_disk.get(blob.digest.hex) for blob in row.blobs]
-    existing = [
-        file for file, blob in zip(files, row.blobs, strict=True) if file is not None and file.size == blob.size
-    ]
-    present = len(existing) == len(row.blobs)
+    files: dict[str, int] = {}
+    present = True
+    for blob in row.blobs:
+        found, tree = on_disk.get(blob.digest.hex), tree_path(blob.diff_id)
+        has_blob = found is not None and found.size == blob.size
+        files |= {found.path: found.size} if found is not None and has_blob else {}
+        files |= {tree: trees[tree]} if tree in trees else {}
+        present = present and (has_blob or tree in trees)
     tombstone = None if present else tombstones.get(row.key)
     pace = paces.get(row.kind)
     return InventoryItem(
         kind=row.kind,
         name=row.name,
         hash=row.key.hex,
-        paths=tuple(f"sha256/{blob.digest.hex}" for blob in row.blobs),
-        files={file.path: file.size for file in existing},
+        paths=tuple(path for blob in row.blobs for path in (f"sha256/{blob.digest.hex}", tree_path(blob.diff_id))),
+        files=files,
         seconds=row.seconds or (pace.takes(row.unpacked) if pace else 0.0),
         built=row.built,
         used=row.used,
@@ -129,6 +144,27 @@ def _layer(
         state=_state(tombstone, present=present),
         gone=tombstone,
     )
+
+
+def _trees(
+    store: ImageStore | None, paths: Iterable[str], sizes: Mapping[str, int], needed: Needed | None
+) -> Iterator[InventoryItem]:
+    """Yield the trees of layers that this cache does not know: another cache's, or of a lost ledger."""
+    written = {} if store is None else {tree_path(diff_id): at for diff_id, at in store.trees.all().items()}
+    for path in sorted(paths):
+        yield InventoryItem(
+            kind=TREE,
+            name=path.rpartition("/")[2][:12],
+            hash=path.rpartition("/")[2],
+            paths=(path,),
+            files={path: sizes[path]},
+            seconds=sizes[path] * SLOW,
+            built=written.get(path, 0.0),
+            used=written.get(path, 0.0),
+            times=1,
+            stages=None if needed is None else (),
+            state=ItemState.PRESENT,
+        )
 
 
 def _state(tombstone: Tombstone | None, *, present: bool) -> ItemState:
@@ -204,7 +240,7 @@ def open_inventory(folder: Path, emit: Emit) -> Iterator[tuple[BuildContext, Nee
     """
     with open_context(load_project(folder), emit) as context:
         needed = ask_needed(context, folder, emit)
-        yield context, needed, take_inventory(context.ledger, context.blobs.folder, needed)
+        yield context, needed, take_inventory(context.ledger, context.blobs.folder, needed, find_image_store())
 
 
 def total_size(items: Iterable[InventoryItem]) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from buildkit.cache_admin.inventory import DOWNLOAD, Inventory, InventoryItem
+from buildkit.cache_admin.inventory import DOWNLOAD, TREE, Inventory, InventoryItem
 from buildkit.cache_admin.list_layers import format_state, item_as_json
 from buildkit.cache_admin.needed_keys import Needed
 from buildkit.cache_admin.recipe_text import describe_recipe
@@ -81,7 +81,7 @@ def find_histories(query: str, inventory: Inventory, needed: Needed | None, ledg
     layers = {layer.key.hex: layer for layer in ledger.layers.all()}
     histories = []
     for item in inventory.items:
-        layer = layers.get(item.hash) if item.kind != DOWNLOAD else None
+        layer = layers.get(item.hash) if item.has_key else None
         diff_ids = {blob.diff_id.hex for blob in layer.blobs} if layer else set()
         if matches(item.name, {item.hash, *(path.split("/")[1] for path in item.paths), *diff_ids}):
             histories.append(_item_history(item, layer, ledger))
@@ -99,8 +99,7 @@ def find_histories(query: str, inventory: Inventory, needed: Needed | None, ledg
 
 
 def _item_history(item: InventoryItem, layer: RecordedLayer | None, ledger: Ledger) -> KeyHistory:
-    is_download = item.kind == DOWNLOAD
-    recipe = None if is_download else find_recipe(ledger, item.hash)
+    recipe = find_recipe(ledger, item.hash) if item.has_key else None
     return KeyHistory(
         name=item.name,
         kind=item.kind,
@@ -109,7 +108,7 @@ def _item_history(item: InventoryItem, layer: RecordedLayer | None, ledger: Ledg
         item=item,
         layer=layer,
         recipe=recipe[1] if recipe else "",
-        uses=() if is_download else ledger.builds.uses_of(Key(item.hash)),
+        uses=ledger.builds.uses_of(Key(item.hash)) if item.has_key else (),
     )
 
 
@@ -117,7 +116,7 @@ def render_history(history: KeyHistory, now: float) -> list[str]:
     """Return a history as lines; ``now`` is in seconds since the epoch."""
     item = history.item
     lines = [f"{history.name} ({history.kind})"]
-    lines.append(f"  {'sha256' if history.kind == DOWNLOAD else 'key':<9} {history.hash}")
+    lines.append(f"  {'sha256' if history.kind in (DOWNLOAD, TREE) else 'key':<9} {history.hash}")
     if item is None:
         users = ", ".join(history.stages or ())
         lines.append(f"  {'state':<9} not made yet; needed by {users}")

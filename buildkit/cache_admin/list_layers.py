@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.build.planner import check_stage
-from buildkit.cache_admin.inventory import DOWNLOAD, Inventory, InventoryItem, ItemState, total_size
+from buildkit.cache_admin.inventory import Inventory, InventoryItem, ItemState, total_size
 from buildkit.declare.graph import load_graph
 from buildkit.errors import DefinitionError
 from buildkit.report.columns import Column
@@ -42,7 +42,7 @@ def check_stage_has_items(folder: Path, stage: str) -> None:
 
 def item_as_json(item: InventoryItem) -> dict[str, Any]:
     """Return an item as JSON; docs/cache.md describes it."""
-    identity = {"sha256": item.hash} if item.kind == DOWNLOAD else {"key": f"sha256:{item.hash}"}
+    identity = {"key": f"sha256:{item.hash}"} if item.has_key else {"sha256": item.hash}
     return {
         "name": item.name,
         "kind": item.kind,

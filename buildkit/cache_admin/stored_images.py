@@ -85,7 +85,7 @@ def choose_leftovers(
         config = configs.get(image.id)
         if image.id in used or config is None or not _is_ours(config, project, named=bool(image.names)):
             continue
-        unneeded = [name for name in image.names if _is_base_image(name, project) and name not in needed_names]
+        unneeded = [name for name in image.names if is_base_image(name, project) and name not in needed_names]
         if len(unneeded) == len(image.names):
             removable.append(image)
         else:
@@ -117,10 +117,11 @@ def remove_leftovers(leftovers: Leftovers, leases: Leases, gone: set[str]) -> No
 
 def is_candidate(image: StoredImage, project: str, needed: frozenset[str]) -> bool:
     """Return whether an image has no name, or an unneeded one that containers started from."""
-    return not image.names or any(_is_base_image(name, project) and name not in needed for name in image.names)
+    return not image.names or any(is_base_image(name, project) and name not in needed for name in image.names)
 
 
-def _is_base_image(name: str, project: str) -> bool:
+def is_base_image(name: str, project: str) -> bool:
+    """Return whether containers of builds start from images of such a name."""
     return re.fullmatch(_BASE_IMAGE.format(project=re.escape(project)), name) is not None
 
 
@@ -133,7 +134,7 @@ def _is_ours(config: Mapping[str, Any], project: str, *, named: bool) -> bool:
     if not comments or config.get("created") != EPOCH:
         return False
     below = comments[-1].removeprefix("FROM ")
-    if _is_base_image(below, project):
+    if is_base_image(below, project):
         return len(comments) > 1 and set(comments[:-1]) == {_OURS}
     labels = (config.get("config") or {}).get("Labels") or {}
     return set(comments) == {_OURS} and (named or labels.get(TITLE, "").startswith(f"{project}/"))

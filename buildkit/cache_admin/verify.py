@@ -13,10 +13,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from buildkit.build.context import BuildContext
-from buildkit.cache_admin.inventory import DOWNLOAD, InventoryItem, ItemState, take_inventory
+from buildkit.cache_admin.inventory import InventoryItem, ItemState, take_inventory
+from buildkit.cache_admin.verify_trees import TREES_STEP, TreeVerifier
 from buildkit.digest import Key
 from buildkit.errors import Interrupted
 from buildkit.events import Emit, StepFinished, StepProgress, StepStarted
+from buildkit.imagestore.store_folder import find_image_store
 from buildkit.report.text import format_bytes, format_count, format_seconds
 from buildkit.store.blobs import Blobs
 from buildkit.store.damaged_rows import DamagedRow
@@ -28,6 +30,7 @@ DAMAGED, MISSING = "damaged, found by verify", "missing, found by verify"
 _STEP = "blobs and downloads"
 _REBUILT = "the next build that needs it makes it again"
 _GC = "gc removes it"
+_REPLACED = "the next build that needs it replaces it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +44,7 @@ class CacheFlaw:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheVerification:
-    """The result: ``files`` of ``of`` files were read, ``size`` bytes in ``seconds``, and what is wrong."""
+    """The result: ``files`` of ``of`` files and trees were read, ``size`` bytes in ``seconds``, and what is wrong."""
 
     files: int
     of: int
@@ -59,8 +62,10 @@ def verify_cache(context: BuildContext, emit: Emit, results: list[CacheVerificat
     """Read all files and delete damaged ones; append the result, also when interrupted. Raises Interrupted."""
     began, maintenance = time.monotonic(), LedgerMaintenance(context.ledger)
     flaws = _verify_ledger(context.ledger, maintenance)
-    inventory = take_inventory(context.ledger, context.blobs.folder, None)
+    store = find_image_store()
+    inventory = take_inventory(context.ledger, context.blobs.folder, None, store)
     files = (*inventory.cache_folder.blobs, *inventory.cache_folder.files)
+    trees = TreeVerifier(store, lambda done: emit(StepProgress(step=TREES_STEP, done=done)), context.stop)
     emit(StepStarted(step=_STEP, phase="verify", total=sum(file.size for file in files)))
     verifier = CacheFileVerifier(
         context.blobs.folder, lambda done: emit(StepProgress(step=_STEP, done=done)), context.stop
@@ -68,16 +73,22 @@ def verify_cache(context: BuildContext, emit: Emit, results: list[CacheVerificat
     try:
         verifier.verify(files)
         emit(StepFinished(step=_STEP, phase="verify", seconds=time.monotonic() - began, size=verifier.size))
+        trees.verify(emit)
     finally:
-        damaged = [item for item in inventory.items if verifier.damaged.keys() & set(item.paths)]
+        found = verifier.damaged | trees.damaged
+        damaged = [item for item in inventory.items if found.keys() & set(item.paths)]
         missing = [item for item in inventory.items if item.state is ItemState.MISSING and item not in damaged]
         flaws += _file_flaws(context.blobs, verifier.damaged, damaged)
+        flaws += [
+            CacheFlaw(name=_owners(path, damaged), what=f"its tree: {what}", then=_REPLACED)
+            for path, what in sorted(trees.damaged.items())
+        ]
         flaws += [CacheFlaw(name=item.name, what="it is not in the cache", then=_REBUILT) for item in missing]
         results.append(
             CacheVerification(
-                files=verifier.files,
-                of=len(files),
-                size=verifier.size,
+                files=verifier.files + trees.count,
+                of=len(files) + trees.of,
+                size=verifier.size + trees.size,
                 seconds=round(time.monotonic() - began, 3),
                 flaws=tuple(flaws),
             )
@@ -145,7 +156,7 @@ def format_verification(result: CacheVerification) -> str:
 
 
 def _keys_and_names(items: Iterable[InventoryItem]) -> list[tuple[Key, str]]:
-    return [(Key(item.hash), item.name) for item in items if item.kind != DOWNLOAD]
+    return [(Key(item.hash), item.name) for item in items if item.has_key]
 
 
 def _owners(path: str, items: Iterable[InventoryItem]) -> str:

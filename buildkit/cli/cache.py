@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from buildkit.cache_admin.inventory import DOWNLOAD, WHEEL
+from buildkit.cache_admin.inventory import DOWNLOAD, TREE, WHEEL
 from buildkit.cli.options import Parser, make_parser
 from buildkit.plan.spec import Kind
 
@@ -42,6 +42,10 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
 
             gc_options = GcOptions(max_size=options.max_size, keep_days=options.keep_days, dry_run=options.dry_run)
             return gc_cache(folder, gc_options, as_json=options.json)
+        case "rm":
+            from buildkit.cli.cache_rm import remove_images
+
+            return remove_images(options.images, as_json=options.json)
         case "verify":
             from buildkit.cli.cache_verify import verify
 
@@ -55,17 +59,19 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
 def parse_cache_options(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the arguments; raises DefinitionError."""
     parser = make_parser("cache")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="ls | du | gc | verify | why")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="ls | du | gc | rm | verify | why")
     common = Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="print the answer as JSON")
     ls = commands.add_parser("ls", parents=[common], help="every layer, wheel and download")
     ls.add_argument("stage", nargs="?", metavar="STAGE", help="only what this stage needs or built")
-    ls.add_argument("--kind", choices=(*map(str, Kind), DOWNLOAD, WHEEL), help="only things of this kind")
+    ls.add_argument("--kind", choices=(*map(str, Kind), DOWNLOAD, WHEEL, TREE), help="only things of this kind")
     commands.add_parser("du", parents=[common], help="disk usage by kind and stage")
     gc = commands.add_parser("gc", parents=[common], help="drop what no stage needs")
     gc.add_argument("--max-size", type=parse_size, metavar="10GB", help=_SIZE_HELP)
     gc.add_argument("--keep-days", type=_parse_days, metavar="N", help="keep what was used in N days (default: 14)")
     gc.add_argument("--dry-run", action="store_true", help="only print what would be dropped")
+    rm = commands.add_parser("rm", parents=[common], help="remove images from the image store")
+    rm.add_argument("images", nargs="+", metavar="IMAGE", help="a name, such as app/runtime:latest, or an id")
     commands.add_parser("verify", parents=[common], help="re-read everything, and drop what is damaged")
     why = commands.add_parser("why", parents=[common], help="explain a key")
     why.add_argument("key", metavar="KEY", help="the beginning of a key, digest or diff_id, or a layer's name")

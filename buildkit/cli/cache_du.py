@@ -9,6 +9,7 @@ from pathlib import Path
 from buildkit.cache_admin.disk_usage import kind_table, other_lines, stage_table, usage_as_json
 from buildkit.cache_admin.inventory import open_inventory
 from buildkit.cache_admin.stored_images import Leftovers, find_leftovers
+from buildkit.imagestore.store_folder import find_image_store
 from buildkit.report.columns import print_columns
 from buildkit.report.text import format_bytes
 from buildkit.report.view import open_view
@@ -20,7 +21,7 @@ def print_disk_usage(folder: Path, *, as_json: bool) -> int:
         leftovers = Leftovers()
         if needed:
             leftovers = find_leftovers(context.project.name, needed.refs, context.blobs.leases, emit)
-    usage = usage_as_json(inventory, needed, leftovers)
+    usage = usage_as_json(inventory, needed, leftovers, find_image_store())
     if as_json:
         sys.stdout.write(json.dumps(usage, indent=2) + "\n")
         return 0

@@ -73,6 +73,13 @@ class ImageStore:
         tree, tar_split = self.trees.path(diff_id), self.trees.tar_split_path(diff_id)
         return read_in_namespace(tree, tar_split) if self._needs_namespace(diff_id) else read_tree(tree, tar_split)
 
+    def size_of(self, diff_id: DiffId) -> int:
+        """Return the bytes of a layer's tar, 0 if there is no tree; its files take about as much."""
+        try:
+            return self.trees.facts(diff_id).unpacked
+        except (OSError, ValueError):
+            return 0
+
     def find_alteration(self, diff_id: DiffId) -> str:
         """Read a tree again; return what was altered (``etc/passwd has other content``), empty if nothing was.
 

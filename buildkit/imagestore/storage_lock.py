@@ -27,11 +27,18 @@ _counter = itertools.count()
 @contextmanager
 def storage_locked(path: Path) -> Iterator[None]:
     """Hold a lock file for writing; readers that come later read again, unless the block raises."""
+    with storage_held(path) as handle:
+        yield
+        os.pwrite(handle, _TOKEN.pack(time.time_ns(), next(_counter), os.getpid(), os.urandom(44)), 0)
+
+
+@contextmanager
+def storage_held(path: Path) -> Iterator[int]:
+    """Hold a lock file, so that nobody else writes what it protects. Raises OSError."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.fcntl(handle, fcntl.F_OFD_SETLKW, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-        yield
-        os.pwrite(handle, _TOKEN.pack(time.time_ns(), next(_counter), os.getpid(), os.urandom(44)), 0)
+        yield handle
     finally:
         os.close(handle)
 

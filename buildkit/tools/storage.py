@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from buildkit.errors import ToolError
@@ -51,6 +52,16 @@ def list_containers() -> tuple[StoredContainer, ...]:
         StoredContainer(name=entry["containername"], image=entry["imageid"], working=entry["builder"])
         for entry in _ask(argv, "listing the containers of local storage")
     )
+
+
+def find_graph_root() -> tuple[Path, str]:
+    """Return the folder of local storage, and the driver that its files are named by. Raises ToolError, MissingTool."""
+    what = "looking for local storage"
+    answer = json.loads(run(Command(argv=("buildah", "info"), what=what)).stdout)
+    try:
+        return Path(answer["store"]["GraphRoot"]), str(answer["store"]["GraphDriverName"])
+    except (KeyError, TypeError) as error:
+        raise ToolError(f"{what}: buildah did not say where it is") from error
 
 
 def find_config(image: str) -> dict[str, Any] | None:

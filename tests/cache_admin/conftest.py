@@ -23,6 +23,7 @@ def stocked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stocked:
     empty.mkdir()
     monkeypatch.setenv("PATH", str(empty))
     monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("BUILDKIT_STORE", str(tmp_path / "store"))
     return Stocked(tmp_path)
 
 

@@ -54,6 +54,23 @@ class Stocked:
         recipe, key = make_recipe(Kind.FILES, target="/x", files=[[name, "file", FileHash.of(b"".join(data)).hex]])
         return self._add(key, "files", name, recipe, data, days, seconds)
 
+    def unmade(self, name: str, tar: bytes, days: float = 100) -> Key:
+        """A layer that no stage needs and whose bytes are a tree only: its blob is made when it is pushed."""
+        key = self.layer(name, tar, days=days)
+        self.blob(tar).unlink()
+        own = Blob(
+            digest=Digest.of(tar),
+            diff_id=DiffId.of(tar),
+            size=len(tar),
+            unpacked=len(tar),
+            compression=Compression.ZSTD,
+        )
+        recipe = make_recipe(Kind.FILES, target="/x", files=[[name, "file", FileHash.of(tar).hex]])[0]
+        with closing(self.ledger()) as ledger:
+            ledger.add_layer(LayerId(key, "files", name, recipe), LayerResult(blobs=(own,), seconds=1.0), [])
+        self._date("layers", "key", key.hex, days)
+        return key
+
     def wheel(self, name: str, data: bytes, days: float = 100, seconds: float = 1.0) -> Key:
         """A compiled wheel that no stage needs."""
         recipe, key = make_recipe("compile", name=name, sdist=FileHash.of(data).hex, builder=[], env={})

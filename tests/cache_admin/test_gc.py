@@ -214,7 +214,7 @@ def test_gc_rejects_malformed_days(read: Read, wrong: str) -> None:
 
 
 def test_missing_or_unknown_request_exits_with_2(stocked: Stocked, read: Read) -> None:
-    assert "ls | du | gc | verify | why" in read(code=2)[1]
+    assert "ls | du | gc | rm | verify | why" in read(code=2)[1]
     assert "invalid choice: 'clean'" in read("clean", code=2)[1]
 
 

@@ -13,7 +13,8 @@ from buildkit.imagestore.image_store import ImageStore
 from tests.imagestore.tars import add_layer, diff_id_of, entry, folder, make_tar, read
 
 _TAR = make_tar(
-    folder("etc", mtime=5), entry("etc/passwd", b"root", mtime=7), entry("etc/link", type=tarfile.SYMTYPE, linkname="x"),
+    folder("etc", mtime=5), entry("etc/passwd", b"root", mtime=7),
+    entry("etc/link", type=tarfile.SYMTYPE, linkname="x"),
     entry("hard", type=tarfile.LNKTYPE, linkname="etc/passwd"), entry("opt/.wh.gone"), folder("usr/lib"),
     entry("lib", type=tarfile.SYMTYPE, linkname="usr/lib"), entry("lib/through", b"1"), entry("empty"),
     entry("opt/.wh..wh..opq"), entry("pipe", type=tarfile.FIFOTYPE), folder("d"), folder("d", mode=0o700),

@@ -1,0 +1,59 @@
+"""What the user's containers and own images need of the image store; only what they do not need may be removed.
+
+buildah is asked for containers. That an image or a container of the user's own storage stands on a layer of ours (after
+``podman tag``, ``podman build``, ``podman run``) no tool tells; the records of local storage do, which are read while
+their lock is held, so that none can be added meanwhile (containers/storage: images.go, layers.go).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from buildkit.errors import ToolError
+from buildkit.imagestore.storage_lock import read_records, storage_held
+from buildkit.tools import storage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreUse:
+    """Ids of images that containers were made from, and identifiers of layers that others stand on or refer to."""
+
+    images: frozenset[str]
+    layers: frozenset[str]
+
+
+@contextmanager
+def holding_store_use() -> Iterator[StoreUse]:
+    """Keep others from using more layers during the block, and tell what they use. Raises ToolError, MissingTool."""
+    root, driver = storage.find_graph_root()
+    containers = {container.image for container in storage.list_containers()}
+    with ExitStack() as stack:
+        for kind in ("images", "layers"):  # in the order in which podman locks them
+            if (lock := root / f"{driver}-{kind}" / f"{kind}.lock").exists():
+                stack.enter_context(storage_held(lock))
+        images = _records(root, driver, "images")
+        tops = {layer for image in images for layer in (image.get("layer"), *(image.get("mapped-layers") or ()))}
+        parents = {layer.get("parent") for layer in _records(root, driver, "layers")}
+        bases = {container.get("image") for container in _records(root, driver, "containers")}
+        yield StoreUse(
+            images=frozenset(image for image in containers | bases if image),
+            layers=frozenset(layer for layer in tops | parents if layer),
+        )
+
+
+def ask_store_use() -> StoreUse:
+    """Return what is used now. Raises ToolError, MissingTool."""
+    with holding_store_use() as use:
+        return use
+
+
+def _records(root: Path, driver: str, kind: str) -> list[dict[str, Any]]:
+    folder = root / f"{driver}-{kind}"
+    try:
+        return [record for name in (kind, f"volatile-{kind}") for record in read_records(folder / f"{name}.json")]
+    except (OSError, ValueError) as error:
+        raise ToolError(f"local storage cannot be read: {folder}: {error}") from error

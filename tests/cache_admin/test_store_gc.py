@@ -1,0 +1,186 @@
+"""The image store under gc, rm, verify and du: only what nobody needs is removed. Real podman says who needs what."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from buildkit.cache_admin.remove_images import complete_name
+from buildkit.imagestore.image_store import ImageStore
+from tests.cache_admin.stocked import Stocked
+from tests.e2e.tinyroot import make_root_tar
+from tests.imagestore.hosts import StorageHost
+from tests.imagestore.tars import add_layer, diff_id_of, entry, image_of, make_tar
+
+pytestmark = pytest.mark.tools
+Ask = Callable[..., Any]
+_ROOT = make_root_tar()
+_OLD, _NEW = (make_tar(entry("opt/app", text)) for text in (b"old\n", b"new\n"))
+_NAME = "localhost/made-up/app:latest"
+
+
+@pytest.fixture
+def host(stocked: Stocked, monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageHost]:
+    host = StorageHost(Path(tempfile.mkdtemp(prefix="bk-")))
+    monkeypatch.setenv("PATH", os.defpath + ":/usr/sbin:/sbin")
+    host.prepare()
+    for name in ("CONTAINERS_STORAGE_CONF", "CONTAINERS_CONF", "HOME", "XDG_RUNTIME_DIR"):
+        if name in host.env:
+            monkeypatch.setenv(name, host.env[name])
+    monkeypatch.setenv("BUILDKIT_STORE", str(host.store))
+    yield host
+    host.remove()
+
+
+@pytest.fixture
+def store(host: StorageHost) -> ImageStore:
+    """An old image without a name, and a new one that has it; their trees were written long ago."""
+    store = ImageStore.open(host.store)
+    for tar in (_ROOT, _OLD, _NEW):
+        add_layer(store, tar)
+        os.utime(store.trees.folder / f"{diff_id_of(tar).hex}.json", (time.time() - 100 * 86400,) * 2)
+    store.put_image(image_of(_ROOT, _OLD), (_NAME,))
+    return store
+
+
+def replace_image(store: ImageStore) -> None:
+    store.put_image(image_of(_ROOT, _NEW), (_NAME,))
+
+
+def left(store: ImageStore) -> list[bool]:
+    return [store.has_tree(diff_id_of(tar)) for tar in (_ROOT, _OLD, _NEW)]
+
+
+def test_gc_removes_nameless_images_and_their_trees_alone(host: StorageHost, store: ImageStore, ask: Ask) -> None:
+    replace_image(store)
+    assert left(store) == [True, True, True]
+    answer = ask("gc", "--dry-run")
+    assert ([image["names"] for image in answer["images"]], left(store)) == ([[]], [True] * 3)
+    answer = ask("gc")
+    assert [item["name"] for item in answer["dropped"]] == [diff_id_of(_OLD).short]
+    assert left(store) == [True, False, True]
+    assert [image.names for image in store.images()] == [(_NAME,)]
+    assert len(store.layers()) == 2
+    assert host.run(_NAME, "cat", "/opt/app") == "new\n"
+    assert ask("gc")["dropped"] == []
+
+
+def test_young_trees_without_an_image_stay_as_any_young_layer(store: ImageStore, ask: Ask) -> None:
+    tar = make_tar(entry("young"))
+    add_layer(store, tar)
+    ask("gc")
+    assert store.has_tree(diff_id_of(tar))
+    ask("gc", "--keep-days", "0")
+    assert not store.has_tree(diff_id_of(tar))
+
+
+@pytest.mark.parametrize("user", ["a container that never ran", "a name of podman's", "an image built on it"])
+def test_gc_keeps_what_others_stand_on(host: StorageHost, store: ImageStore, ask: Ask, user: str) -> None:
+    if user.startswith("a container"):
+        name = host.tool("podman", "create", "--network=none", _NAME, "cat", "/opt/app").strip()
+    elif user.startswith("a name"):
+        host.tool("podman", "tag", _NAME, "localhost/mine:1")
+    else:
+        (host.folder / "Containerfile").write_text(f'FROM {_NAME}\nRUN ["bash", "-c", "cat /opt/app > /opt/two"]\n')
+        host.tool("buildah", "build", "--quiet", "--isolation=chroot", "-t", "localhost/mine:1", ".")
+    replace_image(store)
+    ask("gc", "--keep-days", "0")
+    assert left(store) == [True, True, True]
+    if user.startswith("a container"):
+        assert host.tool("podman", "start", "--attach", name) == "old\n"
+        host.tool("podman", "rm", name)
+    else:
+        assert host.run("localhost/mine:1", "cat", "/opt/app") == "old\n"
+        host.tool("podman", "rmi", "--no-prune", "localhost/mine:1")  # ours below is read-only for podman
+    ask("gc", "--keep-days", "0")
+    assert left(store) == [True, False, True]
+
+
+def test_gc_removes_nothing_of_the_store_if_storage_cannot_be_asked(
+    host: StorageHost, store: ImageStore, read: Callable[..., tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_image(store)
+    damaged = host.folder / "graph/overlay-images/images.json"
+    host.tool("podman", "images")
+    damaged.write_text("{")
+    _, err = read("gc", "--keep-days", "0")
+    assert "the image store is left as it is" in err
+    damaged.unlink()
+    monkeypatch.setenv("PATH", str(host.folder))
+    _, err = read("gc", "--keep-days", "0")
+    assert "the image store is left as it is: buildah is not installed" in err
+    assert left(store) == [True, True, True]
+    assert len(store.images()) == 2
+
+
+def test_layers_with_a_tree_are_present_and_young_ones_stay(store: ImageStore, stocked: Stocked, ask: Ask) -> None:
+    key = stocked.unmade("app", _OLD)
+    stocked.unmade("young", _ROOT, days=1)
+    store.remove([image.id for image in store.images()], (), ())
+    states = {thing["name"]: (thing["state"], thing["size"]) for thing in ask("ls")["things"]}
+    assert states["young"] == ("present", len(_ROOT))
+    assert states["app"] == ("present", len(_OLD))
+    assert states[diff_id_of(_NEW).short] == ("present", len(_NEW))
+    assert {item["name"] for item in ask("gc")["dropped"]} == {"app", diff_id_of(_NEW).short}
+    assert left(store) == [True, False, False]
+    assert ask("why", key.hex)
+
+
+def test_rm_removes_names_and_images_and_refuses_what_is_used(
+    host: StorageHost, store: ImageStore, ask: Ask, read: Callable[..., tuple[str, str]]
+) -> None:
+    store.put_image(image_of(_ROOT, _OLD), ("localhost/made-up/app:1",))
+    assert ask("rm", "made-up/app:1") == {"untagged": ["localhost/made-up/app:1"], "removed": []}
+    _, err = read("rm", "made-up/ap", code=2)
+    assert "did you mean localhost/made-up/app:latest?" in err
+    name = host.tool("podman", "create", "--network=none", _NAME, "id").strip()
+    _, err = read("rm", "made-up/app", code=1)
+    assert f"a container uses {_NAME}" in err
+    host.tool("podman", "rm", name)
+    (image,) = store.images()
+    out, _ = read("rm", image.id[:12])
+    assert out.startswith(f"untagged {_NAME}\nremoved {image.id[:12]}\n")
+    assert store.images() == ()
+    assert "app" not in host.tool("podman", "images")
+    assert left(store) == [True] * 3
+    assert "podman image rm removes others" in read("rm", "made-up/app", code=2)[1]
+
+
+def test_verify_names_the_altered_file_and_distrusts_its_tree(store: ImageStore, stocked: Stocked, ask: Ask) -> None:
+    stocked.unmade("app", _OLD)
+    assert ask("verify")["ok"]
+    (store.trees.path(diff_id_of(_OLD)) / "opt/app").chmod(0o777)
+    answer = ask("verify", code=1)
+    assert [(flaw["name"], flaw["what"]) for flaw in answer["flaws"]] == [
+        ("app", "its tree: opt/app has mode 0777, not 0644")
+    ]
+    assert left(store) == [True, False, True]
+    assert store.trees.path(diff_id_of(_OLD)).is_dir()
+    add_layer(store, _OLD)
+    assert ask("verify")["ok"]
+
+
+def test_du_adds_up_the_image_store(store: ImageStore, ask: Ask, read: Callable[..., tuple[str, str]]) -> None:
+    found = ask("du")["image_store"]
+    assert (found["layers"], found["size"]) == (3, len(_ROOT) + len(_OLD) + len(_NEW))
+    assert [image["names"] for image in found["images"]] == [[_NAME]]
+    assert f"\n  {_NAME}\n" in read("du")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("app/runtime", "localhost/app/runtime:latest"),
+        ("app/runtime:2", "localhost/app/runtime:2"),
+        ("localhost/app", "localhost/app:latest"),
+        ("quay.io:443/app", "quay.io:443/app:latest"),
+    ],
+)
+def test_names_are_completed(text: str, name: str) -> None:
+    assert complete_name(text) == name
