@@ -134,7 +134,7 @@ class DiskCheckout:
         if self.read(source) is not None:
             inputs = requirements_inputs(source, self.read, self._project.target, locker=self._project.locker)
             release = find_root_release(self._roots().get(lock, ()), self.read, self._project.target)
-            _raise(check_fresh(lock, text, inputs, release))
+            self._raise_stale(source, check_fresh(lock, text, inputs, release))
         elif text is None:
             raise DefinitionError(f"{lock}: the lock is missing, and so is its input {source}")
         wheels = wheels_lock_path(lock)
@@ -147,6 +147,13 @@ class DiskCheckout:
         artifacts = parse_wheels_lock(wheels_text, wheels).artifacts
         self._check_allowed(lock, text or "", wheels, artifacts)
         return artifacts
+
+    def _raise_stale(self, source: str, stale: Problem | None) -> None:
+        """Raise DefinitionError for a stale lock; what is wrong with its input is the better message."""
+        if stale is not None:
+            from buildkit.locks.input_lines import find_input_problems
+
+            raise DefinitionError.of(find_input_problems(source, self.read) or [stale])
 
     def _check_allowed(self, lock: str, text: str, wheels: str, artifacts: tuple[Artifact, ...]) -> None:
         """Raise DefinitionError for a file in ``wheels`` that no pin of ``lock`` allows."""

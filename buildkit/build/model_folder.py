@@ -17,7 +17,7 @@ from buildkit.errors import DefinitionError
 from buildkit.layers.globs import compile_excludes
 from buildkit.layers.tar.member_path import find_path_problem
 
-_BOOKKEEPING = frozenset({".git", ".hg", ".svn", ".jj", ".huggingface", ".msc", ".mdl"})
+_BOOKKEEPING = frozenset({".git", ".hg", ".svn", ".jj", ".bzr", ".pijul", ".sl", ".huggingface", ".msc", ".mdl"})
 _HUB_CACHE = ".cache/huggingface"
 
 

@@ -30,11 +30,11 @@ def _find(file: str, read: Read, seen: set[str]) -> Iterator[Problem]:
     for number, line in logical_lines(read(file) or ""):
         if included := included_path(line):
             yield from _find(posixpath.normpath(posixpath.join(posixpath.dirname(file), included)), read, seen)
-        elif found := _judge(line.partition(" ;")[0].strip()):
+        elif found := _judge(line.partition(" ;")[0].strip(), read):
             yield Problem(file=f"{file}:{number}", what=f"`{line[:_SHOWN]}` {found[0]}", hint=found[1])
 
 
-def _judge(line: str) -> tuple[str, str] | None:
+def _judge(line: str, read: Read) -> tuple[str, str] | None:
     """Return what is wrong with a line, and what to write instead; None for a line that a lock can hold."""
     if line.startswith("-") and not _EDITABLE.match(line):
         return None
@@ -50,4 +50,17 @@ def _judge(line: str) -> tuple[str, str] | None:
         return "is a path of this machine", "write the path from the checkout: ./libs/x"
     if "/" in path and not path.startswith(("./", "../")):
         return "is a path without ./", f"write ./{path}"
+    if path.startswith(("./", "../")):
+        return _judge_folder(posixpath.normpath(re.split(r"[\s\[;]", path, maxsplit=1)[0]), read)
     return None
+
+
+def _judge_folder(folder: str, read: Read) -> tuple[str, str] | None:
+    """Return what is wrong with a folder that should hold a package."""
+    if any(read(posixpath.join(folder, name)) is not None for name in ("pyproject.toml", "setup.py")):
+        return None
+    modules = re.findall(r"^\s*path\s*=\s*(.+?)\s*$", read(".gitmodules") or "", re.MULTILINE)
+    above = [module for module in modules if f"{folder}/".startswith(f"{module}/")]
+    if above and read(posixpath.join(above[0], ".git")) is None:
+        return "is in a submodule that is not fetched", f"run: git submodule update --init -- {above[0]}"
+    return "has no pyproject.toml and no setup.py", f"is {folder} the folder of a package, and checked out?"

@@ -527,3 +527,15 @@ def test_marks_of_the_encoding_are_no_content(place: Place) -> None:
     place.write("libs/tk/pyproject.toml", mark + b'[project]\nname = "tk"\nversion = "2"\n')  # an input, by that line
     assert "older than its input" in error(place, "wheels")
     assert LockDrafts(place.folder).read("requirements/x.in") == "./libs/tk\n"
+
+
+def test_submodule_of_a_package_that_is_not_fetched_is_named_and_not_a_stale_lock(place: Place) -> None:
+    place.write("requirements/x.in", "./vendor/tk\n")
+    place.write("vendor/tk/pyproject.toml", '[project]\nname = "tk"\nversion = "1"\n')
+    place.write(".gitmodules", '[submodule "tk"]\n\tpath = vendor/tk\n')
+    place.lock()
+    ask(place, "wheels")
+    (place.folder / "vendor/tk/pyproject.toml").unlink()
+    found = error(place, "wheels")
+    assert found.startswith("requirements/x.in:1: `./vendor/tk` is in a submodule that is not fetched")
+    assert "git submodule update --init -- vendor/tk" in found

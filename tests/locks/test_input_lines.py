@@ -51,7 +51,22 @@ def test_line_that_no_lock_can_hold_is_reported_with_what_to_write(line: str, wh
     ],
 )  # fmt: skip
 def test_line_that_a_lock_can_hold_is_no_problem(line: str) -> None:
-    assert problems(f"{line}\n") == []
+    packages = {f"{folder}pyproject.toml": "" for folder in ("./", "../x/", "libs/x/")}
+    assert problems(f"{line}\n", **packages) == []
+    assert problems(f"{line}\n", **{name.replace("pyproject.toml", "setup.py"): "" for name in packages}) == []
+
+
+@pytest.mark.parametrize("line", ["./vendor/tk", "-e ./vendor/tk[gpu] ; sys_platform == 'linux'", "tk @ ./vendor/tk/"])
+def test_folder_without_a_package_is_reported_with_the_command_that_fetches_it(line: str) -> None:
+    modules = {".gitmodules": '[submodule "x"]\n\tpath = vendor/t\n[submodule "y"]\n\tpath = vendor/tk\n'}
+    ((place, what, hint),) = problems(f"{line}\n")
+    assert (place, hint) == ("requirements/app.in:1", "is vendor/tk the folder of a package, and checked out?")
+    assert what.endswith("` has no pyproject.toml and no setup.py")
+    ((_, what, hint),) = problems(f"{line}\n", **modules)
+    assert what.endswith("` is in a submodule that is not fetched")
+    assert hint == "run: git submodule update --init -- vendor/tk"
+    ((_, what, _),) = problems(f"{line}\n", **modules, **{"vendor/tk/.git": "gitdir: ../../.git/modules/y\n"})
+    assert what.endswith("` has no pyproject.toml and no setup.py")
 
 
 def test_problem_of_an_included_file_is_reported_there_once() -> None:

@@ -241,11 +241,19 @@ def test_member_of_a_wheel_that_no_build_could_pack_is_refused_by_the_lock(root,
 
 
 def test_bookkeeping_is_left_out_of_a_repository_model_with_a_note(root):
-    for name in (".git/config", ".cache/huggingface/download/x.metadata", "sub/.git/config", ".cache/kept"):
+    for name in (
+        ".git/config",
+        ".cache/huggingface/download/x.metadata",
+        "sub/.git/config",
+        ".bzr/x",
+        ".sl/x",
+        ".pijul/x",
+        ".cache/kept",
+    ):
         (root / "models/own" / name).parent.mkdir(parents=True, exist_ok=True)
         (root / "models/own" / name).write_text("token")
     events = []
     (model,) = Bench(root, events.append).lock(OWN)
     assert [file.path for file in model.files] == [".cache/kept", "a.bin", "sub/b.bin"]
     (note,) = [event.text for event in events if isinstance(event, Note)]
-    assert note == "models/own/.cache/huggingface and 2 more: left out, bookkeeping is not part of a model"
+    assert note == "models/own/.bzr and 5 more: left out, bookkeeping is not part of a model"

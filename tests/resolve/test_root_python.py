@@ -48,7 +48,7 @@ def test_other_packages_and_pythons_say_nothing(check):
 def test_nothing_is_written_for_another_release(tmp_path, monkeypatch):
     (tmp_path / "base.apt").write_text("python3.13\n")
     (tmp_path / "base.apt.lock").write_text("python3.13=3.13.5-2\n")
-    monkeypatch.setattr("buildkit.resolve.all_locks._jobs", lambda *_: [])
+    monkeypatch.setattr("buildkit.resolve.all_locks._jobs", lambda *_, **__: [])
     request = LockRequest(
         root=tmp_path,
         target=Target(python="3.13.2", glibc="2.41", arch="x86_64"),
