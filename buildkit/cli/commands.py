@@ -41,6 +41,7 @@ STAGE_COMMANDS = (
 )
 
 COMMANDS = (
+    _command("init", "Write stages for an existing repository (-- --file Dockerfile, --into FOLDER)."),
     _command("build", "Build every image that ships."),
     _command("plan", "Show where every layer will come from, and what it will cost (-- STAGE, --json)."),
     _command("explain", "Show why layers will be rebuilt, or why they were built (-- STAGE [LAYER], --json)."),

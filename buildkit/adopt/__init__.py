@@ -1,0 +1,1 @@
+"""Turn an existing repository into stages: read what is there, and write what is missing."""
