@@ -126,7 +126,7 @@ def _find_models(found: Survey, image: ImageDraft) -> tuple[ModelDraft, ...]:
 
 
 def _has_others(folder: Path, names: tuple[str, ...]) -> bool:
-    return any(name not in names for name in os.listdir(folder))
+    return any(path.name not in names for path in folder.iterdir())
 
 
 def _render_ignore_file(found: Survey, models: tuple[ModelDraft, ...]) -> str:

@@ -17,6 +17,7 @@ from importlib.resources import files
 from buildkit.build.assemble import assemble
 from buildkit.build.context import BuildContext
 from buildkit.build.deliver import import_image
+from buildkit.build.delivery import deliver
 from buildkit.build.layer_writer import LayerWriter
 from buildkit.build.mount_tree import EPOCH, lay_out
 from buildkit.build.root_references import root_ref, whole_ref
@@ -107,6 +108,8 @@ class ContainerRunner:
                 except SecretKeptError:
                     buildah.remove_image(image)
                     raise
+                if context.image_store is not None:  # the next step starts from the tree; this would hide it
+                    buildah.remove_image(image)
         return LayerResult(blobs=(blob,)), None
 
     def _run(self, container: buildah.WorkingContainer, spec: Spec, run: Run, mounts: buildah.Mounts) -> Secrets:
@@ -228,7 +231,8 @@ class ContainerRunner:
             raise LostError(f"{ref} is gone from local storage", hint="build again", output=error.output) from error
 
     def _ensure(self, image: Image, ref: str) -> int:
-        return import_image(image, ref, self._context.layers)
+        context = self._context
+        return import_image(image, ref, context.layers) if context.image_store is None else deliver(image, ref, context)
 
     def _export(self, image: str, chain: tuple[Spec, ...], watch: Callable[[bytes], None]) -> Blob:
         """Return the topmost layer of a committed image as a blob; ``watch`` sees all of its bytes."""

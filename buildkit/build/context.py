@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from buildkit.build.build_state import BuildState
@@ -15,10 +15,12 @@ from buildkit.build.tally import Tally
 from buildkit.declare.project import Project
 from buildkit.errors import BuildError, Interrupted, describe_disk_error
 from buildkit.events import Emit, Note, StepProgress
+from buildkit.imagestore.image_store import ImageStore
+from buildkit.imagestore.store_folder import find_image_store
 from buildkit.layers.tar.member import PackedLayer
 from buildkit.remote.remote_cache import RemoteCache
 from buildkit.store.blobs import Blobs
-from buildkit.store.layer_bytes import LayerBytes, WritableTrees
+from buildkit.store.layer_bytes import LayerBytes
 from buildkit.store.ledger import Ledger
 from buildkit.store.private_folder import ensure_private
 from buildkit.store.stat_index import StatIndex
@@ -39,7 +41,7 @@ class BuildContext:
     the time it takes in ``meter``; each of these is written through its own methods only. ``layers`` reads what
     was packed, wherever it is. ``secrets`` are the sources
     of steps' secrets that the command line names, by name. ``image_store`` is where images are delivered; None if they
-    are imported.
+    are imported. ``layers`` may read an image store even so.
     """
 
     project: Project
@@ -55,7 +57,7 @@ class BuildContext:
     tally: Tally
     meter: PhaseMeter
     secrets: tuple[tuple[str, str], ...] = ()
-    image_store: WritableTrees | None = None
+    image_store: ImageStore | None = None
 
     def progress(self, step: str) -> Callable[[int], None]:
         """Return a function that reports the bytes done of a step; it raises Interrupted once ``stop`` is set."""
@@ -137,4 +139,5 @@ def open_context(
         blobs.in_use(alone=alone, waiting=lambda: emit(Note(text=_WAITING[alone])), stopped=lambda: False),
         closing(Ledger(folder / "ledger.sqlite", alone=alone)) as ledger,
     ):
-        yield make_context(project, blobs, ledger, emit, stop=stop)
+        context = make_context(project, blobs, ledger, emit, stop=stop)
+        yield replace(context, layers=LayerBytes(blobs, find_image_store()))

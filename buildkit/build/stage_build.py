@@ -13,6 +13,7 @@ from buildkit.build.build_record import record_build, report_lines
 from buildkit.build.build_request import BuildRequest, Lost, describe_loss, merge_reported
 from buildkit.build.collision_sets import check_collisions
 from buildkit.build.deliver import import_image
+from buildkit.build.delivery import deliver, uncover
 from buildkit.build.native_check import native_check_in_background
 from buildkit.build.native_facts import record_remote_facts
 from buildkit.build.options import BuildOptions
@@ -196,7 +197,8 @@ class StageBuild:
         from buildkit.build.preimport import Preimport
         from buildkit.tasks.task_id import TaskId, TaskKind
 
-        preimport = stack.enter_context(Preimport(self._context, plan, enabled=imports))
+        early = imports and self._context.image_store is None
+        preimport = stack.enter_context(Preimport(self._context, plan, enabled=early))
 
         def also(tasks: Tasks) -> Tasks:
             ids = {TaskId.of_key(TaskKind.LAYER, layer.spec.key): layer.spec for layer in plan.missing}
@@ -232,11 +234,17 @@ class StageBuild:
             raise
 
     def _import(self, image: Image, planned: Planned) -> int:
-        """Import the image into local storage unless that has it; return the bytes imported."""
+        """Put the image where podman finds it, unless it is there; return the bytes imported or unpacked."""
         ref, stored, context = planned.ref, planned.stored, self._context
         if self._options.no_import or (stored is not None and stored.manifest == image.docker_manifest()):
             return 0
-        with context.meter.phase("import"), step(context.emit, ref, "import") as handle:
-            relatives = map(context.project.ref, self._planner.graph.stages)
-            handle.size = import_image(image, ref, context.layers, relatives, stored)
+        phase = "import" if context.image_store is None else "deliver"
+        with context.meter.phase(phase), step(context.emit, ref, phase) as handle:
+            if context.image_store is not None:
+                handle.size = deliver(image, ref, context)
+                if stored is not None:
+                    uncover(image, ref)
+            else:
+                relatives = map(context.project.ref, self._planner.graph.stages)
+                handle.size = import_image(image, ref, context.layers, relatives, stored)
         return handle.size

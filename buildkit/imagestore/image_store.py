@@ -19,9 +19,6 @@ from buildkit.errors import BuildError
 from buildkit.imagestore.image_records import ImageRecords, StoreImage
 from buildkit.imagestore.layer_chain import chain_ids
 from buildkit.imagestore.layer_records import LayerRecords, StoreLayer
-from buildkit.imagestore.tree_check import find_alteration
-from buildkit.imagestore.tree_process import find_alteration_in_namespace, read_in_namespace
-from buildkit.imagestore.tree_reader import read_tree
 from buildkit.imagestore.trees import TreeFolder, TreeSink
 from buildkit.oci.image import Image
 from buildkit.store.file_locks import disk_errors_explained
@@ -70,6 +67,11 @@ class ImageStore:
 
         Raises DamagedError if a file was altered, FileNotFoundError if there is no tree.
         """
+        from buildkit.imagestore.tree_process import (
+            read_in_namespace,  # a build that reads no layer loads none of these
+        )
+        from buildkit.imagestore.tree_reader import read_tree
+
         tree, tar_split = self.trees.path(diff_id), self.trees.tar_split_path(diff_id)
         return read_in_namespace(tree, tar_split) if self._needs_namespace(diff_id) else read_tree(tree, tar_split)
 
@@ -85,6 +87,9 @@ class ImageStore:
 
         Raises FileNotFoundError if there is no tree.
         """
+        from buildkit.imagestore.tree_check import find_alteration
+        from buildkit.imagestore.tree_process import find_alteration_in_namespace
+
         tree, tar_split = self.trees.path(diff_id), self.trees.tar_split_path(diff_id)
         look = find_alteration_in_namespace if self._needs_namespace(diff_id) else find_alteration
         return look(tree, tar_split)

@@ -6,10 +6,8 @@ tar-split format wants: who writes the tar knows its SHA-256.
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,37 +18,9 @@ from buildkit.errors import BuildError
 from buildkit.imagestore.sparse import SparsePlacer
 from buildkit.imagestore.tar_parser import FILE, LayerMember, TarParser
 from buildkit.imagestore.tar_split import TarSplitWriter
+from buildkit.imagestore.tree_facts import FACTS, TAR_SPLIT, TREE, TreeFacts
 from buildkit.imagestore.tree_paths import normalise
 from buildkit.imagestore.tree_writer import TreeWriter
-
-TREE, TAR_SPLIT, FACTS = "tree", "tar-split.gz", "facts.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TreeFacts:
-    """What is known of a tree: bytes of its tar, number of members, owners.
-
-    ``plain``: its user can read and remove it without a namespace.
-    """
-
-    unpacked: int
-    members: int
-    uids: tuple[int, ...]
-    gids: tuple[int, ...]
-    plain: bool
-
-    def to_json(self) -> bytes:
-        """Return the facts as JSON."""
-        return json.dumps(asdict(self)).encode()
-
-    @classmethod
-    def from_json(cls, data: bytes) -> Self:
-        """Read facts; raises ValueError."""
-        try:
-            value = json.loads(data)
-            return cls(**{**value, "uids": tuple(value["uids"]), "gids": tuple(value["gids"])})
-        except (KeyError, TypeError) as error:
-            raise ValueError("these are no facts of a tree") from error
 
 
 class TreeMaker:

@@ -19,7 +19,8 @@ from typing import BinaryIO
 
 from buildkit.errors import BuildError, BuildkitError, describe_disk_error
 from buildkit.imagestore.tree_check import find_alteration
-from buildkit.imagestore.tree_maker import TreeFacts, TreeMaker
+from buildkit.imagestore.tree_facts import TreeFacts
+from buildkit.imagestore.tree_maker import TreeMaker
 from buildkit.imagestore.tree_reader import read_tree
 from buildkit.tools.isolation import in_user_namespace
 from buildkit.tools.process import Command, converse, run, stream

@@ -16,9 +16,7 @@ from typing import Protocol
 
 from buildkit.digest import DiffId
 from buildkit.errors import BuildError
-from buildkit.imagestore.exchange import exchange
-from buildkit.imagestore.tree_maker import FACTS, TAR_SPLIT, TREE, TreeFacts, TreeMaker
-from buildkit.imagestore.tree_process import remove_in_namespace, start_tree_process
+from buildkit.imagestore.tree_facts import FACTS, TAR_SPLIT, TREE, TreeFacts
 from buildkit.store.file_locks import locked_temporary_folder, remove_abandoned, remove_folder
 
 _TAR_SPLIT_SUFFIX, _FACTS_SUFFIX = ".tar-split.gz", ".json"
@@ -94,12 +92,16 @@ class TreeFolder:
         """
         with locked_temporary_folder(self._temporary) as folder:
             if foreign_owners and self._rootless:
+                from buildkit.imagestore.tree_process import start_tree_process  # a build that packs nothing loads none
+
                 try:
                     with start_tree_process(folder) as process:
                         yield TreeSink(self, folder, process)
                 finally:
                     self.discard(folder / TREE)
             else:
+                from buildkit.imagestore.tree_maker import TreeMaker
+
                 with TreeMaker(folder, owners=not self._rootless, rootless=self._rootless) as maker:
                     yield TreeSink(self, folder, maker)
 
@@ -113,6 +115,8 @@ class TreeFolder:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
+            from buildkit.imagestore.exchange import exchange
+
             exchange(made / TREE, self.path(diff_id))  # an incomplete or damaged one
             self.discard(made / TREE)
         (made / FACTS).replace(self._facts_path(diff_id))
@@ -139,4 +143,6 @@ class TreeFolder:
         """Remove a folder that has no name any more; without root, what others own is removed in the namespace."""
         remove_folder(folder)
         if self._rootless and folder.exists():
+            from buildkit.imagestore.tree_process import remove_in_namespace
+
             remove_in_namespace((folder,))

@@ -146,6 +146,7 @@ def different_environment(work: Path) -> dict[str, str]:
     package = str(Path(buildkit.__file__).parents[1])
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
     env["BUILDKIT_CACHE"] = str(work / "cache")
+    env |= {"BUILDKIT_STORE": str(work / "store"), "BUILDKIT_DELIVERY": "import"}
     env[LEDGER_KEY] = str(key_file())  # the other process reads rows that this one wrote
     home = _create_home(work / "home")
     return env | ({"HOME": str(home)} if home else {})

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.errors import ToolError
-from buildkit.tools.process import Command, run
+from buildkit.tools.process import Command, find_tool, run
 from buildkit.tools.skopeo import skopeo_argv
 
 _UNITS = {"B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
@@ -77,6 +77,12 @@ def find_config(image: str) -> dict[str, Any] | None:
 def remove_name(name: str) -> bool:
     """Remove a name of an image, and the image with its last name; return whether it succeeded."""
     return _done(("buildah", "rmi", "--", name))
+
+
+def untag(name: str) -> None:
+    """Remove a name of an image in the user's own storage. The image stays, if there is a podman to do so."""
+    podman = ("podman", "untag", name, name) if find_tool("podman") else ("buildah", "rmi", "--", name)
+    run(Command(argv=podman, accept=(0, 1, 2, 125), what=f"untagging {name}"))
 
 
 def remove_image(image: str) -> bool:

@@ -45,6 +45,8 @@ _STORAGE = """[storage]
 driver = "overlay"
 graphroot = "{folder}/graph"
 runroot = "{folder}/run"
+[storage.options]
+additionalimagestores = [{stores}]
 [storage.options.overlay]
 skip_mount_home = "true"
 """
@@ -90,7 +92,8 @@ class Tiny:
         self.by_nox = False  # whether `run` starts Nox, as `argv` does
         containers = folder / "home/.config/containers"
         containers.mkdir(parents=True)
-        (folder / "storage.conf").write_text(_STORAGE.format(folder=folder))
+        self.store = folder / "store"
+        self.see_store(seen=os.environ.get("BUILDKIT_DELIVERY") == "store")
         if registry:
             (containers / "registries.conf").write_text(_REGISTRY.format(registry=registry))
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
@@ -101,6 +104,7 @@ class Tiny:
             "LANG": "C.UTF-8",
             "TMPDIR": str(folder / "tmp"),
             "BUILDKIT_CACHE": str(self.cache),
+            "BUILDKIT_STORE": str(self.store),
             "PIP_CONFIG_FILE": os.devnull,
             "UV_NO_CONFIG": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -114,6 +118,14 @@ class Tiny:
             self.belong_to_user()
         if links is not None:
             self.env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(links)}
+
+    def see_store(self, *, seen: bool) -> None:
+        """Let podman see the image store, so that images are delivered into it."""
+        stores = ""
+        if seen:
+            self.store.mkdir(mode=0o700, exist_ok=True)
+            stores = f'"{self.store}"'
+        (self.folder / "storage.conf").write_text(_STORAGE.format(folder=self.folder, stores=stores))
 
     def adopt(self, template: Path) -> None:
         """Copy a project into this one."""

@@ -1,0 +1,119 @@
+"""Which image stores the tools of containers/storage see: containers-storage.conf(5), ``additionalimagestores``.
+
+The effective file is the one that ``CONTAINERS_STORAGE_CONF`` names, else the user's, else the host's, else the
+distribution's. Files are not merged.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from buildkit.errors import BuildError
+
+_VARIABLE = "CONTAINERS_STORAGE_CONF"
+_HOSTS = ("/etc/containers/storage.conf", "/usr/share/containers/storage.conf")
+_KEY = "additionalimagestores"
+_ROOTS = {"graphroot": "/var/lib/containers/storage", "runroot": "/run/containers/storage"}  # root's defaults
+
+
+def find_settings_file() -> Path | None:
+    """Return the effective storage.conf; None if there is none, and every setting is its default."""
+    if named := os.environ.get(_VARIABLE):
+        return Path(named)
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "containers/storage.conf"
+    own = (str(home),) if os.geteuid() != 0 else ()
+    return next((Path(path) for path in (*own, *_HOSTS) if os.path.exists(path)), None)  # noqa: PTH110 - every build
+
+
+def read_settings(path: Path | None) -> dict[str, Any]:
+    """Return the content of a storage.conf, empty for None. Raises BuildError if it cannot be read."""
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BuildError(f"{path} cannot be read: {error}", hint="podman reads it, too: mend it") from error
+
+
+def listed_stores(settings: dict[str, Any]) -> tuple[str, ...]:
+    """Return the additional image stores of a storage.conf."""
+    stores = settings.get("storage", {}).get("options", {}).get(_KEY, ())
+    return tuple(os.path.normpath(store) for store in stores if isinstance(store, str))
+
+
+def is_listed(store: Path) -> bool:
+    """Return whether the tools of this user see an image store without further ado. Raises BuildError."""
+    return str(store) in listed_stores(read_settings(find_settings_file()))
+
+
+@contextmanager
+def visible(store: Path, settings_file: Path) -> Iterator[None]:
+    """Let programs that are started in the block see an image store, if they do not anyway.
+
+    ``settings_file`` is then written: the effective settings, and the store. Raises BuildError.
+    """
+    settings = read_settings(find_settings_file())
+    if str(store) in listed_stores(settings):
+        yield
+        return
+    with _replaced(_with_store(settings, store), settings_file):
+        yield
+
+
+@contextmanager
+def invisible(store: Path, settings_file: Path) -> Iterator[None]:
+    """Let programs that are started in the block not see an image store: what they import would build on its layers.
+
+    ``settings_file`` is written if they would see it. Raises BuildError.
+    """
+    settings = read_settings(find_settings_file())
+    if str(store) not in listed_stores(settings):
+        yield
+        return
+    with _replaced(_without_store(settings, store), settings_file):
+        yield
+
+
+@contextmanager
+def _replaced(settings: dict[str, Any], settings_file: Path) -> Iterator[None]:
+    _write(settings_file, settings)
+    before = os.environ.get(_VARIABLE)
+    os.environ[_VARIABLE] = str(settings_file)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_VARIABLE]
+        else:
+            os.environ[_VARIABLE] = before
+
+
+def _with_store(settings: dict[str, Any], store: Path) -> dict[str, Any]:
+    storage = dict(settings.get("storage", {}))
+    options = dict(storage.get("options", {}))
+    options[_KEY] = [*options.get(_KEY, ()), str(store)]
+    defaults = _ROOTS if os.geteuid() == 0 else {}
+    return {**settings, "storage": {"driver": "overlay", **defaults, **storage, "options": options}}
+
+
+def _without_store(settings: dict[str, Any], store: Path) -> dict[str, Any]:
+    storage = dict(settings["storage"])
+    options = dict(storage["options"])
+    options[_KEY] = [path for path in options[_KEY] if os.path.normpath(path) != str(store)]
+    return {**settings, "storage": {**storage, "options": options}}
+
+
+def _write(path: Path, settings: dict[str, Any]) -> None:
+    from buildkit.declare.toml import render_toml
+
+    text = render_toml(settings)
+    if path.exists() and path.read_text("utf-8") == text:
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, "utf-8")
+    temporary.replace(path)

@@ -1,0 +1,141 @@
+"""Builds into the image store: podman runs what was built without an import, and a layer is stored once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+from tests.e2e.tinyproject import Tiny
+
+pytestmark = pytest.mark.tools
+APP = "localhost/tiny/app:latest"
+
+
+@pytest.fixture
+def seeing(tiny: Tiny) -> Tiny:
+    """A project of a user whose podman sees the image store."""
+    tiny.see_store(seen=True)
+    return tiny
+
+
+def trees(tiny: Tiny) -> set[str]:
+    return {path.name for path in (tiny.store / "trees").glob("*.json")}
+
+
+def blobs(tiny: Tiny) -> int:
+    return len(list(tiny.cache.glob("sha256/*")))
+
+
+def own_images(tiny: Tiny) -> list[object]:
+    """Return the records of the user's own storage, which an import would have filled."""
+    path = tiny.folder / "graph/overlay-images/images.json"
+    return list(json.loads(path.read_text())) if path.exists() else []
+
+
+def test_image_is_the_one_that_an_import_gives_and_podman_runs_it(seeing: Tiny, make_tiny: Callable[[], Tiny]) -> None:
+    imported = make_tiny().build("app")
+    built = seeing.build("app")
+    assert built.report["digest"] == imported.report["digest"]
+    assert built.digests() == imported.digests()
+    assert seeing.run_image("app") == "hello from /app\n"
+    assert own_images(seeing) == []
+    again = seeing.build("app")
+    assert again.built() == {}
+    assert again.report["bytes"] == {"fetched": 0, "built": 0, "imported": 0, "pushed": 0}
+
+
+def test_change_costs_its_own_layer(seeing: Tiny) -> None:
+    seeing.build("app")
+    before = trees(seeing)
+    seeing.write("stages/app/app/main.sh", 'echo "$GREETING again"\n')
+    changed = seeing.build("app")
+    assert changed.built() == {"app/app": "stages/app/app/main.sh changed"}
+    assert len(trees(seeing) - before) == 1
+    assert seeing.run_image("app") == "hello again\n"
+
+
+def test_layers_that_are_built_have_no_second_copy(seeing: Tiny) -> None:
+    built = seeing.build("app")
+    pulled = [layer for layer in built.report["layers"] if layer["kind"] == "image"]
+    assert blobs(seeing) == len(pulled), "those of the registry alone"
+    assert {layer["digest"] for layer in built.report["layers"] if layer["kind"] == "files"} == {""}
+
+
+def test_cache_that_was_emptied_breaks_no_image(seeing: Tiny) -> None:
+    seeing.build("app")
+    shutil.rmtree(seeing.cache)
+    assert seeing.run_image("app") == "hello from /app\n"
+
+
+def test_push_compresses_each_layer_once(seeing: Tiny, make_tiny: Callable[[], Tiny], registry: str) -> None:
+    ref = f"{registry}/image-store/push"
+    seeing.build("app")
+    first = seeing.run("push-app", f"{ref}:one")
+    assert first.code == 0, first.text
+    assert "compress" in first.text
+    again = seeing.run("push-app", f"{ref}:two")
+    assert "compress" not in again.text
+    other = make_tiny()
+    other.run("push-app", f"{ref}:three")
+    inspect = ("skopeo", "inspect", "--format={{.Digest}}")
+    digests = {other.tool(*inspect, f"docker://{ref}:{name}") for name in ("one", "two", "three")}
+    assert len(digests) == 1
+
+
+def test_blobs_that_the_registry_lacks_are_made_again(seeing: Tiny, registry: str) -> None:
+    seeing.build("app")
+    assert seeing.run("push-app", f"{registry}/image-store/again:1").code == 0
+    for path in seeing.cache.glob("sha256/*"):
+        path.unlink()
+    pushed = seeing.run("push-app", f"{registry}/image-store/elsewhere:1")
+    assert pushed.code == 0, pushed.text
+    assert pushed.built() == {}
+
+
+def test_remote_cache_gives_layers_to_a_machine_that_delivers_into_its_store(
+    seeing: Tiny, make_tiny: Callable[[], Tiny], registry: str
+) -> None:
+    cache = f"{registry}/image-store/cache"
+    assert seeing.run("build-app", "--cache-write", cache).code == 0
+    other = make_tiny()
+    other.see_store(seen=True)
+    built = other.build("app", "--cache", cache)
+    assert {layer["source"] for layer in built.report["layers"]} == {"shared"}
+    assert other.run_image("app") == "hello from /app\n"
+
+
+def test_image_of_the_same_name_in_the_users_own_storage_gives_it_up(seeing: Tiny) -> None:
+    seeing.build("app")
+    seeing.tool("buildah", "from", "--name", "other", "scratch")
+    seeing.tool("buildah", "commit", "--quiet", "other", APP)
+    seeing.tool("buildah", "rm", "other")
+    (theirs,) = own_images(seeing)
+    assert seeing.build("app").built() == {}
+    assert seeing.run_image("app") == "hello from /app\n"
+    (kept,) = own_images(seeing)
+    assert kept["id"] == theirs["id"], "it has lost the name only"
+
+
+def test_steps_start_from_the_store_and_their_commit_does_not_stay(seeing: Tiny) -> None:
+    built = seeing.build("tools")
+    assert any(layer["kind"] == "run" for layer in built.report["layers"])
+    assert own_images(seeing) == []
+    assert seeing.run_image("tools", "cat", "/opt/tools/copy").startswith("of the")
+
+
+def test_delivery_is_an_import_where_podman_does_not_see_the_store(tiny: Tiny) -> None:
+    tiny.build("app")
+    assert len(own_images(tiny)) > 0
+    assert not tiny.store.exists()
+
+
+def test_layers_of_the_store_are_imported_where_that_is_asked_for(seeing: Tiny) -> None:
+    seeing.build("app")
+    built = seeing.build("app", BUILDKIT_DELIVERY="import")
+    assert built.built() == {}
+    assert len(own_images(seeing)) > 0
+    seeing.see_store(seen=False)
+    assert seeing.run_image("app") == "hello from /app\n"
