@@ -36,10 +36,26 @@ class UnfitPin:
 class ExcludedByPythonError(DefinitionError):
     """The images' Python may not have pins; ``versions`` are names with all versions that are known to exclude it."""
 
-    def __init__(self, pins: Sequence[UnfitPin]) -> None:
+    details = (*DefinitionError.details, "versions")
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        output: str = "",
+        problems: tuple[Problem, ...] = (),
+        versions: Sequence[Sequence[str]] = (),
+    ) -> None:
+        super().__init__(message, hint=hint, output=output, problems=problems)
+        self.versions = tuple((name, version) for name, version in versions)
+
+    @classmethod
+    def of_pins(cls, pins: Sequence[UnfitPin]) -> ExcludedByPythonError:
+        """One error for all ``pins`` (at least one)."""
         error = DefinitionError.of([pin.problem for pin in pins])
-        super().__init__(error.message, hint=error.hint, problems=error.problems)
-        self.versions = tuple(version for pin in pins for version in pin.excluded)
+        versions = tuple(version for pin in pins for version in pin.excluded)
+        return cls(error.message, hint=error.hint, problems=error.problems, versions=versions)
 
 
 Choose = Callable[[Pin, "Target"], Artifact | UnfitPin]
@@ -84,7 +100,7 @@ def _choose_all(pins: Mapping[_Identity, Pin], choose: Choose) -> dict[_Identity
         answers = list(pool.map(lambda key: choose(pins[key], key[0]), pins))
     if unfit := [answer for answer in answers if isinstance(answer, UnfitPin)]:
         if all(pin.excluded for pin in unfit):
-            raise ExcludedByPythonError(unfit)
+            raise ExcludedByPythonError.of_pins(unfit)
         raise DefinitionError.of([pin.problem for pin in unfit])
     pairs = zip(pins, answers, strict=True)
     return {key: answer for key, answer in pairs if isinstance(answer, Artifact)}
