@@ -63,6 +63,14 @@ def test_blame_ignores_commits_by_hash_and_subject() -> None:
         assert shown.stdout.strip() == subject
 
 
+def test_line_that_installs_from_git_names_the_project_itself() -> None:
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]
+    for page in ("README.md", "docs/adopt.md"):
+        lines = re.findall(r"^pip install '(.*)'$", (ROOT / page).read_text("utf-8"), re.MULTILINE)
+        assert lines == [f"xoe-buildkit @ git+{urls['GitHub']}"]
+    assert all(url.startswith(urls["GitHub"]) for url in urls.values())
+
+
 def test_agents_read_the_guide_for_contributors() -> None:
     assert (ROOT / "AGENTS.md").read_text("utf-8") == (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.registry import serve_registry
 ROOT = Path(__file__).parents[2]
 PAGES = (
     "README.md",
+    "docs/adopt.md",
     "docs/locks.md",
     "docs/stages.md",
     "docs/report.md",
@@ -53,9 +55,15 @@ NOT_RUN = {
     "nox -s bench-build -- --scale\n"
     "nox -s bench-build -- --compare old.json --fail-over 15%\n": "races take half an hour; tests/e2e runs short ones",
     "nox -s audit-deps\nnox -s audit-deps -- runtime --json\n": "it asks an advisory service on the internet",
+    "pip install 'xoe-buildkit @ git+https://github.com/xoe-buildkit/buildkit'\n": (
+        "it fetches this project from its public address; tests/e2e installs the wheel instead"
+    ),
+    "sudo apt-get install buildah skopeo mmdebstrap debian-archive-keyring uidmap podman netavark nftables curl\n"
+    "xoe-buildkit doctor\n": "it installs packages of the system",
     "nox -s trim-hardened\n": "it builds the development image and runs the service's tests",
     "nox -s reproduce -- runtime --json again.json\n": "it makes a Debian root again, which takes a minute",
 }
+FOREIGN = "docs/adopt.md"  # its commands make a repository of their own, in an empty folder
 REGISTRY = "localhost:5000"
 _BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^\n]*) -->\n)?```sh\n(?P<commands>.*?)```", re.DOTALL)
 
@@ -111,6 +119,10 @@ def test_commands_of_a_page_succeed_in_order(page, checkout, registry, tmp_path)
     needs_registry = any(REGISTRY in commands for commands, _ in blocks(page))
     env = {**os.environ, **container_environment(tmp_path), **(home if needs_registry else {})}
     env.pop("NOX_CURRENT_SESSION", None)
+    if page == FOREIGN:
+        checkout = tmp_path / "greeter"
+        checkout.mkdir()
+        env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
     for commands, reason in blocks(page):
         if reason:
             continue
