@@ -11,6 +11,7 @@ import pytest
 from buildkit import errors
 from buildkit.build import step_secrets
 from buildkit.errors import BuildError, BuildkitError, DefinitionError, Interrupted, Problem, RegistryError
+from buildkit.resolve import wheels
 
 DETAILS: dict[str, Any] = {  # a value for every detail of any kind of error, none of them its default
     "hint": "build again",
@@ -21,6 +22,7 @@ DETAILS: dict[str, Any] = {  # a value for every detail of any kind of error, no
     "denied": True,
     "down": True,
     "tree": "libs/x",
+    "versions": (("numpy", "1.0"), ("numpy", "2.0")),
 }
 
 
@@ -71,6 +73,7 @@ def test_error_of_any_kind_survives_the_way_through_json_with_every_detail(kind:
 
 def test_error_kinds_of_other_modules_survive_the_way_through_json() -> None:
     assert step_secrets.SecretKeptError in KINDS
+    assert wheels.ExcludedByPythonError in KINDS
 
 
 def test_error_of_an_unknown_kind_becomes_a_build_error() -> None:
