@@ -26,6 +26,8 @@ _STORAGE = """[storage]
 driver = "overlay"
 graphroot = "{folder}/graph"
 runroot = "{folder}/run"
+[storage.options]
+additionalimagestores = [{stores}]
 [storage.options.overlay]
 skip_mount_home = "true"
 """
@@ -34,6 +36,7 @@ location = "{host}"
 insecure = true
 """
 _PATIENCE = 20.0
+_OLD, _KEPT = "-old", 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +56,18 @@ class RaceEnvironment:
         self.data = folder / "registry/data"
         self._containers = render_containers_conf(probe_containers())
 
-    def lane(self, name: str) -> ParticipantLane:
-        """Create an empty lane, replacing an earlier one of the same name."""
+    def lane(self, name: str, *, image_store: bool = False) -> ParticipantLane:
+        """Create an empty lane, replacing an earlier one of the same name; its tools may see an image store.
+
+        The earlier one is moved aside, and removed much later: ext4 passes over each inode that was freed within the
+        last minutes, so whoever makes files after thousands were removed would pay for it.
+        """
         folder = self.folder / name
-        remove_tree(folder)
+        if folder.exists():
+            unmount_below(folder)
+            folder.rename(self.folder / f"{name}-{time.monotonic_ns():020}{_OLD}")
+            for old in sorted(self.folder.glob(f"{name}-*{_OLD}"))[:-_KEPT]:
+                remove_tree(old)
         for part in ("home/.config/containers", "tmp"):
             (folder / part).mkdir(parents=True)
         (folder / "run").mkdir(mode=0o700)
@@ -72,10 +83,16 @@ class RaceEnvironment:
             "BUILDKIT_CACHE": str(folder / "cache"),
             "REGISTRY_AUTH_FILE": str(folder / "home/auth.json"),
         }
+        store = folder / "store"
+        if image_store:
+            store.mkdir(mode=0o700)
+            env["BUILDKIT_STORE"] = str(store)
+        settings = _STORAGE.format(folder=folder, stores=f'"{store}"' if image_store else "")
         if os.geteuid() == 0:
-            (folder / "storage.conf").write_text(_STORAGE.format(folder=folder))
+            (folder / "storage.conf").write_text(settings)
             env["CONTAINERS_STORAGE_CONF"] = str(folder / "storage.conf")
         else:
+            (folder / "home/.config/containers/storage.conf").write_text(settings)
             env["XDG_RUNTIME_DIR"] = str(folder / "run")
         if self._containers:
             (folder / "containers.conf").write_text(self._containers)
@@ -149,14 +166,19 @@ def _await_port(port: int) -> None:
 
 def remove_tree(folder: Path) -> None:
     """Remove a folder, including mounts of containers and daemons in it and files of subordinate ids."""
-    mounts = Path("/proc/self/mounts").read_text("utf-8", "replace").splitlines()
-    for mount in sorted((line.split(" ")[1] for line in mounts), reverse=True):
-        if mount.startswith(f"{folder}/"):
-            run(Command(argv=("umount", "--lazy", mount), accept=tuple(range(256)), is_cleanup=True))
+    unmount_below(folder)
     if os.geteuid() != 0 and folder.exists():
         argv = ("buildah", "unshare", "rm", "-rf", "--", str(folder))
         run(Command(argv=argv, accept=tuple(range(256)), is_cleanup=True))
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def unmount_below(folder: Path) -> None:
+    """Unmount what containers and daemons have mounted below a folder."""
+    mounts = Path("/proc/self/mounts").read_text("utf-8", "replace").splitlines()
+    for mount in sorted((line.split(" ")[1] for line in mounts), reverse=True):
+        if mount.startswith(f"{folder}/"):
+            run(Command(argv=("umount", "--lazy", mount), accept=tuple(range(256)), is_cleanup=True))
 
 
 def used_space(folder: Path) -> int:

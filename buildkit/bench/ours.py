@@ -33,7 +33,7 @@ class Ours:
 
     def clear(self, goal: Goal) -> None:
         """Remove cache, storage and downloads."""
-        self._lanes[goal] = self._environment.lane(f"{NAME}-{goal}")
+        self._lanes[goal] = self._environment.lane(f"{NAME}-{goal}", image_store=True)
 
     def build(self, goal: Goal) -> BuildOutcome:
         """Run the session."""
