@@ -42,7 +42,7 @@ def build_layers(
         executor.require(specs)
         tasks = dict(reversed(executor.tasks.items())) if backwards else dict(executor.tasks)
         tasks |= also(tasks)
-        # compiling is a long chain, and fails most often
-        ordered = put_first(tasks, TaskKind.COMPILE_WHEEL)
+        # compiling is a long chain, and fails most often; what may end the build comes next
+        ordered = put_first(put_first(tasks, TaskKind.COMPARE), TaskKind.COMPILE_WHEEL)
         lanes = {Lane.CPU: jobs, Lane.NET: _DOWNLOADS, Lane.UP: _UPLOADS, Lane.CONTAINER: 1}
         run_tasks(ordered, lanes, context.emit, context.stop, context.meter)

@@ -29,4 +29,5 @@ def check_collisions(composition: Composition, ledger: Ledger, layers: LayerByte
 def set_key(composition: Composition) -> Key:
     """Return the key under which layers, in any order, on their root are recorded as free of collisions."""
     layers = sorted(spec.key.hex for spec in composition.layers)
-    return Key.of(canonical_json([_RULES, [spec.key.hex for spec in composition.root], layers]).encode())
+    preferred = [[*composition.prefer]] if composition.prefer else []
+    return Key.of(canonical_json([_RULES, [spec.key.hex for spec in composition.root], layers, *preferred]).encode())

@@ -15,6 +15,7 @@ from buildkit.layers.path_prefixes import find_overlaps
 from buildkit.layers.root.paths import RootClash, RootPaths
 from buildkit.layers.tar.contents import Listing, describe_difference
 from buildkit.plan.compose import Composition
+from buildkit.plan.packing import project_of
 from buildkit.plan.spec import PackFiles, PackWheels, Spec
 from buildkit.store.layer_bytes import LayerBytes
 from buildkit.store.layer_listings import find_listing
@@ -58,16 +59,39 @@ class CollisionCheck:
 
     def _compare_layers(self, overlapping: set[Key]) -> None:
         owners: dict[str, tuple[Spec, str]] = {}
+        replaced: dict[str, Spec] = {}
         for spec in self._composition.layers:
             for path, content in self._listing(spec) if spec.key in overlapping else ():
                 first, other = owners.setdefault(path, (spec, content))
-                if other != content:
+                if other == content:
+                    continue
+                if not self._wins(spec, first):
                     owner, rival = self._name_owner(first, path), self._name_owner(spec, path)
-                    raise _collision(f"/{path} is in {owner} and in {rival}, and {describe_difference(other, content)}")
+                    what = f"/{path} is in {owner} and in {rival}, and {describe_difference(other, content)}"
+                    raise wheels_collide(what, first, spec)
+                owners[path] = spec, content
+                replaced[path] = first
+        self._check_bytecode(owners, replaced)
         folders = _folders(owners)
         for path in sorted(folders.keys() & owners.keys()):
             owner, rival = self._name_owner(owners[path][0], path), self._name_owner(folders[path], f"{path}/")
             raise _collision(f"/{path} is a file in {owner} and a folder in {rival}")
+
+    def _wins(self, upper: Spec, lower: Spec) -> bool:
+        """Return whether the stage prefers the upper of two layers of wheels."""
+        return project_of(upper) in self._composition.prefer and isinstance(lower.work, PackWheels)
+
+    def _check_bytecode(self, owners: Mapping[str, tuple[Spec, str]], replaced: Mapping[str, Spec]) -> None:
+        """Raise CollisionError if the bytecode of a module that was replaced would run in place of the new one."""
+        modules = {path.removesuffix(".py") for path in replaced if path.endswith(".py")}
+        for path, (spec, _) in owners.items() if modules else ():
+            folder, _, name = path.rpartition("/__pycache__/")
+            module = f"{folder}/{name.partition('.')[0]}"
+            if folder and module in modules and replaced[f"{module}.py"] is spec:
+                raise CollisionError(
+                    f"/{path} of {self._name_owner(spec, path)} is of a module that a preferred package replaces",
+                    hint="say `bytecode = false` in [tool.buildkit], or exclude one of the two packages",
+                )
 
     def _compare_with_root(self, spec: Spec) -> None:
         for path, content in self._listing(spec):
@@ -127,6 +151,17 @@ def _installs(member: str, path: str) -> bool:
         return path.endswith(f"/{name}")
     parents = name.split("/")[:-1]
     return any(path.endswith("/" + "/".join(parents[:depth]) + "/") for depth in range(1, len(parents) + 1))
+
+
+def wheels_collide(what: str, *owners: Spec) -> CollisionError:
+    """Return the error of a path that two layers have; where both hold wheels, the user may say which one wins."""
+    if not all(isinstance(spec.work, PackWheels) for spec in owners):
+        return _collision(what)
+    files = " or ".join(dict.fromkeys(f"stages/{spec.name.partition('/')[0]}/stage.toml" for spec in owners))
+    return CollisionError(
+        f"{what}; pip would keep the file of the one that it installs last, and say nothing",
+        hint=f'name the package that wins: prefer = ["NAME"] in [wheels] of {files}; or exclude one of the two',
+    )
 
 
 def _collision(what: str) -> CollisionError:

@@ -195,6 +195,7 @@ class StageBuild:
         from buildkit.build.build_layers import build_layers
         from buildkit.build.layer_writer import LayerWriter
         from buildkit.build.preimport import Preimport
+        from buildkit.build.wheel_collisions import wheel_comparison
         from buildkit.tasks.task_id import TaskId, TaskKind
 
         early = imports and self._context.image_store is None
@@ -203,7 +204,8 @@ class StageBuild:
         def also(tasks: Tasks) -> Tasks:
             ids = {TaskId.of_key(TaskKind.LAYER, layer.spec.key): layer.spec for layer in plan.missing}
             building = {task_id: spec for task_id, spec in ids.items() if task_id in tasks}
-            return dict(preimport.tasks(tasks)) | dict(publisher.tasks(building))
+            compared = wheel_comparison(self._context, plan.composition, tasks)
+            return compared | dict(preimport.tasks(tasks)) | dict(publisher.tasks(building))
 
         uploads = bool(self._targets) or self._context.remote_cache.writes
         writer = LayerWriter(context=self._context, compress=uploads, trees=imports or not uploads)

@@ -76,6 +76,11 @@ class _Writer:
 
     def write(self) -> None:
         composition = self.composition
+        if composition.prefer:
+            raise DefinitionError(
+                f"{composition.stage.file}: `prefer` decides between wheels that meet, which pip and uv cannot",
+                hint="exclude one of the two packages, to export a Containerfile",
+            )
         base = self.roots.add(composition.root)
         copies = list(self._layers())
         stage = composition.stage

@@ -137,6 +137,7 @@ class Stage:
     """A stage as its file defines it; ``file`` is relative to the project.
 
     ``wheels`` are paths of requirements locks, and ids of ``choices``, in the order of the file.
+    ``prefer`` are projects, whose files win where two wheels meet; the first wins over the next.
     """
 
     name: str
@@ -152,6 +153,7 @@ class Stage:
     run: tuple[Run, ...] = ()
     wheels: tuple[str, ...] = ()
     choices: tuple[LockChoice, ...] = ()
+    prefer: tuple[str, ...] = ()
     models: Models | None = None
     copy: tuple[Copy, ...] = ()
     config: Config = Config()
@@ -210,6 +212,7 @@ def _stage(read: dict[str, Any], place: ValueLocation, name: str) -> Stage:
         run=tuple(_run(item, place.at("run").at(n)) for n, item in enumerate(read.get("run", ()))),
         wheels=tuple(chosen.get(posixpath.normpath(lock), lock) for lock in read.get("wheels", {}).get("locks", ())),
         choices=choices,
+        prefer=tuple(_normalised(name) for name in read.get("wheels", {}).get("prefer", ())),
         models=_models(read["models"], place.at("models")) if "lock" in read.get("models", {}) else None,
         copy=tuple(
             copy for n, item in enumerate(read.get("copy", ())) for copy in _copies(item, place.at("copy").at(n))
@@ -221,7 +224,7 @@ def _stage(read: dict[str, Any], place: ValueLocation, name: str) -> Stage:
 
 def _choices(wheels: dict[str, Any], place: ValueLocation) -> tuple[LockChoice, ...]:
     """Return what is taken from locks of other tools; a requirements lock is taken whole."""
-    settings = {key: value for key, value in wheels.items() if key != "locks"}
+    settings = {key: value for key, value in wheels.items() if key not in ("locks", "prefer")}
     names = {key: tuple(sorted(set(value))) for key, value in settings.items() if isinstance(value, tuple)}
     choices = tuple(
         LockChoice(file=posixpath.normpath(lock), **{**settings, **names})
@@ -295,6 +298,11 @@ def _models(item: dict[str, Any], place: ValueLocation) -> Models:
     models = Models(**item)
     check_target(models.target, place.at("target"))
     return models
+
+
+def _normalised(name: str) -> str:
+    """Return a project's name as locks write it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _copies(item: dict[str, Any], place: ValueLocation) -> Iterator[Copy]:

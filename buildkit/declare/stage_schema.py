@@ -116,6 +116,11 @@ _WHEELS = TableSchema(
         "project": KeySchema(
             BooleanSchema(), "whether packages of the repository itself are installed, too (default: true)"
         ),
+        "prefer": KeySchema(
+            ListSchema(_PROJECT),
+            "packages of these locks whose file the image has where another wheel has a different one at the same "
+            "path; the first wins over the next",
+        ),
     },
     rules={
         "not": {"anyOf": [{"required": ["only-groups", key]} for key in ("extras", "groups", "project")]},

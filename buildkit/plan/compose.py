@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from buildkit.declare.graph import Graph, ResolvedStage
 from buildkit.declare.project import Project
+from buildkit.declare.schema import suggest_word
 from buildkit.declare.stage import Config, Copy, Models, Stage
 from buildkit.declare.target import SYSTEM_PATH
 from buildkit.digest import Key, canonical_json
@@ -42,12 +43,16 @@ SBOM_FOLDER = "usr/share/sbom"  # scanners find it by the end of its name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Composition:
-    """The contents of an image: the layers of ``root``, lowest first, then ``layers`` in order."""
+    """The contents of an image: the layers of ``root``, lowest first, then ``layers`` in order.
+
+    ``prefer`` are the projects that win where wheels meet; see `order_layers`.
+    """
 
     stage: Stage
     root: tuple[Spec, ...]
     layers: tuple[Spec, ...]
     config: Config
+    prefer: tuple[str, ...] = ()
 
     @property
     def specs(self) -> tuple[Spec, ...]:
@@ -76,11 +81,13 @@ class Composer:
         resolved = self._graph.resolve(name)
         self._check_agreement(resolved)
         root = self._roots.chain(resolved)
-        layers = order_layers(spec for part in resolved.parts for spec in self._layers_of(part))
+        own = [spec for part in resolved.parts for spec in self._layers_of(part)]
+        prefer = tuple(dict.fromkeys(name for part in reversed(resolved.parts) for name in part.prefer))
+        layers = order_layers(own, prefer)
         config = self._config(resolved, layers)
         if resolved.stage.sbom:
             layers = (*layers, self._sbom(resolved.stage, root, layers, config))
-        composition = Composition(stage=resolved.stage, root=root, layers=layers, config=config)
+        composition = Composition(stage=resolved.stage, root=root, layers=layers, config=config, prefer=prefer)
         if len(composition.specs) > self._project.max_layers:
             raise DefinitionError(
                 f"{resolved.stage.file}: the image would have {len(composition.specs)} layers, "
@@ -158,11 +165,12 @@ class Composer:
             return
         yield self._prefix(stage)
         artifacts = {a.name: a for lock in stage.wheels for a in self._checkout.artifacts(lock)}
+        _check_preferred(stage, artifacts)
         groups = group_wheels(
             tuple(artifacts.values()),
             heavy=self._project.heavy,
             bins=self._project.bins,
-            apart=self._own_packages(stage),
+            apart={*self._own_packages(stage), *stage.prefer},
         )
         for name, members in groups:
             yield self._wheel_layer(stage, name, members)
@@ -307,6 +315,18 @@ class Composer:
             **dict(config.labels),
         }
         return replace(config, env=tuple(env.items()), labels=tuple(labels.items()))
+
+
+def _check_preferred(stage: Stage, artifacts: Mapping[str, Artifact]) -> None:
+    """Raise DefinitionError for preferred projects that no lock of the stage has."""
+    what, names = "no lock of this stage has the package `{}`", sorted(artifacts)
+    problems = [
+        Problem(file=stage.file, key="wheels.prefer", what=what.format(name), hint=suggest_word(name, names))
+        for name in stage.prefer
+        if name not in artifacts
+    ]
+    if problems:
+        raise DefinitionError.of(problems)
 
 
 def _placed(copy: Copy, tree: Tree) -> Copy:

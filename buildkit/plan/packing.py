@@ -13,7 +13,7 @@ import math
 from collections.abc import Container, Iterable, Sequence
 
 from buildkit.locks.pins import Artifact
-from buildkit.plan.spec import Kind, Spec
+from buildkit.plan.spec import Kind, PackWheels, Spec
 
 MOST_HEAVY = 32
 _RANK = {Kind.ROOT: 0, Kind.IMAGE: 0, Kind.RUN: 0, Kind.PREFIX: 1}
@@ -46,10 +46,25 @@ def bin_of(name: str, bins: int) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % bins
 
 
-def order_layers(specs: Iterable[Spec]) -> tuple[Spec, ...]:
-    """Sort layers from the lowest up; each key once, under the first of its names in alphabetical order."""
+def order_layers(specs: Iterable[Spec], prefer: Sequence[str] = ()) -> tuple[Spec, ...]:
+    """Sort layers from the lowest up; each key once, under the first of its names in alphabetical order.
+
+    Layers of preferred projects lie above all other wheels, the first project on top, so that their files win.
+    """
     unique = {spec.key: spec for spec in sorted(specs, key=lambda spec: spec.name, reverse=True)}
-    return tuple(sorted(unique.values(), key=_position))
+    layers = sorted(unique.values(), key=_position)
+    above = [spec for project in reversed(prefer) for spec in layers if project_of(spec) == project]
+    if not above:
+        return tuple(layers)
+    others = [spec for spec in layers if spec not in above]
+    top = max((number for number, spec in enumerate(others, 1) if spec.kind is Kind.WHEELS), default=0)
+    return (*others[:top], *above, *others[top:])
+
+
+def project_of(spec: Spec) -> str:
+    """Return the project of a layer that holds one wheel; empty for any other layer."""
+    wheels = spec.work.wheels if isinstance(spec.work, PackWheels) else ()
+    return wheels[0].name if len(wheels) == 1 else ""
 
 
 def _position(spec: Spec) -> tuple[int, int, str]:

@@ -53,8 +53,8 @@ class Outcome:
 class Task:
     """Work that people see as ``name`` in ``phase``; ``needs`` are the tasks that must be done before.
 
-    A ``quiet`` task emits no events unless it fails. A task counts as done without running if ``is_needless`` returns
-    true when its turn comes.
+    A ``quiet`` task emits no events unless it fails. If a task that ``decides`` fails, no other starts any more.
+    A task counts as done without running if ``is_needless`` returns true when its turn comes.
     """
 
     name: str
@@ -65,6 +65,7 @@ class Task:
     total: int | None = None
     quiet: bool = False
     is_needless: Callable[[], bool] = bool
+    decides: bool = False
 
 
 def run_tasks(tasks: Tasks, lanes: Mapping[Lane, int], emit: Emit, stop: threading.Event, meter: PhaseMeter) -> None:
@@ -95,6 +96,8 @@ def run_tasks(tasks: Tasks, lanes: Mapping[Lane, int], emit: Emit, stop: threadi
                         done.add(task_id)
                     else:
                         failures[task_id] = error
+                        if tasks[task_id].decides:
+                            waiting.clear()
         except KeyboardInterrupt:
             stop.set()
             process.stop_all()

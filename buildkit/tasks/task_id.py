@@ -15,6 +15,7 @@ class TaskKind(StrEnum):
     FETCH = "fetch"
     COMPILE_WHEEL = "compile-wheel"
     SCAN = "scan"
+    COMPARE = "compare"  # the paths of wheels
     IMPORT = "import"  # an image into local storage, to start containers from
     PREIMPORT = "preimport"  # the lower layers of the image that is built
     START_COMPILER = "start-compiler"  # of bytecode

@@ -274,3 +274,36 @@ def store_tar(blobs: Blobs, *members: tuple[str, bytes]) -> Blob:
         unpacked=len(data),
         compression=Compression.NONE,
     )
+
+
+def wheel_layer(name: str) -> Spec:
+    wheel = Artifact(name=name, version="1.0", file=f"{name}.whl", sha256=FileHash.of(name.encode()), size=1)
+    return replace(spec(name), work=PackWheels(wheels=(wheel,)))
+
+
+def preferring(*names: str) -> Composition:
+    layers = (wheel_layer("low"), wheel_layer("high"))
+    return replace(COMPOSITION, layers=layers, prefer=names)
+
+
+def test_upper_preferred_wheel_may_replace_files_of_another_wheel(ledger: Ledger) -> None:
+    own(ledger, low=[("a/x.py", "1")], high=[("a/x.py", "2")])
+    for prefer in ((), ("low",)):
+        with pytest.raises(CollisionError, match="pip would keep the file of the one that it installs last"):
+            check(preferring(*prefer), ledger)
+    copied = replace(COMPOSITION, layers=(copying("low"), wheel_layer("high")), prefer=("high",))
+    with pytest.raises(CollisionError, match=r"in the layer low and in the layer high, and their bytes differ$"):
+        check(copied, ledger)
+    check(preferring("high"), ledger)
+    with pytest.raises(CollisionError):  # what passed with a preference does not pass without
+        check(preferring(), ledger)
+
+
+def test_bytecode_of_a_replaced_module_must_be_replaced_too(ledger: Ledger) -> None:
+    module, compiled = "a/x.py", "a/__pycache__/x.cpython-313.pyc"
+    own(ledger, low=[(module, "1"), (compiled, "3")], high=[(module, "2"), (compiled, "4")])
+    check(preferring("high"), ledger)
+    own(ledger, third=[(module, "2")])  # it could not be compiled
+    uncompiled = replace(COMPOSITION, layers=(wheel_layer("low"), wheel_layer("third")), prefer=("third",))
+    with pytest.raises(CollisionError, match="is of a module that a preferred package replaces"):
+        check(uncompiled, ledger)

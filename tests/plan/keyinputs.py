@@ -40,7 +40,7 @@ from keymutations import (
     wheels,
 )
 from projectdisk import Seen
-from smallproject import APP, BASE, BUILDER, DEPS, HEAVY, LARGE, Small, sha, wheel
+from smallproject import APP, BASE, BUILDER, DEPS, HEAVY, LARGE, OWN, Small, sha, wheel
 
 from buildkit.plan.spec import PackSbom
 
@@ -58,6 +58,11 @@ def _choose(key: str, value: object) -> Mutate:
         small.stages["deps"]["wheels"] = {"locks": ["uv.lock"], key: value}
 
     return do(change, regrouped)
+
+
+def _prefer_heavy(small: Small) -> None:
+    if "wheels" in small.stages["runtime"]:
+        small.stages["runtime"]["wheels"]["prefer"] = [small.wheels[OWN][1]["name"]]
 
 
 def _second_builder(small: Small) -> None:
@@ -153,6 +158,7 @@ STAGES: dict[str, Mutate] = {
     "run[]: one more": do(
         lambda p: p.stages["builder"]["run"].append({"script": "zz"}), both(named_step("zz"), compiled)
     ),
+    "wheels.prefer: a wheel that was alone": do(_prefer_heavy, none),
     "wheels.locks: the same lock by another name": do(_rename_lock, none),
     "wheels.package": _choose("package", "api"),
     "wheels.extras": _choose("extras", ["gpu"]),

@@ -12,7 +12,7 @@ from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError
 from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import AptPin, Model, Pin
-from buildkit.plan.spec import Compile, MakeRoot, PackFiles, PackModel, PackWheels, PullImage, RunStep
+from buildkit.plan.spec import Compile, Kind, MakeRoot, PackFiles, PackModel, PackWheels, PullImage, RunStep
 
 DIGEST = "sha256:" + "0" * 64
 IMAGE = f'summary = "x"\n[root]\nimage = "docker.io/nvidia/cuda:13@{DIGEST}"\n'
@@ -286,3 +286,28 @@ def test_file_keeps_its_name_below_a_target_that_ends_in_a_slash(source: str, ta
     assert isinstance(spec.work, PackFiles)
     assert spec.work.copy.target == placed
     assert json.loads(spec.recipe)["target"] == placed
+
+
+def test_preferred_wheel_lies_above_the_others_and_moves_no_other_key() -> None:
+    plain = composer().compose("deps").layers
+    stages = STAGES | {"deps": STAGES["deps"].replace('["deps.txt"]', '["deps.txt"]\nprefer = ["Thin", "heavy"]')}
+    image = composer(stages).compose("runtime")
+    assert image.prefer == ("thin", "heavy")
+    wheels = [spec.name for spec in image.layers if spec.kind is Kind.WHEELS]
+    assert wheels[-2:] == ["deps/heavy", "deps/thin"]
+    before = {spec.name: spec.key for spec in plain}
+    moved = {spec.name for spec in image.layers if spec.name in before and before[spec.name] != spec.key}
+    thin_bin = next(
+        s.name for s in plain if isinstance(s.work, PackWheels) and "thin" in {w.name for w in s.work.wheels}
+    )
+    assert moved <= {thin_bin}
+    assert before["deps/heavy"] in {spec.key for spec in image.layers}
+
+
+def test_preferred_package_must_be_in_a_lock_of_the_stage() -> None:
+    stages = STAGES | {"deps": STAGES["deps"].replace('["deps.txt"]', '["deps.txt"]\nprefer = ["heavvy"]')}
+    with pytest.raises(DefinitionError) as caught:
+        composer(stages).compose("runtime")
+    (problem,) = caught.value.problems
+    assert problem.what == "no lock of this stage has the package `heavvy`"
+    assert problem.hint == "did you mean `heavy`?"

@@ -336,3 +336,17 @@ def test_interrupt_stops_programs_undoes_their_work_and_starts_nothing(name: str
     done = subprocess.run([sys.executable, "-c", INTERRUPTED, name], capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
     assert done.stdout == "interrupted; nothing half-built is kept; 130; True; True; ['undone']\n"
+
+
+def test_no_task_starts_after_one_that_decides_has_failed() -> None:
+    ran: list[str] = []
+
+    def fail() -> None:
+        raise BuildError("two files at one path")
+
+    first = replace(task("check", fail), decides=True)
+    others = [task(f"t{n}", lambda: ran.append("x"), "check0") for n in range(3)]
+    slow = task("check0", lambda: threading.Event().wait(0.2))
+    with pytest.raises(BuildError, match="two files at one path"):
+        run(first, slow, *others)
+    assert not ran

@@ -143,5 +143,6 @@ def _mismatch(member: Member, what: str) -> BuildError:
 def _collision(path: str, first: str, second: str, why: str) -> CollisionError:
     owners = " and ".join(owner or "another part of the layer" for owner in (first, second))
     return CollisionError(
-        f"{path} belongs to {owners}, and {why}", hint="drop one of the two, or pin versions that agree"
+        f"{path} belongs to {owners}, and {why}; pip would keep the one that it installs last",
+        hint='name the package that wins: prefer = ["NAME"] in [wheels] of the stage; or exclude one of the two',
     )

@@ -1,0 +1,108 @@
+"""Finds wheels with different files at one path as soon as they are fetched, while layers are still packed.
+
+`CollisionCheck` decides about whole layers, compiled wheels and bytecode included, once all of them are packed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+
+from buildkit.build.collisions import wheels_collide
+from buildkit.build.context import BuildContext
+from buildkit.digest import Key
+from buildkit.errors import LostError, WheelError
+from buildkit.layers.path_prefixes import find_overlaps, path_prefixes_of
+from buildkit.layers.tar.contents import describe_difference
+from buildkit.layers.tar.listing import ContentDescriber
+from buildkit.layers.tar.member import Member
+from buildkit.locks.pins import Artifact
+from buildkit.plan.compose import Composition
+from buildkit.plan.packing import project_of
+from buildkit.plan.spec import PackWheels, Spec
+from buildkit.tasks.scheduler import Lane, Outcome, Task, Tasks
+from buildkit.tasks.task_id import TaskId, TaskKind
+
+_PACKED = Key.of(b"the wheels that are packed")  # stands for all of them
+
+
+def wheel_comparison(context: BuildContext, composition: Composition, tasks: Tasks) -> dict[TaskId, Task]:
+    """Return the task that compares the wheels of a composition; none if ``tasks`` packs no wheel for it."""
+    found = ((spec, tasks.get(TaskId.of_key(TaskKind.LAYER, spec.key))) for spec in composition.layers)
+    packing = [
+        (spec, task) for spec, task in found if task and task.phase == "pack" and isinstance(spec.work, PackWheels)
+    ]
+    if not packing:
+        return {}
+    needs = dict.fromkeys(need for _, task in packing for need in task.needs if need.kind is TaskKind.FETCH)
+
+    def action() -> Outcome:
+        WheelCollisions(context, composition).check([spec for spec, _ in packing])
+        return Outcome()
+
+    name = f"paths of {composition.stage.name}"
+    task = Task(
+        name=name, phase="look", lane=Lane.CPU, action=action, needs=tuple(needs), quiet=True, decides=True
+    )  # fmt: skip
+    return {TaskId(TaskKind.COMPARE, composition.key.hex): task}
+
+
+class WheelCollisions:
+    """Compares the wheels of layers that are packed with each other and with layers that were built before."""
+
+    def __init__(self, context: BuildContext, composition: Composition) -> None:
+        self._context = context
+        self._composition = composition
+        self._owners: dict[str, tuple[Spec, str, Member | str]] = {}
+
+    def check(self, packed: Sequence[Spec]) -> None:
+        """Raise CollisionError for the first path of two wheels that differ, unless one of them is preferred."""
+        for spec in packed:
+            for wheel in spec.work.wheels if isinstance(spec.work, PackWheels) else ():
+                for member in self._members(wheel):
+                    self._add(spec, f"{wheel.name} {wheel.version}", member.path, member)
+        for spec in self._meeting({spec.key for spec in packed}):
+            for path, content in self._context.ledger.layers.contents(spec.key) or ():
+                if path in self._owners:
+                    self._add(spec, f"the layer {spec.name}", path, content)
+
+    def _members(self, wheel: Artifact) -> Iterator[Member]:
+        """Yield what a fetched wheel installs; packing reports one that is damaged or gone."""
+        from buildkit.layers.wheel.install import read_wheel  # only builds that pack a layer need it
+
+        if wheel.is_wheel and wheel.sha256 is not None:
+            with suppress(WheelError, LostError):
+                path = self._context.files.get_file(f"{wheel.name} {wheel.version}", wheel.sha256, wheel.file)
+                yield from read_wheel(path, self._context.project.target).members
+
+    def _meeting(self, packed: set[Key]) -> Iterator[Spec]:
+        """Yield the other layers of wheels whose path prefixes overlap those of the packed wheels."""
+        others = [s for s in self._composition.layers if isinstance(s.work, PackWheels) and s.key not in packed]
+        known: Mapping[Key, tuple[str, ...]] = self._context.ledger.layers.path_prefixes(s.key for s in others)
+        prefixes = path_prefixes_of((path, "") for path in self._owners)
+        for spec in others:
+            if spec.key in known and find_overlaps({_PACKED: prefixes, spec.key: known[spec.key]}):
+                yield spec
+
+    def _add(self, spec: Spec, owner: str, path: str, content: Member | str) -> None:
+        first, other, held = self._owners.setdefault(path, (spec, owner, content))
+        if held is content or self._is_settled(first, spec):
+            return
+        with suppress(WheelError):
+            before, now = _describe(held), _describe(content)
+            if before != now:
+                what = f"/{path} is in {other} and in {owner}, and {describe_difference(before, now)}"
+                raise wheels_collide(what, first, spec)
+
+    def _is_settled(self, *layers: Spec) -> bool:
+        return any(project_of(spec) in self._composition.prefer for spec in layers)
+
+
+def _describe(content: Member | str) -> str:
+    """Return the content for a listing; that of a member is read, for only its bytes show a namespace package."""
+    if isinstance(content, str):
+        return content
+    described = ContentDescriber(content.path, executable=content.executable)
+    for chunk in content.content() if content.content else ():
+        described.update(chunk)
+    return described.content(lambda _path: "")
