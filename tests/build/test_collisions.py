@@ -16,7 +16,7 @@ from buildkit.build.collision_sets import check_collisions
 from buildkit.build.collisions import AskListing
 from buildkit.declare.stage import Config, Copy, Stage
 from buildkit.digest import DiffId, Digest, FileHash, Key
-from buildkit.errors import CollisionError
+from buildkit.errors import CollisionError, LostError
 from buildkit.layers.tar.member import Compression
 from buildkit.locks.pins import Artifact
 from buildkit.oci.blob import Blob, LayerResult
@@ -232,6 +232,12 @@ def test_executable_bit_is_part_of_the_content(ledger: Ledger, content: str) -> 
 def test_collision_of_links_is_described(ledger: Ledger, first: str, second: str, why: str) -> None:
     own(ledger, low=[("x", first)], high=[("x", second)])
     with pytest.raises(CollisionError, match=f"^/x is in the layer low and in the layer high, and {why}$"):
+        check(COMPOSITION, ledger)
+
+
+def test_layer_that_is_gone_from_the_ledger_is_lost_which_a_new_plan_repairs(ledger: Ledger) -> None:
+    own(ledger, low=[("a", "1")])
+    with pytest.raises(LostError, match=f"the layer {HIGH.key.short} is gone from the ledger"):
         check(COMPOSITION, ledger)
 
 
