@@ -18,10 +18,24 @@ def run(_folder: Path, arguments: Sequence[str]) -> int:
     parser = make_parser("doctor")
     parser.description = "Check this host: what is wrong, what it costs, and the one command that mends it."
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    store = parser.add_mutually_exclusive_group()
+    store.add_argument("--enable-store", action="store_true", help="let podman see the image store: no more imports")
+    store.add_argument("--disable-store", action="store_true", help="take that back")
     options = parser.parse_args(list(arguments))
+    if options.enable_store or options.disable_store:
+        return _set_store(enabled=options.enable_store)
     findings = diagnose()
     sys.stdout.write(_render(findings, as_json=options.json))
     return 1 if any(finding.status is DiagnosisStatus.ERROR for finding in findings) else 0
+
+
+def _set_store(*, enabled: bool) -> int:
+    from buildkit.command_names import name_commands
+    from buildkit.doctor.image_store import disable_image_store, enable_image_store
+
+    for line in enable_image_store() if enabled else disable_image_store():
+        sys.stdout.write(f"{name_commands(line)}\n")
+    return 0
 
 
 def _render(findings: tuple[Diagnosis, ...], *, as_json: bool) -> str:

@@ -50,3 +50,46 @@ def render_toml(table: Table, *, header: Sequence[str] = ()) -> str:
 
     lines = "".join(f"# {line}".rstrip() + "\n" for line in header)
     return f"{lines}\n{tomlkit.dumps(table)}" if lines else tomlkit.dumps(table)
+
+
+def edit_toml(text: str, names: Sequence[str], value: object) -> str:
+    """Return ``text`` with another value under ``names`` (tables, then a key); everything else stays as it is written.
+
+    None removes the key, and its table if that has nothing else, not even a comment. An array that only grows or
+    shrinks keeps its comments. Raises ValueError if ``text`` cannot be edited.
+    """
+    import tomlkit  # only locking and settings write
+    from tomlkit.exceptions import TOMLKitError
+    from tomlkit.items import AbstractTable, InlineTable
+
+    try:
+        document = tomlkit.parse(text)
+        tables: list[Any] = [document]
+        for name in names[:-1]:
+            if name not in tables[-1]:
+                tables[-1][name] = tomlkit.inline_table() if isinstance(tables[-1], InlineTable) else tomlkit.table()
+            tables.append(tables[-1][name])
+        table, key = tables[-1], names[-1]
+        if value is None:
+            table.pop(key, None)
+            if len(tables) > 1 and isinstance(table, AbstractTable) and not table.as_string().strip():
+                del tables[-2][names[-2]]
+        elif isinstance(value, list) and key in table:
+            _edit_array(table[key], value)
+        else:
+            table[key] = value
+        edited = tomlkit.dumps(document)
+        wrong = find_table(tomllib.loads(edited), *names[:-1]).get(key) != value
+    except (TOMLKitError, tomllib.TOMLDecodeError, TypeError, AttributeError) as error:
+        raise ValueError(f"it cannot be edited: {error}") from error
+    if wrong:
+        raise ValueError("it cannot be edited")
+    return edited
+
+
+def _edit_array(array: Any, wanted: list[Any]) -> None:  # noqa: ANN401 - tomlkit's
+    for index in reversed([index for index, item in enumerate(array) if item not in wanted]):
+        del array[index]
+    for item in wanted:
+        if item not in array:
+            array.append(item)

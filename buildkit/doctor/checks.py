@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from buildkit.doctor.containersconf import choose_backend, choose_limits
 from buildkit.doctor.diagnosis import Diagnosis, error, note, ok, warning
 from buildkit.doctor.facts import DiskSpace, HostFacts
+from buildkit.doctor.file_systems import describe_file_system
 from buildkit.doctor.tool_checks import check_rootless_tools, check_runtime, check_tools
 from buildkit.report.text import format_bytes
 
@@ -15,6 +16,7 @@ _RANGE = 65536
 # use → free bytes below which builds fail, and below which they may
 _ROOM = {"images": (2 * GB, 15 * GB), "cache": (1 * GB, 10 * GB)}
 _TEMPORARY_ROOM = (GB // 4, 4 * GB)
+ENABLE, DISABLE = "nox -s doctor -- --enable-store", "nox -s doctor -- --disable-store"
 _CDI = "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
 
 
@@ -37,6 +39,25 @@ def check_storage(facts: HostFacts) -> Iterator[Diagnosis]:
         yield warning("storage", f"{storage.driver} without native diff", slow, mend)
     else:
         yield ok("storage", f"{storage.driver} at {storage.graph_root}")
+
+
+def check_image_store(facts: HostFacts) -> Iterator[Diagnosis]:
+    """Check whether podman sees the image store, and whether that can be used where it lies."""
+    store, cost = facts.image_store, "every build copies its image into local storage"
+    if store.problem:
+        yield error("image-store", store.problem, "neither buildah nor podman works, or images are imported")
+    elif store.is_listed and not (store.exists and store.is_readable):
+        what = f"{store.settings_file} names {store.folder}, which {'is closed to you' if store.exists else 'is gone'}"
+        yield error("image-store", what, "every command of podman and buildah fails", DISABLE)
+    elif why := describe_file_system(store.file_system):
+        mend = "export BUILDKIT_STORE=/a/local/disk"
+        yield warning("image-store", f"no image store at {store.folder}: {why}", cost, mend)
+    elif store.is_listed and facts.storage.driver not in ("", "overlay"):
+        yield error("image-store", f"images are kept by {facts.storage.driver}", "podman fails", DISABLE)
+    elif store.is_listed:
+        yield ok("image-store", f"images need no import: podman sees {store.folder}")
+    elif store.folder and facts.storage.driver in ("", "overlay"):
+        yield note("image-store", f"podman does not see the image store at {store.folder}", cost, ENABLE)
 
 
 def check_isolation(facts: HostFacts) -> Iterator[Diagnosis]:
@@ -198,6 +219,7 @@ CHECKS: tuple[Callable[[HostFacts], Iterator[Diagnosis]], ...] = (
     check_runtime,
     check_rootless_tools,
     check_storage,
+    check_image_store,
     check_isolation,
     check_network,
     check_tun,

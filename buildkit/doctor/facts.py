@@ -53,6 +53,22 @@ class DiskSpace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageStoreFacts:
+    """The image store: its folder, the effective storage.conf, and whether that names it.
+
+    ``file_system`` is the type that stat(1) prints; ``problem`` is why nothing else is known.
+    """
+
+    folder: str = ""
+    settings_file: str = ""
+    is_listed: bool = False
+    exists: bool = False
+    is_readable: bool = False
+    file_system: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SubordinateIds:
     """The numbers of the user's subordinate ids (subuid(5), subgid(5)); ``free`` is the first id after all ranges."""
 
@@ -102,6 +118,7 @@ class HostFacts:
     tools: tuple[InstalledTool, ...]
     storage: ContainerStorage
     containers: ContainerHost
+    image_store: ImageStoreFacts = field(default_factory=ImageStoreFacts)
     isolation: Isolation | None = None  # of steps; None without buildah
     disks: tuple[DiskSpace, ...] = ()
     ranges: SubordinateIds | None = None  # None for root, which needs none

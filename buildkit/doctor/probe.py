@@ -12,6 +12,7 @@ from pathlib import Path
 
 from buildkit.digits import find_number
 from buildkit.doctor.facts import DiskSpace, HostFacts, HostSystem, InstalledTool, SubordinateIds, UserNamespaces
+from buildkit.doctor.image_store import probe_image_store
 from buildkit.doctor.probe_containers import find_program, probe_containers, probe_storage
 from buildkit.errors import BuildError
 from buildkit.tools.buildah import find_isolation
@@ -50,6 +51,7 @@ def probe_host(cache: Path) -> HostFacts:
         tools=tuple(_tool(name, option) for name, option in _VERSION_OPTIONS.items()),
         storage=storage,
         containers=probe_containers(),
+        image_store=probe_image_store(),
         isolation=find_isolation() if find_tool("buildah") else None,
         disks=_disks(storage.graph_root, cache),
         ranges=None if system.uid == 0 else _ranges(system),

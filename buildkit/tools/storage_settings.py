@@ -1,7 +1,7 @@
 """Which image stores the tools of containers/storage see: containers-storage.conf(5), ``additionalimagestores``.
 
-The effective file is the one that ``CONTAINERS_STORAGE_CONF`` names, else the user's, else the host's, else the
-distribution's. Files are not merged.
+One file counts, and files are not merged: the one that ``CONTAINERS_STORAGE_CONF`` names, else the user's, for root
+then the host's, then the distribution's. A user's tools take hardly anything from the host's, above all no stores.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from buildkit.declare.toml import find_table
 from buildkit.errors import BuildError
 
 _VARIABLE = "CONTAINERS_STORAGE_CONF"
+_NAME = "containers/storage.conf"
 _HOSTS = ("/etc/containers/storage.conf", "/usr/share/containers/storage.conf")
 _KEY = "additionalimagestores"
 _ROOTS = {"graphroot": "/var/lib/containers/storage", "runroot": "/run/containers/storage"}  # root's defaults
@@ -25,9 +27,12 @@ def find_settings_file() -> Path | None:
     """Return the effective storage.conf; None if there is none, and every setting is its default."""
     if named := os.environ.get(_VARIABLE):
         return Path(named)
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "containers/storage.conf"
-    own = (str(home),) if os.geteuid() != 0 else ()
-    return next((Path(path) for path in (*own, *_HOSTS) if os.path.exists(path)), None)  # noqa: PTH110 - every build
+    config = os.environ.get("XDG_CONFIG_HOME")  # counts for root as well, but root's ~/.config does not
+    if os.geteuid() == 0:
+        places = (*((f"{config}/{_NAME}",) if config else ()), *_HOSTS)
+    else:
+        places = (f"{config or Path.home() / '.config'}/{_NAME}",)
+    return next((Path(path) for path in places if os.path.exists(path)), None)  # noqa: PTH110 - every build
 
 
 def read_settings(path: Path | None) -> dict[str, Any]:
@@ -42,8 +47,8 @@ def read_settings(path: Path | None) -> dict[str, Any]:
 
 def listed_stores(settings: dict[str, Any]) -> tuple[str, ...]:
     """Return the additional image stores of a storage.conf."""
-    stores = settings.get("storage", {}).get("options", {}).get(_KEY, ())
-    return tuple(os.path.normpath(store) for store in stores if isinstance(store, str))
+    stores = find_table(settings, "storage", "options").get(_KEY)
+    return tuple(os.path.normpath(store) for store in stores or () if isinstance(store, str))
 
 
 def is_listed(store: Path) -> bool:
@@ -94,9 +99,9 @@ def _replaced(settings: dict[str, Any], settings_file: Path) -> Iterator[None]:
 
 
 def _with_store(settings: dict[str, Any], store: Path) -> dict[str, Any]:
-    storage = dict(settings.get("storage", {}))
-    options = dict(storage.get("options", {}))
-    options[_KEY] = [*options.get(_KEY, ()), str(store)]
+    storage = dict(find_table(settings, "storage"))
+    options = dict(find_table(storage, "options"))
+    options[_KEY] = [*listed_stores(settings), str(store)]
     defaults = _ROOTS if os.geteuid() == 0 else {}
     return {**settings, "storage": {"driver": "overlay", **defaults, **storage, "options": options}}
 

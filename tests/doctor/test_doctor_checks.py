@@ -12,6 +12,7 @@ from buildkit.doctor.facts import (
     DiskSpace,
     HostFacts,
     HostSystem,
+    ImageStoreFacts,
     InstalledTool,
     SubordinateIds,
     UserNamespaces,
@@ -22,6 +23,14 @@ from buildkit.tools.isolation import Isolation
 
 GB = 1_000_000_000
 
+STORE = ImageStoreFacts(
+    folder="/home/ann/.local/share/xoe-buildkit/store",
+    settings_file="/home/ann/.config/containers/storage.conf",
+    is_listed=True,
+    exists=True,
+    is_readable=True,
+    file_system="ext2/ext3",
+)
 HEALTHY = HostFacts(
     system=HostSystem(distribution="debian", codename="trixie", kernel="6.12", user="ann", uid=1000),
     tools=(
@@ -37,6 +46,7 @@ HEALTHY = HostFacts(
         driver="overlay", native_diff=True, graph_root="/home/ann/.local/share/containers/storage"
     ),
     containers=ContainerHost(backend="netavark"),
+    image_store=STORE,
     disks=(
         DiskSpace(use="images", path="/home/ann", free=100 * GB, total=200 * GB),
         DiskSpace(use="cache", path="/home/ann/.cache", free=100 * GB, total=200 * GB),
@@ -157,7 +167,7 @@ def test_working_runtime_is_accepted(cgroups: str, runtimes: tuple[str, ...]) ->
     ],
 )
 def test_slow_storage_is_a_warning(storage: ContainerStorage, says: str) -> None:
-    found = only(having(storage=storage))
+    found = only(having(storage=storage, image_store=ImageStoreFacts()))
     assert (found.id, found.status) == ("storage", DiagnosisStatus.WARNING)
     assert says in found.what
     assert "commit" in found.cost
@@ -289,6 +299,31 @@ def test_variables_that_are_set_are_named_in_a_finding() -> None:
     assert "PIP_INDEX_URL" in only(having(settings=("PIP_INDEX_URL",))).what
 
 
+STORES = {
+    "is gone": ({"exists": False, "is_readable": False}, DiagnosisStatus.ERROR, "--disable-store"),
+    "is closed to you": ({"is_readable": False}, DiagnosisStatus.ERROR, "--disable-store"),
+    "on nfs": ({"is_listed": False, "file_system": "nfs"}, DiagnosisStatus.WARNING, "BUILDKIT_STORE"),
+    "exfat does not keep owners": ({"file_system": "exfat"}, DiagnosisStatus.WARNING, "BUILDKIT_STORE"),
+    "podman does not see": ({"is_listed": False, "exists": False}, DiagnosisStatus.NOTE, "--enable-store"),
+    "storage.conf cannot be read": ({"problem": "storage.conf cannot be read"}, DiagnosisStatus.ERROR, ""),
+}
+
+
+@pytest.mark.parametrize("what", STORES)
+def test_image_store_that_podman_cannot_use_is_reported(what: str) -> None:
+    changes, status, mend = STORES[what]
+    found = only(having(image_store=dataclasses.replace(STORE, **changes)))
+    assert (found.id, found.status) == ("image-store", status)
+    assert what in found.what
+    assert mend in found.mend
+
+
+def test_image_store_beside_another_driver_is_reported() -> None:
+    facts = having(storage=ContainerStorage(driver="btrfs", native_diff=True, graph_root="/g"))
+    assert only(facts).mend.endswith("--disable-store")
+    assert bad(dataclasses.replace(facts, image_store=dataclasses.replace(STORE, is_listed=False))) == []
+
+
 def test_isolation_of_steps_is_said_with_its_reason() -> None:
     private = having(isolation=Isolation(kind="chroot", why="no crun and no runc in PATH"))
     assert bad(private) == []
@@ -317,6 +352,7 @@ def test_every_check_can_produce_a_finding() -> None:
         worst,
         tools=(InstalledTool(name="buildah", path="/b"),),
         storage=ContainerStorage(),
+        image_store=ImageStoreFacts(problem="x"),
         isolation=Isolation(kind="chroot", why="x", shared="y"),
     )
     assert all(list(check(worst)) or list(check(answering)) for check in CHECKS)

@@ -1,0 +1,80 @@
+"""The image store of this user: facts about it, and the commands that let podman see it, or not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from buildkit.doctor.facts import ImageStoreFacts
+from buildkit.doctor.file_systems import describe_file_system
+from buildkit.errors import BuildError
+from buildkit.imagestore.image_store import ImageStore
+from buildkit.imagestore.store_folder import store_folder
+from buildkit.tools.process import Command, find_tool, run
+from buildkit.tools.storage_settings import find_settings_file, listed_stores, read_settings
+from buildkit.tools.store_setting import plan_disabling, plan_enabling, try_setting, write_setting
+
+
+def probe_image_store() -> ImageStoreFacts:
+    """Return the facts; changes nothing."""
+    try:
+        folder = store_folder()
+        settings = find_settings_file()
+        listed = str(folder) in listed_stores(read_settings(settings))
+    except BuildError as error:
+        return ImageStoreFacts(problem=error.message)
+    return ImageStoreFacts(
+        folder=str(folder),
+        settings_file=str(settings or ""),
+        is_listed=listed,
+        exists=folder.is_dir(),
+        is_readable=os.access(folder, os.R_OK | os.X_OK),
+        file_system=find_file_system(folder),
+        problem="",
+    )
+
+
+def find_file_system(path: Path) -> str:
+    """Return the type of the file system that has a folder, or will have it, as stat(1) names it; empty if unknown."""
+    if find_tool("stat") is None:
+        return ""
+    while not path.exists():
+        path = path.parent
+    argv = ("stat", "--file-system", "--format=%T", "--", str(path))
+    return run(Command(argv=argv, accept=(0, 1))).text
+
+
+def enable_image_store() -> tuple[str, ...]:
+    """Let the user's tools see the image store, which is made if it is missing; return lines that say what was done.
+
+    Raises BuildError if they cannot use it; then every file is as it was.
+    """
+    folder = store_folder()
+    if why := describe_file_system(find_file_system(folder)):
+        raise BuildError(
+            f"{folder}: this cannot be an image store: {why}",
+            hint="choose a folder on a local disk: BUILDKIT_STORE=/path",
+        )
+    change = plan_enabling(folder)
+    ImageStore.open(folder)
+    if not change:
+        return (f"podman sees the image store: {change.file} names {folder}",)
+    try_setting(change, folder)
+    return (
+        *(f"{change.file}: {line}" for line in change.lines),
+        "podman, buildah and skopeo see the image store now: images need no import",
+        "to take it back: nox -s doctor -- --disable-store",
+    )
+
+
+def disable_image_store() -> tuple[str, ...]:
+    """Take the image store out of storage.conf; return lines that say what was done. Raises BuildError."""
+    folder = store_folder()
+    change = plan_disabling(folder)
+    if not change:
+        return (f"podman does not see the image store: {change.file} does not name {folder}",)
+    write_setting(change)
+    return (
+        *(f"{change.file}: {line}" for line in change.lines),
+        f"the images in {folder} stay there; the next builds import theirs",
+    )
