@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Self
 
 from buildkit.digest import DiffId
-from buildkit.errors import BuildError
+from buildkit.errors import BuildError, DamagedError
 from buildkit.imagestore.image_records import ImageRecords, StoreImage
 from buildkit.imagestore.layer_chain import chain_ids
 from buildkit.imagestore.layer_records import LayerRecords, StoreLayer
+from buildkit.imagestore.storage_lock import replace_file
 from buildkit.imagestore.trees import TreeFolder, TreeSink
 from buildkit.oci.image import Image
 from buildkit.store.file_locks import disk_errors_explained
@@ -35,7 +36,8 @@ class ImageStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._rootless = os.geteuid() != 0
-        self.trees = TreeFolder(folder / "trees", folder / "tmp", rootless=self._rootless)
+        real = Path(os.path.realpath(folder))  # links lead to it
+        self.trees = TreeFolder(real / "trees", real / "tmp", rootless=self._rootless)
         self._layers = LayerRecords(folder, self.trees)
         self._images = ImageRecords(folder / "overlay-images")
 
@@ -44,8 +46,12 @@ class ImageStore:
         """Open a store, or make it. Raises BuildError if it cannot be used: the message says why."""
         with disk_errors_explained(folder, VARIABLE):
             ensure_private(folder, _FOLDERS, "image store", VARIABLE)
-            _ensure_layout(folder)
-        return cls(folder)
+            place = _ensure_layout(folder)
+            store = cls(folder)
+            if place != os.path.realpath(folder):  # somebody has moved it
+                store._layers.relink()
+                _write_version(folder)
+        return store
 
     # layers
 
@@ -73,7 +79,16 @@ class ImageStore:
         from buildkit.imagestore.tree_reader import read_tree
 
         tree, tar_split = self.trees.path(diff_id), self.trees.tar_split_path(diff_id)
-        return read_in_namespace(tree, tar_split) if self._needs_namespace(diff_id) else read_tree(tree, tar_split)
+        read = read_in_namespace if self._needs_namespace(diff_id) else read_tree
+        return self._distrusting(diff_id, read(tree, tar_split))
+
+    def _distrusting(self, diff_id: DiffId, tar: Iterator[bytes]) -> Iterator[bytes]:
+        """Pass a tar on; a tree that turns out to be damaged is written again by the next build."""
+        try:
+            yield from tar
+        except DamagedError:
+            self.trees.distrust(diff_id)
+            raise
 
     def size_of(self, diff_id: DiffId) -> int:
         """Return the bytes of a layer's tar, 0 if there is no tree; its files take about as much."""
@@ -140,13 +155,15 @@ class ImageStore:
         return self._rootless and not self.trees.facts(diff_id).plain
 
 
-def _ensure_layout(folder: Path) -> None:
+def _ensure_layout(folder: Path) -> str:
+    """Make a store unless there is one; return the place for which its links were made."""
     version = folder / "version"
     try:
-        found = int(version.read_text("ascii"))
+        number, _, place = version.read_text().partition("\n")
+        found = int(number)
     except FileNotFoundError:
-        _make(folder, version)
-        return
+        _make(folder)
+        return os.path.realpath(folder)
     except ValueError as error:
         raise BuildError(f"{version} is not a version", hint=f"move the image store: {VARIABLE}=/path") from error
     if found > VERSION:
@@ -154,9 +171,10 @@ def _ensure_layout(folder: Path) -> None:
             f"{folder}: the image store is of version {found}, and this buildkit knows version {VERSION}",
             hint=f"update buildkit, or use another store: {VARIABLE}=/path",
         )
+    return place.strip()
 
 
-def _make(folder: Path, version: Path) -> None:
+def _make(folder: Path) -> None:
     """Make an empty store; the version comes last."""
     others = sorted(path.name for path in folder.iterdir() if path.name not in _OURS)
     if others:
@@ -167,7 +185,11 @@ def _make(folder: Path, version: Path) -> None:
     for name in _FOLDERS:
         (folder / name).mkdir(mode=0o700, exist_ok=True)
     (folder / "storage.lock").touch(0o644)
-    version.write_text(f"{VERSION}\n")
+    _write_version(folder)
+
+
+def _write_version(folder: Path) -> None:
+    replace_file(folder / "version", f"{VERSION}\n{os.path.realpath(folder)}\n".encode())
 
 
 _OURS = {name.partition("/")[0] for name in _FOLDERS} | {"storage.lock", "version"}

@@ -69,6 +69,12 @@ class LayerRecords:
                 lower.insert(0, f"l/{(self._overlay / layer / 'link').read_text()}")
             write_records(self._file, records)
 
+    def relink(self) -> None:
+        """Lead all links to the trees where they are now."""
+        with storage_locked(self._lock):
+            for layer, stored in self.all().items():
+                _link(self._overlay / layer / "diff", str(self._trees.path(stored.diff_id)))
+
     def prune(self, tops: Iterable[str], doomed: Iterable[DiffId]) -> tuple[DiffId, ...]:
         """Remove the layers that are not below one of ``tops``, and ``doomed`` trees that no other layer has.
 

@@ -68,6 +68,8 @@ class TreeMaker:
             self._parser.feed(block)
         except ValueError as error:
             raise BuildError(f"{self._what} is damaged: {error}") from error
+        except OSError as error:
+            raise self._tree.refused(self._path, error) from error
         return len(block)
 
     def finish(self) -> TreeFacts:

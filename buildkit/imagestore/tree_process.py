@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
 
-from buildkit.errors import BuildError, BuildkitError, describe_disk_error
+from buildkit.errors import BuildError, BuildkitError, DamagedError, ToolError, describe_disk_error
 from buildkit.imagestore.tree_check import find_alteration
 from buildkit.imagestore.tree_facts import TreeFacts
 from buildkit.imagestore.tree_maker import TreeMaker
@@ -68,10 +68,16 @@ def start_tree_process(folder: Path) -> Iterator[TreeProcess]:
 
 
 def read_in_namespace(tree: Path, tar_split: Path) -> Iterator[bytes]:
-    """Yield the tar of a tree that the user cannot read without a namespace. Raises ToolError."""
+    """Yield the tar of a tree that the user cannot read without a namespace. Raises DamagedError, ToolError."""
     command = Command(argv=_argv("read", str(tree), str(tar_split)), what="reading a layer in the user namespace")
-    with closing(stream(command)) as chunks:
-        yield from chunks
+    try:
+        with closing(stream(command)) as chunks:
+            yield from chunks
+    except ToolError as error:
+        last = error.output.rpartition("\n")[2]
+        if not last.startswith('{"kind"'):
+            raise
+        raise BuildkitError.from_json(json.loads(last)) from error
 
 
 def find_alteration_in_namespace(tree: Path, tar_split: Path) -> str:
@@ -98,14 +104,22 @@ def main(arguments: list[str]) -> int:
     if verb == "write":
         return _write(Path(paths[0]))
     if verb == "read":
-        for chunk in read_tree(Path(paths[0]), Path(paths[1])):
-            sys.stdout.buffer.write(chunk)
-        return 0
+        return _read(Path(paths[0]), Path(paths[1]))
     if verb == "check":
         sys.stdout.write(find_alteration(Path(paths[0]), Path(paths[1])))
         return 0
     for path in paths:
         shutil.rmtree(path)
+    return 0
+
+
+def _read(tree: Path, tar_split: Path) -> int:
+    try:
+        for chunk in read_tree(tree, tar_split):
+            sys.stdout.buffer.write(chunk)
+    except DamagedError as error:
+        sys.stderr.write(json.dumps(error.as_json()) + "\n")
+        return 1
     return 0
 
 

@@ -66,7 +66,7 @@ class TreeWriter:
             self._clear(path)
             return os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
         except OSError as error:
-            raise self._refused(path, error) from error
+            raise self.refused(path, error) from error
 
     def complete(self, handle: int, path: bytes, member: LayerMember) -> None:
         """Give a file that is open its owner, attributes, mode and time."""
@@ -78,7 +78,7 @@ class TreeWriter:
             os.fchmod(handle, member.mode)
             os.utime(handle, ns=(member.mtime, member.mtime))
         except OSError as error:
-            raise self._refused(path, error) from error
+            raise self.refused(path, error) from error
         if not member.mode & 0o400:
             self.plain = False
 
@@ -91,7 +91,7 @@ class TreeWriter:
             self._clear(path)
             self._make(path, member)
         except OSError as error:
-            raise self._refused(path, error) from error
+            raise self.refused(path, error) from error
         if member.kind not in (FOLDER, HARD_LINK):
             self._finish_special(folder, name, path, member)
 
@@ -120,9 +120,18 @@ class TreeWriter:
                 os.chmod(path or b".", mode, dir_fd=root)
                 os.utime(path or b".", ns=(mtime, mtime), dir_fd=root, follow_symlinks=False)
             except OSError as error:
-                raise self._refused(path, error) from error
+                raise self.refused(path, error) from error
             if mode & 0o700 != 0o700:
                 self.plain = False
+
+    def refused(self, path: bytes, error: OSError) -> Exception:
+        """Return the error to raise: a full disk is an OSError, anything else is the layer's own fault."""
+        if error.errno in _NO_ROOM:
+            return error
+        hint = ""
+        if error.errno == errno.EINVAL and self._rootless:
+            hint = "the owner is not among your subordinate ids; /etc/subuid and /etc/subgid need 65536 of each"
+        return BuildError(f"{self._what}: {_text(path)} cannot be made: {error.strerror}", hint=hint)
 
     # folders
 
@@ -152,7 +161,7 @@ class TreeWriter:
         try:
             handle = os.open(name, _OPEN_FOLDER, dir_fd=parent)
         except OSError as error:
-            raise self._refused(path, error) from error
+            raise self.refused(path, error) from error
         self._remember(path, handle)
         return handle
 
@@ -174,7 +183,7 @@ class TreeWriter:
             self._folders[path] = None
             self._make_opaque(path)
         except OSError as error:
-            raise self._refused(path, error) from error
+            raise self.refused(path, error) from error
         self._folders[path] = None
 
     # members
@@ -235,7 +244,7 @@ class TreeWriter:
         except FileNotFoundError:
             return  # a device that was left out
         except OSError as error:
-            raise self._refused(path, error) from error
+            raise self.refused(path, error) from error
 
     # whiteouts
 
@@ -250,14 +259,14 @@ class TreeWriter:
         except FileExistsError:
             return
         except OSError as error:
-            raise self._refused(path, error) from error
+            raise self.refused(path, error) from error
         self._whiteouts.add(path)
 
     def _make_opaque(self, folder: bytes) -> None:
         try:
             os.setxattr(b"/proc/self/fd/%d" % self._enter(folder), self._opaque, b"y")
         except OSError as error:
-            raise self._refused(folder, error) from error
+            raise self.refused(folder, error) from error
 
     def _clear(self, path: bytes) -> None:
         """Remove the whiteout at ``path``: what comes after it is new. Raises BuildError if something else is there."""
@@ -287,14 +296,6 @@ class TreeWriter:
                 # containers-storage leaves out what a file system or a user namespace refuses, too
                 if error.errno != errno.ENOTSUP and not (self._rootless and error.errno == errno.EPERM):
                     raise
-
-    def _refused(self, path: bytes, error: OSError) -> Exception:
-        if error.errno in _NO_ROOM:
-            return error
-        hint = ""
-        if error.errno == errno.EINVAL and self._rootless:
-            hint = "the owner is not among your subordinate ids; /etc/subuid and /etc/subgid need 65536 of each"
-        return BuildError(f"{self._what}: {_text(path)} cannot be made: {error.strerror}", hint=hint)
 
 
 def _text(path: bytes) -> str:

@@ -6,6 +6,7 @@ A target raises nothing but its ``errors``; the text of a BuildkitError must be 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import pickle
@@ -347,6 +348,48 @@ def root_tar(data: bytes) -> None:
     for content in (data, with_checksums(data)):
         out = io.BytesIO()
         ours(lambda content=content, out=out: pack_root(_chunks(content), RootRules(), out, Compression.NONE))
+
+
+def _layers() -> list[bytes]:
+    from tests.imagestore.tars import entry, folder, make_sparse_tar, make_tar
+
+    link, hard = {"type": tarfile.SYMTYPE}, {"type": tarfile.LNKTYPE}
+    members = (
+        folder("a"), entry("a/x", b"1" * 600, mode=0o4755), entry("l", linkname="a", **link), entry("l/y", b"2"),
+        entry("up", linkname="../..", **link), entry("up/z", b"3"), entry("h", linkname="a/x", **hard), folder("../d"),
+        entry("a/.wh..wh..opq"), entry(".wh.gone"), entry("é" * 60, b"4", pax_headers={"SCHILY.xattr.user.x": "5"}),
+    )  # fmt: skip
+    good = [*members[:7], *members[8:]]
+    forms = (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT)
+    return [*(make_tar(*good, form=form) for form in forms), make_tar(*members), *map(make_sparse_tar, ("gnu", "1.0"))]
+
+
+@target("bytes", _layers, BuildError)
+def layer_tree(data: bytes) -> None:
+    """A tree is made within its folder or not at all, and is the tar again."""
+    from buildkit.imagestore.tree_check import find_alteration
+    from buildkit.imagestore.tree_maker import TAR_SPLIT, TREE, TreeMaker
+    from buildkit.imagestore.tree_reader import read_tree
+
+    for content in (data, with_checksums(data)):
+        with tempfile.TemporaryDirectory(dir=_memory()) as name:
+            folder = Path(name) / "only"
+            folder.mkdir()
+
+            def make(folder: Path = folder, content: bytes = content) -> None:
+                with TreeMaker(folder, owners=False, rootless=True) as maker:
+                    for at in range(0, len(content), 700):
+                        maker.write(content[at : at + 700])
+                    maker.finish()
+                tree = (folder / TREE).rename(folder / hashlib.sha256(content).hexdigest())
+                assert b"".join(read_tree(tree, folder / TAR_SPLIT)) == content
+                assert find_alteration(tree, folder / TAR_SPLIT) == ""
+
+            ours(make)
+            assert [path.name for path in Path(name).iterdir()] == ["only"]
+            for path in folder.rglob("*"):
+                if path.is_dir() and not path.is_symlink():
+                    path.chmod(0o700)
 
 
 @target("bytes", _tars, BuildError)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.containers import container_environment
 
-_KEPT = ("PATH", "LANG", "SSL_CERT_FILE", "BUILDAH_ISOLATION", "PYTHONPATH")
+_KEPT = ("PATH", "LANG", "SSL_CERT_FILE", "BUILDAH_ISOLATION")
 _STORAGE = """[storage]
 driver = "overlay"
 graphroot = "{folder}/graph"
@@ -45,6 +45,7 @@ class StorageHost:
         (containers / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
         self.env.update({name: os.environ[name] for name in _KEPT if name in os.environ})
         self.env.update(container_environment(self.folder))
+        self.env["PYTHONPATH"] = str(Path(__file__).parents[2])
         self.env["HOME"] = str(self.folder / "home")
         self.env["XDG_RUNTIME_DIR"] = str(self.folder / "run")
         self.env["CONTAINERS_STORAGE_CONF"] = str(self.folder / "storage.conf")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+import subprocess
 import tarfile
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,19 @@ def make_tar(*entries: Entry, form: int = tarfile.PAX_FORMAT) -> bytes:
                 setattr(info, field, value)
             tar.addfile(info, io.BytesIO(content))
     return out.getvalue()
+
+
+def make_sparse_tar(form: str, pieces: int = 40) -> bytes:
+    """A tar of a file ``source`` with holes, by GNU tar: its old format (``gnu``), or pax 0.0, 0.1 or 1.0."""
+    with tempfile.TemporaryDirectory() as name:
+        with Path(name, "source").open("wb") as file:
+            for at in range(pieces):  # more pieces than the header of the old format holds
+                file.seek(at * 131072)
+                file.write((b"%04d" % at) * 1024)
+            file.truncate(10_000_000)
+        options = ["--format=gnu"] if form == "gnu" else ["--format=posix", f"--sparse-version={form}"]
+        argv = ["tar", "--sparse", "--owner=0", "--group=0", *options, "-cf", "-", "-C", name, "source"]
+        return subprocess.run(argv, check=True, capture_output=True).stdout
 
 
 def diff_id_of(tar: bytes) -> DiffId:

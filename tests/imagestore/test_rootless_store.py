@@ -105,3 +105,17 @@ def test_leftovers_of_a_dead_process_with_other_owners_are_swept(host: StorageHo
     host.tool("buildah", "unshare", "sh", "-c", make)
     host.tool(python, "store.py", "sweep")
     assert list((host.store / "tmp").iterdir()) == []
+
+
+def test_damaged_tree_of_other_owners_is_named_and_written_again(host: StorageHost, python: str) -> None:
+    tar = make_tar(entry("x", b"12", mode=0o600, uid=99))
+    (host.folder / "own.tar").write_bytes(tar)
+    digest = hashlib.sha256(tar).hexdigest()
+    add = (python, "store.py", "add", "localhost/own:1", "root.tar", "own.tar")
+    host.tool(*add)
+    host.tool("buildah", "unshare", "chmod", "0640", f"{host.store}/trees/{digest}/x")
+    assert json.loads(host.tool(python, "store.py", "find_alteration", digest)) == "x has mode 0640, not 0600"
+    host.tool("buildah", "unshare", "sh", "-c", f"echo 1 > {host.store}/trees/{digest}/x")
+    assert "x has other content" in host.tool(python, "store.py", "read", digest, code=1)
+    host.tool(*add)
+    assert json.loads(host.tool(python, "store.py", "find_alteration", digest)) == ""

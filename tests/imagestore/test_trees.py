@@ -11,7 +11,7 @@ import pytest
 
 from buildkit.errors import BuildError, DamagedError
 from buildkit.imagestore.image_store import ImageStore
-from tests.imagestore.tars import Entry, add_layer, entry, files_of, folder, make_tar, read
+from tests.imagestore.tars import Entry, add_layer, entry, files_of, folder, make_sparse_tar, make_tar, read
 
 ROOT = os.geteuid() == 0
 _LONG = "/".join(["a-long-name-of-a-folder" * 3] * 5)
@@ -177,24 +177,16 @@ def test_attributes_are_set_except_those_of_overlayfs(store: ImageStore) -> None
 
 
 @pytest.mark.parametrize("form", ["gnu", "0.0", "0.1", "1.0"])
-def test_sparse_files_are_sparse(store: ImageStore, tmp_path: Path, form: str) -> None:
-    import subprocess
-
-    source = tmp_path / "source"
-    with source.open("wb") as file:
-        for at in range(40):  # more pieces than the header of the old format holds
-            file.seek(at * 131072)
-            file.write(b"%04d" % at * 1024)
-        file.truncate(10_000_000)
-    options = ["--format=gnu"] if form == "gnu" else ["--format=posix", f"--sparse-version={form}"]
-    argv = ["tar", "--sparse", *options, "-cf", str(tmp_path / "t.tar"), "-C", str(tmp_path), "source"]
-    subprocess.run(argv, check=True)
-    tar = (tmp_path / "t.tar").read_bytes()
+def test_sparse_files_are_sparse(store: ImageStore, form: str) -> None:
+    tar = make_sparse_tar(form)
     assert len(tar) < 1_000_000
+    content = bytearray(10_000_000)
+    for at in range(40):
+        content[at * 131072 : at * 131072 + 4096] = (b"%04d" % at) * 1024
     for seed in (None, 3):
         diff_id = add_layer(store, tar, seed=seed)
         found = store.trees.path(diff_id) / "source"
-        assert found.read_bytes() == source.read_bytes()
+        assert found.read_bytes() == content
         assert found.stat().st_blocks * 512 < 1_000_000
         assert read(store, diff_id) == tar
         store.trees.remove([diff_id])

@@ -27,7 +27,9 @@ def main(verb: str, *words: str) -> object:
         return hashlib.sha256(b"".join(store.open_tar(DiffId(words[0])))).hexdigest()
     if verb == "remove":
         return store.trees.remove([DiffId(words[0])])
-    return getattr(store, verb)(*words)
+    if verb == "find_alteration":
+        return store.find_alteration(DiffId(words[0]))
+    return getattr(store, verb)()
 
 
 def _add(store: ImageStore, tar: bytes) -> Layer:
