@@ -85,7 +85,7 @@ def load_graph(folder: Path) -> Graph:
     if not paths:
         raise DefinitionError(
             f"no stages: {folder / 'stages'} holds no NAME/stage.toml",
-            hint="see the README: how to add a stage",
+            hint="run: nox -s init, which writes stages for what is here",
         )
     return make_graph(stages, problems, {path.parent.name for path in paths})
 

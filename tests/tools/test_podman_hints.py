@@ -1,0 +1,21 @@
+"""Hints for what podman says about a container that did not start."""
+
+import pytest
+
+from buildkit.tools.podman import HINT, find_hint
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        (
+            "Error: netavark: nftables error: unable to execute nft",
+            "apt-get install nftables",
+        ),
+        ("Error: something else", HINT),
+        ('Error: creating container: the container name "x" is already in use', "podman rm --force"),
+        ("Error: rootlessport listen tcp 127.0.0.1:80: bind: address already in use", "--port 0"),
+    ],
+)
+def test_hint_names_what_mends(said: str, hint: str) -> None:
+    assert hint in find_hint(said)
