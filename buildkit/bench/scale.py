@@ -1,7 +1,8 @@
-"""Measure how planning scales: projects of 10 to 400 wheels and 1 to 64 GB of models, of which nothing is built.
+"""Measure how planning scales: in wheels, gigabytes of models, and small files, of which nothing is built.
 
 Wheels are only pins, because a plan needs no wheel. Models are up to 16 sparse files: their bytes are read once, when
-they are first hashed (``first``), and later found by their stat (``seconds``).
+they are first hashed (``first``), and later found by their stat (``seconds``). Of the small files, half are a
+model's and half are copied.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from buildkit.tools.process import Command, run
 
 WHEELS = (10, 50, 100, 200, 400)
 GIGABYTES = (1, 4, 16, 64)
+SMALL_FILES = (1_000, 40_000)
 _GIGABYTE = 1_000_000_000
 _FILES = 16  # at most, because each has its own layer
 _LARGE, _SMALL = 5_000_000, 60_000  # bytes of a wheel; every tenth is large
@@ -40,21 +42,22 @@ _STAGES = {
 
 
 def measure_scale(folder: Path, repeat: int, emit: Emit) -> Iterator[dict[str, float]]:
-    """Yield ``{"wheels", "gigabytes", "first", "seconds"}`` of every project. Seconds are medians of whole sessions."""
-    sizes = [(count, 0) for count in WHEELS] + [(WHEELS[0], gigabytes) for gigabytes in GIGABYTES]
-    for number, (wheels, gigabytes) in enumerate(sizes):
+    """Yield ``{"wheels", "gigabytes", "files", "first", "seconds"}`` of every project; medians of whole sessions."""
+    sizes = [(count, 0, 0) for count in WHEELS] + [(WHEELS[0], gigabytes, 0) for gigabytes in GIGABYTES]
+    sizes += [(WHEELS[0], 0, files) for files in SMALL_FILES]
+    for number, (wheels, gigabytes, files) in enumerate(sizes):
         place = folder / f"scale-{number}"
-        step = f"{wheels} wheels, {gigabytes} GB of models"
+        step = f"{wheels} wheels, {gigabytes} GB of models, {files} small files"
         emit(StepStarted(step=step, phase="plan"))
-        make_project(place, wheels, gigabytes)
+        make_project(place, wheels, gigabytes, files)
         seconds = [_plan(place) for _ in range(repeat + 1)]
         later = statistics.median(seconds[1:])
         emit(StepFinished(step=step, phase="plan", seconds=later, note=f"the first time {seconds[0]:.2f} s"))
-        yield {"wheels": wheels, "gigabytes": gigabytes, "first": seconds[0], "seconds": later}
+        yield {"wheels": wheels, "gigabytes": gigabytes, "files": files, "first": seconds[0], "seconds": later}
 
 
-def make_project(folder: Path, wheels: int, gigabytes: int) -> None:
-    """Create a project with these pins and sparse files. Raises BuildError if the disk cannot hold them."""
+def make_project(folder: Path, wheels: int, gigabytes: int, small_files: int = 0) -> None:
+    """Create a project with these pins, sparse and small files. Raises BuildError if the disk cannot hold them."""
     for path, text in _STAGES.items():
         _write(folder / path, text)
     artifacts = tuple(map(_artifact, range(wheels)))
@@ -66,6 +69,7 @@ def make_project(folder: Path, wheels: int, gigabytes: int) -> None:
         path, size = f"models/m{number}.bin", gigabytes * _GIGABYTE // count
         _make_sparse(folder / path, size)
         files.append(ModelFile(path=f"m{number}.bin", sha256=FileHash.of(path.encode()), size=size, source=path))
+    files += _make_small_files(folder, small_files // 2)
     model = Model(name="m", version="", source=RepoSource(path="models"), license="", files=tuple(files))
     definition = '[[model]]\nname = "m"\nsource = "path:models"\n' if files else ""
     _write(folder / "requirements/models.toml", definition)
@@ -75,6 +79,24 @@ def make_project(folder: Path, wheels: int, gigabytes: int) -> None:
         requests=(FileHash.of(b"scale"),) if files else (),
     )
     _write(folder / "requirements/models.lock", render_models_lock(lock))
+
+
+def _make_small_files(folder: Path, count: int) -> list[ModelFile]:
+    """Create ``count`` files to copy, and as many of the model, which are returned."""
+    if not count:
+        return []
+    files = []
+    for number in range(count):
+        name, text = f"d{number // 200}/f{number}.txt", f"{number}\n"
+        _write(folder / "stages/app/app" / name, text)
+        _write(folder / "models" / name, text)
+        sha256 = FileHash.of(text.encode())
+        files.append(ModelFile(path=name, sha256=sha256, size=len(text), source=f"models/{name}"))
+    stage = folder / "stages/app/stage.toml"
+    _write(stage, f'{stage.read_text("utf-8")}\n[[copy]]\nsource = "app"\ntarget = "/app"\n')
+    for words in (("init", "--quiet"), ("add", "stages")):
+        run(Command(argv=("git", *words), cwd=folder, what="making a repository of small files"))
+    return files
 
 
 def _artifact(number: int) -> Artifact:

@@ -171,7 +171,7 @@ def _machine(results: Results, goal: str) -> Table:
 def _scale(results: Results) -> Table:
     rows = tuple(
         (
-            f"{row['wheels']} wheels, {row['gigabytes']} GB of models",
+            f"{row['wheels']} wheels, {row['gigabytes']} GB of models, {row.get('files', 0)} small files",
             format_seconds(row["seconds"]),
             format_seconds(row["first"]),
         )

@@ -28,9 +28,8 @@ from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile, Pin
 from buildkit.locks.root_release import find_root_release, find_roots, target_of
 from buildkit.locks.wheels_lock import parse_wheels_lock, wheels_lock_path
-from buildkit.plan.compose import LARGE_MODEL_FILE
 from buildkit.plan.spec import Tree
-from buildkit.store.stat_index import StatIndex
+from buildkit.store.stat_index import Hashed, StatIndex
 
 IGNORE_FILE = ".containerignore"
 _HASHES = re.compile(r"^[^#\n]*?--hash=sha256:([0-9a-f]{64})", re.MULTILINE)  # the first of each line
@@ -215,12 +214,13 @@ class DiskCheckout:
         chosen = tuple(file.path for file in model.files) if patterns is None else patterns
         present = list_model_folder(self._project.folder, model.source.path, model.name, chosen).files
         for file in model.files:
-            self._check_source(model, file, lock)
-        locked = {file.path: file for file in model.files}
-        large = (file.source for file in model.files if file.size >= LARGE_MODEL_FILE and file.path in present)
-        self._index.learn(self._project.folder / name for name in large)
-        files = [self._present_file(model, file, lock, is_here=file.path in present) for file in model.files]
-        added = [self._added_file(model, name, present[name], lock) for name in sorted(present.keys() - locked.keys())]
+            if present.get(file.path) != file.source:  # what was listed is known to be the repository's own
+                self._check_source(model, file, lock)
+        locked = {file.path for file in model.files}
+        here = (file.source for file in model.files if file.path in present)
+        hashed = self._index.hash_all(self._project.folder, here)
+        files = [self._present_file(model, file, lock, hashed, is_here=file.path in present) for file in model.files]
+        added = [self._added_file(model, name, present[name], lock) for name in sorted(present.keys() - locked)]
         return replace(model, files=(*files, *added))
 
     def _check_source(self, model: Model, file: ModelFile, lock: str) -> None:
@@ -242,12 +242,14 @@ class DiskCheckout:
         sha256, status = self._index.hash(self._project.folder / source)
         return ModelFile(path=path, sha256=sha256, size=status.st_size, source=source)
 
-    def _present_file(self, model: Model, file: ModelFile, lock: str, *, is_here: bool) -> ModelFile:
-        path = self._project.folder / file.source
+    def _present_file(
+        self, model: Model, file: ModelFile, lock: str, hashed: Mapping[str, Hashed], *, is_here: bool
+    ) -> ModelFile:
         try:
             if not is_here:
                 raise FileNotFoundError
-            sha256, status = self._index.hash(path)
+            # a link is followed
+            sha256, status = hashed.get(file.source) or self._index.hash(self._project.folder / file.source)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             if self._model_changes is ModelChanges.FROZEN:
                 raise DefinitionError(

@@ -56,16 +56,16 @@ class _Walk:
             elif entry.is_dir():
                 yield from self.list(source, f"{name}/", within)
             elif self.takes(name):
-                yield self.checked(name, source)
+                yield self.checked(name, source, is_file=entry.is_file())
 
     def takes(self, name: str) -> bool:
         """Return whether the patterns choose a file."""
         return self.matches is None or self.matches(name)
 
-    def checked(self, name: str, source: str) -> tuple[str, str]:
+    def checked(self, name: str, source: str, *, is_file: bool) -> tuple[str, str]:
         """Return a file that a lock and an image can hold; raises DefinitionError for another."""
         check_model_path(name, f"{source!r} of model `{self.model}`")
-        if not (self.root / source).is_file():
+        if not is_file:
             raise DefinitionError(f"{source} of model `{self.model}` is not a file", hint="leave it out by `files`")
         return name, source
 
@@ -83,7 +83,7 @@ class _Walk:
                 hint="fetch what it leads to (git lfs pull?), or remove it",
             )
         if not os.path.isdir(real):  # noqa: PTH112
-            yield self.checked(name, source)
+            yield self.checked(name, source, is_file=os.path.isfile(real))  # noqa: PTH113
             return
         if any(folder == real or folder.startswith(f"{real}/") for folder in within):
             raise DefinitionError(f"{source} of model `{self.model}` is a link to a folder that it is in")
@@ -112,4 +112,4 @@ def list_model_folder(root: Path, source: str, model: str, patterns: tuple[str, 
         return ModelFolder(files, tuple(walk.left_out))
     name = posixpath.basename(place)
     is_taken = path.is_file() and walk.takes(name)
-    return ModelFolder(dict([walk.checked(name, place)]) if is_taken else {}, ())
+    return ModelFolder(dict([walk.checked(name, place, is_file=True)]) if is_taken else {}, ())

@@ -59,9 +59,14 @@ class SourceTrees:
 
     def _collect(self, place: str, at: str, within: tuple[str, ...]) -> Iterator[TreeFile]:
         """Yield the files of ``place`` (no link) as files of a tree at ``at``; ``within`` are the folders followed."""
-        for name in self._names(place):
-            relative = posixpath.normpath(posixpath.join(at, posixpath.relpath(name, place)))
-            yield from self._entry(name, place, relative, within)
+        names = self._names(place)
+        hashed = self._index.hash_all(self._folder, filter(_is_utf8, names))
+        for name in names:
+            relative = _place_at(at, name, place)
+            if name in hashed:
+                yield _tree_file(relative, *hashed[name])
+            else:
+                yield from self._entry(name, place, relative, within)
 
     def _entry(self, name: str, place: str, relative: str, within: tuple[str, ...]) -> Iterator[TreeFile]:
         path = self._folder / name
@@ -77,9 +82,7 @@ class SourceTrees:
             elif stat.S_ISDIR(mode):
                 yield from self._submodule(name, relative, within)
             elif stat.S_ISREG(mode):
-                sha256, status = self._index.hash(path)
-                executable = bool(status.st_mode & 0o100)
-                yield TreeFile(path=relative, sha256=sha256, size=status.st_size, executable=executable)
+                yield _tree_file(relative, *self._index.hash(path))
             else:
                 raise DefinitionError(f"{name}: neither a file nor a symbolic link", hint="remove it, or ignore it")
         except (FileNotFoundError, NotADirectoryError):
@@ -108,6 +111,17 @@ class SourceTrees:
                 f"{name}: a submodule that is not fetched", hint=f"run: git submodule update --init -- {name}"
             )
         yield from self._collect(name, relative, within)
+
+
+def _tree_file(path: str, sha256: FileHash, status: os.stat_result) -> TreeFile:
+    return TreeFile(path=path, sha256=sha256, size=status.st_size, executable=bool(status.st_mode & 0o100))
+
+
+def _place_at(at: str, name: str, place: str) -> str:
+    """Return the path of ``name``, which is ``place`` or below it, in a tree in which ``place`` is at ``at``."""
+    if at == "." and name.startswith(f"{place}/"):  # the same as below, for tens of thousands of files
+        return name[len(place) + 1 :]
+    return posixpath.normpath(posixpath.join(at, posixpath.relpath(name, place)))
 
 
 def _leaves(name: str, target: str, place: str) -> bool:

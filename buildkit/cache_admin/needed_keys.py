@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from buildkit.events import Emit, Note
 from buildkit.locks.model_source import UrlSource
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.spec import Compile, PackModel, PackWheels, RunStep, Spec
-from buildkit.store.stat_index import StatIndex
+from buildkit.store.stat_index import Hashed, StatIndex, stat_key
 from buildkit.store.tables.files import StatKey
 
 Names = tuple[str, ...]
@@ -91,11 +90,17 @@ class _RecordingIndex(StatIndex):
         super().__init__(context.ledger, context.emit)
         self.seen: set[StatKey] = set()
 
-    def hash(self, path: Path) -> tuple[FileHash, os.stat_result]:
+    def hash(self, path: Path) -> Hashed:
         """Hash a file, and record its stat."""
-        sha256, stat = super().hash(path)
-        self.seen.add(StatKey(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
-        return sha256, stat
+        hashed = super().hash(path)
+        self.seen.add(stat_key(hashed[1]))
+        return hashed
+
+    def hash_all(self, folder: Path, names: Iterable[str]) -> dict[str, Hashed]:
+        """Hash files, and record their stats."""
+        hashed = super().hash_all(folder, names)
+        self.seen.update(stat_key(status) for _, status in hashed.values())
+        return hashed
 
 
 def _downloads(spec: Spec) -> Iterator[FileHash]:

@@ -79,7 +79,9 @@ def _make_parser() -> Parser:
     )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument(
-        "--scale", action="store_true", help="measure planning with 10 to 400 wheels and 1 to 64 GB of models"
+        "--scale",
+        action="store_true",
+        help="measure planning of many wheels, gigabytes and files",
     )
     parser.add_argument("--compare", type=Path, metavar="OLD.json", help="fail if we are slower than in these results")
     parser.add_argument("--fail-over", type=_share, metavar="PERCENT", help="slower by more than this (default: 15%%)")

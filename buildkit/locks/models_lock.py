@@ -7,7 +7,10 @@ files, ``path:FOLDER`` for files of the repository.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from buildkit.declare.schema import IntegerSchema, KeySchema, ListSchema, TableSchema, TextSchema, ValueLocation
@@ -15,6 +18,7 @@ from buildkit.declare.toml import parse_toml, render_toml
 from buildkit.digest import FileHash, canonical_json
 from buildkit.errors import DefinitionError, Problem
 from buildkit.locks.freshness import find_inputs, render_header
+from buildkit.locks.model_file_runs import FileRuns, Run
 from buildkit.locks.model_source import ModelSource, PypiSource, UrlSource, parse_model_source
 from buildkit.locks.pins import Artifact, Model, ModelFile
 from buildkit.locks.wheels_lock import artifact_table
@@ -142,17 +146,25 @@ def parse_models(text: str, file: str) -> tuple[ModelRequest, ...]:
 
 def parse_models_lock(text: str, file: str) -> ModelsLock:
     """Parse a models lock. Raises DefinitionError with every problem found."""
+    with suppress(DefinitionError):
+        return _parse_lock(text, file, FileRuns(text))
+    return _parse_lock(text, file, FileRuns(text, fold=False))  # for the place of each problem
+
+
+def _parse_lock(text: str, file: str, runs: FileRuns) -> ModelsLock:
     problems: list[Problem] = []
     inputs = find_inputs(text)
     if inputs is None:
         problems.append(Problem(file=file, what="does not say what it was made from", hint="run: nox -s lock"))
-    table = _LOCK.read(parse_toml(text, file), ValueLocation(file, problems)) or {}
+    parsed = parse_toml(runs.text, file)
+    runs.unfold(parsed)
+    table = _LOCK.read(parsed, ValueLocation(file, problems)) or {}
     if problems or inputs is None:
         raise DefinitionError.of(problems)
     entries = table.get("model", ())
     return ModelsLock(
         inputs=inputs,
-        models=tuple(_model(entry) for entry in entries),
+        models=tuple(_model(entry, partial(runs.find, number)) for number, entry in enumerate(entries)),
         requests=tuple(FileHash(entry["request"]) for entry in entries),
     )
 
@@ -193,15 +205,17 @@ def version_specifier(version: str) -> str:
     return f"=={version}" if version[:1].isalnum() else version
 
 
-def _model(entry: dict[str, Any]) -> Model:
-    files = tuple(ModelFile(**{**file, "sha256": FileHash(file["sha256"])}) for file in entry["file"])
+def _model(entry: dict[str, Any], find_run: Callable[[int], Run | None]) -> Model:
+    files: list[ModelFile] = []
+    for number, file in enumerate(entry["file"]):
+        files += find_run(number) or (ModelFile(**{**file, "sha256": FileHash(file["sha256"])}),)
     wheel = entry.get("wheel")
     return Model(
         name=entry["name"],
         version=entry["version"],
         source=parse_model_source(entry["source"]),
         license=entry["license"],
-        files=files,
+        files=tuple(files),
         wheel=Artifact(**{**wheel, "sha256": FileHash(wheel["sha256"])}) if wheel else None,
     )
 

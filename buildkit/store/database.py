@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import sqlite3
 import threading
@@ -18,6 +19,7 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,6 @@ from buildkit.store.schema import MIGRATIONS, SUMMED, VERSION
 from buildkit.tools.disk_full import is_disk_full
 
 _BUSY_SECONDS = 30
-_QUERY_VALUES = 500  # SQLite limits the parameters of a statement
 _RECLAIM_BYTES = 1 << 20  # free pages that are worth rewriting the file
 _DAMAGED = "it is damaged: remove it, and layers are built again"
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, zlib.error)
@@ -59,7 +60,7 @@ class Database:
             self._db = stack.enter_context(
                 closing(sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False))
             )
-            self._db.text_factory = lambda data: data.decode("utf-8", "replace")  # the sum finds the damage
+            self._db.text_factory = partial(str, encoding="utf-8", errors="replace")  # the sum finds the damage
             self._prepare()
             stack.pop_all()  # opened: only ``close`` closes it
 
@@ -74,11 +75,8 @@ class Database:
 
     def select_in(self, query: str, values: Sequence[str]) -> list[Any]:
         """Return all rows of a query that ends in ``… IN``, for any number of ``values``."""
-        rows: list[Any] = []
-        for start in range(0, len(values), _QUERY_VALUES):
-            batch = values[start : start + _QUERY_VALUES]
-            rows += self.select(f"{query} ({','.join('?' * len(batch))})", tuple(batch))
-        return rows
+        chosen = f"{query} (SELECT value FROM json_each(?))"  # noqa: S608 - our own text
+        return self.select(chosen, (json.dumps(values),)) if values else []
 
     def select_one(self, query: str, values: Values = ()) -> Any:  # noqa: ANN401 - a row
         """Return the first row of a query, or None."""

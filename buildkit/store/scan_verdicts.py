@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from buildkit.digest import FileHash
@@ -53,6 +54,7 @@ def _rule_row(rule: Rule) -> list[Any]:
     return [rule.id, rule.title, rule.severity, rule.why, rule.advice, list(rule.references)]
 
 
+@lru_cache(maxsize=64)  # thousands of files have equal scans
 def _parse_scan(text: str) -> Scan | None:
     """Return None for a damaged row: the file is scanned again."""
     try:

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -31,6 +32,10 @@ _GRANULARITY_NS = 20_000_000  # kernels stamp files with the time of the last ti
 _COARSE_NS = 2_000_000_000  # and some file systems (FAT, NFS servers) keep whole seconds
 _CHUNK = 1 << 20
 _LARGE = 128 << 20  # bytes that take long enough to read to show progress
+_RECORDED_AT_ONCE = 1000
+
+Hashed = tuple[FileHash, os.stat_result]
+HashedRow = tuple[StatKey, FileHash, int]
 
 
 class StatIndex:
@@ -41,51 +46,79 @@ class StatIndex:
         self._emit = emit
         self._stop = threading.Event()
 
-    def learn(self, paths: Iterable[Path]) -> None:
-        """Hash unknown files, several at once; one that cannot be read raises only when `hash` is called for it."""
-        unknown = [path for path in paths if self._is_new(path)]
-        if len(unknown) < 2:
-            return
-        with WorkerPool(len(os.sched_getaffinity(0))) as pool:
+    def hash_all(self, folder: Path, names: Iterable[str]) -> dict[str, Hashed]:
+        """Return hash and stat of those names below ``folder`` that are files; unknown ones are read, several at once.
+
+        A link, and what cannot be read, is not among them. All known files take one query.
+        """
+        paths = {name: f"{folder}/{name}" for name in names}
+        stats = {name: status for name, path in paths.items() if (status := _stat_file(path)) is not None}
+        keys = {name: stat_key(status) for name, status in stats.items()}
+        known, now = self._files.find_all(keys.values()), time.time_ns()
+        found = {}
+        for name, status in stats.items():
+            row = known.get(keys[name])
+            if row is not None and _is_believed(status, row[1], now):
+                found[name] = row[0], status
+        unknown = [name for name in stats if name not in found]
+        for start in range(0, len(unknown), _RECORDED_AT_ONCE):
+            part = unknown[start : start + _RECORDED_AT_ONCE]
+            read = zip(part, self._read_all([paths[name] for name in part]), strict=True)
+            found |= {name: hashed for name, hashed in read if hashed is not None}
+        return found
+
+    def _read_all(self, paths: Sequence[str]) -> list[Hashed | None]:
+        with WorkerPool(min(len(os.sched_getaffinity(0)), len(paths))) as pool:
             try:
-                list(pool.map(self._try, unknown))
+                read = list(pool.map(self._try, paths))
             except BaseException:
                 self._stop.set()
                 raise
+        self._record([row for _, row in read if row is not None])
+        return [hashed for hashed, _ in read]
 
-    def _is_new(self, path: Path) -> bool:
+    def _try(self, path: str) -> tuple[Hashed | None, HashedRow | None]:
         with suppress(OSError):
-            return self.find(path.stat()) is None
-        return False
+            hashed, row = self._read(Path(path))
+            if row is None or row[0].size < _LARGE:
+                return hashed, row
+            self._record([row])  # at once: another file, or an interrupt, may take long
+            return hashed, None
+        return None, None
 
-    def _try(self, path: Path) -> None:
-        with suppress(OSError):
-            self.hash(path)
+    def _record(self, rows: Sequence[HashedRow]) -> None:
+        with suppress(BuildError):  # a full disk cannot record them, so they are read again
+            self._files.add_all(rows)
 
-    def hash(self, path: Path) -> tuple[FileHash, os.stat_result]:
-        """Return the file's SHA-256 and its stat; raises OSError, and Interrupted in a thread of `learn`."""
-        stat, began = path.stat(), time.time_ns()
-        known = self.find(stat)
+    def hash(self, path: Path) -> Hashed:
+        """Return the file's SHA-256 and its stat; raises OSError."""
+        status = path.stat()
+        known = self.find(status)
         if known is not None:
-            return known, stat
-        with path.open("rb", buffering=0) as file, self._progress_of(path, stat.st_size) as progress:
-            stat = os.fstat(file.fileno())
-            sha256 = _hash(file.fileno(), self._unless_stopped(progress))
-            after = os.fstat(file.fileno())
-        self.note(stat, after, sha256, began)
-        return sha256, after
-
-    def find(self, stat: os.stat_result) -> FileHash | None:
-        """Return the hash of a file that is unchanged since it was hashed, or None."""
-        known = self._files.find(_key(stat))
-        settled = known is not None and _settled(stat, known[1]) and known[1] <= time.time_ns()
-        return known[0] if known is not None and settled else None
+            return known, status
+        hashed, row = self._read(path)
+        self._record([row] if row is not None else [])
+        return hashed
 
     def note(self, before: os.stat_result, after: os.stat_result, sha256: FileHash, began: int) -> None:
         """Record the hash of a file, if it did not change meanwhile; ``began`` is when hashing began (ns)."""
-        if _key(after) == _key(before):
-            with suppress(BuildError):  # a full disk cannot record it, so it is read again
-                self._files.add(_key(before), sha256, began)
+        row = _row(before, after, sha256, began)
+        self._record([row] if row is not None else [])
+
+    def _read(self, path: Path) -> tuple[Hashed, HashedRow | None]:
+        """Hash a file; the row to record is None if it changed meanwhile. Raises Interrupted in a thread."""
+        began = time.time_ns()
+        with path.open("rb", buffering=0) as file:
+            before = os.fstat(file.fileno())
+            with self._progress_of(path, before.st_size) as progress:
+                sha256 = _hash(file.fileno(), self._unless_stopped(progress))
+            after = os.fstat(file.fileno())
+        return (sha256, after), _row(before, after, sha256, began)
+
+    def find(self, stat: os.stat_result) -> FileHash | None:
+        """Return the hash of a file that is unchanged since it was hashed, or None."""
+        known = self._files.find(stat_key(stat))
+        return known[0] if known is not None and _is_believed(stat, known[1], time.time_ns()) else None
 
     def _unless_stopped(self, progress: Callable[[int], None]) -> Callable[[int], None]:
         def report(done: int) -> None:
@@ -111,7 +144,24 @@ class StatIndex:
         self._emit(StepFinished(step=name, phase="hash", seconds=time.monotonic() - began, size=size))
 
 
-def _key(stat: os.stat_result) -> StatKey:
+def _stat_file(path: str) -> os.stat_result | None:
+    """Return the stat of a regular file, None for anything else."""
+    with suppress(OSError):
+        found = os.lstat(path)
+        return found if stat.S_ISREG(found.st_mode) else None
+    return None
+
+
+def _row(before: os.stat_result, after: os.stat_result, sha256: FileHash, began: int) -> HashedRow | None:
+    return (stat_key(before), sha256, began) if stat_key(after) == stat_key(before) else None
+
+
+def _is_believed(stat: os.stat_result, hashed_ns: int, now: int) -> bool:
+    return _settled(stat, hashed_ns) and hashed_ns <= now
+
+
+def stat_key(stat: os.stat_result) -> StatKey:
+    """Return what tells whether a file changed."""
     return StatKey(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 

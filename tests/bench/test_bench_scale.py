@@ -12,20 +12,18 @@ from buildkit.build.planner import open_planner
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
 from buildkit.events import ignore_event
-from buildkit.plan.spec import PackModel, PackWheels
-from buildkit.store.stat_index import StatIndex
+from buildkit.plan.spec import PackFiles, PackModel, PackWheels
 
 
-@pytest.mark.parametrize(("wheels", "gigabytes"), [(10, 0), (400, 2), (10, 64)])
+@pytest.mark.parametrize(("wheels", "gigabytes", "small_files"), [(10, 0, 0), (400, 2, 0), (10, 64, 60)])
 def test_scale_project_plans_every_wheel_and_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wheels: int, gigabytes: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wheels: int, gigabytes: int, small_files: int
 ) -> None:
     monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
     # reading them is what takes long, wherever it is done
     monkeypatch.setattr(DiskCheckout, "_present", lambda _self, model, _lock, _patterns: model)
-    monkeypatch.setattr(StatIndex, "learn", lambda _self, _paths: None)
     project = tmp_path / "project"
-    make_project(project, wheels, gigabytes)
+    make_project(project, wheels, gigabytes, small_files)
     assert load_graph(project).stages.keys() == {"base", "app"}
     assert load_project(project).name == "scale"
     with open_planner(project, ignore_event) as planner:
@@ -33,5 +31,7 @@ def test_scale_project_plans_every_wheel_and_model(
     works = [spec.work for spec in specs]
     assert sum(len(work.wheels) for work in works if isinstance(work, PackWheels)) == wheels
     sizes = [file.size for work in works if isinstance(work, PackModel) for file in work.files]
-    assert sum(sizes) == gigabytes * 1_000_000_000
+    assert sum(sizes) // 1_000_000 == gigabytes * 1000
+    assert len([size for size in sizes if size < 100]) == small_files // 2
+    assert sum(len(work.tree.files) for work in works if isinstance(work, PackFiles)) == small_files // 2
     assert sum(path.stat().st_blocks * 512 for path in project.rglob("*.bin")) < 1_000_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from buildkit.locks.pins import Model, ModelFile
 from buildkit.plan.spec import Tree
 from buildkit.resolve.request import LockDrafts
 from buildkit.store.ledger import Ledger
-from buildkit.store.stat_index import StatIndex
+from buildkit.store.stat_index import Hashed, StatIndex
 
 STAGE = """
 summary = "x"
@@ -366,16 +366,28 @@ def test_tree_outside_git_follows_no_link_out_of_the_folder(place: Place, tmp_pa
             place.checkout().tree(path)
 
 
-@pytest.mark.parametrize(("least", "learned"), [(1, ["w.bin"]), (1 << 20, [])])
-def test_large_model_files_are_hashed_together(
-    place: Place, monkeypatch: pytest.MonkeyPatch, least: int, learned: list[str]
-) -> None:
-    """Hashing small files takes less time than looking all of them up twice."""
-    asked: list[Path] = []
-    monkeypatch.setattr("buildkit.build.disk_checkout.LARGE_MODEL_FILE", least)
-    monkeypatch.setattr(StatIndex, "learn", lambda _index, paths: asked.extend(paths))
-    place.checkout().models("requirements/models.lock")
-    assert [path.name for path in asked] == learned
+def test_files_of_models_and_trees_are_looked_up_together(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One query for each model and tree, however many files it has."""
+    for number in range(30):
+        place.write(f"stages/x/app/{number}.py", b"%d" % number)
+    git(place, "init", "--quiet")
+    git(place, "add", ".")
+    together: list[int] = []
+    real = StatIndex.hash_all
+
+    def counted(index: StatIndex, folder: Path, names: Iterable[str]) -> dict[str, Hashed]:
+        found = real(index, folder, names)
+        together.append(len(found))
+        return found
+
+    monkeypatch.setattr(StatIndex, "hash_all", counted)
+    monkeypatch.setattr(StatIndex, "hash", lambda _index, path: pytest.fail(f"{path} is looked up by itself"))
+    checkout = place.checkout()
+    assert len(checkout.models("requirements/models.lock")[0].files) == 1
+    assert len(checkout.tree("stages/x/app").files) >= 30
+    assert together[0] == 1
+    assert together[1] >= 30
+    assert len(together) == 2
 
 
 def test_folder_of_a_model_that_became_a_file_is_refused(place: Place) -> None:

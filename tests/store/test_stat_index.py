@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -208,7 +208,7 @@ def remember(ledger: Ledger, file: Path, content: bytes, hashed_ns: int, **other
     stat = file.stat()
     key = StatKey(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
     moved = {name: getattr(key, name) + by for name, by in other.items()}
-    ledger.files.add(replace(key, **moved), FileHash.of(content), hashed_ns)
+    ledger.files.add(key._replace(**moved), FileHash.of(content), hashed_ns)
     return StatIndex(ledger)
 
 
@@ -249,7 +249,7 @@ def test_file_that_changes_while_it_is_read_is_not_recorded(
         file.write_bytes(b"longer")
         return found
 
-    before = statindex._key(file.stat())
+    before = statindex.stat_key(file.stat())
     monkeypatch.setattr(statindex, "_hash", change)
     assert index.hash(file)[0] == FileHash.of(b"one")
     assert index._files.find(before) is None
@@ -294,22 +294,72 @@ def test_reading_a_large_file_emits_progress(ledger: Ledger, tmp_path: Path) -> 
     assert finished.size == 200 << 20
 
 
-def test_learn_hashes_only_new_files(index: StatIndex, tmp_path: Path, reads: Reads) -> None:
-    paths = [tmp_path / f"model-{number}" for number in range(4)]
-    for number, path in enumerate(paths):
-        path.write_bytes(bytes([number]) * 1000)
+def test_many_files_are_known_by_one_query_and_recorded_in_one_transaction(
+    index: StatIndex, ledger: Ledger, tmp_path: Path, reads: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"d{number % 3}/file-{number}" for number in range(700)]
+    for number, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(str(number))
     settle()
-    index.hash(paths[0])
-    index.learn([*paths, tmp_path / "missing", tmp_path])
-    assert reads.count == 4
-    assert [index.hash(path)[0] for path in paths] == [FileHash.of(bytes([number]) * 1000) for number in range(4)]
-    index.learn(paths)
-    assert reads.count == 4
+    index.hash(tmp_path / names[0])
+    expected = {name: FileHash.of(str(number).encode()) for number, name in enumerate(names)}
+    asked: list[str] = []
+    for method in ("select", "select_one", "execute"):
+        real = getattr(ledger.database, method)
+        counted = functools.partial(lambda real, query, *rest: asked.append(query) or real(query, *rest), real)
+        monkeypatch.setattr(ledger.database, method, counted)
+    assert {name: sha256 for name, (sha256, _) in index.hash_all(tmp_path, names).items()} == expected
+    assert reads.count == 700
+    assert [query.split()[0] for query in asked] == ["SELECT", "BEGIN", *["INSERT"] * 699, "COMMIT"]
+    asked.clear()
+    again = index.hash_all(tmp_path, names)
+    assert {name: sha256 for name, (sha256, _) in again.items()} == expected
+    assert [query.split()[0] for query in asked] == ["SELECT"]
+    assert reads.count == 700
+    assert all(status.st_size == (tmp_path / name).stat().st_size for name, (_, status) in again.items())
 
 
-def test_learn_leaves_a_single_new_file_to_its_user(index: StatIndex, file: Path, reads: Reads) -> None:
-    index.learn([file])
-    assert reads.count == 0
+def test_hash_all_leaves_links_and_what_cannot_be_read_to_its_user(
+    index: StatIndex, tmp_path: Path, file: Path, reads: Reads
+) -> None:
+    (tmp_path / "link").symlink_to(file)
+    (tmp_path / "loop").symlink_to("loop")
+    found = index.hash_all(tmp_path, ["file", "link", "loop", "missing", "file/below", "."])
+    assert {name: sha256 for name, (sha256, _) in found.items()} == {"file": FileHash.of(b"one")}
+    assert reads.count == 1
+    assert index.hash_all(tmp_path, []) == {}
+
+
+def test_hash_all_reads_a_changed_file_again(index: StatIndex, tmp_path: Path, file: Path, reads: Reads) -> None:
+    settle()
+    index.hash_all(tmp_path, ["file"])
+    file.write_bytes(b"two")
+    settle()
+    assert index.hash_all(tmp_path, ["file"])["file"][0] == FileHash.of(b"two")
+    assert reads.count == 2
+
+
+def test_large_file_is_recorded_before_the_others_are_read(
+    index: StatIndex, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "a-large").open("wb") as large:
+        large.truncate(200 << 20)
+    (tmp_path / "b").write_text("b")
+    real, monkeyed = statindex._hash, threading.Event()
+
+    def read(descriptor: int, progress: Callable[[int], None]) -> FileHash:
+        if os.fstat(descriptor).st_size > 1:
+            monkeyed.set()
+            return FileHash.of(b"large")
+        assert monkeyed.wait(10)
+        time.sleep(0.2)
+        assert ledger.files.find(statindex.stat_key((tmp_path / "a-large").stat())) is not None
+        return real(descriptor, progress)
+
+    monkeypatch.setattr(statindex, "_hash", read)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1})
+    assert len(index.hash_all(tmp_path, ["a-large", "b"])) == 2
 
 
 def test_interrupt_stops_threads_that_hash(index: StatIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,6 +387,6 @@ def test_interrupt_stops_threads_that_hash(index: StatIndex, tmp_path: Path, mon
     monkeypatch.setattr(statindex, "_hash", read)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1})
     with pytest.raises(KeyboardInterrupt):
-        index.learn(paths)
+        index.hash_all(tmp_path, [path.name for path in paths])
     assert stopped
     assert all(isinstance(error, Interrupted) for error in stopped)

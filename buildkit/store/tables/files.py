@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+import json
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from buildkit.digest import FileHash
@@ -12,8 +12,7 @@ from buildkit.store.database import Database
 _UNSIGNED = 1 << 64  # SQLite's integers are signed; device and inode numbers are not
 
 
-@dataclass(frozen=True, slots=True)
-class StatKey:
+class StatKey(NamedTuple):
     """The fields of a file's stat that change when another file takes its path, or its content changes."""
 
     device: int
@@ -58,18 +57,37 @@ class FileTable:
             else None
         )
 
+    def find_all(self, stats: Iterable[StatKey]) -> dict[StatKey, tuple[FileHash, int]]:
+        """Return what `find` returns, of those that are known; one query a device."""
+        inodes: dict[int, list[int]] = {}
+        asked = set(stats)
+        for stat in asked:
+            inodes.setdefault(_signed(stat.device), []).append(_signed(stat.inode))
+        found = {}
+        for device, numbers in inodes.items():
+            condition = "WHERE device = ? AND inode IN (SELECT value FROM json_each(?))"
+            rows = self._database.select_intact("files", condition, (device, json.dumps(numbers)))
+            for _, inode, size, mtime_ns, ctime_ns, sha256, hashed_ns in rows:
+                stat = StatKey(device % _UNSIGNED, inode % _UNSIGNED, size, mtime_ns, ctime_ns)
+                if stat in asked:
+                    found[stat] = (FileHash(sha256), hashed_ns)
+        return found
+
     def add(self, stat: StatKey, sha256: FileHash, hashed_ns: int) -> None:
         """Record the hash of a file."""
-        row = FileRow(
-            device=_signed(stat.device),
-            inode=_signed(stat.inode),
-            size=stat.size,
-            mtime_ns=stat.mtime_ns,
-            ctime_ns=stat.ctime_ns,
-            sha256=sha256.hex,
-            hashed_ns=hashed_ns,
-        )
-        self._database.put("files", row)
+        place = (_signed(stat.device), _signed(stat.inode), stat.size, stat.mtime_ns, stat.ctime_ns)
+        self._database.put("files", FileRow(*place, sha256.hex, hashed_ns))
+
+    def add_all(self, hashed: Iterable[tuple[StatKey, FileHash, int]]) -> None:
+        """Record the hashes of many files, all or none."""
+        rows = list(hashed)
+        if len(rows) < 2:  # a row is written whole, anyway
+            for row in rows:
+                self.add(*row)
+            return
+        with self._database.transaction():
+            for row in rows:
+                self.add(*row)
 
     def delete_hashed_before(self, limit_ns: int, kept: Collection[StatKey]) -> int:
         """Delete files that were hashed earlier than ``limit_ns``, except ``kept`` ones; return how many."""
