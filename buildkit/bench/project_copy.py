@@ -18,6 +18,7 @@ from buildkit.declare.graph import Graph, load_graph
 from buildkit.declare.project import Project, load_project
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError
+from buildkit.locks.freshness import find_release, render_release
 from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import Artifact, Model, ModelFile
 from buildkit.locks.wheels_lock import WheelsLock, parse_wheels_lock, wheels_lock_path
@@ -148,6 +149,15 @@ class ProjectCopy:
         lines = path.read_text("utf-8").splitlines()
         path.write_text("\n".join([*_without_root(lines), "", "[root]", f'image = "{ref}"', ""]), "utf-8")
         self.graph = load_graph(self.folder)
+        for lock in self.locks():
+            self._forget_release(lock)
+
+    def _forget_release(self, lock: str) -> None:
+        """Let a lock name no release of Python: that of an image is not known, and the one of the race is the same."""
+        text = self._text(lock)
+        if release := find_release(text):
+            pinned = self._wheels_lock(lock).artifacts[0]
+            self._repin(lock, pinned, text.replace(render_release(release), "", 1))
 
     def artifacts(self) -> tuple[Artifact, ...]:
         """Return everything the image's locks pin."""

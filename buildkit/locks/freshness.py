@@ -21,7 +21,12 @@ _FORMS = re.compile(r"\b(?:no|only)-binary|\bno-build\b")  # options and setting
 
 def render_header(inputs: FileHash, release: str = "") -> str:
     """Render the first lines of a lock made from ``inputs`` for a ``release`` of Python (``3.13.5``), if known."""
-    return f"# buildkit inputs {inputs}\n" + (f"# buildkit python {release}\n" if release else "")
+    return f"# buildkit inputs {inputs}\n" + (render_release(release) if release else "")
+
+
+def render_release(release: str) -> str:
+    """Render the line of a lock that names the release of Python for which it was made."""
+    return f"# buildkit python {release}\n"
 
 
 def find_inputs(lock: str) -> FileHash | None:
