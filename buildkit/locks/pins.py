@@ -23,7 +23,7 @@ class PinnedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pin:
-    """One pin of a requirements lock: ``name`` is normalised (PEP 503), ``file:line`` is its place.
+    """One pin of a requirements lock: ``name`` is normalised (PEP 503); ``line`` is 0 if only the ``file`` is known.
 
     ``path`` is set for a package of the repository itself (``./libs/textkit``); it has no hashes, and its version
     comes from its own metadata. ``marker`` is PEP 508 text, empty if there is none. ``form`` is the only kind of file
@@ -40,6 +40,11 @@ class Pin:
     path: str = ""
     form: str = ""
     files: tuple[PinnedFile, ...] = ()
+
+    @property
+    def at(self) -> str:
+        """Where it is written, for messages: ``requirements/api.txt:3``."""
+        return f"{self.file}:{self.line}" if self.line else self.file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,7 +78,7 @@ def applicable(
     first: dict[str, Pin] = {}
     problems = [
         Problem(
-            file=f"{pin.file}:{pin.line}",
+            file=pin.at,
             what=f'{pin.name}: whether `{pin.marker}` holds is not known from python = "{target.python}"',
             hint=f'set the full version of the root\'s Python in [tool.buildkit], as in: python = "{target.minor}.5"',
         )
@@ -89,11 +89,9 @@ def applicable(
     for pin in kept:
         other = first.setdefault(pin.name, pin)
         if other.version != pin.version:
-            what = (
-                f"{pin.name}=={pin.version}, but line {other.line} pins {pin.name}=={other.version} for the same target"
-            )
+            what = f"{pin.name}=={pin.version}, but {other.at} pins {pin.name}=={other.version} for the same target"
             hint = "" if pin.files else "run: nox -s lock"
-            problems.append(Problem(file=f"{pin.file}:{pin.line}", what=what, hint=hint))
+            problems.append(Problem(file=pin.at, what=what, hint=hint))
     if problems:
         raise DefinitionError.of(problems)
     return tuple(pin for pin in kept if first[pin.name] is pin)
@@ -109,13 +107,13 @@ def check_agreement(pins_by_file: Mapping[str, Sequence[Pin]]) -> tuple[Problem,
     for pin in (pin for pins in pins_by_file.values() for pin in pins):
         other = first.setdefault(pin.name, pin)
         if (other.version, other.path) != (pin.version, pin.path):
-            what = f"{_format_pin(pin)}, but {other.file}:{other.line} pins {_format_pin(other)}"
+            what = f"{_format_pin(pin)}, but {other.at} pins {_format_pin(other)}"
             hint = "locks used in one image must agree; run: nox -s lock"
-            problems.append(Problem(file=f"{pin.file}:{pin.line}", what=what, hint=hint))
+            problems.append(Problem(file=pin.at, what=what, hint=hint))
         elif other.form != pin.form:
-            what = f"{pin.name} {_FORMS[pin.form]}, but {other.file}:{other.line} {_FORMS[other.form]}"
+            what = f"{pin.name} {_FORMS[pin.form]}, but {other.at} {_FORMS[other.form]}"
             hint = "one image gets one file: write the same --no-binary or --only-binary line in both inputs"
-            problems.append(Problem(file=f"{pin.file}:{pin.line}", what=what, hint=hint))
+            problems.append(Problem(file=pin.at, what=what, hint=hint))
     return tuple(problems)
 
 

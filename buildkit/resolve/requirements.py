@@ -68,7 +68,7 @@ def check_group(request: LockRequest, drafts: LockDrafts, group: Sequence[str]) 
     """
     pins = {file: applicable_pins(request, drafts, lock_of(file)) for file in group}
     return check_agreement(pins) + tuple(
-        Problem(file=f"{pin.file}:{pin.line}", what=f"{pin.name}=={pin.version} is excluded", hint="run: nox -s lock")
+        Problem(file=pin.at, what=f"{pin.name}=={pin.version} is excluded", hint="run: nox -s lock")
         for found in pins.values()
         for pin in found
         if (pin.name, pin.version) in request.excluded
@@ -76,8 +76,19 @@ def check_group(request: LockRequest, drafts: LockDrafts, group: Sequence[str]) 
 
 
 def applicable_pins(request: LockRequest, drafts: LockDrafts, lock: str) -> tuple[Pin, ...]:
-    """Return the pins of a lock that apply to the target with the lock's Python. Raises DefinitionError."""
-    return applicable(read_pins(drafts, lock), target_of(drafts.get(lock), request.target))
+    """Return the pins of a lock that apply to the target with the lock's Python. Raises DefinitionError.
+
+    Pins of a lock that is not on disk, and may never be, have their places in its input.
+    """
+    pins = read_pins(drafts, lock)
+    if drafts.get(lock) != drafts.read_disk(lock):
+        inputs = [file for group in request.groups for file in group if lock_of(file) == lock and drafts.read(file)]
+        pins = tuple(_at_input(pin, inputs[0], drafts) if inputs else pin for pin in pins)
+    return applicable(pins, target_of(drafts.get(lock), request.target))
+
+
+def _at_input(pin: Pin, file: str, drafts: LockDrafts) -> Pin:
+    return replace(pin, file=file, line=find_line(drafts.get(file), pin.name))
 
 
 def read_pins(drafts: LockDrafts, lock: str) -> tuple[Pin, ...]:
@@ -192,11 +203,18 @@ class Warnings:
         """Return FILE:LINE of the first project that the warning quotes and an input names, else the inputs."""
         for name in [quoted or plain for quoted, plain in _NAME.findall(warning)]:
             for file in self._inputs:
-                for number, line in enumerate((self._drafts.read(file) or "").splitlines(), 1):
-                    found = _REQUIREMENT.match(line)
-                    if found and normalise_name(found[1]) == normalise_name(name):
-                        return f"{file}:{number}"
+                if line := find_line(self._drafts.read(file) or "", name):
+                    return f"{file}:{line}"
         return ", ".join(self._inputs)
+
+
+def find_line(text: str, name: str) -> int:
+    """Return the number of the line of an input that names a project, or 0."""
+    for number, line in enumerate(text.splitlines(), 1):
+        found = _REQUIREMENT.match(line)
+        if found and normalise_name(found[1]) == normalise_name(name):
+            return number
+    return 0
 
 
 _NAME = re.compile(r"`([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?(?:[=<>!~].*?)?`|^([A-Za-z0-9][\w.-]*) [0-9]")  # of uv, of pip

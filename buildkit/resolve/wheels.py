@@ -158,7 +158,7 @@ def _choose_listed(pin: Pin, indexes: Indexes, target: Target) -> Artifact | Unf
     if best is None:
         what, hint = _explain(pin, describe_listed(pin, target), target)
         what = f"{pin.name}=={pin.version}{what}"
-        return UnfitPin(problem=Problem(file=f"{pin.file}:{pin.line}", what=what, hint=hint))
+        return UnfitPin(problem=Problem(file=pin.at, what=what, hint=hint))
     size = best.size if best.size is not None else size_of(indexes.find_place(best, pin.version), indexes)
     return Artifact(
         name=pin.name, version=pin.version, file=best.name, sha256=best.sha256, size=size, place=best.place
@@ -177,7 +177,7 @@ def size_of(candidate: Candidate, indexes: Indexes) -> int:
 
 def _of_later_index(pin: Pin) -> Problem:
     return Problem(
-        file=f"{pin.file}:{pin.line}",
+        file=pin.at,
         what=f"pip-tools took {pin.name}=={pin.version} of an index after the first one that has {pin.name}",
         hint='set locker = "uv", which keeps the order, or allow any index: index-strategy = "unsafe-best-match" in '
         "[tool.uv]",
@@ -188,7 +188,7 @@ def _unfit(pin: Pin, indexes: Indexes, target: Target) -> UnfitPin:
     offered = indexes.find_offered(pin)
     needs = sorted({file.requires_python for file in _allowed(pin, offered) if file.fits})
     what, hint = _explain_python(needs, target) if needs else _explain(pin, offered, target)
-    problem = Problem(file=f"{pin.file}:{pin.line}", what=f"{pin.name}=={pin.version}{what}", hint=hint)
+    problem = Problem(file=pin.at, what=f"{pin.name}=={pin.version}{what}", hint=hint)
     others = indexes.find_excluded(pin) if needs else ()
     versions = dict.fromkeys((pin.version, *others)) if needs else ()
     return UnfitPin(problem=problem, excluded=tuple((pin.name, version) for version in versions))

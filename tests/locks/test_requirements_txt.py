@@ -108,7 +108,7 @@ fork==2 ; python_version >= '3.12' --hash=sha256:{A}
 
 def test_two_versions_of_a_name_on_one_target_are_an_error():
     pins = parse(f"a==1 --hash=sha256:{A}\na==2 --hash=sha256:{B}\n")
-    with pytest.raises(DefinitionError, match=r"a==2, but line 1 pins a==1"):
+    with pytest.raises(DefinitionError, match=r"a==2, but requirements/api\.txt:1 pins a==1"):
         applicable(pins, TARGET)
 
 

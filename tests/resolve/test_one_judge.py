@@ -298,7 +298,7 @@ def test_indexes_of_uv_are_asked_in_order(tmp_path, served, locker, monkeypatch)
         assert found["named"] == "1.0"  # of the explicit index, which nothing else may take from
         assert "buildkit-sources" not in text
         assert found.pop("both") == "1.0"
-        assert f"capped==1.0 needs Python <{MINOR}" in found["capped"]
+        assert f"app.in:1: capped==1.0 needs Python <{MINOR}" in found["capped"]
         assert "was yanked" in found["yanked"]
     else:
         assert "app.in:1: `named` has a source" in found.pop("named")

@@ -54,7 +54,7 @@ def test_an_older_version_is_locked_and_said(tmp_path, upgrade):
     assert bench.lock(upgrade=upgrade) == ["1"]
     assert bench.asked == ["", "capped!=3\n", "capped!=3\ncapped!=2\n"]
     assert bench.said_to_user == [
-        f"app.txt:3: capped=={version} needs Python <3.13: looking for an older version" for version in "32"
+        f"app.in:1: capped=={version} needs Python <3.13: looking for an older version" for version in "32"
     ]
     assert bench.lock() == ["1"]
     assert len(bench.asked) == 3  # fresh
@@ -68,7 +68,7 @@ def test_all_versions_that_an_index_says_are_excluded_at_once(tmp_path):
 
 def test_the_true_reason_is_said_if_the_input_allows_no_other_version(tmp_path):
     bench = Bench(tmp_path, ["3"], {"3"})
-    with pytest.raises(DefinitionError, match=r"capped==3 needs Python <3\.13"):
+    with pytest.raises(DefinitionError, match=r"app\.in:1: capped==3 needs Python <3\.13"):
         bench.lock()
 
 

@@ -94,9 +94,7 @@ def test_cyclically_overlapping_groups_agree(root, resolver):
 def test_conflicting_inputs_are_reported_and_nothing_is_written(root, resolver):
     (root / API).write_text("numpy==1\n")
     (root / ML).write_text("numpy==2\n")
-    with pytest.raises(
-        DefinitionError, match=r"requirements/ml\.txt:\d+: numpy==2, but requirements/api\.txt:\d+ pins"
-    ):
+    with pytest.raises(DefinitionError, match=r"requirements/ml\.in:1: numpy==2, but requirements/api\.in:1 pins"):
         lock(root, resolver, (API, ML))
     assert not (root / "requirements/api.txt").exists()
 
