@@ -106,6 +106,10 @@ OWN = {
         "from nox import session\nregister()\n\n\n"
         "@session(name='lock', python=False)\ndef f(session):\n    'Theirs.'\n    print('theirs')\n"
     ),
+    "by a plugin": (
+        "import nox as plugin\nregister()\n\n\n@plugin.session(python=False)\ndef lock(session):\n"
+        "    'Theirs.'\n    print('theirs')\n"
+    ),
     "on several Pythons": (
         "register()\n\n\n@nox.session(python=False)\n@nox.parametrize('x', [1])\ndef lock(session, x):\n"
         "    'Theirs.'\n    print('theirs')\n"

@@ -91,7 +91,7 @@ def find_declared(noxfile: str) -> frozenset[str]:
 def _session_names(function: ast.FunctionDef) -> Iterator[str]:
     for decorator in function.decorator_list:
         called = decorator.func if isinstance(decorator, ast.Call) else decorator
-        if ast.unparse(called) not in ("nox.session", "session"):
+        if ast.unparse(called).rpartition(".")[2] != "session":  # nox.session, session, and those of plugins
             continue
         words = decorator.keywords if isinstance(decorator, ast.Call) else []
         given = [word.value.value for word in words if word.arg == "name" and isinstance(word.value, ast.Constant)]
