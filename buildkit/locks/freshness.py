@@ -11,7 +11,6 @@ from buildkit.declare.target import Target
 from buildkit.digest import FileHash, canonical_json
 from buildkit.errors import Problem
 from buildkit.locks.requirement_inputs import Parts, Read, collect_inputs, find_places, is_moved, normalise_text
-from buildkit.locks.uv_sources import find_sourced
 
 _HEADER = re.compile(r"^# buildkit inputs sha256:([0-9a-f]{64})\s*$", re.MULTILINE)
 
@@ -80,7 +79,7 @@ def requirements_inputs(file: str, read: Read, target: Target, *, locker: str) -
         settings["forms"] = "in the lock"  # earlier locks do not say them
     if locker == "uv" and _has_moved_paths(file, read, parts):
         settings["paths"] = "relative to the checkout"  # earlier locks have them as they are written
-    if locker == "uv" and any("sources" in text for _, text in parts) and find_sourced(file, read):
+    if locker == "uv" and _has_sources(file, read, parts):
         settings["sources"] = "of inputs"  # earlier locks took these projects from any index
     return _hash("requirements", parts, **settings)
 
@@ -89,6 +88,14 @@ def _has_moved_paths(file: str, read: Read, parts: Parts) -> bool:
     if not any("sources" in text for _, text in parts):
         return False  # the quick check: most have none
     return any(is_moved(written, folders) for written, folders in find_places(file, read).items())
+
+
+def _has_sources(file: str, read: Read, parts: Parts) -> bool:
+    if not any("sources" in text for _, text in parts):
+        return False
+    from buildkit.locks.uv_sources import find_sourced  # slow to load and seldom needed
+
+    return bool(find_sourced(file, read))
 
 
 def wheels_inputs(lock: str, target: Target) -> FileHash:

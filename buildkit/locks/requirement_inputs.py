@@ -16,7 +16,6 @@ from typing import Any
 from buildkit.declare.toml import find_table, parse_toml
 from buildkit.digest import canonical_json
 from buildkit.errors import DefinitionError
-from buildkit.locks.requirements_txt import normalise_name
 
 Read = Callable[[str], str | None]
 """Return the text of a file by its path relative to the checkout, or None if it does not exist."""
@@ -141,9 +140,13 @@ class _Collector:
 
     def _sources(self, table: Mapping[str, Any], folder: str) -> None:
         sources = find_table(table, "tool", "uv", "sources")
+        if not sources:
+            return
+        from buildkit.locks.requirements_txt import normalise_name  # slow to load and seldom needed
+
         self._paths(sources, folder)
         project = find_table(table, "project")
-        needed = set(_dependencies(project))
+        needed = {normalise_name(name) for name in _dependencies(project)}
         is_dynamic = "ependencies" in str(project.get("dynamic"))
         if names := tuple(name for name in sources if is_dynamic or normalise_name(name) in needed):
             self.sourced[posixpath.join(folder, _PYPROJECT)] = names
@@ -212,9 +215,9 @@ def _referenced(name: str, text: str) -> Iterator[str]:
 
 
 def _dependencies(project: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the normalised names of a project's dependencies, those of its extras too."""
+    """Yield the names of a project's dependencies, those of its extras too."""
     for text in _texts([project.get("dependencies"), project.get("optional-dependencies")]):
-        yield normalise_name(re.match(r"[\w.-]*", text)[0])  # type: ignore[index] # it always matches
+        yield re.split(r"[^\w.-]", text, maxsplit=1)[0]
 
 
 def _modules(attribute: str) -> Iterator[str]:
