@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,13 @@ from buildkit.declare.stage import Config, Healthcheck
 from buildkit.imagestore.image_store import ImageStore
 from buildkit.oci.image import Image
 from tests.e2e.tinyroot import make_root_tar
+from tests.imagestore.debian13 import ensure_root, inside
 from tests.imagestore.hosts import StorageHost
 from tests.imagestore.tars import add_layer, entry, folder, image_of, make_tar
 from tests.registry import serve_registry
 
 pytestmark = pytest.mark.tools
+MakeHost = Callable[..., AbstractContextManager[StorageHost]]
 _NAME = "localhost/app/runtime:latest"
 
 
@@ -46,21 +50,48 @@ def tars() -> tuple[bytes, ...]:
 
 @pytest.fixture(scope="module")
 def image(tars: tuple[bytes, ...]) -> Image:
-    health = Healthcheck(test=("cat", "/opt/app/text"), interval=30, timeout=5, start_period=1, retries=3)
+    health = Healthcheck(test=("cat", "/opt/app/text"), interval=30, timeout=30, retries=3)
     config = Config(env=(("PATH", "/usr/bin"),), cmd=("cat", "/opt/app/text"), healthcheck=health)
     return image_of(*tars, config=config)
 
 
+@pytest.fixture(
+    scope="module",
+    params=[
+        "here",
+        pytest.param(
+            "Debian 13",
+            marks=[pytest.mark.network, pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts another root")],
+        ),
+    ],
+)
+def make_host(request: pytest.FixtureRequest, registry: str) -> MakeHost:
+    """Make storage of its own, with the tools of this host, or of Debian 13."""
+
+    @contextmanager
+    def make(*, stores: bool) -> Iterator[StorageHost]:
+        host = StorageHost(Path(tempfile.mkdtemp(prefix="bk-")))
+        host.prepare(registry, stores=stores)
+        try:
+            if request.param == "here":
+                yield host
+            else:
+                with inside(ensure_root(), host) as debian:
+                    yield debian
+        finally:
+            host.remove()
+
+    return make
+
+
 @pytest.fixture(scope="module")
-def host(registry: str, tars: tuple[bytes, ...], image: Image) -> Iterator[StorageHost]:
-    host = StorageHost(Path(tempfile.mkdtemp(prefix="bk-")))
-    host.prepare(registry)
-    store = ImageStore.open(host.store)
-    for tar in tars:
-        add_layer(store, tar, foreign_owners=True)
-    store.put_image(image, (_NAME,))
-    yield host
-    host.remove()
+def host(make_host: MakeHost, tars: tuple[bytes, ...], image: Image) -> Iterator[StorageHost]:
+    with make_host(stores=True) as host:
+        store = ImageStore.open(host.store)
+        for tar in tars:
+            add_layer(store, tar, foreign_owners=True)
+        store.put_image(image, (_NAME,))
+        yield host
 
 
 def test_image_runs_with_its_whiteouts_and_owners(host: StorageHost) -> None:
@@ -92,17 +123,15 @@ def test_health_check_and_exec_work(host: StorageHost) -> None:
 
 
 def test_saved_and_pushed_layers_have_the_digests_of_an_import(
-    host: StorageHost, tars: tuple[bytes, ...], registry: str, tmp_path: Path
+    host: StorageHost, make_host: MakeHost, tars: tuple[bytes, ...], registry: str
 ) -> None:
     host.tool("podman", "save", "--quiet", "--format=docker-archive", f"--output={host.folder}/saved.tar", _NAME)
     with tarfile.open(host.folder / "saved.tar") as archive:
         names = {member.name for member in archive if member.isreg()}
     assert names >= {f"{hashlib.sha256(tar).hexdigest()}.tar" for tar in tars}
-
-    imported = StorageHost(Path(tempfile.mkdtemp(prefix="bk-")))
-    imported.prepare(registry, stores=False)
-    try:
-        imported.tool("podman", "load", "--quiet", f"--input={host.folder}/saved.tar")
+    with make_host(stores=False) as imported:
+        (host.folder / "saved.tar").rename(imported.folder / "saved.tar")
+        imported.tool("podman", "load", "--quiet", f"--input={imported.folder}/saved.tar")
         assert imported.run(_NAME, "ls", "/opt/old") == "y\n"
         pushed = {}
         for one in (host, imported):
@@ -110,8 +139,6 @@ def test_saved_and_pushed_layers_have_the_digests_of_an_import(
             one.tool("podman", "push", *options, _NAME, f"{registry}/one:{one.folder.name}")
             pushed[one.folder.name] = (one.folder / "digest").read_text()
         assert len(set(pushed.values())) == 1
-    finally:
-        imported.remove()
 
 
 def test_image_of_another_builder_stands_on_it(host: StorageHost) -> None:
@@ -135,5 +162,5 @@ def test_tag_makes_a_record_of_their_own_and_rm_is_refused(host: StorageHost) ->
     assert "read-only" in host.tool("podman", "rmi", _NAME, code=125)
     host.tool("podman", "tag", _NAME, "localhost/mine:1")
     assert host.run("localhost/mine:1") == "hello\n"
-    host.tool("podman", "untag", "localhost/mine:1")
-    assert host.run(_NAME) == "hello\n"
+    host.tool("podman", "rmi", "localhost/mine:1")
+    assert host.run(_NAME, options=("--pull=never",)) == "hello\n"

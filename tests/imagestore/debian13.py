@@ -1,0 +1,62 @@
+"""podman and buildah of Debian 13 in a root of their own on this kernel, made once and kept beside temporary files."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.imagestore.hosts import StorageHost
+
+_PACKAGES = "podman,buildah,runc,conmon,netavark,mount,ca-certificates"
+_HOLD = """set -e
+mount --bind "$0" "$0"
+mount -t proc proc "$0/proc"
+mount --rbind /sys "$0/sys"
+mount --rbind /dev "$0/dev"
+mount -t tmpfs tmpfs "$0/run"
+mkdir -p "$0$1"
+mount --rbind "$1" "$0$1"
+mkdir -p "$0/old"
+cd "$0"
+pivot_root . old  # a runtime's exec would escape from a mere chroot
+umount --lazy /old
+echo ready
+exec cat
+"""
+
+
+def ensure_root() -> Path:
+    """Return the root; it takes a minute to make, the first time."""
+    place = Path(tempfile.gettempdir()) / f"buildkit-tests-{os.geteuid()}-trixie"
+    with place.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.exists():
+            new = place.with_suffix(".new")
+            shutil.rmtree(new, ignore_errors=True)
+            options = ("--variant=essential", f"--include={_PACKAGES}", '--aptopt=APT::Install-Recommends "0"')
+            subprocess.run(("mmdebstrap", "--quiet", *options, "trixie", str(new)), check=True)
+            new.rename(place)
+    return place
+
+
+@contextmanager
+def inside(root: Path, host: StorageHost) -> Iterator[StorageHost]:
+    """Yield the host with the tools of the root, which sees only the host's folder, in mounts of its own."""
+    argv = ("unshare", "--mount", "--propagation=private", "sh", "-c", _HOLD, str(root), str(host.folder))
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        assert holder.stdout.readline() == b"ready\n"
+        enter = ("nsenter", f"--target={holder.pid}", "--mount", "--")
+        folder = ("sh", "-c", 'cd "$0" && exec "$@"', str(host.folder))
+        host.env["PODMAN_IGNORE_CGROUPSV1_WARNING"] = "1"
+        try:
+            yield StorageHost(host.folder, before=(*enter, *folder), env=host.env)
+        finally:
+            holder.stdin.close()
