@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from buildkit.adopt.draft import ImageDraft, RootDraft
 
+_EXCLUDE = 'exclude = ["usr/share/doc/**", "!usr/share/doc/*/copyright", "usr/share/man/**", "usr/share/locale/**"]'
 NOXFILE = """import nox
 
 from buildkit.sessions import register
@@ -88,7 +89,7 @@ def _render_base(image: ImageDraft, root: RootDraft) -> str:
         if image.apt or image.users:
             lines += ["", "[[run]]", 'name = "packages"', f"script = {quote(_root_script(image))}", "network = true"]
         return "\n".join(lines) + "\n"
-    lines += [f"suite = {quote(root.suite)}", 'packages = "requirements/base.apt"']
+    lines += [f"suite = {quote(root.suite)}", 'packages = "requirements/base.apt"', _EXCLUDE]
     for name, uid in image.users.items():
         lines += ["", "[[root.user]]", f"name = {quote(name)}", f"uid = {uid}"]
     return "\n".join(lines) + "\n"
