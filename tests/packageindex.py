@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tarfile
@@ -40,12 +41,16 @@ class PackageIndexes(ThreadingHTTPServer):
         lines = [f"Requires-Dist: {line}" for line in requires]
         lines += [f"{key.replace('_', '-')}: {value}" for key, values in more.items() for value in values.split()]
         out = io.BytesIO()
+        metadata = f"Metadata-Version: 2.3\nName: {name}\nVersion: {version}\n" + "".join(f"{line}\n" for line in lines)
+        texts = {
+            f"{name}.py": f"version = {version!r}\n",
+            f"{info}/METADATA": metadata,
+            f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n",
+            f"{info}/RECORD": "",
+        }
         with zipfile.ZipFile(out, "w") as archive:
-            archive.writestr(f"{name}.py", f"version = {version!r}\n")
-            metadata = f"Metadata-Version: 2.3\nName: {name}\nVersion: {version}\n" + "".join(f"{x}\n" for x in lines)
-            archive.writestr(f"{info}/METADATA", metadata)
-            archive.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
-            archive.writestr(f"{info}/RECORD", "")
+            for path, text in texts.items():
+                archive.writestr(zipfile.ZipInfo(path), text)  # the same bytes at any time
         self.files.setdefault(f"{index}/{name.replace('_', '-')}", {})[file] = out.getvalue()
         return file
 
@@ -56,7 +61,10 @@ class PackageIndexes(ThreadingHTTPServer):
             "PKG-INFO": f"Metadata-Version: 2.2\nName: {name}\nVersion: {version}\n",
             "pyproject.toml": f'[project]\nname = "{name}"\nversion = "{version}"\n',
         }
-        with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        with (
+            gzip.GzipFile(fileobj=out, mode="wb", mtime=0) as packed,
+            tarfile.open(fileobj=packed, mode="w") as archive,
+        ):
             for path, text in texts.items():
                 entry = tarfile.TarInfo(f"{name}-{version}/{path}")
                 entry.size = len(text)

@@ -10,7 +10,7 @@ import posixpath
 import re
 from dataclasses import dataclass
 
-CHOSEN_FROM = r"(?:uv\.lock|pylock(?:\.[^./]+)?\.toml)"
+CHOSEN_FROM = r"(?:uv\.lock|poetry\.lock|pylock(?:\.[^./]+)?\.toml)"
 """The names of files that a stage may choose from, as a pattern."""
 
 
@@ -31,7 +31,7 @@ class LockChoice:
 
     @property
     def kind(self) -> str:
-        """The format of the file: ``uv``, ``pylock``."""
+        """The format of the file: ``uv``, ``poetry`` or ``pylock``."""
         return find_kind(self.file)
 
     @property

@@ -233,6 +233,8 @@ def _choices(wheels: dict[str, Any], place: ValueLocation) -> tuple[LockChoice, 
     )
     for key in sorted(settings) if not choices else ():
         place.at(key.replace("_", "-")).report("has no effect on requirements locks", "it chooses from a uv.lock")
+    if "package" in settings and choices and all(choice.kind != "uv" for choice in choices):
+        place.at("package").report("has no effect: only a uv.lock has members of a workspace")
     if "only_groups" in settings:
         for key in sorted(settings.keys() & {"extras", "groups", "project"}):
             place.at(key).report("has no effect with `only-groups`")

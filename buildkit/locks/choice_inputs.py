@@ -23,6 +23,7 @@ from buildkit.locks.requirement_inputs import Read
 
 _NEEDED = ("name", "version", "dependencies", "optional-dependencies", "requires-python", "dynamic")
 _LOCAL = re.compile(r'^source = \{ (?:editable|virtual|directory) = "([^"\n]+)" \}$', re.MULTILINE)  # as uv writes it
+_POETRY_LOCAL = re.compile(r'^type = "directory"\nurl = "([^"\n]+)"$', re.MULTILINE)
 _PYPROJECT = "pyproject.toml"
 
 
@@ -45,7 +46,11 @@ def check_choice(choice: LockChoice, read: Read, target: Target, release: str) -
 
 
 _LOCK = "run: nox -s lock"
-_MAKE = {"uv": "run: uv lock", "pylock": "make it with the tool of your project, as in: uv export -o pylock.toml"}
+_MAKE = {
+    "uv": "run: uv lock",
+    "poetry": "run: poetry lock",
+    "pylock": "make it with the tool of your project, as in: uv export -o pylock.toml",
+}
 
 
 def choice_inputs(choice: LockChoice, read: Read, target: Target) -> FileHash:
@@ -62,7 +67,8 @@ def choice_inputs(choice: LockChoice, read: Read, target: Target) -> FileHash:
 
 def find_projects(choice: LockChoice, text: str) -> tuple[str, ...]:
     """Return the folders, relative to the repository, of the projects that a lock is of."""
-    found = sorted({posixpath.normpath(posixpath.join(choice.folder, path)) for path in _LOCAL.findall(text)})
+    pattern = _POETRY_LOCAL if choice.kind == "poetry" else _LOCAL
+    found = sorted({posixpath.normpath(posixpath.join(choice.folder, path)) for path in pattern.findall(text)})
     return tuple(dict.fromkeys((choice.folder or ".", *found))) if choice.kind != "pylock" else ()
 
 

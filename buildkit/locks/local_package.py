@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 
-from buildkit.declare.toml import parse_toml
+from buildkit.declare.toml import find_table, parse_toml
 from buildkit.errors import DefinitionError, Problem
 from buildkit.locks.requirement_inputs import Read
 from buildkit.locks.requirements_txt import DescribeLocal
@@ -13,7 +13,7 @@ from buildkit.locks.requirements_txt import DescribeLocal
 def make_describe_local(read: Read) -> DescribeLocal:
     """Return a function from a path to name and version (empty if the build backend computes it).
 
-    It raises DefinitionError for a path without a pyproject.toml that names its project (PEP 621).
+    It raises DefinitionError for a path without a pyproject.toml that names its project (PEP 621, or Poetry's).
     """
 
     def describe(path: str) -> tuple[str, str]:
@@ -22,8 +22,10 @@ def make_describe_local(read: Read) -> DescribeLocal:
         if text is None:
             problem = Problem(file=file, what="there is no such file", hint="a package needs one, with [project] name")
             raise DefinitionError.of([problem])
-        project = parse_toml(text, file).get("project")
-        name, version = (project.get("name"), project.get("version", "")) if isinstance(project, dict) else (None, "")
+        table = parse_toml(text, file)
+        project, poetry = find_table(table, "project"), find_table(table, "tool", "poetry")
+        name = project.get("name", poetry.get("name"))
+        version = project.get("version", poetry.get("version", ""))
         if not isinstance(name, str) or not isinstance(version, str):
             raise DefinitionError.of([Problem(file=file, key="project.name", what="is missing")])
         return name, version

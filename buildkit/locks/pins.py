@@ -28,7 +28,7 @@ class Pin:
     ``path`` is set for a package of the repository itself (``./libs/textkit``); it has no hashes, and its version
     comes from its own metadata. ``marker`` is PEP 508 text, empty if there is none. ``form`` is the only kind of file
     that the lock's ``--no-binary`` (``sdist``) or ``--only-binary`` (``wheel``) allows; empty allows both. ``files``
-    are the version's files, if the lock says where they are.
+    are the version's files, if the lock says where they are; ``index`` is the only index that has them, if it says so.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Pin:
     path: str = ""
     form: str = ""
     files: tuple[PinnedFile, ...] = ()
+    index: str = ""
 
     @property
     def at(self) -> str:

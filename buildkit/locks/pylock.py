@@ -47,6 +47,7 @@ class PylockReader:
     def read(self, text: str, target: Target) -> tuple[Pin, ...]:
         """Return the pins that apply to ``target``. Raises DefinitionError with every problem found."""
         pylock = self._parse(text)
+        self._check_python(pylock, target)
         self._check_names(pylock)
         problems: list[Problem] = []
         pins = [pin for package in pylock.packages for pin in self._pins(package, problems)]
@@ -63,6 +64,14 @@ class PylockReader:
             return Pylock.from_dict(table)
         except PylockValidationError as error:
             raise DefinitionError.of([Problem(file=self.choice.file, what=f"is not a pylock.toml: {error}")]) from None
+
+    def _check_python(self, pylock: Pylock, target: Target) -> None:
+        """Raise DefinitionError if no release that the target may have is among those that the lock is for."""
+        needs = pylock.requires_python
+        releases = (target.python,) if target.is_exact else (f"{target.minor}.0", f"{target.minor}.9999")
+        if needs is not None and not any(needs.contains(release, prereleases=True) for release in releases):
+            what = f"needs Python {needs}, and the images have {target.python}"
+            raise DefinitionError.of([Problem(file=self.choice.file, what=what)])
 
     def _groups(self, pylock: Pylock) -> Set[str]:
         if self.choice.only_groups:

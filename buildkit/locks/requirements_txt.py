@@ -67,11 +67,11 @@ def parse_requirements(
 
 
 def applicable(
-    pins: Sequence[Pin], target: Target, chosen: Mapping[str, AbstractSet[str]] = MappingProxyType({})
+    pins: Sequence[Pin], target: Target, chosen: Mapping[str, str | AbstractSet[str]] = MappingProxyType({})
 ) -> tuple[Pin, ...]:
     """Return the pins whose markers hold on ``target``, in order.
 
-    ``chosen`` are the ``extras`` and ``dependency_groups`` to which markers of pylock.toml refer.
+    ``chosen`` are the ``extras`` and ``dependency_groups`` to which markers of pylock.toml refer, or an ``extra``.
     Raises DefinitionError if a name has two versions, or if a marker needs a patch level that the target does not say.
     """
     environment: dict[str, str | AbstractSet[str]] = {**target.markers, "extra": "", **chosen}
@@ -132,7 +132,7 @@ def _holds(marker: str, environment: Mapping[str, str | AbstractSet[str]]) -> bo
     return Marker(marker).evaluate(dict(environment), context="lock_file")
 
 
-def _needs_patch(marker: str, target: Target, chosen: Mapping[str, AbstractSet[str]]) -> bool:
+def _needs_patch(marker: str, target: Target, chosen: Mapping[str, str | AbstractSet[str]]) -> bool:
     """Whether a marker holds on some releases of the target's Python and not on others, and the target is not exact."""
     if not _RELEASE.search(marker) or target.minor not in marker or target.is_exact:
         return False

@@ -5,6 +5,7 @@ The pins are those of the other tool, as they are. Its lock is never written.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ from buildkit.errors import DefinitionError, Problem
 from buildkit.events import Emit, step
 from buildkit.locks.choice_inputs import check_choice, choice_inputs
 from buildkit.locks.pins import Pin
+from buildkit.locks.poetry_lock import PoetryReader
 from buildkit.locks.pylock import PylockReader
 from buildkit.locks.wheels_lock import make_wheels_lock, parse_wheels_lock, render_wheels_lock
 from buildkit.resolve.request import LockDrafts, LockRequest, find_release_for
@@ -65,6 +67,10 @@ class _ChoiceLocker:
 
     def _read(self, choice: LockChoice, target: Target) -> tuple[Pin, ...]:
         text = self.drafts.get(choice.file)
+        if choice.kind == "poetry":
+            project = self.drafts.get(posixpath.join(choice.folder, "pyproject.toml"))
+            describe = self.drafts.describe_local
+            return PoetryReader(choice=choice, lock=text, pyproject=project, describe_local=describe).read(target)
         reader = PylockReader(choice=choice, lines=text, describe_local=self.drafts.describe_local)
         if choice.kind == "uv":
             asked = ExportRequest(

@@ -145,7 +145,10 @@ def make_choose(indexes: Callable[[], Indexes], *, locker: str = "uv") -> Choose
         sha256 = best.sha256 or (pin.hashes[0] if len(pin.hashes) == 1 else None)
         if sha256 is None:
             raise FetchError(f"{pin.name}=={pin.version}: the index gives no sha256 for {best.file}")
-        return Artifact(name=pin.name, version=pin.version, file=best.file, sha256=sha256, size=size_of(best, found))
+        place = best.url if pin.index else ""  # no setting may name its index
+        return Artifact(
+            name=pin.name, version=pin.version, file=best.file, sha256=sha256, size=size_of(best, found), place=place
+        )  # fmt: skip
 
     return choose
 

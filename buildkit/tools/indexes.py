@@ -174,11 +174,18 @@ class Indexes:
 
     def find_pinned(self, pin: Pin) -> Candidate | None:
         """Return the file of the pin that fits the target best, or None if nothing fits. Raises FetchError."""
-        return self._find_in(self._finder, pin.name, f"=={pin.version}", pin.hashes, form=pin.form)
+        return self._find_in(self._finder_for(pin), pin.name, f"=={pin.version}", pin.hashes, form=pin.form)
+
+    def _finder_for(self, pin: Pin, *, ignore_compatibility: bool = False) -> PackageFinder:
+        if pin.index:
+            return self._finder_of([{"url": pin.index, "type": "index"}], ignore_compatibility=ignore_compatibility)
+        return (
+            self._finder_of(self._finder.sources, ignore_compatibility=True) if ignore_compatibility else self._finder
+        )
 
     def find_offered(self, pin: Pin) -> tuple[OfferedFile, ...]:
         """Return all files that the pin's hashes allow, whether they fit or not, for a message. Raises FetchError."""
-        finder = self._finder_of(self._finder.sources, ignore_compatibility=True)
+        finder = self._finder_for(pin, ignore_compatibility=True)
         hashes = {"sha256": [item.hex for item in pin.hashes]}
         found = finder.find_matches(f"{pin.name}=={pin.version}", allow_yanked=True, hashes=hashes)
         supported = {str(tag) for tag in make_target_python(self._target).supported_tags()}
