@@ -62,8 +62,8 @@ def _check_release(lock: str, release: str) -> str:
     if made_for == release:
         return ""
     if made_for:
-        now = f"has {release}" if release else "is not known to have it"
-        return f"the lock is for Python {made_for}, and the root {now}"
+        now = f"and the root has {release}" if release else "which not all roots that use it are known to have"
+        return f"the lock is for Python {made_for}, {now}"
     # earlier locks name no release, and those that depend on none are as good
     minor = re.escape(release.rpartition(".")[0])
     if re.search(rf"^[^#\n]*(?:python_full|implementation)_version[^\n]*['\"]{minor}\b", lock, re.MULTILINE):

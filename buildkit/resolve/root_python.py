@@ -20,14 +20,17 @@ def check_root_python(request: LockRequest, drafts: LockDrafts) -> tuple[Problem
         (apt_lock_path(entry.file), release)
         for entry in request.apt
         for release in find_releases_of(entry.file, drafts.read, target)
-        if release != target.python
     ]
+    differ = target.python in {release for _, release in found}
     return tuple(
         Problem(
             file="pyproject.toml",
             key="tool.buildkit.python",
             what=f"is {target.python}, and {lock} has Python {release}",
-            hint=f'set: python = "{release}"',
+            hint="roots differ; refresh their locks: nox -s lock -- --upgrade-apt"
+            if differ
+            else f'set: python = "{release}"',
         )
         for lock, release in dict.fromkeys(found)
+        if release != target.python
     )

@@ -41,6 +41,12 @@ def test_release_must_be_that_of_the_root(check, pin):
     assert (problem.what, problem.hint) == ("is 3.13.2, and base.apt.lock has Python 3.13.5", 'set: python = "3.13.5"')
 
 
+def test_roots_that_differ_are_to_be_locked_alike(check):
+    (problem,) = check("3.13.5", "python3.13=3.13.5-2", "python3.13-minimal=3.13.7-1")
+    assert problem.what == "is 3.13.5, and base.apt.lock has Python 3.13.7"
+    assert "--upgrade-apt" in problem.hint
+
+
 def test_other_packages_and_pythons_say_nothing(check):
     assert check("3.13.2", "libpython3.13=3.13.5-2", "python3.11=3.11.2-6", "python3=3.13.5-1") == ()
 
