@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import warnings
@@ -17,7 +18,7 @@ from buildkit.errors import FetchError
 from buildkit.locks.pins import Artifact, Pin, PinnedFile
 from buildkit.locks.requirements_txt import normalise_name
 from buildkit.tools.distribution_metadata import fetch_requires_python, read_requires_python
-from buildkit.tools.http import HttpSession
+from buildkit.tools.http import HttpSession, TransientFailure
 from buildkit.tools.index_settings import PackageSources
 
 if TYPE_CHECKING:
@@ -161,8 +162,16 @@ class Indexes:
 
     def _compute_hash(self, link: Link) -> FileHash:
         if link.is_file:
-            return FileHash.of(link.file_path.read_bytes())
-        return FileHash.of(self.session.get(link.normalized).content)
+            with link.file_path.open("rb") as file:
+                return FileHash(hashlib.file_digest(file, "sha256").hexdigest())
+        hashed = hashlib.sha256()
+        try:
+            with self.session.open(link.normalized) as response:
+                for chunk in self.session.iter_body(link.normalized, response):
+                    hashed.update(chunk)
+        except TransientFailure as failure:
+            raise failure.error from None
+        return FileHash(hashed.hexdigest())
 
     def _finder_of(self, sources: Sequence[Source], *, ignore_compatibility: bool = False) -> PackageFinder:
         from unearth import PackageFinder
