@@ -256,3 +256,13 @@ def test_an_unrelated_project_is_never_locked_for_a_package_of_the_repository(tm
         text = (root / file).read_text()
         pins = parse_requirements(text, file, describe_local=LockDrafts(root).describe_local)
         assert [(pin.name, pin.path) for pin in pins] == [("core", "./libs/core"), ("tk", "./libs/tk")]
+
+
+@pytest.mark.parametrize(("pin", "said"), [("python3.13=3.13.5-2\n", False), ("", True)])
+def test_pip_tools_says_that_it_judges_by_the_python_of_this_host(root, resolver, pin, said):
+    (root / "base.apt.lock").write_text(pin)
+    events = []
+    lock(root, resolver, (API,), locker="pip-tools", emit=events.append, roots={API: (("base.apt",),)})
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert [f"{API}: " in note and "names no release" in note for note in notes] == [True] * said
+    assert resolver.asked[0].python == ("3.13" if said else "3.13.5")
