@@ -33,11 +33,6 @@ class SourcedRequirement:
     text: str
     entries: tuple[Mapping[str, Any], ...]
 
-    @property
-    def is_of_index(self) -> bool:
-        """Whether all entries name an index."""
-        return all("index" in entry for entry in self.entries)
-
 
 def find_sourced(file: str, read: Read) -> tuple[SourcedRequirement, ...]:
     """Return the requirements of an input, and of the files that it includes, that have a source."""
