@@ -19,6 +19,13 @@ from buildkit.layers.tar.member_path import find_path_problem
 
 _BOOKKEEPING = frozenset({".git", ".hg", ".svn", ".jj", ".bzr", ".pijul", ".sl", ".huggingface", ".msc", ".mdl"})
 _HUB_CACHE = ".cache/huggingface"
+_OF_GIT = frozenset({".gitattributes", ".gitignore"})
+
+
+def is_bookkeeping(path: str) -> bool:
+    """Whether a file of a model hub's repository is no part of the model."""
+    name = path.rpartition("/")[2]
+    return name in _OF_GIT or not _BOOKKEEPING.isdisjoint(path.split("/")) or f"/{path}".find(f"/{_HUB_CACHE}/") >= 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Models: the user's requests (``requirements/models.toml``) and their lock (``requirements/models.lock``).
 
-A request names a source: ``pypi:NAME`` for models distributed inside wheels, ``https://…`` for a file or a folder of
-files, ``path:FOLDER`` for files of the repository.
+A request names a source: ``pypi:NAME`` for models distributed inside wheels, ``hf:ORG/NAME`` for repositories of the
+model hub, ``https://…`` for a file or a folder of files, ``path:FOLDER`` for files of the repository.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from buildkit.digest import FileHash, canonical_json
 from buildkit.errors import DefinitionError, Problem
 from buildkit.locks.freshness import find_inputs, render_header
 from buildkit.locks.model_file_runs import FileRuns, Run
-from buildkit.locks.model_source import ModelSource, PypiSource, UrlSource, parse_model_source
+from buildkit.locks.model_source import SOURCES, HubSource, ModelSource, PypiSource, UrlSource, parse_model_source
 from buildkit.locks.pins import Artifact, Model, ModelFile
 from buildkit.locks.wheels_lock import artifact_table
 
@@ -27,8 +27,9 @@ _NAME = TextSchema(pattern=r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", expect
 _PATH = TextSchema(pattern=r"(?!.*(?:^|/)\.\.?(?:/|$))[^/\\].*", expected="a relative path")
 _SHA256 = TextSchema(pattern=r"[0-9a-f]{64}", expected="a SHA-256")
 _SOURCE = TextSchema(
-    pattern=r"pypi:[A-Za-z0-9][A-Za-z0-9._-]*(?:\[[^]]*\])?|https://\S+|path:(?!\.\.(?:/|$))(?!.*/\.\.(?:/|$))[^/\s].*",
-    expected="`pypi:NAME`, `https://…` or `path:FOLDER`",
+    pattern=r"pypi:[A-Za-z0-9][A-Za-z0-9._-]*(?:\[[^]]*\])?|hf:(?:[A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*"
+    r"|https://\S+|path:(?!\.\.(?:/|$))(?!.*/\.\.(?:/|$))[^/\s].*",
+    expected=SOURCES,
 )
 _SIZE = IntegerSchema(least=0, most=1 << 50)
 
@@ -41,10 +42,14 @@ MODELS_INPUT = TableSchema(
                         "name": KeySchema(
                             _NAME, "the model's folder below the models' folder of the image", required=True
                         ),
-                        "source": KeySchema(_SOURCE, "`pypi:NAME`, `https://…` or `path:FOLDER`", required=True),
-                        "version": KeySchema(TextSchema(), "for pypi: a version or a specifier; else any text"),
+                        "source": KeySchema(_SOURCE, SOURCES, required=True),
+                        "version": KeySchema(
+                            TextSchema(),
+                            "pypi: a version or a specifier; hf: a branch, tag or commit; else any text",
+                        ),
                         "files": KeySchema(
-                            ListSchema(_PATH, least=1), "paths below the source; `*`, `?` and `**` for pypi and path"
+                            ListSchema(_PATH, least=1),
+                            "paths below the source; for pypi, hf and path also `*`, `?`, `**`",
                         ),
                         "license": KeySchema(
                             TextSchema(), "an SPDX expression (default: for pypi taken from the wheel)"
@@ -182,7 +187,7 @@ def _check_request(request: ModelRequest, place: ValueLocation) -> None:
             place.report("needs `files`: which members of the wheel are the model", 'such as ["pkg/data/*.onnx"]')
         if request.version and not _is_specifier(request.version):
             place.at("version").report(f"`{request.version}` is neither a version nor a specifier")
-    if isinstance(request.source, UrlSource):
+    if isinstance(request.source, UrlSource) and not isinstance(request.source, HubSource):
         if "@" in request.source.url.split("/")[2]:
             place.at("source").report("contains credentials", "put them into netrc")
         for pattern in request.files:

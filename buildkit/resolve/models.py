@@ -11,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from buildkit.build.model_folder import check_model_path, list_model_folder
+from buildkit.build.model_folder import check_model_path, is_bookkeeping, list_model_folder
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, DefinitionError, FetchError, Problem
 from buildkit.events import Emit, Note, ignore_event, step
 from buildkit.layers.files import read_file
 from buildkit.layers.globs import compile_excludes
 from buildkit.locks.freshness import check_fresh, models_inputs
-from buildkit.locks.model_source import PypiSource, RepoSource, UrlSource
+from buildkit.locks.model_source import HubSource, PypiSource, RepoSource, UrlSource
 from buildkit.locks.models_lock import (
     ModelRequest,
     ModelsLock,
@@ -106,6 +106,8 @@ class ModelLocker:
             match request.source:
                 case PypiSource():
                     return self._lock_wheel(request, request.source, running.progress)
+                case HubSource():
+                    return self._lock_hub(request, request.source, running.progress)
                 case UrlSource():
                     return self._lock_urls(request, request.source, running.progress)
                 case RepoSource():
@@ -140,6 +142,28 @@ class ModelLocker:
             sha256, size = self._fetcher().hash_url(url, progress=progress)
             files.append(ModelFile(path=path, sha256=sha256, size=size, source=url))
         return _plain(request, tuple(files))
+
+    def _lock_hub(self, request: ModelRequest, source: HubSource, progress: Progress) -> Model:
+        """Pin files of a model hub by commit and SHA-256; only those of which the hub knows no SHA-256 are fetched."""
+        from buildkit.tools.model_hub import ModelHub
+
+        hub = ModelHub(self._indexes().session, source)
+        revision = hub.find_revision(request.version or "main")
+        present = {file.path: file for file in hub.list_files(revision.commit)}
+        kept = [path for path in present if not is_bookkeeping(path)]
+        chosen = _choose(kept, request.files, str(source)) if request.files else kept
+        if not chosen:
+            raise DefinitionError(f"{source} has no file at {revision.commit}")
+        files = []
+        for path in chosen:
+            check_model_path(path, f"{source}: {path!r}")
+            file, url = present[path], hub.url_of(revision.commit, path)
+            sha256, size = (file.sha256, file.size) if file.sha256 else self._fetcher().hash_url(url, progress=progress)
+            files.append(ModelFile(path=path, sha256=sha256, size=size, source=url))
+        return Model(
+            name=request.name, version=revision.commit, source=source,
+            license=request.license or revision.license, files=tuple(files),
+        )  # fmt: skip
 
     def _lock_path(self, request: ModelRequest, source: RepoSource, emit: Emit = ignore_event) -> Model:
         path = source.path.rstrip("/")

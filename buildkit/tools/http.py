@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from buildkit.digits import find_number
 from buildkit.errors import DefinitionError, FetchError, Interrupted
+from buildkit.locks.model_source import HUB
 from buildkit.tools.index_settings import PackageSources, host_of
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class HttpSession:
         ``iter_body`` reads the body. Raises TransientFailure if another try may succeed, else FetchError.
         """
         headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
+        url, headers = self._at_hub(url, headers)
         with ExitStack() as stack:
             with self._translated(url):
                 response = stack.enter_context(self.client.stream("GET", url, headers=headers))
@@ -140,6 +142,7 @@ class HttpSession:
 
     def _whole(self, method: str, url: str, headers: Mapping[str, str] | None) -> Response:
         tries = 0
+        url, headers = self._at_hub(url, dict(headers or {}))
         while True:
             self._retry_policy.check()
             tries += 1
@@ -154,6 +157,22 @@ class HttpSession:
                 if response.status_code in _REFUSED:
                     self.refused.add(host_of(url))
                 return response
+
+    def public_hub_url(self, url: str) -> str:
+        """Return a URL that the hub of the settings gave as one of the public hub; others as they are."""
+        own = f"{self._sources.hub}/"
+        return f"{HUB}/{url.removeprefix(own)}" if url.startswith(own) else url
+
+    def _at_hub(self, url: str, headers: dict[str, str]) -> tuple[str, dict[str, str]]:
+        """Return a URL of the model hub at the hub of the settings, with the token; any other as it is.
+
+        The client drops the token where it is redirected to another host.
+        """
+        if not url.startswith(f"{HUB}/"):
+            return url, headers
+        token = self._sources.hub_token
+        secret = {"Authorization": f"Bearer {token}"} if token else {}
+        return self._sources.hub + url.removeprefix(HUB), {**headers, **secret}
 
     @contextmanager
     def _translated(self, url: str) -> Iterator[None]:
@@ -181,6 +200,8 @@ class HttpSession:
         if status in _REFUSED:
             self.refused.add(host)
             hint = "put credentials for it into netrc, a keyring, or the index settings of pip or uv"
+            if url.startswith(f"{self._sources.hub}/"):
+                hint = "accept the model's conditions on its page, and set HF_TOKEN to a token that may read it"
             return FetchError(f"{host} refused with {status}", hint=hint)
         failure = FetchError(f"{host} answered {status} for {url_name(url)}")
         if status not in _TRANSIENT:

@@ -13,13 +13,14 @@ import configparser
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from buildkit.declare.toml import find_table, parse_toml
 from buildkit.errors import DefinitionError, Problem
+from buildkit.locks.model_source import HUB
 
 _ETC = Path("/etc")
 
@@ -45,13 +46,16 @@ class IndexSettings:
 class PackageSources:
     """The settings of ``uv``, then of ``pip``. ``env_cert`` is the certificate file of other programs' variables.
 
-    Places of files in locks of other tools are URLs, or paths relative to ``root``.
+    Places of files in locks of other tools are URLs, or paths relative to ``root``. ``hub`` is the URL of the model
+    hub, and ``hub_token`` a secret for it.
     """
 
     pip: IndexSettings
     uv: IndexSettings
     env_cert: str = ""
     root: Path = Path()
+    hub: str = HUB
+    hub_token: str = field(default="", repr=False)
 
     @property
     def no_index(self) -> bool:
@@ -99,7 +103,9 @@ def load_sources(root: Path, env: Mapping[str, str]) -> PackageSources:
     """Load the settings for the checkout ``root``. Raises DefinitionError for an invalid file."""
     certs = (env.get(name, "") for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))
     env_cert = next((cert for cert in certs if cert), "")
-    return PackageSources(pip=load_pip_settings(env), uv=load_uv_settings(root, env), env_cert=env_cert, root=root)
+    return PackageSources(pip=load_pip_settings(env), uv=load_uv_settings(root, env), env_cert=env_cert, root=root,
+        hub=env.get("HF_ENDPOINT", "").rstrip("/") or HUB, hub_token=env.get("HF_TOKEN", "").strip(),
+    )  # fmt: skip
 
 
 def load_pip_settings(env: Mapping[str, str]) -> IndexSettings:
