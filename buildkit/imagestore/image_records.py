@@ -69,6 +69,8 @@ class ImageRecords:
 
     def remove(self, images: Collection[str]) -> None:
         """Remove images by their ids."""
+        if not images:
+            return
         with storage_locked(self._lock):
             records = read_records(self._file)
             kept = [record for record in records if record["id"] not in images]
@@ -76,6 +78,19 @@ class ImageRecords:
                 write_records(self._file, kept)
             for image in images:
                 remove_folder(self._folder / image)
+
+    def drop_damaged(self) -> None:
+        """Remove images whose manifest or config is not what its digest says."""
+        self.remove([record["id"] for record in read_records(self._file) if not self._is_whole(record)])
+
+    def _is_whole(self, record: Mapping[str, Any]) -> bool:
+        folder = self._folder / record["id"]
+        try:
+            config = (folder / _file_name(f"sha256:{record['id']}")).read_bytes()
+            manifest = (folder / _MANIFEST).read_bytes()
+        except FileNotFoundError:
+            return False
+        return (Digest.of(config).hex, str(Digest.of(manifest))) == (record["id"], record["digest"])
 
     def remove_names(self, names: Collection[str]) -> None:
         """Remove names; an image without one stays."""

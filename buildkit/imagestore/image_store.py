@@ -16,6 +16,7 @@ from typing import Self
 
 from buildkit.digest import DiffId
 from buildkit.errors import BuildError, DamagedError
+from buildkit.imagestore.after_crash import distrust_lost_trees, has_booted, remember_boot
 from buildkit.imagestore.image_records import ImageRecords, StoreImage
 from buildkit.imagestore.layer_chain import chain_ids
 from buildkit.imagestore.layer_records import LayerRecords, StoreLayer
@@ -49,8 +50,12 @@ class ImageStore:
             place = _ensure_layout(folder)
             store = cls(folder)
             if place != os.path.realpath(folder):  # somebody has moved it
-                store._layers.relink()
+                store.mend_records()
                 _write_version(folder)
+            if has_booted(folder / "boot"):
+                distrust_lost_trees(store.trees, store.find_alteration)
+                store.mend_records()
+                remember_boot(folder / "boot")
         return store
 
     # layers
@@ -133,6 +138,11 @@ class ImageStore:
         """Return every layer by its identifier in local storage."""
         return self._layers.all()
 
+    def mend_records(self) -> None:
+        """Make the folders of layers again, and drop images whose manifest or config is damaged."""
+        self._layers.remake()
+        self._images.drop_damaged()
+
     def remove_names(self, names: Collection[str]) -> None:
         """Remove names of images; an image without one stays until `remove`."""
         self._images.remove_names(names)
@@ -192,4 +202,4 @@ def _write_version(folder: Path) -> None:
     replace_file(folder / "version", f"{VERSION}\n{os.path.realpath(folder)}\n".encode())
 
 
-_OURS = {name.partition("/")[0] for name in _FOLDERS} | {"storage.lock", "version"}
+_OURS = {name.partition("/")[0] for name in _FOLDERS} | {"boot", "storage.lock", "version"}

@@ -69,11 +69,13 @@ class LayerRecords:
                 lower.insert(0, f"l/{(self._overlay / layer / 'link').read_text()}")
             write_records(self._file, records)
 
-    def relink(self) -> None:
-        """Lead all links to the trees where they are now."""
+    def remake(self) -> None:
+        """Make the folders of all layers again, after the store was moved or the machine has crashed."""
         with storage_locked(self._lock):
-            for layer, stored in self.all().items():
-                _link(self._overlay / layer / "diff", str(self._trees.path(stored.diff_id)))
+            layers = self.all()
+            for layer, stored in layers.items():
+                below = list(find_below(layers, [stored.parent]))
+                self._make(layer, stored.diff_id, [f"l/{self._short_name(under)}" for under in below])
 
     def prune(self, tops: Iterable[str], doomed: Iterable[DiffId]) -> tuple[DiffId, ...]:
         """Remove the layers that are not below one of ``tops``, and ``doomed`` trees that no other layer has.

@@ -233,3 +233,24 @@ def _add_image(host: StorageHost) -> None:
         if not store.has_tree(diff_id_of(tar)):
             add_layer(store, tar)
     store.put_image(image_of(_ROOT, _APPS[0]), ("localhost/app:0",))
+
+
+@pytest.mark.parametrize("lost", ["opt/app", "facts", "link", "lower", "config"])
+def test_what_a_crash_of_the_machine_lost_is_made_again(host: StorageHost, lost: str) -> None:
+    _add_image(host)
+    store = ImageStore.open(host.store)
+    (image,) = store.images()
+    places = {
+        "opt/app": store.trees.path(diff_id_of(_APPS[0])) / lost,
+        "facts": host.store / f"trees/{diff_id_of(_APPS[0]).hex}.json",
+        "link": host.store / "overlay" / image.top_layer / lost,
+        "lower": host.store / "overlay" / image.top_layer / lost,
+        "config": next((host.store / "overlay-images" / image.id).glob("=c2hh*")),
+    }
+    places[lost].write_bytes(b"")
+    ImageStore.open(host.store)
+    assert places[lost].read_bytes() == b""
+    (host.store / "boot").write_text("another start of the machine")
+    _add_image(host)
+    assert usable(host) == ["localhost/app:0"]
+    assert places[lost].read_bytes() != b""
