@@ -18,6 +18,7 @@ from buildkit.build.assemble import assemble
 from buildkit.build.context import BuildContext
 from buildkit.build.deliver import import_image
 from buildkit.build.delivery import deliver
+from buildkit.build.interpreter_check import check_builder, check_interpreter, check_release
 from buildkit.build.layer_writer import LayerWriter
 from buildkit.build.mount_tree import EPOCH, lay_out
 from buildkit.build.root_references import root_ref, whole_ref
@@ -175,6 +176,7 @@ class ContainerRunner:
     def _compile(self, item: Compile, builder: Composition) -> tuple[str, bytes]:
         """Return the wheel's file name and bytes."""
         context, artifact = self._context, item.artifact
+        check_builder(context, builder)
         self._find_isolation()
         with ExitStack() as stack:
             folder = stack.enter_context(context.blobs.working_folder())
@@ -205,11 +207,13 @@ class ContainerRunner:
 
     def start_compiler(self, chain: tuple[Spec, ...]) -> Outcome:
         """Start the bytecode compiler of a root's interpreter; one process serves every layer of the build."""
+        check_interpreter(self._context, chain)
         container = self._start(self._stack, self._root_ref(chain))
         folder = self._stack.enter_context(self._context.blobs.working_folder())
         argv = worker_argv(self._context.project.target.interpreter, *buildah.PIPES)
         stdin, stdout = self._stack.enter_context(buildah.open_stream(container, argv, folder))
         self._compiler = self._stack.enter_context(Compiler(stdin, stdout))
+        check_release(self._compiler.tag, self._context.project.target, chain[0].name)
         return Outcome(note=self._compiler.tag)
 
     @property

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from buildkit.build.context import BuildContext
 from buildkit.build.native_facts import record_remote_facts
+from buildkit.build.start_check import warn_of_start
 from buildkit.digest import Digest, Key, canonical_json
 from buildkit.errors import BuildError
 from buildkit.events import Note, step
@@ -40,7 +41,12 @@ OwnedBlobs = Sequence[tuple[Spec, Blob]]
 @contextmanager
 def native_check_in_background(composition: Composition, image: Image, context: BuildContext) -> Iterator[Future[None]]:
     """Check in the background whether an image's native files can be loaded, and warn of those that cannot."""
-    with run_concurrently(lambda: _warn(composition, image, context)) as check:
+
+    def check_all() -> None:
+        warn_of_start(composition, image, context)
+        _warn(composition, image, context)
+
+    with run_concurrently(check_all) as check:
         yield check
 
 

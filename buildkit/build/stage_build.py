@@ -20,7 +20,7 @@ from buildkit.build.options import BuildOptions
 from buildkit.build.planner import Planned, Planner
 from buildkit.build.publisher import Publisher
 from buildkit.digest import Digest, Key
-from buildkit.errors import BlobsMissingError, DamagedError, LostError, RemoteLostError
+from buildkit.errors import BlobsMissingError, DamagedError, DefinitionError, LostError, RemoteLostError
 from buildkit.events import step
 from buildkit.oci.blob import LayerResult
 from buildkit.oci.image import Image
@@ -92,6 +92,11 @@ class StageBuild:
 
     def _carry_out(self, planned: Planned, fetch: frozenset[Key], reported: Mapping[Key, PlannedLayer]) -> Report:
         plan = planned.plan
+        if not plan.composition.specs:
+            raise DefinitionError(
+                f"{plan.composition.stage.file}: there is nothing to build: it has neither a root nor layers",
+                hint="add `from`, [root], `include`, [wheels], [models] or [[copy]]",
+            )
         publisher = Publisher(self._planner, self._targets, self._attestations)
         with ExitStack() as stack:
             self._build_layers(plan, fetch, publisher, stack)

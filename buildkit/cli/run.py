@@ -21,7 +21,7 @@ from buildkit.cli.options import (
 )
 from buildkit.digits import find_number
 from buildkit.errors import BuildError
-from buildkit.inspection.stage_container import describe_container
+from buildkit.inspection.stage_container import check_runnable, describe_container
 from buildkit.inspection.start_container import start_container
 from buildkit.report.view import open_view
 from buildkit.running.flags import ContainerSpec
@@ -37,6 +37,8 @@ def run(folder: Path, stage: str, arguments: Sequence[str]) -> int:
     """
     options = _parse(stage, arguments)
     with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
+        if not options.format:
+            check_runnable(planner.composer.compose(stage), options.command)
         container = describe_container(planner, stage, name=options.name, host_port=options.port)
     container = replace(container, options=tuple(options.option), command=tuple(options.command))
     if options.format:

@@ -8,6 +8,9 @@ from dataclasses import replace
 from typing import TextIO
 
 from buildkit.build.planner import Planner
+from buildkit.errors import DefinitionError
+from buildkit.plan.compose import Composition
+from buildkit.plan.spec import MakeRoot
 from buildkit.report.text import sanitize
 from buildkit.running.flags import ContainerSpec, make_container, network_argv
 from buildkit.running.host import PodmanHost, UnsupportedFlag
@@ -21,6 +24,17 @@ def describe_container(planner: Planner, stage: str, *, name: str = "", host_por
     running = planner.graph.resolve(stage).running
     name = name or f"{project.name}-{stage}"
     return make_container(project.ref(stage), name, config, running, host_port=host_port)
+
+
+def check_runnable(composition: Composition, command: Sequence[str]) -> None:
+    """Raise DefinitionError if a container of the image could run nothing, whatever the host."""
+    file, config = composition.stage.file, composition.config
+    if not composition.root:
+        raise DefinitionError(f"{file}: nothing can run in it, because it has no root", hint="add `from` or [root]")
+    is_debian = isinstance(composition.root[0].work, MakeRoot)  # a registry's image may bring a command
+    if is_debian and not (config.entrypoint or config.cmd or command):
+        hint = f"set `cmd` in [config], or name a command: nox -s run-{composition.stage.name} -- -- python"
+        raise DefinitionError(f"{file}: there is nothing to run: the image has no command", hint=hint)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posixpath
+import re
 import shlex
 import sys
 import threading
@@ -17,6 +19,12 @@ from buildkit.running.host import find_unsupported
 from buildkit.tools import podman, process
 
 _KEPT_BYTES = 4096
+_NOT_WRITTEN = re.compile(
+    r"(?:Read-only file system|EROFS|Permission denied|EACCES)[^/\n]{0,40}(?P<path>/[^'\"\s,:]+)?", re.IGNORECASE
+)
+_DATABASE = re.compile(
+    r"(?:'(?P<path>/[^'\n]+)': )?(?:unable to open database file|attempt to write a readonly database)"
+)
 
 
 def start_container(container: ContainerSpec, *, detach: bool = False, strict: bool = False) -> int:
@@ -47,7 +55,7 @@ def start_container(container: ContainerSpec, *, detach: bool = False, strict: b
 
 def _attend(container: ContainerSpec, argv: Sequence[str]) -> int:
     """Relay the output of the container until it ends; an interrupt stops and removes it."""
-    errors = bytearray()
+    errors, output = bytearray(), bytearray()
     patience = container.running.stop_seconds
     began = False
     try:
@@ -56,7 +64,7 @@ def _attend(container: ContainerSpec, argv: Sequence[str]) -> int:
             assert child.stdout is not None  # noqa: S101 - pipes
             assert child.stderr is not None  # noqa: S101
             pumps = (
-                threading.Thread(target=_pump, args=(child.stdout, sys.stdout, bytearray()), daemon=True),
+                threading.Thread(target=_pump, args=(child.stdout, sys.stdout, output), daemon=True),
                 threading.Thread(target=_pump, args=(child.stderr, sys.stderr, errors), daemon=True),
             )
             for pump in pumps:
@@ -78,7 +86,25 @@ def _attend(container: ContainerSpec, argv: Sequence[str]) -> int:
         raise ToolError(
             f"podman could not start {container.name}", hint=podman.find_hint(errors.decode("utf-8", "replace"))
         )
+    if code and (hint := explain_read_only((output + b"\n" + errors).decode("utf-8", "replace"), container.name)):
+        sys.stderr.write(hint)
     return code if code >= 0 else 128 - code
+
+
+def explain_read_only(output: str, name: str) -> str:
+    """Return a hint if the end of a container's output tells of a folder that it could not write, else nothing."""
+    found = _NOT_WRITTEN.search(output) or _DATABASE.search(output)
+    if found is None:
+        return ""
+    path = found["path"] or ""
+    folder = posixpath.dirname(path) if path.startswith("/") else ""
+    where = f"{sanitize(path)} could not be written: " if path else ""
+    mounted = folder if folder not in ("", "/", "/tmp") else "/FOLDER"  # noqa: S108 - the container's
+    return (
+        f"hint: {where}the image is read-only in {name}; write below /tmp, or name a folder in memory in the stage's "
+        f'[running]: tmpfs = {{ "/tmp" = "64m", "{sanitize(mounted)}" = "64m" }} (it hides what the image has there); '
+        "or mount a volume: --option=--volume=NAME:/FOLDER\n"
+    )
 
 
 def _is_ours(errors: bytearray) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from buildkit.cli import run as session
-from buildkit.errors import BuildError
+from buildkit.errors import BuildError, DefinitionError
 from buildkit.inspection import start_container as starting
 from buildkit.running.host import PodmanHost
 from buildkit.running.seccomp import PROFILE
@@ -56,3 +56,40 @@ def test_a_strict_container_is_not_started_on_a_host_that_lacks_a_flag(
         starting.start_container(PLAIN, detach=True, strict=True)
     assert "--no-strict" in raised.value.hint
     assert "--memory=1g cannot be applied" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("stage", "message", "hint"),
+    [
+        ("ml-deps", "stages/ml-deps/stage.toml: nothing can run in it, because it has no root", "add `from` or [root]"),
+        ("base", "stages/base/stage.toml: there is nothing to run: the image has no command", "set `cmd` in [config]"),
+    ],
+)
+def test_stage_that_can_run_nothing_is_named_not_the_host(stage: str, message: str, hint: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        session.run(ROOT, stage, ("--no-build",))
+    assert caught.value.message == message
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        (
+            "INTERNALERROR> OSError: [Errno 30] Read-only file system: '/app/.pytest_cache/x'\n",
+            '"/app/.pytest_cache" =',
+        ),
+        ("PermissionError: [Errno 13] Permission denied: '/var/lib/app/x.db'\n", '"/var/lib/app" = "64m"'),
+        (
+            "Couldn't use data file '/app/.coverage': unable to open database file\n",
+            "/app/.coverage could not be written",
+        ),
+        ("sqlite3.OperationalError: attempt to write a readonly database\n", "name a folder in memory"),
+        ("mkdir: cannot create directory '/srv/x': Read-only file system\n", '"/FOLDER" = "64m"'),
+        ("Traceback: ValueError\n", ""),
+    ],
+)
+def test_folder_that_cannot_be_written_is_explained(output: str, said: str) -> None:
+    hint = starting.explain_read_only(output, "x-test")
+    assert (said in hint) if said else not hint
+    assert hint.count("\n") == bool(said)

@@ -79,7 +79,7 @@ def test_build_warns_until_the_library_is_added(native: Tiny) -> None:
     for blob in (native.cache / "sha256").iterdir():
         blob.unlink()
     assert warnings(native.build("native")) == [], "nothing is reported for layers that only storage has"
-    assert native.rows("starts") == []
+    assert len(native.rows("starts")) == 1, "of the command: the ledger has the listings"
 
     put(native, "lib64/libnone.so.1", make_elf(soname="libnone.so.1", machine=_MACHINE))
     assert warnings(native.build("native")) == []
@@ -237,3 +237,13 @@ def test_records_are_requested_if_the_stage_index_has_no_facts(shared: Shared, t
     assert shared.proxy.count("GET", _ENTRIES) == len(entries), "the record of the new layer, and those of the others"
     refused = [line for line in all_warnings(ended) if "refused from the remote cache" in line]
     assert len(refused) == (0 if how == "old" else 1), ended.text
+
+
+def test_command_and_user_that_are_not_in_the_image_are_said_by_every_build(tiny: Tiny) -> None:
+    assert "will not start" not in tiny.build("app").text
+    tiny.replace("stages/app/stage.toml", 'cmd = ["/bin/sh", "main.sh"]', 'cmd = ["uvicorn"]')
+    tiny.replace("stages/app/stage.toml", 'user = "1000"', 'user = "nobody2"')
+    for _ in range(2):
+        said = tiny.build("app").text
+        assert "will not start: `uvicorn` of the command is in no folder of PATH (stages/app/stage.toml" in said
+        assert "will not start: the user `nobody2` is not in /etc/passwd of the image" in said

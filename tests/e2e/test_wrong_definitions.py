@@ -45,6 +45,13 @@ def test_wrong_keys_and_types_of_all_stages_are_reported_together(untouched: Tin
     assert "stages/models/stage.toml: `sumary`" in message
 
 
+def test_stage_without_root_or_layers_is_refused(untouched: Tiny) -> None:
+    untouched.write("stages/empty/stage.toml", 'summary = "x"\n')
+    message = untouched.refuse("empty", code=2)
+    assert "stages/empty/stage.toml: there is nothing to build: it has neither a root nor layers" in message
+    assert "add `from`, [root]" in message
+
+
 def test_invalid_toml_is_reported(untouched: Tiny) -> None:
     untouched.write("stages/app/stage.toml", 'summary = "x\n')
     message = untouched.refuse("app", code=2)
@@ -173,7 +180,8 @@ def test_changed_model_is_an_error_with_frozen(untouched: Tiny, change: str) -> 
 def test_missing_copy_source_is_reported(untouched: Tiny) -> None:
     untouched.replace("stages/app/stage.toml", 'source = "app"', 'source = "ap"')
     message = untouched.refuse("app", code=2)
-    assert "stages/app/ap: there is no such file or folder" in message
+    assert "stages/app/stage.toml: `copy.source`: there is no stages/app/ap and no ap in the repository" in message
+    assert "did you mean `app`?" in message
 
 
 def test_whiteout_in_an_application_is_reported(untouched: Tiny) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 PROGRAMS = ("bash", "cat", "env", "id", "ls", "mkdir", "sleep", "touch")
+_PYTHON, _NO_PYTHON = "/usr/bin/python3.13", b"#!/bin/sh\nexit 1\n"  # in the place of the images' interpreter
 _FOLDERS = ("dev", "etc", "home", "mnt", "opt", "proc", "run", "sys", "tmp", "usr", "usr/bin", "usr/lib", "usr/lib64")
 _OCI = "application/vnd.oci.image"
 
@@ -72,6 +73,10 @@ def make_root_tar(more: Sequence[Path] = ()) -> bytes:
             data = Path(path).read_bytes()
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
+        if _PYTHON not in map(str, more):
+            info = _entry(_PYTHON.lstrip("/"), tarfile.REGTYPE)
+            info.size = len(_NO_PYTHON)
+            tar.addfile(info, io.BytesIO(_NO_PYTHON))
     return out.getvalue()
 
 

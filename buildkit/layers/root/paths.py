@@ -7,7 +7,7 @@ layers below have; a file or a link replaces whatever is there.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from buildkit.layers.tar.contents import EXECUTABLE, FOLDER, LINK, SPECIAL, Listing
@@ -53,10 +53,17 @@ class RootPaths:
             return None
         return replace(self._clash(path, present, path), is_content=_is_file(present) and _is_file(content))
 
+    def find(self, path: str) -> str | None:
+        """Return what lies at a path, links not followed; None for nothing."""
+        return self._contents.get(path)
+
     def listing(self) -> Listing:
         """Return the listing of the merged root."""
         folders = {path for path, content in self._contents.items() if content == FOLDER}
         return list(root_listing({p: c for p, c in self._contents.items() if c != FOLDER}, folders))
+
+    def _content_of(self, path: str) -> str:
+        return self._contents.get(path, FOLDER)
 
     def _add(self, path: str, content: str) -> None:
         if content == FOLDER and self._contents.get(path, FOLDER) == FOLDER:
@@ -69,7 +76,7 @@ class RootPaths:
             self._contents.setdefault(folder, FOLDER)
 
     def _clash(self, place: str, present: str, path: str) -> RootClash:
-        instead = self._follow(path) if present.startswith(LINK) else ""
+        instead = follow_links(path, self._content_of) if present.startswith(LINK) else ""
         return RootClash(path=place, what=_describe(present), instead=instead)
 
     def _remove(self, removed: Iterable[str]) -> None:
@@ -86,30 +93,34 @@ class RootPaths:
             if not (everything or path in gone or any(parent in emptied for parent in _parents(path)))
         }
 
-    def _follow(self, path: str) -> str:
-        """Return where ``path`` leads by the root's links; the empty string if that is out of it, or in circles."""
-        done: list[str] = []
-        parts = path.split("/")[::-1]
-        links = 0
-        while parts:
-            part = parts.pop()
-            if part in ("", "."):
-                continue
-            if part == "..":
-                done = done[:-1]
-                continue
-            here = self._contents.get("/".join((*done, part)), FOLDER)
-            if not here.startswith(LINK):
-                done.append(part)
-                continue
-            links += 1
-            if links > _MOST_LINKS:
-                return ""
-            target = here.removeprefix(LINK)
-            if posixpath.isabs(target):
-                done = []
-            parts += target.split("/")[::-1]
-        return "/".join(done)
+
+def follow_links(path: str, content_of: Callable[[str], str]) -> str:
+    """Return where ``path`` leads by links; the empty string if that is out of the image, or in circles.
+
+    ``content_of`` returns what lies at a path, `FOLDER` for whatever is unknown.
+    """
+    done: list[str] = []
+    parts = path.split("/")[::-1]
+    links = 0
+    while parts:
+        part = parts.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            done = done[:-1]
+            continue
+        here = content_of("/".join((*done, part)))
+        if not here.startswith(LINK):
+            done.append(part)
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            return ""
+        target = here.removeprefix(LINK)
+        if posixpath.isabs(target):
+            done = []
+        parts += target.split("/")[::-1]
+    return "/".join(done)
 
 
 def _parents(path: str) -> Iterator[str]:
