@@ -87,7 +87,7 @@ def import_nameless(image: Image, layers: LayerBytes) -> str:
                 (folder / blob.digest.hex).symlink_to(blobs.path(blob.digest))
             else:
                 _write_tar(layers.open_tar(blob), folder / blob.digest.hex)
-        with _removing_damaged([layer.blob for layer in stored.layers if not layers.has_tree(layer.blob)], blobs):
+        with removing_damaged([layer.blob for layer in stored.layers if not layers.has_tree(layer.blob)], blobs):
             skopeo.copy_dir_to_storage(folder, f"@{Digest.of(config).hex}")
     return Digest.of(config).hex
 
@@ -105,7 +105,7 @@ def _write_tar(chunks: Iterable[bytes], path: Path) -> None:
 
 
 @contextmanager
-def _removing_damaged(imported: Iterable[Blob], blobs: Blobs) -> Iterator[None]:
+def removing_damaged(imported: Iterable[Blob], blobs: Blobs) -> Iterator[None]:
     """If an import fails, verify the cached blobs: storage verifies what it reads, but does not name what failed."""
     try:
         yield

@@ -5,19 +5,26 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from buildkit.errors import BuildError, DamagedError, LostError, MismatchError
+from buildkit.errors import BuildError, DamagedError, DefinitionError, LostError, MismatchError
+from buildkit.events import Emit, Note
 from buildkit.imagestore.image_store import ImageStore
 from buildkit.imagestore.store_folder import store_folder
 from buildkit.oci.image import Image, Layer
+from buildkit.report.text import format_bytes
 from buildkit.tools.storage_settings import invisible, is_listed, visible
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from buildkit.build.context import BuildContext
+    from buildkit.declare.project import Project
     from buildkit.oci.blob import Blob
+
+_VARIABLE = "BUILDKIT_DELIVERY"
 
 
 class Delivery(StrEnum):
@@ -27,22 +34,80 @@ class Delivery(StrEnum):
     """The image store if the user's podman sees it, else an import."""
     STORE = "store"
     IMPORT = "import"
+    DOCKER = "docker"
+    """A Docker engine; what containers of a build start from goes where it goes by ``AUTO``."""
 
 
 @contextmanager
-def open_delivery(delivery: Delivery) -> Iterator[ImageStore | None]:
+def open_delivery(delivery: Delivery, emit: Emit) -> Iterator[ImageStore | None]:
     """Open the image store that images are delivered into; None if they are imported.
 
     Programs that are started in the block see it. Raises BuildError if the store or storage.conf cannot be used.
     """
     folder = store_folder()
-    if delivery is Delivery.IMPORT or (delivery is Delivery.AUTO and not is_listed(folder)):
+    is_seen = is_listed(folder)
+    if is_seen and not (folder / "version").exists():
+        ImageStore.open(folder)  # every command of podman and buildah fails without the folder
+    used = is_seen and delivery is not Delivery.IMPORT
+    if delivery is Delivery.STORE and not used:
+        why = find_obstacle(folder)
+        used = not why
+        if why:
+            emit(Note(text=f"images are imported, not put into the image store: {why}", warning=True))
+    if not used:
         with invisible(folder, folder / "import.conf"):
             yield None
         return
     store = ImageStore.open(folder)
     with visible(folder, folder / "storage.conf"):
         yield store
+
+
+def find_obstacle(folder: Path) -> str:
+    """Return why no image store at ``folder`` can serve the user's tools; empty if one can."""
+    from buildkit.tools.file_system import describe_file_system, find_file_system
+    from buildkit.tools.store_setting import plan_enabling
+
+    try:
+        plan_enabling(folder)
+    except BuildError as error:
+        return error.message
+    return describe_file_system(find_file_system(folder))
+
+
+def find_obstacle_of(image: Image, store: ImageStore) -> str:
+    """Return why the tools could not mount an image of the store; empty if they can.
+
+    Before 5, podman and its library mount only what a page of options can name.
+    """
+    from buildkit.imagestore.layer_chain import most_layers
+
+    count, most = len(image.layers), most_layers(store.folder)
+    if count <= most:
+        return ""
+    from buildkit.tools.podman import find_version
+
+    if find_version() >= (5,):
+        return ""
+    return f"{count} layers, and this podman can mount {most} of {store.folder}: a shorter BUILDKIT_STORE takes more"
+
+
+def describe_import(size: int) -> str:
+    """Return the line on what the image store would have spared; empty if it could not serve here."""
+    if find_obstacle(store_folder()):
+        return ""
+    return (
+        f"{format_bytes(size)} were copied into local storage, because podman does not see the image store; "
+        "nox -s doctor -- --enable-store spares that"
+    )
+
+
+@contextmanager
+def importing(context: BuildContext) -> Iterator[None]:
+    """Let programs that are started in the block not see the image store, whatever the build uses."""
+    store = context.image_store
+    with invisible(store.folder, store.folder / "import.conf") if store else nullcontext():
+        yield
 
 
 def deliver(image: Image, ref: str, context: BuildContext) -> int:
@@ -111,6 +176,13 @@ def _is_hidden(ref: str, image: Image) -> bool:
     return found is not None and found.manifest != image.docker_manifest()
 
 
-def default_delivery() -> Delivery:
-    """Return the delivery of the environment (``BUILDKIT_DELIVERY``), else the automatic one."""
-    return Delivery(os.environ.get("BUILDKIT_DELIVERY") or Delivery.AUTO)
+def choose_delivery(option: str, project: Project) -> Delivery:
+    """Return the delivery of the command line, else of the environment (``BUILDKIT_DELIVERY``), else of the settings.
+
+    Raises DefinitionError for a variable that names none.
+    """
+    chosen = option or os.environ.get(_VARIABLE) or project.delivery
+    if chosen not in {delivery.value for delivery in Delivery}:
+        known = ", ".join(delivery.value for delivery in Delivery)
+        raise DefinitionError(f"{_VARIABLE}={chosen}: there is no such delivery", hint=f"known: {known}")
+    return Delivery(chosen)

@@ -45,6 +45,7 @@ class BuildOptions:
     changed_models: bool = False
     secrets: tuple[tuple[str, str], ...] = ()
     no_import: bool = False
+    delivery: str = ""
     json: Path | None = None
     summary: Path | None = None
     jobs: int = 2

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from buildkit.build.context import BuildContext, open_context
 from buildkit.build.deliver import Stored, find_stored
-from buildkit.build.delivery import Delivery, default_delivery, open_delivery
+from buildkit.build.delivery import choose_delivery, open_delivery
 from buildkit.build.disk_checkout import DiskCheckout
 from buildkit.build.options import ModelChanges
 from buildkit.declare.graph import Graph, load_graph
@@ -172,18 +172,19 @@ def open_planner(
     models: ModelChanges = ModelChanges.REPORT,
     secrets: tuple[tuple[str, str], ...] = (),
     locks: Mapping[str, str] | None = None,
-    delivery: Delivery | None = None,
+    delivery: str = "",
     stop: threading.Event | None = None,
 ) -> Iterator[Planner]:
     """Open a planner for the project in ``folder`` and the user's cache; raises DefinitionError and BuildError.
 
     ``models`` says what happens if a model of the repository differs from its lock; ``secrets`` are sources of steps'
     secrets by name; ``locks`` are texts of locks by path that count in place of those on disk;
-    ``delivery`` is where images go, by default what the environment says.
+    ``delivery`` is where images go, if it is not where environment and settings say.
     """
     project = load_project(folder)
     graph = load_graph(folder)
-    with open_context(project, emit, stop=stop) as opened, open_delivery(delivery or default_delivery()) as store:
+    chosen = choose_delivery(delivery, project)
+    with open_context(project, emit, stop=stop) as opened, open_delivery(chosen, emit) as store:
         layers = replace(opened.layers, trees=store or opened.layers.trees)
         context = replace(opened, secrets=secrets, image_store=store, layers=layers)
         checkout = DiskCheckout(project, graph, context.stat_index, emit, models=models, locks=locks)

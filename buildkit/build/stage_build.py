@@ -13,7 +13,15 @@ from buildkit.build.build_record import record_build, report_lines
 from buildkit.build.build_request import BuildRequest, Lost, describe_loss, merge_reported
 from buildkit.build.collision_sets import check_collisions
 from buildkit.build.deliver import import_image
-from buildkit.build.delivery import deliver, uncover
+from buildkit.build.delivery import (
+    Delivery,
+    choose_delivery,
+    deliver,
+    describe_import,
+    find_obstacle_of,
+    importing,
+    uncover,
+)
 from buildkit.build.native_check import native_check_in_background
 from buildkit.build.native_facts import record_remote_facts
 from buildkit.build.options import BuildOptions
@@ -21,7 +29,7 @@ from buildkit.build.planner import Planned, Planner
 from buildkit.build.publisher import Publisher
 from buildkit.digest import Digest, Key
 from buildkit.errors import BlobsMissingError, DamagedError, DefinitionError, LostError, RemoteLostError
-from buildkit.events import step
+from buildkit.events import Note, step
 from buildkit.oci.blob import LayerResult
 from buildkit.oci.image import Image
 from buildkit.plan.plan import LayerSource, Plan, PlannedLayer
@@ -51,6 +59,7 @@ class StageBuild:
         self._options = options
         self._targets = targets
         self._attestations = attestations
+        self._delivery = choose_delivery(options.delivery, planner.context.project)
         planner.context.meter.restart()
         self._began, self._started = time.monotonic(), time.time()
         self._moved_before = planner.context.tally.read()
@@ -60,7 +69,8 @@ class StageBuild:
 
         Raises DefinitionError or BuildError, LostError if the last attempt lost something too.
         """
-        request = BuildRequest(stage=stage, use_storage=not self._options.no_import)
+        to_docker = self._delivery is Delivery.DOCKER
+        request = BuildRequest(stage=stage, use_storage=not (self._options.no_import or to_docker))
         for _ in range(_ATTEMPTS - 1):
             outcome = self.attempt(request)
             if isinstance(outcome, Report):
@@ -203,7 +213,7 @@ class StageBuild:
         from buildkit.build.wheel_collisions import wheel_comparison
         from buildkit.tasks.task_id import TaskId, TaskKind
 
-        early = imports and self._context.image_store is None
+        early = imports and self._context.image_store is None and self._delivery is not Delivery.DOCKER
         preimport = stack.enter_context(Preimport(self._context, plan, enabled=early))
 
         def also(tasks: Tasks) -> Tasks:
@@ -245,13 +255,35 @@ class StageBuild:
         ref, stored, context = planned.ref, planned.stored, self._context
         if self._options.no_import or (stored is not None and stored.manifest == image.docker_manifest()):
             return 0
-        phase = "import" if context.image_store is None else "deliver"
+        imports = self._must_import(image, ref)
+        phase = "import" if imports else "deliver"
         with context.meter.phase(phase), step(context.emit, ref, phase) as handle:
-            if context.image_store is not None:
+            if imports:
+                relatives = map(context.project.ref, self._planner.graph.stages)
+                known = stored if context.image_store is None else None
+                with importing(context):
+                    handle.size = import_image(image, ref, context.layers, relatives, known)
+            elif self._delivery is Delivery.DOCKER:
+                from buildkit.build.deliver_docker import load_into_docker
+
+                handle.size = load_into_docker(image, ref, context.layers)
+            else:
                 handle.size = deliver(image, ref, context)
                 if stored is not None:
                     uncover(image, ref)
-            else:
-                relatives = map(context.project.ref, self._planner.graph.stages)
-                handle.size = import_image(image, ref, context.layers, relatives, stored)
+        if imports and handle.size and self._delivery is Delivery.AUTO and context.image_store is None:
+            self._advise(handle.size)
         return handle.size
+
+    def _must_import(self, image: Image, ref: str) -> bool:
+        """Return whether the image is imported; if the tools could not mount it in the image store, say why."""
+        context = self._context
+        if self._delivery is Delivery.DOCKER or context.image_store is None:
+            return self._delivery is not Delivery.DOCKER
+        if why := find_obstacle_of(image, context.image_store):
+            context.emit(Note(text=f"{ref} is imported: {why}", warning=True))
+        return bool(why)
+
+    def _advise(self, imported: int) -> None:
+        if advice := describe_import(imported):
+            self._context.emit(Note(text=advice))

@@ -68,6 +68,7 @@ def parse_build_options(arguments: Sequence[str], stage: str = "", *, push: bool
         changed_models=options.changed_models,
         secrets=tuple(options.secret),
         no_import=push or options.no_import,
+        delivery="" if push else options.delivery,
         json=options.json,
         summary=options.summary,
         jobs=options.jobs,
@@ -95,7 +96,12 @@ def _build_parser(stage: str, *, push: bool) -> Parser:
         parser.add_argument("push", metavar="REF", help="push the image to REGISTRY/NAME[:TAG]")
     else:
         parser.add_argument("--push", default="", metavar="REF", help="push the image to REGISTRY/NAME[:TAG]")
-        parser.add_argument("--no-import", action="store_true", help="build the layers, but import no image")
+        where = parser.add_mutually_exclusive_group()
+        where.add_argument("--no-import", action="store_true", help="build the layers, but deliver no image")
+        where.add_argument(
+            "--delivery", choices=("auto", "store", "import", "docker"), default="", help="where the image goes"
+        )
+        where.add_argument("--to", dest="delivery", choices=("docker",), help="the same as --delivery docker")
     parser.add_argument("--tag", action="append", default=[], metavar="TAG", help="push this tag, too; repeatable")
     parser.add_argument("--attest", action="store_true", help="attach an SBOM and provenance to the image")
     parser.add_argument("--sign-by", type=Path, metavar="KEY", help="sign what is pushed with a private key (PEM)")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from buildkit.build.delivery import Delivery, choose_delivery
 from buildkit.build.options import BuildOptions
 from buildkit.build.planner import open_planner
 from buildkit.cli.building import build
@@ -40,6 +41,8 @@ def run(folder: Path, stage: str, arguments: Sequence[str]) -> int:
         if not options.format:
             check_runnable(planner.composer.compose(stage), options.command)
         container = describe_container(planner, stage, name=options.name, host_port=options.port)
+        to_docker = choose_delivery("", planner.context.project) is Delivery.DOCKER
+    delivery = Delivery.AUTO if to_docker else ""  # podman runs it
     container = replace(container, options=tuple(options.option), command=tuple(options.command))
     if options.format:
         sys.stdout.write(RENDERERS[options.format](container))
@@ -50,6 +53,7 @@ def run(folder: Path, stage: str, arguments: Sequence[str]) -> int:
             share=remote_cache_options(options),
             changed_models=options.changed_models,
             secrets=tuple(options.secret),
+            delivery=delivery,
         )
         build(folder, (stage,), asked)
     elif podman.find_image_config(container.image) is None:

@@ -58,6 +58,10 @@ SETTINGS = TableSchema(
         "compression": KeySchema(
             TextSchema(choices=("zstd", "gzip")), "how layers are stored and pushed (default: zstd)"
         ),
+        "delivery": KeySchema(
+            TextSchema(choices=("auto", "store", "import", "docker")),
+            "where images go (default: auto, the image store where podman sees it, else an import)",
+        ),
         "unscanned-models": KeySchema(
             TextSchema(choices=("refuse", "refuse-known", "warn")),
             "model files that cannot be fully scanned (default: refuse-known, which warns of unknown formats)",
@@ -98,6 +102,7 @@ class Project:
     bins: int = 8
     max_layers: int = 64
     compression: str = "zstd"
+    delivery: str = "auto"
     unscanned_models: str = "refuse-known"
     commit_labels: bool = False
     scan_allow: tuple[str, ...] = ()

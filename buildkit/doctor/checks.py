@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from buildkit.doctor.containersconf import choose_backend, choose_limits
 from buildkit.doctor.diagnosis import Diagnosis, error, note, ok, warning
 from buildkit.doctor.facts import DiskSpace, HostFacts
-from buildkit.doctor.file_systems import describe_file_system
 from buildkit.doctor.tool_checks import check_rootless_tools, check_runtime, check_tools
 from buildkit.report.text import format_bytes
+from buildkit.tools.file_system import describe_file_system
 
 GB = 1_000_000_000
 _RANGE = 65536

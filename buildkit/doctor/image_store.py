@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from buildkit.doctor.facts import ImageStoreFacts
-from buildkit.doctor.file_systems import describe_file_system
 from buildkit.errors import BuildError
 from buildkit.imagestore.image_store import ImageStore
 from buildkit.imagestore.store_folder import store_folder
-from buildkit.tools.process import Command, find_tool, run
+from buildkit.tools.file_system import describe_file_system, find_file_system
 from buildkit.tools.storage_settings import find_settings_file, listed_stores, read_settings
 from buildkit.tools.store_setting import plan_disabling, plan_enabling, try_setting, write_setting
 
@@ -32,16 +30,6 @@ def probe_image_store() -> ImageStoreFacts:
         file_system=find_file_system(folder),
         problem="",
     )
-
-
-def find_file_system(path: Path) -> str:
-    """Return the type of the file system that has a folder, or will have it, as stat(1) names it; empty if unknown."""
-    if find_tool("stat") is None:
-        return ""
-    while not path.exists():
-        path = path.parent
-    argv = ("stat", "--file-system", "--format=%T", "--", str(path))
-    return run(Command(argv=argv, accept=(0, 1))).text
 
 
 def enable_image_store() -> tuple[str, ...]:
@@ -76,5 +64,5 @@ def disable_image_store() -> tuple[str, ...]:
     write_setting(change)
     return (
         *(f"{change.file}: {line}" for line in change.lines),
-        f"the images in {folder} stay there; the next builds import theirs",
+        f"the images in {folder} stay there, and podman sees them no more; the next builds import theirs",
     )

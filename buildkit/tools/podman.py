@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 from collections.abc import Sequence
 from dataclasses import replace
@@ -48,6 +49,12 @@ def find_image_config(ref: str) -> dict[str, Any] | None:
     command = Command(argv=("podman", "image", "inspect", "--format", "{{.Id}}", ref), accept=(0, 1, FAILED))
     finished = run(command)
     return find_config(finished.text.removeprefix("sha256:")) if finished.code == 0 else None
+
+
+def find_version() -> tuple[int, ...]:
+    """Return podman's version (``(5, 4, 2)``), empty if it says none. Raises MissingTool."""
+    found = re.search(r"[0-9]+(?:[.][0-9]+)+", run(Command(argv=("podman", "--version"))).text)
+    return tuple(map(int, found[0].split("."))) if found else ()
 
 
 def pull(ref: str) -> None:

@@ -21,7 +21,11 @@ from buildkit.tools.usage import record_child
 
 _KEPT_OUTPUT = 64 * 1024
 _POLL_SECONDS = 0.002
-_APT_NAMES = {"newuidmap": "uidmap", "podman": "podman nftables"}  # podman only suggests what its networks need
+_APT_NAMES = {
+    "newuidmap": "uidmap",
+    "docker": "docker.io",
+    "podman": "podman nftables",
+}  # podman only suggests what its networks need
 
 _running: set[subprocess.Popen[bytes]] = set()
 _lock = threading.Lock()

@@ -20,7 +20,7 @@ _VARIABLE = "CONTAINERS_STORAGE_CONF"
 _NAME = "containers/storage.conf"
 _HOSTS = ("/etc/containers/storage.conf", "/usr/share/containers/storage.conf")
 _KEY = "additionalimagestores"
-_ROOTS = {"graphroot": "/var/lib/containers/storage", "runroot": "/run/containers/storage"}  # root's defaults
+ROOTS = {"graphroot": "/var/lib/containers/storage", "runroot": "/run/containers/storage"}  # root's defaults
 
 
 def find_settings_file() -> Path | None:
@@ -102,7 +102,7 @@ def _with_store(settings: dict[str, Any], store: Path) -> dict[str, Any]:
     storage = dict(find_table(settings, "storage"))
     options = dict(find_table(storage, "options"))
     options[_KEY] = [*listed_stores(settings), str(store)]
-    defaults = _ROOTS if os.geteuid() == 0 else {}
+    defaults = ROOTS if os.geteuid() == 0 else {}
     return {**settings, "storage": {"driver": "overlay", **defaults, **storage, "options": options}}
 
 

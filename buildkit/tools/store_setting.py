@@ -16,7 +16,7 @@ from typing import Any
 from buildkit.declare.toml import edit_toml, find_table, parse_toml
 from buildkit.errors import BuildError, ToolError
 from buildkit.tools.process import Command, find_tool, run
-from buildkit.tools.storage_settings import find_settings_file, listed_stores, read_settings
+from buildkit.tools.storage_settings import ROOTS, find_settings_file, listed_stores, read_settings
 
 DRIVER = "overlay"
 _KEY = ("storage", "options", "additionalimagestores")
@@ -26,9 +26,7 @@ _USERS = f"""# What podman, buildah and skopeo use as storage; see containers-st
 [storage]
 driver = "{DRIVER}"
 """
-_ROOTS = f"""{_USERS}graphroot = "/var/lib/containers/storage"
-runroot = "/run/containers/storage"
-"""
+_ROOTS = _USERS + "".join(f'{name} = "{folder}"\n' for name, folder in ROOTS.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +55,8 @@ def plan_enabling(store: Path) -> SettingChange:
     driver = _storage(before or "").get("driver")
     if (chosen := os.environ.get("STORAGE_DRIVER") or driver or DRIVER) != DRIVER:
         raise BuildError(f"{path}: images are kept by `{chosen}`, which cannot use an image store", hint=_IMPORTED)
-    if driver is None and _has_images("vfs"):
-        raise BuildError(f"there are images kept by `vfs`, which `{DRIVER}` would hide", hint=_IMPORTED)
+    if driver is None and _uses_vfs():
+        raise BuildError(f"podman or buildah keeps its images by `vfs`, which `{DRIVER}` would hide", hint=_IMPORTED)
     if "driver" not in _storage(text):
         text = _edit(path, text, ("storage", "driver"), DRIVER)
     if driver is None:
@@ -126,12 +124,14 @@ def _new_text() -> str:
     return _DISTRIBUTION.read_text("utf-8") if _DISTRIBUTION.exists() else _ROOTS
 
 
-def _has_images(driver: str) -> bool:
-    home = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share")
-    root = Path("/var/lib") if os.geteuid() == 0 else home
-    with suppress(OSError, ValueError):
-        return bool(json.loads((root / f"containers/storage/{driver}-images/images.json").read_bytes()))
-    return False
+def _uses_vfs() -> bool:
+    """Return whether the tools took vfs by themselves, as older ones do for ordinary users; podman then insists on it.
+
+    They are not asked, because a first question makes them choose.
+    """
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share"
+    storage = Path(data, "containers/storage") if os.geteuid() else Path(ROOTS["graphroot"])
+    return (storage / "vfs-images").exists() and not (storage / f"{DRIVER}-images").exists()
 
 
 def _storage(text: str) -> dict[str, Any]:

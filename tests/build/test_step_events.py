@@ -51,7 +51,7 @@ def test_failed_import_into_storage_fails_its_step(
 ) -> None:
     monkeypatch.setattr(stage_build, "import_image", fail)
     planner: Any = SimpleNamespace(context=context, graph=SimpleNamespace(stages={}))
-    options: Any = SimpleNamespace(no_import=False)
+    options: Any = SimpleNamespace(no_import=False, delivery="")
     build = StageBuild(planner, options, (), None)
     planned: Any = SimpleNamespace(ref="localhost/p/app:latest", stored=None)
     with pytest.raises(ToolError):

@@ -121,7 +121,7 @@ def test_podman_that_keeps_its_images_by_vfs_still_works(rootless: StorageHost) 
     if rootless.tool("podman", "info", "--format", "{{.Store.GraphDriverName}}").strip() != "vfs":
         pytest.skip("this podman takes overlay by itself")
     said = doctor(rootless, "--enable-store", code=1)
-    assert "is as it was" in said
+    assert "keeps its images by `vfs`" in said
     assert not (rootless.folder / "home/.config/containers/storage.conf").exists()
     rootless.tool("podman", "images")
 

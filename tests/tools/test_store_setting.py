@@ -161,13 +161,12 @@ def test_images_that_overlay_would_hide_are_not_hidden(tmp_path: Path, monkeypat
     monkeypatch.delenv("CONTAINERS_STORAGE_CONF", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    images = tmp_path / "containers/storage/vfs-images/images.json"
-    images.parent.mkdir(parents=True)
-    images.write_text("[]")
-    assert plan_enabling(STORE)
-    images.write_text('[{"id": "1"}]')
+    storage = tmp_path / "containers/storage"
+    (storage / "vfs-images").mkdir(parents=True)
     with pytest.raises(BuildError, match="`vfs`"):
         plan_enabling(STORE)
+    (storage / "overlay-images").mkdir()
+    assert plan_enabling(STORE)
 
 
 def test_file_is_as_it_was_if_the_tools_fail(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
