@@ -231,6 +231,12 @@ def _choices(wheels: dict[str, Any], place: ValueLocation) -> tuple[LockChoice, 
         for lock in wheels.get("locks", ())
         if find_kind(lock)
     )
+    for lock in wheels.get("locks", ()):
+        if lock.endswith((".toml", ".lock")) and not find_kind(lock):
+            place.at("locks").report(
+                f"`{lock}` is not a lock that can be read",
+                "name a requirements lock, uv.lock, poetry.lock or pylock.toml; in a .in, ./ is the project itself",
+            )
     for key in sorted(settings) if not choices else ():
         place.at(key.replace("_", "-")).report("has no effect on requirements locks", "it chooses from a uv.lock")
     if "package" in settings and choices and all(choice.kind != "uv" for choice in choices):

@@ -15,6 +15,11 @@ _NAMED = re.compile(r"[\w.-]+\s*(?:\[[^]]*\])?\s*@\s*")
 _URL = re.compile(r"(?:\w+\+)?\w+://")
 _ITSELF = re.compile(r"\.\.?(\[[^]]*\])?")
 _FILE = re.compile(r"\.(?:whl|zip|tar\.\w+|tgz)(?:\[[^]]*\])?")
+_SECRET = re.compile(r"(?:-i|-f|--index-url|--extra-index-url|--find-links)(?:\s*=\s*|\s+)\w+://[^/\s]*@")
+_TOML = (
+    "is not a file of requirements",
+    "write ./ (or ./[extra]) for the project itself, or name its uv.lock in the stage",
+)
 _SHOWN = 200  # characters of a line in a message
 
 
@@ -28,14 +33,19 @@ def _find(file: str, read: Read, seen: set[str]) -> Iterator[Problem]:
         return
     seen.add(file)
     for number, line in logical_lines(read(file) or ""):
-        if included := included_path(line):
+        if (included := included_path(line)) and included.endswith(".toml"):
+            yield Problem(file=f"{file}:{number}", what=f"`{line[:_SHOWN]}` {_TOML[0]}", hint=_TOML[1])
+        elif included:
             yield from _find(posixpath.normpath(posixpath.join(posixpath.dirname(file), included)), read, seen)
         elif found := _judge(line.partition(" ;")[0].strip(), read):
-            yield Problem(file=f"{file}:{number}", what=f"`{line[:_SHOWN]}` {found[0]}", hint=found[1])
+            shown = re.sub(r"//[^/@\s]*@", "//", line)[:_SHOWN]
+            yield Problem(file=f"{file}:{number}", what=f"`{shown}` {found[0]}", hint=found[1])
 
 
 def _judge(line: str, read: Read) -> tuple[str, str] | None:
     """Return what is wrong with a line, and what to write instead; None for a line that a lock can hold."""
+    if _SECRET.match(line):
+        return "has credentials", "put them into netrc, or into the index settings of pip or uv"
     if line.startswith("-") and not _EDITABLE.match(line):
         return None
     place = _NAMED.sub("", _EDITABLE.sub("", line, count=1), count=1)

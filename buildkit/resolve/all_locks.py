@@ -16,6 +16,7 @@ from functools import cached_property
 from buildkit.build.fetch import Fetcher
 from buildkit.errors import DefinitionError, Interrupted, Problem
 from buildkit.events import Emit
+from buildkit.locks.input_sources import find_input_sources
 from buildkit.resolve.apt import ResolveApt, find_stale_apt, lock_apt
 from buildkit.resolve.changes import describe_changes
 from buildkit.resolve.choices import find_stale_choice, lock_choices
@@ -29,7 +30,7 @@ from buildkit.resolve.root_python import check_root_python
 from buildkit.resolve.wheels import find_stale_wheels, make_choose
 from buildkit.tools.apt import resolve_apt
 from buildkit.tools.http import HttpSession, RetryPolicy
-from buildkit.tools.index_settings import PackageSources, load_sources, pip_environment, uv_environment
+from buildkit.tools.index_settings import IndexSettings, PackageSources, load_sources, pip_environment, uv_environment
 from buildkit.tools.indexes import Indexes, default_index
 from buildkit.tools.process import stop_all
 from buildkit.tools.resolver import ResolveRequest
@@ -94,6 +95,19 @@ class _LockServices:
         return Indexes(self.sources, HttpSession(self.sources, self.retry_policy), self.request.target)
 
     @cached_property
+    def named(self) -> Indexes | None:
+        """What the inputs name themselves; None if that is nothing."""
+        inputs = dict.fromkeys(file for group in self.request.groups for file in group)
+        named = find_input_sources(inputs, self.drafts.read)
+        links = tuple(link if "://" in link else str(self.request.root / link) for link in named.find_links)
+        if not (named.indexes or links):
+            return None
+        index, *extra = named.indexes or ("",)
+        settings = IndexSettings(index=index, extra=tuple(extra), find_links=links, no_index=not index)
+        sources = replace(self.sources, pip=IndexSettings(), uv=settings)
+        return Indexes(sources, self.indexes.session, self.request.target)
+
+    @cached_property
     def fetcher(self) -> Fetcher:
         return Fetcher(self.indexes.session, self.indexes, self.retry_policy)
 
@@ -138,7 +152,7 @@ def _jobs(
             text = packages.resolve(_add_environment(asked, env))
             return complete_hashes(text, services.indexes.find_hashes)
 
-        choose = make_choose(lambda: services.indexes, locker=request.locker)
+        choose = make_choose(lambda: services.indexes, locker=request.locker, named=lambda: services.named)
         lock_packages(request, drafts, resolve, choose, emit, upgrade=upgrade)
         lock_choices(request, drafts, export_lock, choose, emit)
 

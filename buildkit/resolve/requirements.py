@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem, ToolError
 from buildkit.events import Emit, Note, step
-from buildkit.locks.freshness import check_fresh, render_header, requirements_inputs
+from buildkit.locks.freshness import check_fresh, find_inputs, render_header, requirements_inputs
 from buildkit.locks.input_lines import find_input_problems
 from buildkit.locks.pins import Pin
 from buildkit.locks.requirement_inputs import find_places, is_moved
@@ -33,6 +33,8 @@ def lock_requirements(request: LockRequest, drafts: LockDrafts, resolve: Resolve
         todo = [file for file in group if drafts.read(file) is not None and file not in decided]
         if not todo or not (upgrade or find_stale(request, drafts, group)):
             continue
+        if foreign := [problem for file in todo if (problem := _check_ours(lock_of(file), file, drafts))]:
+            raise DefinitionError.of(foreign)
         if unlockable := [problem for file in todo for problem in _find_problems(file, request, drafts)]:
             raise DefinitionError.of(unlockable)
         _lock_group(_GroupLocker(request, drafts, resolve, upgrade), tuple(group), frozenset(decided), emit)
@@ -40,6 +42,15 @@ def lock_requirements(request: LockRequest, drafts: LockDrafts, resolve: Resolve
     for group in merge_groups(request.groups):
         if problems := check_group(request, drafts, group):
             raise DefinitionError.of(list(problems))
+
+
+def _check_ours(lock: str, file: str, drafts: LockDrafts) -> Problem | None:
+    """Return the problem of a lock that somebody else made: it is never overwritten without being asked."""
+    text = drafts.read_disk(lock)
+    if not text or not text.strip() or find_inputs(text) is not None:
+        return None
+    what = f"was not made by `nox -s lock`, and {file} would replace it"
+    return Problem(file=lock, what=what, hint=f"if {file} is what you write from now on, run: rm {lock}")
 
 
 def merge_groups(groups: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:

@@ -123,9 +123,12 @@ def find_stale_wheels(request: LockRequest, drafts: LockDrafts, lock: str) -> Pr
     return None
 
 
-def make_choose(indexes: Callable[[], Indexes], *, locker: str = "uv") -> Choose:
+def make_choose(
+    indexes: Callable[[], Indexes], *, locker: str = "uv", named: Callable[[], Indexes | None] = lambda: None
+) -> Choose:
     """Return a function that finds, in the indexes, the file of a pin that fits a target, and its size.
 
+    ``named`` are the sources that inputs name themselves; the place of a file that only they have is kept.
     pip-tools takes the best version of all indexes, as pip does; it is refused where uv's rule counts and differs.
     """
     lock = threading.Lock()
@@ -137,15 +140,20 @@ def make_choose(indexes: Callable[[], Indexes], *, locker: str = "uv") -> Choose
             found = indexes().of(target)
         if pin.files:
             return _choose_listed(pin, found, target)
-        best = found.find_pinned(pin)
+        best, keeps_place = found.find_pinned(pin), bool(pin.index)
+        if best is None:
+            with lock:
+                own = named()
+            best = own.of(target).find_pinned(pin) if own else None
+            keeps_place = best is not None
         if best is None:
             return _unfit(pin, found, target)
-        if locker == "pip-tools" and not found.is_of_first(pin):
+        if locker == "pip-tools" and not keeps_place and not found.is_of_first(pin):
             return UnfitPin(problem=_of_later_index(pin))
         sha256 = best.sha256 or (pin.hashes[0] if len(pin.hashes) == 1 else None)
         if sha256 is None:
             raise FetchError(f"{pin.name}=={pin.version}: the index gives no sha256 for {best.file}")
-        place = best.url if pin.index else ""  # no setting may name its index
+        place = found.describe_place(best) if keeps_place else ""
         return Artifact(
             name=pin.name, version=pin.version, file=best.file, sha256=sha256, size=size_of(best, found), place=place
         )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import threading
 import warnings
 from collections.abc import Sequence, Set
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit, urlunsplit
 
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
@@ -237,6 +239,13 @@ class Indexes:
         """Return a file where the lock of another tool says that it is."""
         path = None if "://" in file.place else self._sources.root / file.place
         return Candidate(file=file.name, version=version, url=file.place, sha256=file.sha256, path=path)
+
+    def describe_place(self, candidate: Candidate) -> str:
+        """Return where a file is, for a sidecar: its URL without credentials, or its path in the repository."""
+        if candidate.path is not None:
+            return os.path.relpath(candidate.path, self._sources.root)
+        parts = urlsplit(candidate.url)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
 
     def find_listed_place(self, artifact: Artifact) -> tuple[Candidate, ...]:
         """Return the URL at which a lock of another tool says that the artifact's file is, if it says one."""

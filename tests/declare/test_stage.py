@@ -372,3 +372,10 @@ def test_choices_from_locks_of_other_tools_have_an_own_sidecar() -> None:
     assert choice.id == stage.wheels[1]
     assert (choice.file, choice.kind, choice.folder) == ("services/uv.lock", "uv", "services")
     assert str(choice) == "services/uv.lock (package api, extra x, extra y)"
+
+
+@pytest.mark.parametrize("lock", ["pyproject.toml", "pdm.lock", "Pipfile.lock"])
+def test_files_that_are_no_lock_of_ours_are_named(lock: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        parse_stage(f'{SAY}[wheels]\nlocks = ["{lock}"]', name="x", file="stages/x/stage.toml")
+    assert caught.value.problems[0].what == f"`{lock}` is not a lock that can be read"

@@ -34,6 +34,11 @@ def problems(text: str, **files: str) -> list[tuple[str, str, str]]:
             URL,
         ),
         ("file:///srv/x", "is a URL", URL),
+        (
+            "-r ../pyproject.toml",
+            "is not a file of requirements",
+            "write ./ (or ./[extra]) for the project itself, or name its uv.lock in the stage",
+        ),
     ],
 )
 def test_line_that_no_lock_can_hold_is_reported_with_what_to_write(line: str, what: str, hint: str) -> None:
@@ -72,3 +77,11 @@ def test_folder_without_a_package_is_reported_with_the_command_that_fetches_it(l
 def test_problem_of_an_included_file_is_reported_there_once() -> None:
     found = problems("-r more.in\n-r more.in\n", **{"requirements/more.in": "-r app.in\n.\n"})
     assert found == [("requirements/more.in:2", "`.` is a folder without a slash", "write ./")]
+
+
+def test_credentials_are_refused_and_not_shown() -> None:
+    (found,) = problems("--extra-index-url https://me:hunter2@x.test/simple\n")
+    assert found[1:] == (
+        "`--extra-index-url https://x.test/simple` has credentials",
+        "put them into netrc, or into the index settings of pip or uv",
+    )

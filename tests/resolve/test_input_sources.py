@@ -1,0 +1,92 @@
+"""Indexes and find-links that an input names itself serve locking and building, whatever the settings are."""
+
+import os
+import threading
+
+import pytest
+
+from buildkit.build.fetch import make_fetcher
+from buildkit.declare.target import Target
+from buildkit.errors import DefinitionError
+from buildkit.events import ignore_event
+from buildkit.locks.input_sources import find_input_sources
+from buildkit.locks.wheels_lock import parse_wheels_lock
+from buildkit.resolve.all_locks import lock_all
+from buildkit.resolve.request import LockRequest
+from tests.packageindex import serve_indexes
+
+TARGET = Target(python="3.13.5", glibc="2.36", arch="x86_64")
+
+
+@pytest.fixture
+def indexes(monkeypatch, tmp_path):
+    """The settings name one index; another has the CPU build alone."""
+    with serve_indexes([("alpha", "1.0", "beta"), ("beta", "1.0"), ("torchy", "2.9.1", "alpha")]) as server:
+        server.add("torchy", "2.9.1+cpu", "alpha", index="cpu")
+        for name in [*os.environ]:
+            if name.startswith(("PIP_", "UV_")):
+                monkeypatch.delenv(name)
+        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+        monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+        monkeypatch.setenv("UV_DEFAULT_INDEX", server.url())
+        yield server
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "project"
+    (folder / "requirements/wheels").mkdir(parents=True)
+    return folder
+
+
+def lock(root):
+    request = LockRequest(root=root, target=TARGET, groups=(("requirements/app.in",),))
+    lock_all(request, upgrade=False, check=False, emit=ignore_event)
+    text = (root / "requirements/app.wheels.toml").read_text()
+    return {one.name: one for one in parse_wheels_lock(text, "x").artifacts}
+
+
+def test_extra_index_and_relative_links_of_an_input_serve_the_build(root, indexes, capfd):
+    with serve_indexes() as other:
+        file = other.add("local", "1.0")
+        (root / "requirements/wheels" / file).write_bytes(other.files["simple/local"][file])
+    lines = (f"--extra-index-url {indexes.url('cpu')}", "--find-links ./wheels", "torchy==2.9.1+cpu", "local")
+    (root / "requirements/app.in").write_text("\n".join(lines) + "\n")
+    artifacts = lock(root)
+    assert capfd.readouterr() == ("", "")  # not a line for each project that one of the indexes lacks
+    assert {name: one.version for name, one in artifacts.items()} == {
+        "alpha": "1.0", "beta": "1.0", "local": "1.0", "torchy": "2.9.1+cpu",
+    }  # fmt: skip
+    assert artifacts["torchy"].place.startswith(indexes.url("files/cpu/torchy/torchy-2.9.1"))
+    assert artifacts["local"].place == f"requirements/wheels/{file}"
+    assert artifacts["alpha"].place == ""
+    assert indexes.url("") not in (root / "requirements/app.txt").read_text()
+    fetcher = make_fetcher(root, TARGET, threading.Event())
+    for name, artifact in artifacts.items():
+        fetcher.fetch(artifact, root / f"out/{name}", progress=lambda _done: None)
+    fetcher.close()
+
+
+def test_the_same_settings_in_included_files_and_all_spellings():
+    files = {
+        "requirements/app.in": "-r ../more.in\n-i https://a.test/simple\n--find-links=https://b.test/links # why\n",
+        "more.in": "--extra-index-url=https://c.test\n-f wheels\n--no-index\nidna\n-r requirements/app.in\n",
+    }
+    found = find_input_sources(["requirements/app.in"], files.get)
+    assert found.indexes == ("https://c.test", "https://a.test/simple")
+    assert found.find_links == ("wheels", "https://b.test/links")
+
+
+def test_a_lock_that_somebody_wrote_is_not_overwritten(root, indexes):
+    (root / "requirements/app.in").write_text("alpha\n")
+    (root / "requirements/app.txt").write_text("alpha==0.9\n")
+    with pytest.raises(DefinitionError) as caught:
+        lock(root)
+    problem = caught.value.problems[0]
+    assert problem.file == "requirements/app.txt"
+    assert problem.what == "was not made by `nox -s lock`, and requirements/app.in would replace it"
+    assert problem.hint.endswith("run: rm requirements/app.txt")
+    assert (root / "requirements/app.txt").read_text() == "alpha==0.9\n"
+    (root / "requirements/app.txt").unlink()
+    assert lock(root)["alpha"].version == "1.0"
