@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
+from pathlib import Path
 
 from buildkit.declare.project import Project
 from buildkit.digits import find_number
+from buildkit.errors import DefinitionError
 from buildkit.oci.image import REVISION, Image
 from buildkit.supply.document_identity import render_time
 from buildkit.tools.git import find_commit, find_commit_time
@@ -33,6 +36,19 @@ def label_as(image: Image, config: bytes, project: Project) -> Image:
     revision = _find_revision(config) if project.commit_labels else ""
     seconds = find_commit_time(project.folder, revision) if revision else None
     return image if seconds is None else _label(image, revision, seconds)
+
+
+def ready_arguments(folder: Path) -> Mapping[str, str]:
+    """Return the build arguments that the checkout gives: its commit, ``-dirty`` if files differ, and the time.
+
+    Raises DefinitionError without a commit.
+    """
+    commit = find_commit(folder)
+    if commit is None:
+        raise DefinitionError("a label uses the commit, and there is none", hint="commit, or take ${GIT_COMMIT} out")
+    seconds = source_time(commit.time)
+    when = render_time(commit.time if seconds is None else seconds)
+    return {"GIT_COMMIT": f"{commit.id}-dirty" if commit.dirty else commit.id, "GIT_TIME": when}
 
 
 def source_time(committed: int | None) -> int | None:

@@ -44,6 +44,7 @@ class BuildOptions:
     frozen: bool = False
     changed_models: bool = False
     secrets: tuple[tuple[str, str], ...] = ()
+    args: tuple[tuple[str, str], ...] = ()
     no_import: bool = False
     delivery: str = ""
     json: Path | None = None

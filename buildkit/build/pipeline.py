@@ -32,7 +32,14 @@ def build_stages(
     those on disk.
     """
     attestations, models = _open_attestations(options), options.model_changes(os.environ)
-    opened = partial(open_planner, models=models, secrets=options.secrets, locks=locks, delivery=options.delivery)
+    opened = partial(
+        open_planner,
+        models=models,
+        secrets=options.secrets,
+        args=options.args,
+        locks=locks,
+        delivery=options.delivery,
+    )
     with open_view(sys.stderr) as emit, opened(folder, emit) as planner:
         _sweep(planner.context)
         stages = names or shipping_stages(planner.graph)

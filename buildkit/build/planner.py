@@ -172,6 +172,7 @@ def open_planner(
     models: ModelChanges = ModelChanges.REPORT,
     secrets: tuple[tuple[str, str], ...] = (),
     locks: Mapping[str, str] | None = None,
+    args: Iterable[tuple[str, str]] = (),
     delivery: str = "",
     stop: threading.Event | None = None,
 ) -> Iterator[Planner]:
@@ -179,16 +180,23 @@ def open_planner(
 
     ``models`` says what happens if a model of the repository differs from its lock; ``secrets`` are sources of steps'
     secrets by name; ``locks`` are texts of locks by path that count in place of those on disk;
-    ``delivery`` is where images go, if it is not where environment and settings say.
+    ``args`` are values of build arguments; ``delivery`` is where images go, if it is not where environment and settings
+    say.
     """
     project = load_project(folder)
-    graph = load_graph(folder)
+    graph = load_graph(folder, dict(args), lambda: _ready_arguments(folder))
     chosen = choose_delivery(delivery, project)
     with open_context(project, emit, stop=stop) as opened, open_delivery(chosen, emit) as store:
         layers = replace(opened.layers, trees=store or opened.layers.trees)
         context = replace(opened, secrets=secrets, image_store=store, layers=layers)
         checkout = DiskCheckout(project, graph, context.stat_index, emit, models=models, locks=locks)
         yield Planner(context, graph, checkout)
+
+
+def _ready_arguments(folder: Path) -> Mapping[str, str]:
+    from buildkit.build.commit_labels import ready_arguments  # few labels need it
+
+    return ready_arguments(folder)
 
 
 def shipping_stages(graph: Graph) -> tuple[str, ...]:

@@ -67,6 +67,7 @@ def parse_build_options(arguments: Sequence[str], stage: str = "", *, push: bool
         frozen=options.frozen,
         changed_models=options.changed_models,
         secrets=tuple(options.secret),
+        args=tuple(options.arg),
         no_import=push or options.no_import,
         delivery="" if push else options.delivery,
         json=options.json,
@@ -92,6 +93,7 @@ def _build_parser(stage: str, *, push: bool) -> Parser:
     )
     add_changed_models_argument(parser)
     add_secret_argument(parser)
+    add_arg_argument(parser)
     if push:
         parser.add_argument("push", metavar="REF", help="push the image to REGISTRY/NAME[:TAG]")
     else:
@@ -128,6 +130,23 @@ def add_secret_argument(parser: argparse.ArgumentParser) -> None:
         "--secret", type=parse_secret, action="append", default=[], metavar="id=NAME,src=FILE|env=VARIABLE",
         help="give a secret to the steps that name it; repeatable",
     )  # fmt: skip
+
+
+def add_arg_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--arg``, which gives pairs of a name and a value."""
+    parser.add_argument(
+        "--arg", type=_parse_arg, action="append", default=[], metavar="NAME=VALUE",
+        help="value of a build argument ([args]); without =VALUE, that of the environment; repeatable",
+    )  # fmt: skip
+
+
+def _parse_arg(text: str) -> tuple[str, str]:
+    name, given, value = text.partition("=")
+    if not name:
+        raise argparse.ArgumentTypeError(f"must be NAME=VALUE, not {text!r}")
+    if not given and name not in os.environ:
+        raise argparse.ArgumentTypeError(f"the environment has no {name}: write {name}=VALUE")
+    return name, value if given else os.environ[name]
 
 
 def parse_secret(text: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from buildkit.build.options import BuildOptions
 from buildkit.build.planner import open_planner
 from buildkit.cli.building import build
 from buildkit.cli.options import (
+    add_arg_argument,
     add_changed_models_argument,
     add_remote_cache_arguments,
     add_secret_argument,
@@ -37,7 +38,7 @@ def run(folder: Path, stage: str, arguments: Sequence[str]) -> int:
     Raises DefinitionError, BuildError and Interrupted.
     """
     options = _parse(stage, arguments)
-    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
+    with open_view(sys.stderr) as emit, open_planner(folder, emit, args=options.arg) as planner:
         if not options.format:
             check_runnable(planner.composer.compose(stage), options.command)
         container = describe_container(planner, stage, name=options.name, host_port=options.port)
@@ -54,6 +55,7 @@ def run(folder: Path, stage: str, arguments: Sequence[str]) -> int:
             changed_models=options.changed_models,
             secrets=tuple(options.secret),
             delivery=delivery,
+            args=tuple(options.arg),
         )
         build(folder, (stage,), asked)
     elif podman.find_image_config(container.image) is None:
@@ -110,6 +112,7 @@ def _parse(stage: str, arguments: Sequence[str]) -> argparse.Namespace:
     )
     add_changed_models_argument(parser)
     add_secret_argument(parser)
+    add_arg_argument(parser)
     add_remote_cache_arguments(parser)
     parser.add_argument("command", nargs="*", metavar="WORD", help="run this command, not the image's; after --")
     return parser.parse_args(list(arguments))

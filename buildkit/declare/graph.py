@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+from buildkit.declare.arguments import FindReady, apply_arguments
 from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.schema import suggest_word
 from buildkit.declare.stage import Config, Running, Stage, parse_stage, with_patterns
@@ -69,8 +71,11 @@ class Graph:
         return parts | {stage: None}
 
 
-def load_graph(folder: Path) -> Graph:
-    """Read ``stages/*/stage.toml`` below ``folder``; raises DefinitionError with the problems of every file."""
+def load_graph(folder: Path, args: Mapping[str, str] | None = None, find_ready: FindReady | None = None) -> Graph:
+    """Read ``stages/*/stage.toml`` below ``folder``; raises DefinitionError with the problems of every file.
+
+    ``args`` are values of build arguments, over those of the environment; see `apply_arguments`.
+    """
     stages: dict[str, Stage] = {}
     problems: list[Problem] = []
     paths = sorted(folder.glob("stages/*/stage.toml"))
@@ -87,7 +92,8 @@ def load_graph(folder: Path) -> Graph:
             f"no stages: {folder / 'stages'} holds no NAME/stage.toml",
             hint="run: nox -s init, which writes stages for what is here",
         )
-    return make_graph(stages, problems, {path.parent.name for path in paths})
+    graph = make_graph(stages, problems, {path.parent.name for path in paths})
+    return Graph(stages=apply_arguments(graph.stages, args or {}, os.environ, find_ready))
 
 
 def _read_patterns(stage: Stage, folder: Path) -> Stage:

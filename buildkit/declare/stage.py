@@ -150,6 +150,7 @@ class Stage:
     image: str = ""
     debian: Debian | None = None
     apt: str = ""
+    args: tuple[tuple[str, str], ...] = ()
     run: tuple[Run, ...] = ()
     wheels: tuple[str, ...] = ()
     choices: tuple[LockChoice, ...] = ()
@@ -209,6 +210,7 @@ def _stage(read: dict[str, Any], place: ValueLocation, name: str) -> Stage:
         image=(root or {}).get("image", ""),
         debian=_debian(root, place.at("root")) if root is not None else None,
         apt=read.get("apt", {}).get("packages", ""),
+        args=read.get("args", ()),
         run=tuple(_run(item, place.at("run").at(n)) for n, item in enumerate(read.get("run", ()))),
         wheels=tuple(chosen.get(posixpath.normpath(lock), lock) for lock in read.get("wheels", {}).get("locks", ())),
         choices=choices,

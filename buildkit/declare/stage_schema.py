@@ -178,6 +178,10 @@ STAGE = TableSchema(
         "sbom": KeySchema(BooleanSchema(), "whether the image holds its SBOM in /usr/share/sbom (default: false)"),
         "root": KeySchema(_ROOT, "the operating system, for a stage without `from`"),
         "apt": KeySchema(TableSchema({"packages": KeySchema(_RELATIVE, "apt list", required=True)}), "packages on top"),
+        "args": KeySchema(
+            MapSchema(TextSchema(r"[^\0\n]*", "a text of one line")),
+            "build arguments with their defaults; `--arg NAME=VALUE` gives another value",
+        ),
         "run": KeySchema(ListSchema(_RUN), "steps inside the root"),
         "wheels": KeySchema(_WHEELS, "Python packages"),
         "models": KeySchema(_MODELS, "model files"),

@@ -158,6 +158,7 @@ STAGES: dict[str, Mutate] = {
     "run[]: one more": do(
         lambda p: p.stages["builder"]["run"].append({"script": "zz"}), both(named_step("zz"), compiled)
     ),
+    "args: of no use": put("runtime.args", {"RELEASE": "1"}, none),
     "wheels.prefer: a wheel that was alone": do(_prefer_heavy, none),
     "wheels.locks: the same lock by another name": do(_rename_lock, none),
     "wheels.package": _choose("package", "api"),
