@@ -104,7 +104,7 @@ def test_changed_pin_changes_only_its_bin(built: Tiny) -> None:
     built.replace("requirements/app.in", "alpha==1.0", "alpha==1.1")
     assert "alpha 1.0 → 1.1" in built.lock().text
     changed = built.build("app")
-    assert changed.built() == {"deps/bin-2": "alpha 1.0 → 1.1 (requirements/app.txt:4)"}
+    assert changed.built() == {"deps/bin-2": "alpha 1.0 → 1.1 (requirements/app.txt:3)"}
     assert built.run_image("app", "cat", "/opt/venv/lib/python3.13/site-packages/alpha/__init__.py") == (
         'VERSION = "1.1"\n'
     )
