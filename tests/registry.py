@@ -13,6 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.tokenservice import TokenService
 
 USER = "tester"
 PASSWORD = "secret"
@@ -67,11 +71,12 @@ def serve_registry(
     authority: Authority | None = None,
     writable: bool = True,
     deletable: bool = False,
+    tokens: TokenService | None = None,
 ) -> Iterator[str]:
     """Serve a registry on loopback; yield ``HOST:PORT``, and stop it at the end.
 
     Pushed content stays in ``folder`` and can be served again. Without ``writable`` every change is answered by 405.
-    With ``password`` it requires `USER` and `PASSWORD`, with ``authority`` it uses TLS.
+    With ``password`` it requires `USER` and `PASSWORD`, with ``tokens`` bearer tokens; with ``authority`` it uses TLS.
     """
     address = CERTIFIED if authority else new_address()
     with socket.create_server((address, 0)) as server:
@@ -86,6 +91,8 @@ def serve_registry(
     if password:
         (folder / "htpasswd").write_text(f"{USER}:{_HASHED}\n")
         config["auth"] = {"htpasswd": {"realm": "tests", "path": str(folder / "htpasswd")}}
+    if tokens:
+        config["auth"] = {"token": tokens.registry_settings()}
     (folder / "config.yml").write_text(json.dumps(config))  # YAML holds JSON
     with (folder / "log").open("wb") as log:
         child = subprocess.Popen(("docker-registry", "serve", folder / "config.yml"), stdout=log, stderr=log)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from buildkit.build.attestations import AttestationRequest
     from buildkit.oci.reference import Ref
-    from buildkit.remote.push import Push
+    from buildkit.remote.push import Push, Pushed
     from buildkit.tasks.scheduler import Task
     from buildkit.tasks.task_id import TaskId
 
@@ -42,10 +42,10 @@ class Publisher:
 
             yield from open_cache_export(self._planner).early_tasks(building)
 
-    def publish(self, plan: Plan, image: Image, check: Future[None]) -> str:
-        """Export layers to the remote cache, push the image and attest to it; return the pushed manifest's digest.
+    def publish(self, plan: Plan, image: Image, check: Future[None]) -> Pushed | None:
+        """Export layers to the remote cache, push the image and attest to it; return the result, None without targets.
 
-        The digest is empty if nothing is pushed. ``check`` is the running check of native files, whose facts are
+        ``check`` is the running check of native files, whose facts are
         exported too.
         """
         if self._push:
@@ -55,10 +55,10 @@ class Publisher:
             if not self._planner.checkout.replaced_locks:  # else no commit describes the image
                 image = label_commit(image, self._context.project)
         with self._sharing(plan, check):
-            digest = self._run_push(self._push, image) if self._push else ""
+            pushed = self._run_push(self._push, image) if self._push else None
         if self._push:
             self._attest(plan, image)
-        return digest
+        return pushed
 
     def _with_blobs(self, plan: Plan, image: Image) -> Image:
         """Return the image whose layers have blobs; those that only the image store has are compressed now."""
@@ -91,14 +91,15 @@ class Publisher:
         built = self._context.state.built_now.values()
         return open_cache_export(self._planner, check).publishing(plan.composition.stage.name, specs, built)
 
-    def _run_push(self, push: Push, image: Image) -> str:
+    def _run_push(self, push: Push, image: Image) -> Pushed:
         context, target = self._context, self._targets[0]
         with context.meter.phase("push"), step(context.emit, str(target), "push") as handle:
-            pushed = push.run(image)
+            pushed = push.run(image, handle.progress)
             context.tally.add(pushed=pushed.size)
             handle.size = pushed.size
+            handle.note = f"by skopeo: {pushed.why_skopeo}" if pushed.why_skopeo else ""
         context.ledger.remote_blobs.add(target.repository, (layer.blob.digest for layer in image.layers))
-        return str(pushed.digest)
+        return pushed
 
     def _attest(self, plan: Plan, image: Image) -> None:
         request, target = self._attestations, self._targets[0]

@@ -39,6 +39,7 @@ from buildkit.report.build_report import Report
 if TYPE_CHECKING:
     from buildkit.build.attestations import AttestationRequest
     from buildkit.oci.reference import Ref
+    from buildkit.remote.push import Pushed
     from buildkit.tasks.scheduler import Tasks
 
 _ATTEMPTS = 5
@@ -114,13 +115,13 @@ class StageBuild:
             image = self._assemble(plan)
             with native_check_in_background(plan.composition, image, self._context) as check:
                 imported = self._import(image, planned)
-                digest = publisher.publish(plan, image, check)
+                pushed = publisher.publish(plan, image, check)
         done = replace(plan, entries=tuple(reported[layer.spec.key] for layer in plan.entries))
-        report = self._report(planned, done, image, imported, digest)
+        report = self._report(planned, done, image, imported, pushed)
         record_build(self._context.ledger, done, report, self._started)
         return report
 
-    def _report(self, planned: Planned, done: Plan, image: Image, imported: int, pushed_digest: str) -> Report:
+    def _report(self, planned: Planned, done: Plan, image: Image, imported: int, pushed: Pushed | None) -> Report:
         context = self._context
         moved = context.tally.read() - self._moved_before
         return Report(
@@ -134,7 +135,8 @@ class StageBuild:
             built=moved.built,
             imported=imported,
             pushed=moved.pushed,
-            pushed_as={str(ref): pushed_digest for ref in self._targets},
+            pushed_as={str(ref): str(pushed.digest) for ref in self._targets} if pushed else {},
+            why_skopeo=pushed.why_skopeo if pushed else "",
             delivered=not self._options.no_import,
             starts=image.starts,
         )

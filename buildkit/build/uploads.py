@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from functools import partial
+from functools import cached_property, partial
 
 from buildkit.build.context import BuildContext
 from buildkit.build.make_blobs import make_blobs
 from buildkit.build.native_facts import find_native_facts
 from buildkit.build.planner import Planner
+from buildkit.digest import Digest
 from buildkit.oci.reference import Ref
 from buildkit.remote.blob_upload import LayerUpload
 from buildkit.remote.cache_export import CacheExport
@@ -22,8 +23,30 @@ def open_push(context: BuildContext, refs: Sequence[Ref]) -> Push:
     registries = RegistryClient(context.stop)
     upload = None
     if not context.remote_cache.writes:
-        upload = LayerUpload(refs[0], context.blobs, registries, context.state.results)
-    return Push(refs, context.blobs, registries, upload)
+        upload = LayerUpload(refs[0], context.blobs, registries, context.state.results, context.progress)
+    return Push(refs, context.blobs, registries, upload, _MountSources(context, refs[0]).find)
+
+
+class _MountSources:
+    """Where else a registry may have an image's blobs: where they were pushed to before, or in the remote cache."""
+
+    def __init__(self, context: BuildContext, ref: Ref) -> None:
+        self._context = context
+        self._ref = ref
+
+    @cached_property
+    def _seen(self) -> dict[Digest, str]:
+        return self._context.ledger.remote_blobs.find_repositories(self._ref.host)
+
+    @cached_property
+    def _cache(self) -> str:
+        others = (ref for ref in self._context.remote_cache.repositories if ref.host == self._ref.host)
+        return next((ref.repository for ref in others), "")
+
+    def find(self, digest: Digest) -> str:
+        """Return the path of another repository that may have a blob; empty for none."""
+        repository = self._seen.get(digest, self._cache)
+        return repository.partition("/")[2] if repository != self._ref.repository else ""
 
 
 def open_cache_export(planner: Planner, check: Future[None] | None = None) -> CacheExport:

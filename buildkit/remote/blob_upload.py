@@ -6,8 +6,7 @@ collection removes. The push at the end of the build finds them there.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from buildkit.declare.stage import Config
@@ -20,32 +19,41 @@ from buildkit.plan.spec import Spec
 from buildkit.store.blobs import Blobs
 from buildkit.tasks.scheduler import Lane, Outcome, Task
 from buildkit.tasks.task_id import TaskId, TaskKind
-from buildkit.tools.registry import RegistryClient, RegistryTimeouts
+from buildkit.tools.registry import PushDetails, RegistryClient
+from buildkit.tools.registry_errors import RegistryTimeouts
 from buildkit.tools.skopeo import write_layout
 
-MIN_UPLOAD_BYTES = 8 << 20
-"""Size from which a layer gets a skopeo process of its own, which takes a tenth of a second whatever it sends."""
+MIN_UPLOAD_BYTES = 1 << 20
+"""Size from which a layer is uploaded on its own: smaller ones go up with the image."""
 
 _IMPATIENT = RegistryTimeouts(look=10.0, waits=())
 
 
 def without_retries(registries: RegistryClient) -> RegistryClient:
     """Return the same access with short time limits and no retries, for work that is repeated later if it fails."""
-    return replace(registries, timeouts=_IMPATIENT)
+    return registries.with_timeouts(_IMPATIENT)
 
 
 class LayerUpload:
     """Uploads single layers to the repository of ``ref``. A failure is left to the push at the end, which reports it.
 
-    ``results`` is a live view of the layers that are built. ``uploaded`` lists the digests that went up. Once
-    ``failed`` is true, nothing more is uploaded.
+    ``results`` is a live view of the layers that are built; ``progress`` returns a function that is told the bytes sent
+    of a step. ``uploaded`` lists the digests that went up. Once ``failed`` is true, nothing more is uploaded.
     """
 
-    def __init__(self, ref: Ref, blobs: Blobs, registries: RegistryClient, results: Mapping[Key, LayerResult]) -> None:
+    def __init__(
+        self,
+        ref: Ref,
+        blobs: Blobs,
+        registries: RegistryClient,
+        results: Mapping[Key, LayerResult],
+        progress: Callable[[str], Callable[[int], None]],
+    ) -> None:
         self._ref = ref
         self._blobs = blobs
         self._registries = without_retries(registries)
         self._results = results
+        self._progress = progress
         self.failed = False
         self.uploaded: list[Digest] = []
 
@@ -77,7 +85,7 @@ class LayerUpload:
             with self._blobs.working_folder() as folder:
                 write_layout(folder, image.oci_manifest())
                 link_layers(folder, image, self._blobs)
-                uploaded = self._registries.send(folder, self._ref)
+                uploaded = self._registries.send(folder, self._ref, PushDetails(report=self._progress(spec.name)))
         except (RegistryError, LostError):
             self.failed = True
             return 0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from buildkit.digest import Digest
 from buildkit.errors import DamagedError, RegistryError
@@ -14,35 +14,40 @@ from buildkit.remote.blob_upload import LayerUpload, link_layers, without_retrie
 from buildkit.store.blobs import Blobs
 from buildkit.tasks.scheduler import Lane, Outcome, Task
 from buildkit.tasks.task_id import TaskId, TaskKind
-from buildkit.tools.registry import RegistryClient
+from buildkit.tools.registry import PushDetails, RegistryClient
 from buildkit.tools.skopeo import write_layout
-
-_LARGE_PUSH = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
-    """The result of a push: the manifest's digest, and the number of bytes that went up."""
+    """The result of a push: the manifest's digest, the bytes that went up, and why skopeo did it, if it did."""
 
     digest: Digest
     size: int
+    why_skopeo: str = ""
 
 
 class Push:
     """One image to one or more names in registries.
 
     ``upload`` sends layers while others are built; None where they go to a remote cache, from which the registry
-    mounts them.
+    mounts them. ``find_mount`` gives the path of another repository of the registry that may have a blob, or "".
     """
 
     def __init__(
-        self, refs: Sequence[Ref], blobs: Blobs, registries: RegistryClient, upload: LayerUpload | None
+        self,
+        refs: Sequence[Ref],
+        blobs: Blobs,
+        registries: RegistryClient,
+        upload: LayerUpload | None,
+        find_mount: Callable[[Digest], str] = lambda _digest: "",
     ) -> None:
         self._refs = refs
         self._blobs = blobs
         self._registries = registries
         self._upload = upload
-        self._found: dict[Ref, bytes | None] = {}
+        self._find_mount = find_mount
+        self._found: dict[Ref, Digest | None] = {}
 
     def tasks(self, building: Mapping[TaskId, Spec]) -> Iterator[tuple[TaskId, Task]]:
         """Yield tasks to run while layers are built: look up the manifest that each name has now, and upload layers.
@@ -54,19 +59,25 @@ class Push:
         if self._upload:
             yield from self._upload.tasks(building, *lookups)
 
-    def run(self, image: Image) -> Pushed:
+    def run(self, image: Image, report: Callable[[int], None]) -> Pushed:
         """Make every name refer to the image; nothing is sent to those that already do.
 
-        Raises BlobsMissingError for blobs that neither the registry nor the local cache has, DamagedError for those
-        that were damaged in the cache (they are removed), RegistryError, ToolError or Interrupted.
+        ``report`` is called with the bytes that have been sent. Raises BlobsMissingError for blobs that neither the
+        registry nor the local cache has, DamagedError for those that were damaged in the cache (they are removed),
+        RegistryError, ToolError or Interrupted.
         """
         manifest = image.oci_manifest()
-        outdated = {ref: found for ref in self._refs if (found := self._find(ref, self._registries)) != manifest}
+        digest = Digest.of(manifest)
+        outdated = [ref for ref in self._refs if self._find(ref, self._registries) != digest]
         uploaded_early = self._upload.uploaded if self._upload else ()
-        uploaded = {*uploaded_early, *(self._push(image, outdated) if outdated else ())}
+        uploaded = {*uploaded_early, *(self._push(image, outdated, report) if outdated else ())}
         sizes = {layer.blob.digest: layer.blob.size for layer in image.layers}
         size = len(manifest) * len(outdated) + (len(image.config_blob()) if outdated else 0)
-        return Pushed(digest=Digest.of(manifest), size=size + sum(sizes.get(digest, 0) for digest in uploaded))
+        return Pushed(
+            digest=digest,
+            size=size + sum(sizes.get(digest, 0) for digest in uploaded),
+            why_skopeo=next(filter(None, map(self._registries.why_skopeo, outdated)), ""),
+        )
 
     def _lookup_task(self, ref: Ref) -> Task:
         def action() -> Outcome:
@@ -79,31 +90,29 @@ class Push:
 
         return Task(name=str(ref), phase="push", lane=Lane.NET, action=action, quiet=True)
 
-    def _find(self, ref: Ref, registries: RegistryClient) -> bytes | None:
+    def _find(self, ref: Ref, registries: RegistryClient) -> Digest | None:
         if ref not in self._found:
             try:
-                self._found[ref] = registries.manifest(ref)
+                self._found[ref] = registries.digest(ref)
             except RegistryError as error:
                 if not error.denied:
                     raise
                 self._found[ref] = None  # some registries deny what does not exist; if access is denied, the push fails
         return self._found[ref]
 
-    def _push(self, image: Image, outdated: Mapping[Ref, bytes | None]) -> tuple[Digest, ...]:
-        """Push to each of ``outdated``, given with its present manifest; return the digests that went up."""
+    def _push(self, image: Image, refs: Sequence[Ref], report: Callable[[int], None]) -> tuple[Digest, ...]:
+        """Push to each of ``refs``; return the digests that went up."""
         uploaded: list[Digest] = []
+        details, repositories = PushDetails(mounts=self._find_mount, report=report), set[str]()
         with self._blobs.working_folder() as folder:
             write_layout(folder, image.oci_manifest(), image.config_blob())
             link_layers(folder, image, self._blobs)
-            for ref, found in outdated.items():
+            for ref in refs:
                 try:
-                    uploaded += self._registries.push(folder, ref, notes=_missing_bytes(image, found) > _LARGE_PUSH)
+                    has_blobs = ref.repository in repositories
+                    uploaded += self._registries.push(folder, ref, replace(details, has_blobs=has_blobs))
+                    repositories.add(ref.repository)
                 except DamagedError as error:
                     self._blobs.drop_damaged(map(Digest, error.digests))
                     raise
         return tuple(uploaded)
-
-
-def _missing_bytes(image: Image, found: bytes | None) -> int:
-    """Return the size of the layers that the manifest under the tag does not name."""
-    return sum(layer.blob.size for layer in image.layers if str(layer.blob.digest).encode() not in (found or b""))

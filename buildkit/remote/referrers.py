@@ -47,7 +47,7 @@ from buildkit.supply.statement import (
     render_envelope,
     render_statement,
 )
-from buildkit.tools.registry import RegistryClient
+from buildkit.tools.registry import PushDetails, RegistryClient
 from buildkit.tools.skopeo import write_layout
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ class ReferrerStore:
             write_layout(folder, manifest, config)
             for blob in data:
                 (folder / Digest.of(blob).hex).write_bytes(blob)
-            self._registries.push(folder, ref, notes=False)
+            self._registries.push(folder, ref, PushDetails(notes=False))
         self.size += len(manifest) + len(config) + sum(map(len, data))
 
 

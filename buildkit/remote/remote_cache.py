@@ -16,6 +16,7 @@ from buildkit.native import NOTHING
 from buildkit.store.blobs import Blobs
 
 if TYPE_CHECKING:
+    from buildkit.oci.reference import Ref
     from buildkit.remote.cache_client import CacheClient, Contents, FetchedLayer
     from buildkit.remote.cache_record import CacheRecord
     from buildkit.remote.stage_index import StageIndex
@@ -57,6 +58,11 @@ class RemoteCache:
     def name(self) -> str:
         """The repository that is read, empty for none."""
         return str(self._read.repository) if self._read else ""
+
+    @property
+    def repositories(self) -> tuple[Ref, ...]:
+        """The repositories that are read or written, those that are read first."""
+        return tuple(cache.repository for cache in (self._read, self._write) if cache)
 
     @property
     def writes(self) -> bool:

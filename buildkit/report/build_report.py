@@ -44,11 +44,13 @@ class Report:
     imported: int
     pushed: int = 0
     pushed_as: Mapping[str, str] = field(default_factory=dict)
+    why_skopeo: str = ""  # pushed, and not our own client
     delivered: bool = True
     starts: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the stable form that docs/report.md describes."""
+        by_skopeo = {"by": "skopeo", "why": self.why_skopeo} if self.why_skopeo else {}
         return {
             "stage": self.stage,
             "image": self.image,
@@ -71,7 +73,7 @@ class Report:
                 for layer in self.layers
             ],
             "bytes": {"fetched": self.fetched, "built": self.built, "imported": self.imported, "pushed": self.pushed},
-            "pushed": [{"ref": ref, "digest": digest} for ref, digest in self.pushed_as.items()],
+            "pushed": [{"ref": ref, "digest": digest, **by_skopeo} for ref, digest in self.pushed_as.items()],
         }
 
 

@@ -117,13 +117,18 @@ def _blob(folder: Path, digest: str) -> Path:
     return folder / "blobs" / digest.replace(":", "/")
 
 
+def find_policy() -> Path | None:
+    """Return the policy that skopeo obeys (containers-policy.json(5)), the user's before the system's."""
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "containers/policy.json"
+    return next((path for path in (home, *map(Path, _POLICIES)) if path.exists()), None)
+
+
 def skopeo_argv(*, temporary: Path | None = None) -> tuple[str, ...]:
     """Return the start of a skopeo command; without ``temporary`` large files go to /var/tmp, even if it is killed."""
-    # skopeo refuses to work without a policy; an existing one is obeyed
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "containers/policy.json"
-    known = any(Path(path).exists() for path in (*_POLICIES, home))
+    registries = os.environ.get("CONTAINERS_REGISTRIES_CONF")  # podman obeys it, skopeo does not
     return (
         "skopeo",
-        *(() if known else ("--insecure-policy",)),
+        *(() if find_policy() else ("--insecure-policy",)),  # without a policy it would refuse to work
+        *(("--registries-conf", registries) if registries else ()),
         *(("--tmpdir", str(temporary)) if temporary else ()),
     )

@@ -187,11 +187,10 @@ def test_fresh_runner_uploads_only_a_changed_application_line(runner: Tiny, plac
     assert list(runner.cache.glob("files/*/*")) == []
     # three questions (the index, the new layer's key, the tag); layer, listing and config go up; entry, index, image
     assert traffic(requests) == {
-        "GET ping": 6,
-        "GET manifest": 3,
-        "HEAD blob": 3 + 2 + len(LAYERS) + 1,
+        "GET manifest": 2,
+        "HEAD manifest": 1,
+        "HEAD blob": 3 + 1 + len(LAYERS) + 1,
         "POST upload": 3,
-        "PATCH upload": 3,
         "PUT upload": 3,
         "PUT manifest": 3,
     }
@@ -208,7 +207,7 @@ def test_fresh_runner_uploads_only_a_changed_application_line(runner: Tiny, plac
     # a machine that has nothing runs it
     place.proxy.clear()
     again = push(runner, place)
-    assert traffic(place.proxy.requests) == {"GET ping": 2, "GET manifest": 2}
+    assert traffic(place.proxy.requests) == {"GET manifest": 1, "HEAD manifest": 1}
     assert again.report["bytes"]["pushed"] == 0
 
 
@@ -237,7 +236,7 @@ def test_unchanged_image_is_only_looked_up(runner: Tiny, place: Place, warm: War
     cut_off(runner, place.proxy)
     ended = push(runner, place, tag="first")
     assert digest(ended) == digest(warm.first)
-    assert traffic(place.proxy.requests) == {"GET ping": 2, "GET manifest": 2}
+    assert traffic(place.proxy.requests) == {"GET manifest": 1, "HEAD manifest": 1}
     assert runner.blobs() == []
 
 
@@ -618,7 +617,7 @@ def test_damaged_local_blob_is_rebuilt_before_it_is_published(runner: Tiny, plac
     ended = runner.build("app", "--no-import", "--cache-write", repo)
     assert list(ended.built()) == ["deps/bulk"]
     assert len(warnings(ended)) == 1
-    assert "Digest did not match" in warnings(ended)[0]
+    assert "was damaged" in warnings(ended)[0]
     forget(runner)
     cut_off(runner, place.proxy)
     again = succeeded(runner.run("push-app", f"{repo}:one", "--cache", repo))

@@ -102,7 +102,8 @@ def test_build_without_compilation_fetches_no_compiler_or_builder(runner: Tiny, 
     assert list(ended.built()) == ["app/app"]
     assert downloaded(proxy) == 0
     assert runner.images() == {}
-    assert traffic(proxy.requests)["GET manifest"] == 3  # the stage index, the record of the new layer, the tag
+    assert traffic(proxy.requests)["GET manifest"] == 2  # the stage index, the record of the new layer
+    assert traffic(proxy.requests)["HEAD manifest"] == 1  # the tag
     index = runner.tool("skopeo", "inspect", "--raw", f"docker://{repo}:{stage_index_tag('app')}")
     names = [entry.name for entry in decode_stage_index(index.encode()).records.values()]
     assert [name for name in names if name.startswith("builder/")]  # which this machine never had

@@ -193,7 +193,7 @@ def test_native_facts_are_uploaded_once(shared: Shared) -> None:
     assert traffic(shared.proxy.requests).get("GET blob", 0) == 0
     assert all_warnings(ended) == []
     shared.build()  # nothing changed
-    assert set(traffic(shared.proxy.requests)) == {"GET ping", "GET manifest"}
+    assert set(traffic(shared.proxy.requests)) == {"GET manifest"}
 
 
 def test_blob_lost_by_the_registry_is_not_referenced_again(shared: Shared) -> None:

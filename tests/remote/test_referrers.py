@@ -20,7 +20,7 @@ from buildkit.store.blobs import Blobs
 from buildkit.supply.statement import PROVENANCE, SIMPLE_TYPE, Statement, render_claim
 from buildkit.tools.identity import IdentitySigner
 from buildkit.tools.keys import Signer
-from buildkit.tools.registry import RegistryClient
+from buildkit.tools.registry import PushDetails, RegistryClient
 
 REF = parse_ref("localhost:5000/x:one", "here")
 IMAGE = b'{"schemaVersion":2}'
@@ -41,8 +41,8 @@ class Table:
     def manifest(self, ref: Ref) -> bytes | None:
         return self.manifests.get(str(ref))
 
-    def push(self, folder: Path, ref: Ref, *, notes: bool) -> tuple[Digest, ...]:
-        assert not notes
+    def push(self, folder: Path, ref: Ref, details: PushDetails) -> tuple[Digest, ...]:
+        assert not details.notes
         data = (folder / "manifest.json").read_bytes()
         for layer in json.loads(data)["layers"]:
             name = layer["digest"].removeprefix("sha256:")

@@ -35,3 +35,8 @@ class RemoteBlobTable:
     def find(self, repository: str) -> frozenset[Digest]:
         """Return the blobs that a repository was seen to have."""
         return frozenset(Digest(row.digest) for row in self._table.find([repository]))
+
+    def find_repositories(self, host: str) -> dict[Digest, str]:
+        """Return for each blob the repository of a registry that was seen to have it last."""
+        rows = [row for row in self._table.select() if row.repository.startswith(f"{host}/")]
+        return {Digest(row.digest): row.repository for row in sorted(rows, key=lambda row: row.seen)}

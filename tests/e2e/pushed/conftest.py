@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from buildkit.tools.registry import CLIENT
 from tests.e2e.conftest import new_tiny
 from tests.e2e.machines import trust
 from tests.e2e.tinyproject import Tiny
@@ -38,3 +39,11 @@ def tiny(machine: Tiny, proxy: FaultyProxy) -> Iterator[Tiny]:
     proxy.clear()
     yield machine
     assert machine.left_over() == []
+
+
+@pytest.fixture(params=["ours", "skopeo"])
+def sends(request: pytest.FixtureRequest, machine: Tiny, tiny: Tiny) -> Iterator[str]:
+    """Both clients of registries in turn: the method with which it sends a blob's bytes."""
+    machine.env[CLIENT] = request.param
+    yield {"ours": "PUT", "skopeo": "PATCH"}[request.param]
+    del machine.env[CLIENT]

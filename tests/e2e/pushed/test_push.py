@@ -47,7 +47,7 @@ def other(make_tiny: Callable[[], Tiny], registry: str, proxy: FaultyProxy) -> T
 @pytest.fixture
 def repo(proxy: FaultyProxy, request: pytest.FixtureRequest) -> str:
     """A repository of the test's own."""
-    return f"{proxy.host}/{request.node.name.split('[')[0].replace('_', '-')}"
+    return f"{proxy.host}/{re.sub('[^a-z0-9]+', '-', request.node.name.lower()).strip('-')}"
 
 
 def push(tiny: Tiny, *arguments: str) -> SessionResult:
@@ -98,7 +98,7 @@ def test_push_uploads_only_changed_layers(tiny: Tiny, other: Tiny, proxy: Faulty
     assert first.report["pushed"] == [{"ref": f"{repo}:latest", "digest": digest(first)}]
     proxy.clear()
     again = push(tiny, repo)
-    assert traffic(proxy.requests) == {"GET ping": 1, "GET manifest": 1}
+    assert traffic(proxy.requests) == {"HEAD manifest": 1}
     assert again.report["bytes"]["pushed"] == uploaded(proxy) == 0
     assert "nothing pushed" in again.text
     assert digest(again) == digest(first)
@@ -111,7 +111,7 @@ def test_push_uploads_only_changed_layers(tiny: Tiny, other: Tiny, proxy: Faulty
     assert uploaded(proxy) == changed.report["bytes"]["pushed"] < 5000
     assert downloaded(proxy) == 0
     sent = traffic(proxy.requests)
-    assert sent["PATCH upload"] == 2  # layer and config
+    assert sent["PUT upload"] == 2  # layer and config
     assert sent["PUT manifest"] == 1
     assert pull(other, repo) == "hello again\n"
     # the old image, whose blobs are all there, under a new name
@@ -152,7 +152,7 @@ def test_push_to_another_repository_of_the_same_registry(tiny: Tiny, proxy: Faul
     proxy.clear()
     second = push(tiny, f"{repo}/two")
     assert digest(second) == digest(first)
-    assert uploaded(proxy) < 10_000  # skopeo, who has put the blobs there, has the registry link them
+    assert uploaded(proxy) < 10_000  # the registry links what the ledger knows to be there
     assert traffic(proxy.requests)["POST upload"] >= 9
     assert len(manifest(tiny, f"{repo}/two")["layers"]) == 9
 
@@ -165,7 +165,7 @@ def test_rebuilt_identical_blobs_are_not_uploaded(tiny: Tiny, proxy: FaultyProxy
     assert len(again.built()) == 9
     assert digest(again) == digest(first)
     assert uploaded(proxy) == 0
-    assert traffic(proxy.requests) == {"GET ping": 1, "GET manifest": 1}
+    assert traffic(proxy.requests) == {"HEAD manifest": 1}
     # another recipe, the same layer: config and manifest say nothing of recipes
     tiny.write("stages/tools/stage.toml", (tiny.project / "stages/tools/stage.toml").read_text().replace("app", "base"))
     before = succeeded(tiny.run("push-tools", f"{repo}:tools"))
@@ -174,43 +174,47 @@ def test_rebuilt_identical_blobs_are_not_uploaded(tiny: Tiny, proxy: FaultyProxy
     after = succeeded(tiny.run("push-tools", f"{repo}:tools"))
     assert list(after.built()) == ["tools/write", "tools/link"]
     assert after.digests() == before.digests()
-    assert [one for one in proxy.requests if one.method == "PATCH" and one.up > 4000] == []
+    assert [one for one in proxy.requests if "/blobs/uploads/" in one.path and one.up > 4000] == []
 
 
-def test_failed_push_fails_the_build(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
-    tiny.write("stages/app/app/main.sh", 'echo "$GREETING refused"\n')
+def test_failed_push_fails_the_build(tiny: Tiny, proxy: FaultyProxy, repo: str, sends: str) -> None:
+    tiny.write("stages/app/app/main.sh", f'echo "$GREETING refused {sends}"\n')
     body = b'{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}'
     proxy.fault("POST", "/uploads/", Fault(status=403, body=body))
     error = tiny.refuse("app", "--push", f"{repo}:one", code=1)
     assert f"{proxy.host}: pushing {repo}:one failed: " in error
     assert "denied" in error
     assert f"hint: may this log-in do that there? log in as another: skopeo login {proxy.host}" in error
-    assert tiny.run_image("app") == "hello refused\n"  # it was built and delivered before that
+    assert tiny.run_image("app") == f"hello refused {sends}\n"  # it was built and delivered before that
     proxy.clear()
     assert "app/app" not in push(tiny, f"{repo}:one").built()
 
 
-def test_registry_that_is_down_is_retried_and_named(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
+def test_registry_that_is_down_is_retried_and_named(tiny: Tiny, proxy: FaultyProxy, repo: str, sends: str) -> None:
     tiny.build("app", "--no-import")  # no lookup runs during the build
-    proxy.fault("GET", "/v2/$", Fault(status=503, body=b""))
+    proxy.fault("", "/v2/", Fault(status=503, body=b""))
     message = one_error(tiny.run("push-app", f"{repo}:one"), 1)
     assert f"{proxy.host}: looking up {repo}:one failed: " in message
     assert "503" in message
-    assert proxy.count("GET", "/v2/$") == 4
+    assert proxy.count("HEAD", "/manifests/one") + proxy.count("GET", "/v2/$") == 4
 
 
-def test_denied_lookup_does_not_prevent_a_push(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
-    proxy.fault("GET", "/manifests/", Fault(status=403, body=b'{"errors":[{"code":"DENIED"}]}'), times=1)
-    push(tiny, f"{repo}:one")  # so some registries answer for what is not there yet
+def test_denied_lookup_does_not_prevent_a_push(tiny: Tiny, proxy: FaultyProxy, repo: str, sends: str) -> None:
+    method = "HEAD" if sends == "PUT" else "GET"
+    proxy.fault(method, "/manifests/", Fault(status=403, body=b'{"errors":[{"code":"DENIED"}]}'), times=1)
+    ended = push(tiny, f"{repo}:one")  # so some registries answer for what is not there yet
+    (one,) = ended.report["pushed"]
+    assert one.get("by") == (None if sends == "PUT" else "skopeo")
+    assert ("by skopeo: BUILDKIT_REGISTRY_CLIENT asks for it" in ended.text) == (sends != "PUT")
     assert len(manifest(tiny, f"{repo}:one")["layers"]) == 9
 
 
-def test_interrupted_push_leaves_nothing(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
+def test_interrupted_push_leaves_nothing(tiny: Tiny, proxy: FaultyProxy, repo: str, sends: str) -> None:
     push(tiny, f"{repo}/warm")
-    tiny.write("stages/app/app/main.sh", 'echo "$GREETING slowly"\n')
+    tiny.write("stages/app/app/main.sh", f'echo "$GREETING slowly {sends}"\n')
     proxy.clear()
-    proxy.fault("PATCH", "/uploads/", Fault(delay=3600))
-    ended = interrupt_when(tiny, ("push-app", f"{repo}/warm:one"), lambda: proxy.count("PATCH") > 0)
+    proxy.fault(sends, "/uploads/", Fault(delay=3600))
+    ended = interrupt_when(tiny, ("push-app", f"{repo}/warm:one"), lambda: proxy.count(sends, "/uploads/") > 0)
     assert ended.code == 130, ended.text
     assert "interrupted" in ended.text
     assert "Traceback" not in ended.text
@@ -222,7 +226,7 @@ def test_interrupted_push_leaves_nothing(tiny: Tiny, proxy: FaultyProxy, repo: s
 
 
 def test_damaged_local_blob_is_rebuilt_before_it_is_pushed(
-    tiny: Tiny, proxy: FaultyProxy, registry: str, repo: str, tmp_path: Path
+    tiny: Tiny, proxy: FaultyProxy, registry: str, repo: str, tmp_path: Path, sends: str
 ) -> None:
     first = push(tiny, f"{repo}/good")
     (bulk,) = (layer for layer in first.report["layers"] if layer["name"] == "deps/bulk")
@@ -236,7 +240,7 @@ def test_damaged_local_blob_is_rebuilt_before_it_is_pushed(
     assert digest(again) == digest(first)
     assert list(again.built()) == ["deps/bulk"]
     assert len(warnings(again)) == 1
-    assert "Digest did not match" in warnings(again)[0]
+    assert re.search("was damaged|Digest did not match", warnings(again)[0])
 
 
 def test_layer_that_only_local_storage_has_is_rebuilt_for_another_registry(
@@ -281,7 +285,7 @@ def test_invalid_references_are_usage_errors(tiny: Tiny, arguments: tuple[str, .
     assert "hint: " in message
 
 
-def test_push_to_a_registry_with_password_and_private_authority(tiny: Tiny, tmp_path: Path) -> None:
+def test_push_to_a_registry_with_password_and_private_authority(tiny: Tiny, tmp_path: Path, sends: str) -> None:
     (tmp_path / "ca").mkdir()
     (tmp_path / "data").mkdir()
     authority = make_authority(tmp_path / "ca")

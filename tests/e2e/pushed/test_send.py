@@ -75,9 +75,9 @@ def test_single_changed_layer_is_uploaded_with_the_image(tiny: Tiny, proxy: Faul
     assert sent(succeeded(push_early(tiny, f"{repo}:one"))) == []
 
 
-def test_registry_that_denies_uploads_is_reported_once(tiny: Tiny, proxy: FaultyProxy) -> None:
+def test_registry_that_denies_uploads_is_reported_once(tiny: Tiny, proxy: FaultyProxy, sends: str) -> None:
     forget(tiny)
-    repo = f"{proxy.host}/takes/nothing"
+    repo = f"{proxy.host}/takes/no-{sends.lower()}"
     proxy.fault("POST", "/uploads/", _DENIED)
     ended = push_early(tiny, f"{repo}:one")
     message = one_error(ended, 1)
@@ -89,13 +89,14 @@ def test_registry_that_denies_uploads_is_reported_once(tiny: Tiny, proxy: Faulty
     assert succeeded(tiny.run("push-app", f"{repo}:one")).built() == {}  # all was made
 
 
-def test_nothing_is_uploaded_to_a_registry_that_is_down(tiny: Tiny, proxy: FaultyProxy) -> None:
+def test_nothing_is_uploaded_to_a_registry_that_is_down(tiny: Tiny, proxy: FaultyProxy, sends: str) -> None:
     forget(tiny)
-    proxy.fault("GET", "/v2/$", Fault(status=503, body=b""))
-    ended = push_early(tiny, f"{proxy.host}/is/down:one")
+    proxy.fault("", "/v2/", Fault(status=503, body=b""))
+    ended = push_early(tiny, f"{proxy.host}/is/down-{sends.lower()}:one")
     assert "503" in one_error(ended, 1)
-    assert proxy.count("POST") == proxy.count("HEAD") == 0
-    assert proxy.count("GET", "/v2/$") == 1 + 4  # the lookup during the build, and the push with its retries
+    assert proxy.count("POST") == proxy.count("HEAD", "/blobs/") == 0
+    looked = proxy.count("HEAD", "/manifests/") + proxy.count("GET", "/v2/$")
+    assert looked == 1 + 4  # the lookup during the build, and the push with its retries
 
 
 def test_failed_build_tags_nothing(make_tiny: Callable[[], Tiny], registry: str, folder: Path) -> None:
@@ -110,18 +111,18 @@ def test_failed_build_tags_nothing(make_tiny: Callable[[], Tiny], registry: str,
     assert tiny.left_over() == []
 
 
-def test_interrupted_build_leaves_nothing(tiny: Tiny, proxy: FaultyProxy) -> None:
+def test_interrupted_build_leaves_nothing(tiny: Tiny, proxy: FaultyProxy, sends: str) -> None:
     forget(tiny)
-    proxy.fault("PATCH", "/uploads/", Fault(delay=3600))
+    proxy.fault(sends, "/uploads/", Fault(delay=3600))
     with tiny.after(_EAGER):
-        session = ("push-app", f"{proxy.host}/is/stopped:one", "--jobs", "1")
-        ended = interrupt_when(tiny, session, lambda: proxy.count("PATCH") > 0)
+        session = ("push-app", f"{proxy.host}/is/{sends.lower()}:one", "--jobs", "1")
+        ended = interrupt_when(tiny, session, lambda: proxy.count(sends, "/uploads/") > 0)
     assert ended.code == 130, ended.text
     assert "Traceback" not in ended.text
     proxy.clear()
-    assert not is_there(tiny, f"{proxy.host}/is/stopped:one")
-    succeeded(push_early(tiny, f"{proxy.host}/is/stopped:one"))
-    assert len(manifest(tiny, f"{proxy.host}/is/stopped:one")["layers"]) == 9
+    assert not is_there(tiny, f"{proxy.host}/is/{sends.lower()}:one")
+    succeeded(push_early(tiny, f"{proxy.host}/is/{sends.lower()}:one"))
+    assert len(manifest(tiny, f"{proxy.host}/is/{sends.lower()}:one")["layers"]) == 9
 
 
 def test_published_layers_are_uploaded_once_and_while_others_are_built(

@@ -1,0 +1,208 @@
+"""Manifests and blobs of one repository: look-ups, and pushes of several blobs at once with the manifest last.
+
+A push sends the layout of a folder (`tools.skopeo.write_layout`): `manifest.json`, and blobs named by their digits.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from buildkit.digest import Digest
+from buildkit.errors import BlobsMissingError, DamagedError, RegistryError
+from buildkit.oci.image import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from buildkit.oci.reference import Ref
+from buildkit.tools.distribution.blob_push import BlobPush, BlobSource, push_scopes
+from buildkit.tools.distribution.connections import HttpRequest, HttpResponse, Operation
+from buildkit.tools.distribution.left_to_skopeo import LeftToSkopeo
+from buildkit.tools.distribution.progress import SentBytes
+from buildkit.tools.distribution.registries_conf import check_policy, load_registries_conf
+from buildkit.tools.distribution.session import RepositorySession, RequestFailed, failure_of
+from buildkit.tools.distribution.workers import Workers
+from buildkit.tools.registry_errors import RegistryTimeouts, registry_error
+
+Mounts = Callable[[Digest], str]
+Report = Callable[[int], None]
+
+_LOOKUPS = 8
+_UPLOADS = 4
+_MAX_MANIFEST = 4 << 20  # the limit of skopeo and of most registries
+_DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+_ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, _DOCKER_INDEX))
+_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+_LACKING = frozenset(("MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"))
+
+
+class DistributionRepository:
+    """One repository. Methods raise RegistryError, Interrupted and LeftToSkopeo; ``stop`` ends them at once.
+
+    ``report`` is called with the bytes that have been sent.
+    """
+
+    def __init__(self, session: RepositorySession, stop: threading.Event) -> None:
+        self._session = session
+        self._stop = stop
+
+    def manifest(self, ref: Ref, timeouts: RegistryTimeouts) -> bytes | None:
+        """Return the manifest of a tag or a digest, byte for byte, or None; empty for one that is too large."""
+        response = self._look(ref, "GET", timeouts)
+        return None if response.status == 404 else response.body if response.whole else b""
+
+    def digest(self, ref: Ref, timeouts: RegistryTimeouts) -> Digest | None:
+        """Return the digest of the manifest of a tag, by one HEAD request where the registry answers it."""
+        response = self._look(ref, "HEAD", timeouts)
+        if response.status == 404:
+            return None
+        if found := _DIGEST.fullmatch(response.headers.get("docker-content-digest", "")):
+            return Digest(found[1])
+        manifest = self.manifest(ref, timeouts)
+        return None if manifest is None else Digest.of(manifest)
+
+    def push(
+        self, folder: Path, ref: Ref, timeouts: RegistryTimeouts, mounts: Mounts, report: Report
+    ) -> tuple[Digest, ...]:
+        """Push a layout to a tag or a digest; return the layers that went up. Other layers may be absent.
+
+        ``mounts`` gives the path of another repository that may have a blob, or an empty text. Raises
+        BlobsMissingError for blobs that neither has, DamagedError for files that do not match their digest.
+        """
+        with self._pushing(ref, timeouts) as workers:
+            sources = _read_sources(folder, mounts)
+            pushed = self._push_blobs(workers, ref, sources, report)
+            workers.run(lambda: self._put_manifest(workers.operation, ref, folder))
+        return tuple(sorted(source.digest for source in sources if source.digest in pushed and source.is_layer))
+
+    def send(self, folder: Path, ref: Ref, timeouts: RegistryTimeouts, report: Report) -> tuple[Digest, ...]:
+        """Push only the layers of a layout; returns and raises as ``push`` does."""
+        with self._pushing(ref, timeouts) as workers:
+            sources = [source for source in _read_sources(folder, lambda _digest: "") if source.path]
+            return tuple(sorted(self._push_blobs(workers, ref, sources, report)))
+
+    def push_manifest(self, folder: Path, ref: Ref, timeouts: RegistryTimeouts) -> None:
+        """Push only the manifest or the index of a layout; the repository has what it refers to."""
+        with self._pushing(ref, timeouts) as workers:
+            workers.run(lambda: self._put_manifest(workers.operation, ref, folder))
+
+    def _look(self, ref: Ref, method: str, timeouts: RegistryTimeouts) -> HttpResponse:
+        """Return the response of status 200 or 404, to HEAD any that the registry gives where it does not know HEAD."""
+        if self._session.rule.rewritten:
+            raise LeftToSkopeo(f"{self._session.rule.prefix} is read elsewhere, says registries.conf(5)")
+        operation = Operation(self._session.connections, timeouts.look)
+        limit = timeouts.look + sum(timeouts.waits)
+        workers = Workers(operation, self._stop, timeouts.waits, most_stalls=0, limit=limit)
+
+        def attempt() -> HttpResponse:
+            target = f"/v2/{self._session.path}/manifests/{ref.digest or ref.tag or 'latest'}"
+            origin, headers = self._session.origin(operation), {"Accept": _ACCEPT}
+            request = HttpRequest(method=method, origin=origin, target=target, headers=headers, limit=_MAX_MANIFEST)
+            response = self._session.request(operation, request, (f"repository:{self._session.path}:pull",))
+            if response.status not in ((200, 404, 405, 501) if method == "HEAD" else (200, 404)):
+                raise failure_of(response)
+            return response
+
+        with _explained(ref, "looking up"):
+            return workers.run(attempt)
+
+    @contextmanager
+    def _pushing(self, ref: Ref, timeouts: RegistryTimeouts) -> Iterator[Workers]:
+        check_policy()
+        with _explained(ref, "pushing"):
+            yield Workers(Operation(self._session.connections, timeouts.push), self._stop, timeouts.waits)
+
+    def _push_blobs(self, workers: Workers, ref: Ref, sources: Sequence[BlobSource], report: Report) -> list[Digest]:
+        sent = SentBytes(report)
+        pushes = {
+            source: BlobPush(self._session, workers.operation, source, sent.reporter(source.digest))
+            for source in sources
+        }
+        present = workers.map(lambda push: push.is_there(), pushes.values(), _LOOKUPS)
+        missing = [source for source, there in zip(pushes, present, strict=True) if not there]
+        _check_files(missing)
+        absent = [source for source in missing if source.path is None]
+        mounted = workers.map(lambda source: pushes[source].mount(), absent, _LOOKUPS)
+        if lost := [source for source, there in zip(absent, mounted, strict=True) if not there]:
+            message = f"{ref.host}: pushing {ref} failed: the registry and the cache lack {_count(lost)}"
+            raise BlobsMissingError(message, digests=tuple(sorted(source.digest.hex for source in lost)))
+        sending = sorted((source for source in missing if source.path), key=lambda source: -source.size)
+        went_up = workers.map(lambda source: pushes[source].run(), sending, _UPLOADS)
+        return [source.digest for source, went in zip(sending, went_up, strict=True) if went]
+
+    def _put_manifest(self, operation: Operation, ref: Ref, folder: Path) -> None:
+        manifest = (folder / "manifest.json").read_bytes()
+        digest, media_type = Digest.of(manifest), json.loads(manifest).get("mediaType", OCI_MANIFEST)
+        request = HttpRequest(
+            method="PUT",
+            origin=self._session.origin(operation),
+            target=f"/v2/{self._session.path}/manifests/{ref.digest or ref.tag or 'latest'}",
+            headers={"Content-Type": media_type},
+            body=manifest,
+        )
+        response = self._session.request(operation, request, push_scopes(self._session))
+        if response.status not in (200, 201, 202):
+            failure = failure_of(response)
+            if _LACKING & set(failure.codes):
+                _check_absent(ref, folder, failure)
+            raise failure
+        if response.headers.get("docker-content-digest", str(digest)) != str(digest):
+            raise RequestFailed("the registry stored another manifest than it was sent")
+
+
+def open_repository(ref: Ref, stop: threading.Event) -> DistributionRepository:
+    """Return the access to the repository of ``ref``; raises LeftToSkopeo where settings are not understood."""
+    session = RepositorySession(ref, load_registries_conf())
+    if session.rule.blocked:
+        raise LeftToSkopeo(f"{session.rule.prefix} is blocked in registries.conf(5)")
+    return DistributionRepository(session, stop)
+
+
+def _read_sources(folder: Path, mounts: Mounts) -> list[BlobSource]:
+    """Return the blobs of a layout, each once; one that is the config and a layer counts as a layer."""
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    sources = {}
+    for descriptor in (manifest["config"], *manifest["layers"]):
+        digest = Digest.parse(descriptor["digest"])
+        path = folder / digest.hex
+        sources[digest] = BlobSource(
+            digest=digest,
+            size=descriptor["size"],
+            path=path if path.exists() else None,
+            mount=mounts(digest),
+            is_layer=descriptor is not manifest["config"],
+        )
+    return list(sources.values())
+
+
+def _check_files(sources: Iterable[BlobSource]) -> None:
+    """Raise DamagedError for files of another size than their descriptor says."""
+    damaged = [one.digest for one in sources if one.path is not None and one.path.stat().st_size != one.size]
+    if damaged:
+        message = f"{len(damaged)} cached blobs were damaged: {', '.join(digest.short for digest in damaged)}"
+        raise DamagedError(message, digests=tuple(digest.hex for digest in damaged))
+
+
+def _check_absent(ref: Ref, folder: Path, failure: RequestFailed) -> None:
+    """Raise BlobsMissingError if the registry lost blobs that are not here either: they can be made again."""
+    absent = [source for source in _read_sources(folder, lambda _digest: "") if source.path is None]
+    if absent:
+        message = f"{ref.host}: pushing {ref} failed: {failure}"
+        raise BlobsMissingError(message, digests=tuple(sorted(source.digest.hex for source in absent)))
+
+
+def _count(sources: Sequence[BlobSource]) -> str:
+    names = ", ".join(source.digest.short for source in sources)
+    return f"{len(sources)} blob{'' if len(sources) == 1 else 's'}: {names}"
+
+
+@contextmanager
+def _explained(ref: Ref, action: str) -> Iterator[None]:
+    """Turn the failure of a request into an error that names the registry."""
+    try:
+        yield
+    except RequestFailed as failure:
+        error: RegistryError = registry_error(ref, action, str(failure))
+        error.down = error.down or failure.transient
+        raise error from failure
