@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from buildkit.digest import DiffId, Digest
 from buildkit.errors import BuildError, DamagedError, DefinitionError, LostError, MismatchError
 from buildkit.events import Emit, Note
 from buildkit.imagestore.image_store import ImageStore
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from buildkit.oci.blob import Blob
 
 _VARIABLE = "BUILDKIT_DELIVERY"
+_COVERS = 3  # an image with the name, then a record without one, and a last look
 
 
 class Delivery(StrEnum):
@@ -123,20 +125,40 @@ def deliver(image: Image, ref: str, context: BuildContext) -> int:
 
 
 def uncover(image: Image, ref: str) -> None:
-    """Take the name from another image of the user's own storage, which the tools prefer; that image stays.
+    """Let the tools find the image of the store, where the user's own storage, which they prefer, hides it.
 
-    Raises BuildError if it keeps the name.
+    Another image there loses the name and stays. A record there of the same image without a name, as an import of
+    before leaves it, is removed. Raises BuildError if the image stays hidden.
     """
-    if not _is_hidden(ref, image):
-        return
-    from buildkit.tools.storage import untag
+    from buildkit.build.deliver import find_stored
 
-    untag(ref)
-    if _is_hidden(ref, image):
-        raise BuildError(
-            f"{ref}: an image in your own storage has this name, and hides the one of the image store",
-            hint=f"podman untag {ref}",
-        )
+    for _ in range(_COVERS):
+        found = find_stored(ref)
+        if found is not None and found.manifest == image.docker_manifest():
+            return
+        from buildkit.tools.storage import remove_image, untag
+
+        if found is None:
+            remove_image(Digest.of(image.config_blob()).hex)
+        else:
+            untag(ref)
+    raise BuildError(
+        f"{ref}: your own storage hides the image of the image store",
+        hint=f"podman untag {ref}; podman image prune",
+    )
+
+
+def has_trees(image: Image, context: BuildContext) -> bool:
+    """Return whether the image store has all layers of an image that is there; true where images are imported."""
+    store = context.image_store
+    return store is None or all(store.has_tree(layer.blob.diff_id) for layer in image.layers)
+
+
+def distrust_trees(digests: Iterable[str], context: BuildContext) -> None:
+    """Let damaged layers of the image store be written again; others of ``digests`` (hexadecimal) are ignored."""
+    if context.image_store is not None:
+        for digest in digests:
+            context.image_store.trees.distrust(DiffId(digest))
 
 
 def write_trees(layers: Iterable[Layer], context: BuildContext) -> int:
@@ -167,13 +189,6 @@ def _write_tree(blob: Blob, context: BuildContext, store: ImageStore) -> None:
         damaged = context.blobs.drop_damaged([blob.digest])
         message = f"the cached layer {blob.digest.short} was damaged, and is removed"
         raise DamagedError(message, digests=tuple(d.hex for d in damaged), hint="build again") from error
-
-
-def _is_hidden(ref: str, image: Image) -> bool:
-    from buildkit.build.deliver import find_stored
-
-    found = find_stored(ref)
-    return found is not None and found.manifest != image.docker_manifest()
 
 
 def choose_delivery(option: str, project: Project) -> Delivery:

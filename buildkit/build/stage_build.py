@@ -18,7 +18,9 @@ from buildkit.build.delivery import (
     choose_delivery,
     deliver,
     describe_import,
+    distrust_trees,
     find_obstacle_of,
+    has_trees,
     importing,
     uncover,
 )
@@ -147,6 +149,7 @@ class StageBuild:
         context = self._context
         if isinstance(lost.error, DamagedError):
             self._record_tombstones(lost, lost.error.digests)
+            distrust_trees(lost.error.digests, context)
         if isinstance(lost.error, BlobsMissingError):
             self._restore_blobs(lost, lost.error.digests)
         note = describe_loss(lost.error, self._targets[0].repository if self._targets else "")
@@ -255,7 +258,8 @@ class StageBuild:
     def _import(self, image: Image, planned: Planned) -> int:
         """Put the image where podman finds it, unless it is there; return the bytes imported or unpacked."""
         ref, stored, context = planned.ref, planned.stored, self._context
-        if self._options.no_import or (stored is not None and stored.manifest == image.docker_manifest()):
+        is_there = stored is not None and stored.manifest == image.docker_manifest() and has_trees(image, context)
+        if self._options.no_import or is_there:
             return 0
         imports = self._must_import(image, ref)
         phase = "import" if imports else "deliver"
@@ -271,8 +275,7 @@ class StageBuild:
                 handle.size = load_into_docker(image, ref, context.layers)
             else:
                 handle.size = deliver(image, ref, context)
-                if stored is not None:
-                    uncover(image, ref)
+                uncover(image, ref)
         if imports and handle.size and self._delivery is Delivery.AUTO and context.image_store is None:
             self._advise(handle.size)
         return handle.size

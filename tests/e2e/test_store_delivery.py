@@ -139,3 +139,23 @@ def test_layers_of_the_store_are_imported_where_that_is_asked_for(seeing: Tiny) 
     assert len(own_images(seeing)) > 0
     seeing.see_store(seen=False)
     assert seeing.run_image("app") == "hello from /app\n"
+
+
+def test_record_without_a_name_in_the_users_own_storage_does_not_hide_the_image(seeing: Tiny) -> None:
+    seeing.build("app", BUILDKIT_DELIVERY="import")
+    seeing.see_store(seen=False)
+    seeing.tool("podman", "untag", APP)
+    seeing.see_store(seen=True)
+    seeing.build("app")
+    assert seeing.run_image("app") == "hello from /app\n"
+
+
+def test_layer_that_was_altered_is_built_again_when_it_is_needed(seeing: Tiny, registry: str) -> None:
+    built = seeing.build("app")
+    (diff_id,) = (layer["diff_id"] for layer in built.report["layers"] if layer["name"] == "app/app")
+    (seeing.store / "trees" / diff_id.partition(":")[2] / "app/main.sh").write_text("echo altered\n")
+    pushed = seeing.run("push-app", f"{registry}/image-store/altered:1")
+    assert pushed.code == 0, pushed.text
+    assert "planning again" in pushed.text
+    seeing.build("app")
+    assert seeing.run_image("app") == "hello from /app\n"
