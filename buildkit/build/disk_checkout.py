@@ -14,7 +14,7 @@ from buildkit.build.own_files import own_path
 from buildkit.build.source_tree import SourceTrees
 from buildkit.build.tree_listing import TreeListing
 from buildkit.declare.containerignore import parse_ignore_file
-from buildkit.declare.graph import Graph, find_choices
+from buildkit.declare.graph import Graph, find_choices, find_project_inputs
 from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.project import Project
 from buildkit.declare.stage import Copy, Stage
@@ -66,6 +66,7 @@ class DiskCheckout:
         self.tree = cache(self._tree)
         self._read_copied = cache(self._copied)
         self._choices = find_choices(graph)
+        self._project_inputs = find_project_inputs(graph)
         self._lists = cache(lambda: find_apt_lists(graph))
         self._roots = cache(lambda: find_roots(graph))
 
@@ -73,6 +74,10 @@ class DiskCheckout:
         """Return the text of a file of the project, or None if there is none."""
         if path in self.replaced_locks:
             return self.replaced_locks[path]
+        if (choice := self._project_inputs.get(path)) and (text := self.read(choice.file)) is not None:
+            from buildkit.locks.project_input import render_project_input  # few have such an input
+
+            return render_project_input(choice, text)
         try:
             return (self._project.folder / path).read_text("utf-8-sig")  # editors on Windows mark the encoding
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):

@@ -167,4 +167,11 @@ def _merge(below: Config, above: Config) -> Config:
 
 def find_choices(graph: Graph) -> dict[str, LockChoice]:
     """Return what stages take from locks of other tools, by the id that stands among a stage's ``wheels``."""
-    return {choice.id: choice for stage in graph.stages.values() for choice in stage.choices}
+    found = (choice for stage in graph.stages.values() for choice in stage.choices)
+    return {choice.id: choice for choice in found if choice.kind != "pyproject"}
+
+
+def find_project_inputs(graph: Graph) -> dict[str, LockChoice]:
+    """Return what stages take from a pyproject.toml, which is locked like an ``.in``, by the name of that input."""
+    found = (choice for stage in graph.stages.values() for choice in stage.choices)
+    return {choice.input: choice for choice in found if choice.kind == "pyproject"}

@@ -10,7 +10,7 @@ import posixpath
 import re
 from dataclasses import dataclass
 
-CHOSEN_FROM = r"(?:uv\.lock|poetry\.lock|pylock(?:\.[^./]+)?\.toml)"
+CHOSEN_FROM = r"(?:uv\.lock|poetry\.lock|pyproject\.toml|pylock(?:\.[^./]+)?\.toml)"
 """The names of files that a stage may choose from, as a pattern."""
 
 
@@ -31,7 +31,7 @@ class LockChoice:
 
     @property
     def kind(self) -> str:
-        """The format of the file: ``uv``, ``poetry`` or ``pylock``."""
+        """The format of the file: ``uv``, ``poetry``, ``pylock``, or ``pyproject``, which is an input."""
         return find_kind(self.file)
 
     @property
@@ -41,7 +41,16 @@ class LockChoice:
 
     @property
     def id(self) -> str:
-        """The path of its sidecar (``uv.extra-gpu.wheels.toml``), next to the file."""
+        """The path of its sidecar (``uv.extra-gpu.wheels.toml``), or of the lock of an input; next to the file."""
+        return self._stem + (".txt" if self.kind == "pyproject" else ".wheels.toml")
+
+    @property
+    def input(self) -> str:
+        """The name of the input that a pyproject.toml stands for; there is no such file."""
+        return f"{self._stem}.in"
+
+    @property
+    def _stem(self) -> str:
         words = (
             posixpath.splitext(self.file)[0],
             self.package,
@@ -50,7 +59,7 @@ class LockChoice:
             *(f"only-{name}" for name in self.only_groups),
             "" if self.project else "no-project",
         )
-        return ".".join(word for word in words if word) + ".wheels.toml"
+        return ".".join(word for word in words if word)
 
     def __str__(self) -> str:
         """Return the choice for a message: ``uv.lock (extra gpu)``."""

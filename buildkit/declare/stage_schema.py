@@ -105,7 +105,9 @@ _PROJECT = TextSchema(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", "a name of 
 _WHEELS = TableSchema(
     {
         "locks": KeySchema(
-            ListSchema(_RELATIVE, least=1), "requirements locks, or uv.lock, poetry.lock, pylock.toml", required=True
+            ListSchema(_RELATIVE, least=1),
+            "requirements locks, uv.lock, poetry.lock, pylock.toml, pyproject.toml",
+            required=True,
         ),
         "package": KeySchema(_PROJECT, "a member of the workspace of a uv.lock (default: the project itself)"),
         "extras": KeySchema(ListSchema(_PROJECT), "extras of the project (of locks of other tools)"),

@@ -11,17 +11,15 @@ import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
 
 from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.target import Target
-from buildkit.declare.toml import parse_toml
 from buildkit.digest import FileHash, canonical_json
 from buildkit.errors import Problem
 from buildkit.locks.freshness import find_inputs, find_release
+from buildkit.locks.project_tables import needed_tables
 from buildkit.locks.requirement_inputs import Read
 
-_NEEDED = ("name", "version", "dependencies", "optional-dependencies", "requires-python", "dynamic")
 _LOCAL = re.compile(r'^source = \{ (?:editable|virtual|directory) = "([^"\n]+)" \}$', re.MULTILINE)  # as uv writes it
 _POETRY_LOCAL = re.compile(r'^type = "directory"\nurl = "([^"\n]+)"$', re.MULTILINE)
 _PYPROJECT = "pyproject.toml"
@@ -70,15 +68,6 @@ def find_projects(choice: LockChoice, text: str) -> tuple[str, ...]:
     pattern = _POETRY_LOCAL if choice.kind == "poetry" else _LOCAL
     found = sorted({posixpath.normpath(posixpath.join(choice.folder, path)) for path in pattern.findall(text)})
     return tuple(dict.fromkeys((choice.folder or ".", *found))) if choice.kind != "pylock" else ()
-
-
-def needed_tables(text: str, file: str) -> dict[str, Any]:
-    """Return what a pyproject.toml says of dependencies and how they are resolved. Raises DefinitionError."""
-    table = parse_toml(text, file)
-    project, tools = table.get("project"), table.get("tool")
-    needed = {key: project[key] for key in _NEEDED if key in project} if isinstance(project, dict) else {}
-    resolvers = {key: tools[key] for key in ("uv", "poetry") if key in tools} if isinstance(tools, dict) else {}
-    return {"project": needed, "groups": table.get("dependency-groups", {}), "tool": resolvers}
 
 
 def find_lines(text: str) -> dict[tuple[str, str], int]:

@@ -16,6 +16,7 @@ from typing import Any
 from buildkit.declare.toml import find_table, parse_toml
 from buildkit.digest import canonical_json
 from buildkit.errors import DefinitionError
+from buildkit.locks.project_tables import needed_tables
 
 Read = Callable[[str], str | None]
 """Return the text of a file by its path relative to the checkout, or None if it does not exist."""
@@ -123,7 +124,7 @@ class _Collector:
             text = self._read(posixpath.join(folder, name))
             if text is None:
                 continue
-            self.parts.append((posixpath.join(folder, name), text))
+            self.parts.append((posixpath.join(folder, name), _without_linters(name, text) if folder == "." else text))
             for path in sorted(set(_referenced(name, text))):
                 self._referenced_file(posixpath.normpath(posixpath.join(folder, path)))
             if name == _PYPROJECT:
@@ -186,6 +187,13 @@ class _Collector:
                 path = entry.get("path") if isinstance(entry, dict) else None
                 if isinstance(path, str):
                     self._place(path, folder)
+
+
+def _without_linters(name: str, text: str) -> str:
+    """Return the text of a file of metadata; of a pyproject.toml only what counts, unless something is computed."""
+    if name != _PYPROJECT or find_table(_parse(text, name), "project").get("dynamic"):
+        return text
+    return canonical_json(needed_tables(text, name), default=str)
 
 
 def included_path(line: str) -> str:

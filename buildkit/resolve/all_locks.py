@@ -75,7 +75,7 @@ class _LockServices:
     def __init__(self, request: LockRequest, stop: threading.Event) -> None:
         self.request = request
         self.stop = stop
-        self.drafts = LockDrafts(request.root)
+        self.drafts = LockDrafts(request.root, request.project_inputs)
         self.resolve_apt: ResolveApt = resolve_apt
 
     def close(self) -> None:

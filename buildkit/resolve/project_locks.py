@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from buildkit.declare.graph import Graph, find_choices
+from collections.abc import Mapping
+
+from buildkit.declare.graph import Graph, find_choices, find_project_inputs
 from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.project import Project
 from buildkit.errors import DefinitionError
@@ -17,13 +19,13 @@ def make_request(project: Project, graph: Graph, only: str = "") -> LockRequest:
 
     With ``only``, the requirements of this stage, no models, and the apt lists of all.
     """
-    choices = find_choices(graph)
+    choices, project_inputs = find_choices(graph), find_project_inputs(graph)
     groups, chosen = [], list[LockChoice]()
     for name in (only,) if only else graph.stages:
         locks = dict.fromkeys(lock for part in graph.resolve(name).parts for lock in part.wheels)
         chosen += [choices[lock] for lock in locks if lock in choices]
         own = [lock for lock in locks if lock not in choices]
-        groups.append(tuple(input_of(lock) for lock in own if _has_input(project, lock)))
+        groups.append(tuple(input_of(lock) for lock in own if _has_input(project, lock, project_inputs)))
     models = [] if only else [stage.models.lock for stage in graph.stages.values() if stage.models]
     return LockRequest(
         root=project.folder,
@@ -31,6 +33,7 @@ def make_request(project: Project, graph: Graph, only: str = "") -> LockRequest:
         locker=project.locker,
         groups=tuple(dict.fromkeys(group for group in groups if group)),
         choices=tuple(dict.fromkeys(chosen)),
+        project_inputs=project_inputs,
         apt=tuple(
             AptInput(
                 file=entry.file,
@@ -46,9 +49,12 @@ def make_request(project: Project, graph: Graph, only: str = "") -> LockRequest:
     )
 
 
-def _has_input(project: Project, lock: str) -> bool:
-    if (project.folder / input_of(lock)).is_file():
+def _has_input(project: Project, lock: str, project_inputs: Mapping[str, LockChoice]) -> bool:
+    choice = project_inputs.get(input_of(lock))
+    if (project.folder / (choice.file if choice else input_of(lock))).is_file():
         return True
+    if choice:
+        raise DefinitionError(f"{choice.file}: there is no such file")
     raise DefinitionError(
         f"{lock}: there is no {input_of(lock)} to make it from", hint="list what the stage needs there"
     )

@@ -14,6 +14,7 @@ from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.target import Target
 from buildkit.errors import BuildError, DefinitionError, describe_disk_error
 from buildkit.locks.local_package import make_describe_local
+from buildkit.locks.project_input import render_project_input
 from buildkit.locks.requirements_txt import DescribeLocal
 from buildkit.locks.root_release import Roots, find_root_release
 from buildkit.tools.resolver import Describe
@@ -39,10 +40,11 @@ class AptInput:
 class LockRequest:
     """Everything that a checkout locks; paths are relative to ``root``.
 
-    Each of ``groups`` contains requirements inputs (``requirements/api.in``) that one image uses and that must agree.
-    ``choices`` are taken from locks of other tools. ``apt`` is ordered: a list comes after those in its ``base``.
-    ``models`` are models files. ``roots`` are, by input or id of a choice, the roots on which its wheels are installed:
-    their Python counts. ``excluded`` are names and versions that no lock may pin.
+    Each of ``groups`` contains requirements inputs (``requirements/api.in``) that one image uses and that must agree;
+    ``project_inputs`` are those that stand for a pyproject.toml. ``choices`` are taken from locks of other tools.
+    ``apt`` is ordered: a list comes after those in its ``base``. ``models`` are models files. ``roots`` are, by input
+    or id of a choice, the roots on which its wheels are installed: their Python counts. ``excluded`` are names and
+    versions that no lock may pin.
     Build backends run by ``describe``, in a container, and with ``host_builds`` on this host if that is impossible.
     """
 
@@ -53,6 +55,7 @@ class LockRequest:
     apt: tuple[AptInput, ...] = ()
     models: tuple[str, ...] = ()
     choices: tuple[LockChoice, ...] = ()
+    project_inputs: Mapping[str, LockChoice] = field(default_factory=dict)
     roots: Mapping[str, Roots] = field(default_factory=dict)
     excluded: tuple[tuple[str, str], ...] = ()
     describe: Describe | None = None
@@ -72,6 +75,7 @@ class LockDrafts:
     """The checkout as it will be: decided texts take precedence over files on disk. Safe to share among threads."""
 
     root: Path
+    project_inputs: Mapping[str, LockChoice] = field(default_factory=dict)
     _texts: dict[str, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -80,6 +84,9 @@ class LockDrafts:
         with self._lock:
             if file in self._texts:
                 return self._texts[file]
+        choice = self.project_inputs.get(file)
+        if choice and (text := self.read_disk(choice.file)) is not None:
+            return render_project_input(choice, text)
         return self.read_disk(file)
 
     def read_disk(self, file: str) -> str | None:

@@ -132,6 +132,7 @@ class _GroupLocker:
                 root=request.root, inputs=inputs, python=release or request.target.python, locker=request.locker,
                 env=dict(self.env), preferred=preferred, warn=self.warn,
                 sourced=tuple(found.text for file in inputs for found in find_sourced(file, self.drafts.read)),
+                texts={file: self.drafts.get(file) for file in inputs if file in request.project_inputs},
                 constraints=constraints + "".join(f"{name}!={version}\n" for name, version in request.excluded),
             )
         )  # fmt: skip
@@ -282,7 +283,10 @@ def _inputs(request: LockRequest, drafts: LockDrafts, file: str) -> FileHash:
 
 
 def _find_problems(file: str, request: LockRequest, drafts: LockDrafts) -> list[Problem]:
-    return find_input_problems(file, drafts.read) + find_source_problems(file, drafts.read, request.locker)
+    found = find_input_problems(file, drafts.read) + find_source_problems(file, drafts.read, request.locker)
+    if (choice := request.project_inputs.get(file)) is None:
+        return found
+    return [replace(problem, file=choice.file) if problem.file.startswith(f"{file}:") else problem for problem in found]
 
 
 def _check_fresh(request: LockRequest, drafts: LockDrafts, file: str) -> Problem | None:

@@ -50,6 +50,7 @@ class ResolveRequest:
     ``preferred`` is the text of an earlier lock whose versions are kept if they still fit; ``constraints`` are
     requirements that every pin must meet; ``env`` is added to the environment.
     ``sourced`` are requirements of the inputs whose projects ``[tool.uv.sources]`` of the checkout gives an index.
+    ``texts`` are those of inputs that are no file.
     With ``host_builds``, build backends may run on this host. ``described`` is metadata that is known without them.
     ``warn`` is called with each warning of the resolver about the inputs, as one line.
     """
@@ -64,6 +65,7 @@ class ResolveRequest:
     host_builds: bool = False
     described: tuple[ProjectMetadata, ...] = ()
     sourced: tuple[str, ...] = ()
+    texts: Mapping[str, str] = field(default_factory=dict)
     warn: Callable[[str], None] = field(default=lambda _warning: None, compare=False)
 
 
@@ -90,8 +92,9 @@ def resolve(request: ResolveRequest) -> str:
             limits = Path(folder) / "constraints.txt"
             limits.write_text(request.constraints, "utf-8")
             bounds = ("--constraint", str(limits))
-        argv = (*prefix, *bounds, "--output-file", str(output), *request.inputs, *_sources(request, Path(folder)))
-        what = f"locking {', '.join(request.inputs)} with {request.locker}"
+        inputs = _write_inputs(request, Path(folder))
+        argv = (*prefix, *bounds, "--output-file", str(output), *inputs, *_sources(request, Path(folder)))
+        what = f"locking {', '.join(_shown(request))} with {request.locker}"
         try:
             finished = run(Command(argv=argv, env={**_QUIET, **request.env}, cwd=request.root, what=what))
         except ToolError as error:
@@ -100,7 +103,24 @@ def resolve(request: ResolveRequest) -> str:
         _check_trap(trap, what)  # a resolver that goes on has passed over a package
         for warning in find_warnings(finished.stderr.decode("utf-8", "replace")):
             request.warn(warning)
-        return _general_first(_without_host(output.read_text("utf-8"), request.root))
+        text = output.read_text("utf-8")
+        for name, shown in zip(request.inputs, _shown(request), strict=True):
+            text = text.replace(f"{folder}/inputs/{name}", shown)
+        return _general_first(_without_host(text, request.root))
+
+
+def _shown(request: ResolveRequest) -> tuple[str, ...]:
+    """Return the names of the inputs for people, who find no file of an input that is none."""
+    return tuple(name.removesuffix(".in") if name in request.texts else name for name in request.inputs)
+
+
+def _write_inputs(request: ResolveRequest, folder: Path) -> tuple[str, ...]:
+    """Return the inputs as files; paths in them are relative to the working folder, wherever they lie."""
+    for name, text in request.texts.items():
+        place = folder / "inputs" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text, "utf-8")
+    return tuple(str(folder / "inputs" / name) if name in request.texts else name for name in request.inputs)
 
 
 def _check_trap(trap: PythonTrap | None, what: str, output: str = "") -> None:

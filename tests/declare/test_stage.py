@@ -374,7 +374,7 @@ def test_choices_from_locks_of_other_tools_have_an_own_sidecar() -> None:
     assert str(choice) == "services/uv.lock (package api, extra x, extra y)"
 
 
-@pytest.mark.parametrize("lock", ["pyproject.toml", "pdm.lock", "Pipfile.lock"])
+@pytest.mark.parametrize("lock", ["setup.toml", "pdm.lock", "Pipfile.lock"])
 def test_files_that_are_no_lock_of_ours_are_named(lock: str) -> None:
     with pytest.raises(DefinitionError) as caught:
         parse_stage(f'{SAY}[wheels]\nlocks = ["{lock}"]', name="x", file="stages/x/stage.toml")
