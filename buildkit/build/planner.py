@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from buildkit.build.disk_checkout import DiskCheckout
 from buildkit.build.options import ModelChanges
 from buildkit.declare.graph import Graph, load_graph
 from buildkit.declare.project import load_project
-from buildkit.digest import Key
+from buildkit.digest import DiffId, Key
 from buildkit.errors import DefinitionError
 from buildkit.events import Emit
 from buildkit.locks.model_source import UrlSource
@@ -65,7 +66,7 @@ class Planner:
             composition = self.composer.compose(name)
             results = self.context.ledger.layers.find(spec.key for spec in composition.specs)
             stored = pending.result() if pending else None
-        view = LedgerView(results=results, is_present=self.is_present, stored=stored.diff_ids if stored else ())
+        view = LedgerView(results=results, is_present=self.is_present, stored=self._trusted(stored))
         shared = self._ask_shared(name, make_plan(composition, view))
         results |= {key: record.result for key, record in shared.items()}
         view = replace(view, results=results, shared=shared, why=self._why(composition))
@@ -86,10 +87,15 @@ class Planner:
         refs = sorted({self.context.project.ref(name) for name in self.graph.stages} - {planned.ref})
         with WorkerPool(_ASKED_AT_ONCE) as pool:
             for stored in filter(None, pool.map(self._find_stored, refs)):
-                view = LedgerView(results=results, is_present=lambda _blob: False, stored=stored.diff_ids)
+                view = LedgerView(results=results, is_present=lambda _blob: False, stored=self._trusted(stored))
                 plan = make_plan(planned.plan.composition, view)
                 known |= {layer.spec.key for layer in plan.entries if layer.source is LayerSource.STORAGE}
         return frozenset(known)
+
+    def _trusted(self, stored: Stored | None) -> tuple[DiffId, ...]:
+        """Return the lower layers of a stored image, up to the first whose tree was found damaged."""
+        diff_ids, store = stored.diff_ids if stored else (), self.context.image_store
+        return diff_ids if store is None else tuple(takewhile(lambda diff_id: not store.is_damaged(diff_id), diff_ids))
 
     def plan_tools(self, plan: Plan) -> tuple[PlannedLayer, ...]:
         """Return the layers that building needs besides those of the image: the compiler's root, and the builder."""

@@ -64,6 +64,10 @@ class ImageStore:
         """Return whether the store has the files of a layer; they are not read."""
         return self.trees.has(diff_id)
 
+    def is_damaged(self, diff_id: DiffId) -> bool:
+        """Return whether a layer's files were found damaged, or are incomplete; they are not read."""
+        return not self.has_tree(diff_id) and self.trees.path(diff_id).exists()
+
     @contextmanager
     def writing_tree(self, *, foreign_owners: bool) -> Iterator[TreeSink]:
         """Open the sink of a tree, which is removed at the end unless it was kept.
@@ -186,7 +190,8 @@ def _ensure_layout(folder: Path) -> str:
 
 def _make(folder: Path) -> None:
     """Make an empty store; the version comes last."""
-    others = sorted(path.name for path in folder.iterdir() if path.name not in _OURS)
+    # another process may be making it: its temporary files begin with a dot
+    others = sorted(path.name for path in folder.iterdir() if path.name not in _OURS and path.name[0] != ".")
     if others:
         raise BuildError(
             f"{folder}: this is no image store: it has {', '.join(others[:3])}",
@@ -202,4 +207,10 @@ def _write_version(folder: Path) -> None:
     replace_file(folder / "version", f"{VERSION}\n{os.path.realpath(folder)}\n".encode())
 
 
-_OURS = {name.partition("/")[0] for name in _FOLDERS} | {"boot", "storage.lock", "version"}
+_OURS = {name.partition("/")[0] for name in _FOLDERS} | {
+    "boot",
+    "import.conf",
+    "storage.conf",
+    "storage.lock",
+    "version",
+}
