@@ -127,7 +127,7 @@ class _GroupLocker:
                 f'python = "{request.target.python}" names no release, so pip-tools judges by the Python of this host; '
                 "set the root's full version in [tool.buildkit]"
             )
-        text = self.ask(
+        text = self._ask(
             ResolveRequest(
                 root=request.root, inputs=inputs, python=release or request.target.python, locker=request.locker,
                 env=dict(self.env), preferred=preferred, warn=self.warn,
@@ -143,6 +143,26 @@ class _GroupLocker:
             for written, folders in find_places(file, self.drafts.read).items():
                 places[written] = places.get(written, frozenset()) | folders
         return move_paths(text, places)
+
+    def _ask(self, asked: ResolveRequest) -> str:
+        """Return the text of the lock. Raises DefinitionError at the line that names a project which no index has."""
+        try:
+            return self.ask(asked)
+        except ToolError as error:
+            names = [first or second for first, second in _MISSING.findall(error.output)]
+            places = [
+                (file, find_line(self.drafts.read(file) or "", name), name) for file in asked.inputs for name in names
+            ]
+            problems = [self._missing(file, line, name) for file, line, name in dict.fromkeys(places) if line]
+            if problems:
+                raise DefinitionError.of(problems) from error
+            raise
+
+    def _missing(self, file: str, line: int, name: str) -> Problem:
+        choice = self.request.project_inputs.get(file)
+        place = choice.file if choice else f"{file}:{line}"
+        hint = "check its name, and the index settings of pip and uv"
+        return Problem(file=place, what=f"no index has `{name}`", hint=hint)
 
     def resolve_together(self, inputs: tuple[str, ...], preferred: str, emit: Emit) -> str:
         """Resolve all inputs at once, keeping ``preferred`` versions if possible."""
@@ -229,6 +249,10 @@ def find_line(text: str, name: str) -> int:
     return 0
 
 
+# of uv, and of pip-tools
+_MISSING = re.compile(
+    r"(\S+) was not found in the (?:package registry|provided)|No matching distribution found for ([\w.-]+)"
+)
 _NAME = re.compile(r"`([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?(?:[=<>!~].*?)?`|^([A-Za-z0-9][\w.-]*) [0-9]")  # of uv, of pip
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 

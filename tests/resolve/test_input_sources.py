@@ -90,3 +90,15 @@ def test_a_lock_that_somebody_wrote_is_not_overwritten(root, indexes):
     assert (root / "requirements/app.txt").read_text() == "alpha==0.9\n"
     (root / "requirements/app.txt").unlink()
     assert lock(root)["alpha"].version == "1.0"
+
+
+def test_a_name_that_no_index_has_is_reported_at_its_line(root, indexes):
+    """Of three inputs that are resolved together."""
+    inputs = {"api": "alpha\n", "dev": "# why\nbeta\nno_such.thing>1\n", "ml": "beta\n"}
+    for name, text in inputs.items():
+        (root / f"requirements/{name}.in").write_text(text)
+    group = tuple(f"requirements/{name}.in" for name in inputs)
+    with pytest.raises(DefinitionError) as caught:
+        lock_all(LockRequest(root=root, target=TARGET, groups=(group,)), upgrade=False, check=False, emit=ignore_event)
+    (problem,) = caught.value.problems
+    assert (problem.file, problem.what) == ("requirements/dev.in:3", "no index has `no-such-thing`")
