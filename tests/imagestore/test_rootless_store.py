@@ -119,3 +119,17 @@ def test_damaged_tree_of_other_owners_is_named_and_written_again(host: StorageHo
     assert "x has other content" in host.tool(python, "store.py", "read", digest, code=1)
     host.tool(*add)
     assert json.loads(host.tool(python, "store.py", "find_alteration", digest)) == ""
+
+
+def test_garbage_is_collected_but_not_under_a_container(host: StorageHost, python: str) -> None:
+    tar = make_tar(folder("d", mode=0o500, uid=99), entry("d/x", b"12", mode=0o600, uid=99))
+    (host.folder / "own.tar").write_bytes(tar)
+    host.tool(python, "store.py", "add", "localhost/own:1", "root.tar", "own.tar")
+    name = host.tool("podman", "create", "--network=none", _NAME, "cat", "/opt/closed/file").strip()
+    try:
+        removed = json.loads(host.tool(python, "store.py", "collect"))
+        assert hashlib.sha256(tar).hexdigest() in removed
+        assert host.tool("podman", "start", "--attach", name) == "theirs\n"
+    finally:
+        host.tool("podman", "rm", name)
+    assert list((host.store / "tmp").iterdir()) == []

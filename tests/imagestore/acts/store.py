@@ -1,4 +1,4 @@
-"""Uses the image store `$STORE` as whoever runs this: ``add NAME TAR…``, ``read HEX``, ``remove HEX`` …"""
+"""Uses the image store `$STORE` as whoever runs this: ``add NAME TAR…``, ``read HEX``, ``remove HEX``, ``collect`` …"""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from buildkit.cache_admin.store_use import holding_store_use
 from buildkit.declare.stage import Config
 from buildkit.digest import DiffId, Digest
 from buildkit.errors import BuildkitError
@@ -29,6 +30,10 @@ def main(verb: str, *words: str) -> object:
         return store.trees.remove([DiffId(words[0])])
     if verb == "find_alteration":
         return store.find_alteration(DiffId(words[0]))
+    if verb == "collect":
+        with holding_store_use() as use:
+            images = {image.id for image in store.images()} - use.images
+            return [tree.hex for tree in store.remove(images, store.trees.all(), use.layers)]
     return getattr(store, verb)()
 
 
