@@ -15,6 +15,7 @@ from buildkit.declare.schema import suggest_word
 from buildkit.declare.stage import Stage
 from buildkit.errors import DefinitionError, Problem
 
+_RULE = "a name is looked up next to the stage file and in the repository; `/NAME` means the repository alone"
 _MOST_ENTRIES = 1000  # of a folder that is searched for a similar name
 
 
@@ -49,13 +50,18 @@ def _suggest(folder: Path, places: tuple[str, ...]) -> str:
     """Return a hint that names the most similar path beside those that do not exist, or one for patterns."""
     if any(set("*?[") & set(place) for place in places):
         return "patterns are not read; name the folder, and list what to leave out in .containerignore"
-    for place in places:
-        parent, name = posixpath.split(place)
-        try:
-            with os.scandir(folder / parent) as entries:
-                names = [entry.name for entry, _ in zip(entries, range(_MOST_ENTRIES), strict=False)]
-        except OSError:
-            continue
-        if suggestion := suggest_word(name, sorted(names)):
-            return suggestion
-    return "a name is looked up next to the stage file and in the repository; `/NAME` means the repository alone"
+    suggestions = (suggest_path(folder, place) for place in places)
+    return next(filter(None, suggestions), "") or _RULE
+
+
+def suggest_path(folder: Path, path: str) -> str:
+    """Return a hint that names the most similar path below ``folder`` to one that does not exist there, or nothing."""
+    parent, name = posixpath.split(path.rstrip("/"))
+    while parent and not os.path.lexists(folder / parent):
+        parent, name = posixpath.split(parent)
+    try:
+        with os.scandir(folder / parent) as entries:
+            names = [entry.name for entry, _ in zip(entries, range(_MOST_ENTRIES), strict=False)]
+    except OSError:
+        return ""
+    return suggest_word(name, sorted(names)).replace("`", f"`{parent}/" if parent else "`", 1)

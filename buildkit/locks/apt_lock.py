@@ -29,18 +29,32 @@ def apt_lock_path(file: str) -> str:
 
 
 def parse_apt_list(text: str, file: str) -> tuple[str, ...]:
-    """Return package names, sorted, each once. Raises DefinitionError with every line that is not a name."""
-    lines, problems = _lines(text), list[Problem]()
-    for number, line in lines:
-        if not _NAME.fullmatch(line):
-            hint = "one package per line; versions come from the lock" if "=" in line or " " in line else ""
-            name, _, arch = line.partition(":")
-            if arch and _NAME.fullmatch(name):
-                hint = f"write {name}: a root has packages of one architecture"
-            problems.append(Problem(file=f"{file}:{number}", what=f"`{line[:80]}` is not a Debian package", hint=hint))
+    """Return packages, sorted, each once: names, or ``name=version`` where the list asks for a version.
+
+    Raises DefinitionError with every line that is neither, and for two versions of one package.
+    """
+    problems = list[Problem]()
+    asked: dict[str, str] = {}
+    for number, line in _lines(text):
+        name, has_version, version = (part.strip() for part in line.partition("="))
+        if not _NAME.fullmatch(name) or (has_version and not _VERSION.fullmatch(version)):
+            problems.append(_explain_line(f"{file}:{number}", line))
+        elif has_version and asked.get(name, version) not in ("", version):
+            problems.append(Problem(file=f"{file}:{number}", what=f"{name} is asked for in two versions"))
+        else:
+            asked[name] = version or asked.get(name, "")
     if problems:
         raise DefinitionError.of(problems)
-    return tuple(sorted({line for _, line in lines}))
+    return tuple(sorted(f"{name}={version}" if version else name for name, version in asked.items()))
+
+
+def _explain_line(place: str, line: str) -> Problem:
+    name, _, arch = line.partition("=")[0].partition(":")
+    if arch and _NAME.fullmatch(name) and _NAME.fullmatch(arch):
+        hint = f"write {name}: `arch` in [tool.buildkit] says of which"
+        return Problem(file=place, what=f"`{line[:80]}` names an architecture, and a root has one for all", hint=hint)
+    hint = "one package per line" if " " in line else "a name, or name=version" if "=" in line else ""
+    return Problem(file=place, what=f"`{line[:80]}` is not a Debian package", hint=hint)
 
 
 def parse_apt_lock(text: str, file: str) -> AptLock:

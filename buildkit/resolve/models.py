@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from buildkit.build.copy_source import suggest_path
 from buildkit.build.model_folder import check_model_path, is_bookkeeping, list_model_folder
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, DefinitionError, FetchError, Problem
@@ -169,7 +170,8 @@ class ModelLocker:
         path = source.path.rstrip("/")
         folder = list_model_folder(self._request.root, path, request.name, request.files)
         if not (self._request.root / path).exists():
-            raise DefinitionError(f"{path}: there is no such file or folder", hint="git lfs pull?")
+            hint = suggest_path(self._request.root, path) or "name a folder of the repository"
+            raise DefinitionError(f"{path}: there is no such file or folder", hint=hint)
         if not folder.files:
             raise DefinitionError(f"{path} has no file" + (" that matches `files`" if request.files else ""))
         if folder.left_out:

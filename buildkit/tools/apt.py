@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from buildkit.declare.schema import suggest_word
 from buildkit.errors import BuildError, DefinitionError, Problem, ToolError
 from buildkit.locks.apt_lock import sort_apt_pins
 from buildkit.locks.pins import AptPin
@@ -23,11 +24,25 @@ VARIANTS = ("extract", "custom", "essential", "apt", "required", "minbase", "bui
 _INST = re.compile(r"^Inst (\S+?)(?::\S+)? (?:\[\S+\] )?\((\S+) ", re.MULTILINE)
 _MISSING = re.compile(r"E: (?:Unable to locate package (\S+)|Package '([^']+)' has no installation candidate)")
 _GONE = re.compile(r"E: Version '([^']+)' for '([^']+)' was not found")
+_SUCCESSORS = {
+    "libegl1-mesa": "libegl1",
+    "libffi6": "libffi8",
+    "libffi7": "libffi8",
+    "libgl1-mesa-glx": "libgl1",
+    "libgles2-mesa": "libgles2",
+    "libncurses5": "libncurses6",
+    "libtinfo5": "libtinfo6",
+    "netcat": "netcat-openbsd",
+    "python3-distutils": "python3-setuptools",
+}
+"""Names in Containerfiles for older releases of Debian, and what took their place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AptResolveRequest:
     """A request to resolve ``packages`` on top of a ``variant`` of ``suite``.
+
+    A package may be ``name=version``, a constraint.
 
     ``kept`` are exact versions that must not change (the lock of the root underneath); ``preferred`` are kept if
     the mirrors still have them. ``mirrors`` are sources.list lines; empty means mmdebstrap's default for the suite.
@@ -49,6 +64,7 @@ def resolve_apt(request: AptResolveRequest) -> tuple[AptPin, ...]:
 
     Raises DefinitionError for packages that do not exist, BuildError if a kept version is gone, else ToolError.
     """
+    _check_asked(request)
     with tempfile.TemporaryDirectory(prefix="buildkit-apt-") as folder:
         preferences = Path(folder) / "preferences"
         preferences.mkdir()
@@ -60,6 +76,19 @@ def resolve_apt(request: AptResolveRequest) -> tuple[AptPin, ...]:
         except ToolError as error:
             raise _explain(error, request) from None
     return parse_simulation((result.stdout + result.stderr).decode("utf-8", "replace"))
+
+
+def _check_asked(request: AptResolveRequest) -> None:
+    """Raise DefinitionError for a version of the list that the lock of the root below does not have."""
+    kept = {pin.name: pin.version for pin in request.kept}
+    pairs = (package.partition("=")[::2] for package in request.packages)
+    problems = [
+        Problem(file=request.file, key=name, what=f"asks for {version}, and the root below has {kept[name]}")
+        for name, version in pairs
+        if version and kept.get(name, version) != version
+    ]
+    if problems:
+        raise DefinitionError.of(problems)
 
 
 def parse_simulation(output: str) -> tuple[AptPin, ...]:
@@ -76,7 +105,7 @@ def render_preferences(pins: Sequence[AptPin]) -> str:
 def _argv(request: AptResolveRequest, preferences: Path) -> tuple[str, ...]:
     kept = {pin.name for pin in request.kept}
     includes = [f"{pin.name}={pin.version}" for pin in request.kept]
-    includes += [name for name in request.packages if name not in kept]
+    includes += [package for package in request.packages if package.partition("=")[0] not in kept]
     return (
         "mmdebstrap",
         "--simulate", "--verbose",                                  # apt's own list of what it would do
@@ -91,10 +120,35 @@ def _argv(request: AptResolveRequest, preferences: Path) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+def _missing(name: str, output: str, request: AptResolveRequest) -> Problem:
+    """Return the problem of a package that cannot be installed: a virtual one, an older name, or a mistake."""
+    start = rf"^Package {re.escape(name)} is a virtual package provided by:\n"
+    virtual = re.search(rf"{start}((?: +\S.*\n)+)", output, re.MULTILINE)
+    if virtual:
+        providers = sorted({line.split()[0] for line in virtual[1].splitlines()})
+        what = f"is a virtual package of {request.suite}, which {len(providers)} packages provide"
+        return Problem(file=request.file, key=name, what=what, hint=f"name one: {', '.join(providers)}")
+    if name in _SUCCESSORS:
+        hint = f"it is a name of older releases; write {_SUCCESSORS[name]}"
+    else:
+        known = [*(pin.name for pin in (*request.kept, *request.preferred)), *_SUCCESSORS.values()]
+        hint = suggest_word(name, sorted({*known}))
+    return Problem(file=request.file, key=name, what=f"{request.suite} has no such package", hint=hint)
+
+
 def _explain(error: ToolError, request: AptResolveRequest) -> Exception:
-    problems = [
-        Problem(file=request.file, key=name, what=f"{request.suite} has no such package")
-        for name in sorted({first or second for first, second in _MISSING.findall(error.output)})
+    asked = {tuple(package.split("=", 1)) for package in request.packages if "=" in package}
+    names = sorted({first or second for first, second in _MISSING.findall(error.output)})
+    problems = [_missing(name, error.output, request) for name in names]
+    problems += [
+        Problem(
+            file=request.file,
+            key=name,
+            what=f"{request.suite} has no version {version} of it",
+            hint=f"write {name} alone: the lock names the exact version",
+        )
+        for version, name in _GONE.findall(error.output)
+        if (name, version) in asked
     ]
     if problems:
         return DefinitionError.of(problems)

@@ -181,7 +181,7 @@ def test_missing_copy_source_is_reported(untouched: Tiny) -> None:
     untouched.replace("stages/app/stage.toml", 'source = "app"', 'source = "ap"')
     message = untouched.refuse("app", code=2)
     assert "stages/app/stage.toml: `copy.source`: there is no stages/app/ap and no ap in the repository" in message
-    assert "did you mean `app`?" in message
+    assert "did you mean `stages/app/app`?" in message
 
 
 def test_whiteout_in_an_application_is_reported(untouched: Tiny) -> None:

@@ -71,6 +71,55 @@ def test_apt_failures_are_explained(monkeypatch, output, error, words):
     assert all(word in str(caught.value) for word in words)
 
 
+VIRTUAL = """
+Package awk is a virtual package provided by:
+  original-awk 2025-01-16-1
+  mawk 1.3.4.20250131-1
+  gawk 1:5.2.1-2+b1
+
+Package libgl1-mesa-glx is not available, but is referred to by another package.
+
+E: Package 'awk' has no installation candidate
+E: Package 'libgl1-mesa-glx' has no installation candidate
+E: Unable to locate package libc7
+E: Version '1.0' for 'zlib1g' was not found
+"""
+
+
+def test_names_that_cannot_be_installed_get_what_to_write_instead(monkeypatch):
+    """The output is apt 3.0's, in a simulation of Debian 13."""
+
+    def run(_command):
+        raise ToolError("mmdebstrap failed", output=VIRTUAL)
+
+    monkeypatch.setattr(apt, "run", run)
+    with pytest.raises(DefinitionError) as caught:
+        resolve_apt(request(packages=("awk", "libgl1-mesa-glx", "libc7", "zlib1g=1.0"), preferred=(BASE,)))
+    assert {problem.key: (problem.what, problem.hint) for problem in caught.value.problems} == {
+        "awk": (
+            "is a virtual package of trixie, which 3 packages provide",
+            "name one: gawk, mawk, original-awk",
+        ),
+        "libgl1-mesa-glx": ("trixie has no such package", "it is a name of older releases; write libgl1"),
+        "libc7": ("trixie has no such package", "did you mean `libc6`?"),
+        "zlib1g": ("trixie has no version 1.0 of it", "write zlib1g alone: the lock names the exact version"),
+    }
+
+
+def test_version_that_the_list_asks_for_is_requested(monkeypatch):
+    seen = []
+
+    def run(command):
+        seen.append(command.argv)
+        return CommandResult(code=0, stdout=b"", stderr=OUTPUT.encode())
+
+    monkeypatch.setattr(apt, "run", run)
+    resolve_apt(request(packages=("gcc=14", "libc6=2.41-12"), kept=(BASE,)))
+    assert seen[0][seen[0].index("--include") + 1] == "libc6=2.41-12,gcc=14"
+    with pytest.raises(DefinitionError, match=r"libc6.*asks for 2\.40, and the root below has 2\.41-12"):
+        resolve_apt(request(packages=("libc6=2.40",), kept=(BASE,)))
+
+
 def test_preferences_pin_the_exact_versions():
     assert render_preferences((BASE,)) == "Package: libc6\nPin: version 2.41-12\nPin-Priority: 1001\n"
 
