@@ -36,6 +36,8 @@ def build_layers(
     """
     context = planner.context
     context.blobs.sweep()
+    if context.image_store is not None:
+        context.image_store.sweep()
     writer = writer or LayerWriter(context=context)
     with open_containers(context, writer) as containers:
         executor = Executor(context, containers, planner.lookup, planner.composer, writer, stage)

@@ -98,7 +98,6 @@ def test_killed_builds_leave_whole_images_and_the_next_one_succeeds(seeing: Tiny
     change(seeing, "at last")
     seeing.build("app")
     assert seeing.run_image("app") == "hello at last\n"
-    assert seeing.run("cache", "gc", "--keep-days", "0").code == 0
     assert list((seeing.store / "tmp").iterdir()) == []
     assert seeing.run("cache", "verify").code == 0
 
