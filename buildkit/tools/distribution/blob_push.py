@@ -61,7 +61,7 @@ class BlobPush:
         self._operation = operation
         self._blob = blob
         self._report = report
-        self._scopes = push_scopes(session)
+        self._scopes = session.push_scopes
         self._place: tuple[RegistryOrigin, str] | None = None  # of the upload that has begun
         self._offset = 0
         self._chunk = 0  # bytes of a request; 0: all at once
@@ -229,11 +229,6 @@ class BlobPush:
         if isinstance(body, FilePart):
             request = replace(request, sent=lambda done: self._report(body.start + done))
         return self._session.request(self._operation, request, scopes or self._scopes)
-
-
-def push_scopes(session: RepositorySession) -> tuple[str, ...]:
-    """Return the scopes of a token that may push."""
-    return (f"repository:{session.path}:pull,push",)
 
 
 def _read_range(response: HttpResponse) -> int | None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPSConnection, IncompleteRead
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from buildkit.tools.distribution.proxies import Proxy, find_proxy
 
@@ -37,6 +38,15 @@ class RegistryOrigin(NamedTuple):
         """``HOST:PORT`` as URLs have it, without the scheme's own port."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == {"http": 80, "https": 443}[self.scheme] else f"{host}:{self.port}"
+
+
+def parse_origin(url: str) -> tuple[RegistryOrigin, str]:
+    """Split an absolute URL of HTTP into origin and target; raises ValueError for anything else."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        raise ValueError("not an address that is followed")
+    origin = RegistryOrigin(parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme])
+    return origin, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,12 +11,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from buildkit.digest import Digest
 from buildkit.errors import BlobsMissingError, DamagedError, RegistryError
 from buildkit.oci.image import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from buildkit.oci.reference import Ref
-from buildkit.tools.distribution.blob_push import BlobPush, BlobSource, push_scopes
 from buildkit.tools.distribution.connections import HttpRequest, HttpResponse, Operation
 from buildkit.tools.distribution.left_to_skopeo import LeftToSkopeo
 from buildkit.tools.distribution.progress import SentBytes
@@ -27,6 +27,9 @@ from buildkit.tools.registry_errors import RegistryTimeouts, registry_error
 
 Mounts = Callable[[Digest], str]
 Report = Callable[[int], None]
+
+if TYPE_CHECKING:
+    from buildkit.tools.distribution.blob_push import BlobSource
 
 _LOOKUPS = 8
 _UPLOADS = 4
@@ -114,6 +117,8 @@ class DistributionRepository:
             yield Workers(Operation(self._session.connections, timeouts.push), self._stop, timeouts.waits)
 
     def _push_blobs(self, workers: Workers, ref: Ref, sources: Sequence[BlobSource], report: Report) -> list[Digest]:
+        from buildkit.tools.distribution.blob_push import BlobPush  # not to look up
+
         sent = SentBytes(report)
         pushes = {
             source: BlobPush(self._session, workers.operation, source, sent.reporter(source.digest))
@@ -141,7 +146,7 @@ class DistributionRepository:
             headers={"Content-Type": media_type},
             body=manifest,
         )
-        response = self._session.request(operation, request, push_scopes(self._session))
+        response = self._session.request(operation, request, self._session.push_scopes)
         if response.status not in (200, 201, 202):
             failure = failure_of(response)
             if _LACKING & set(failure.codes):
@@ -161,6 +166,8 @@ def open_repository(ref: Ref, stop: threading.Event) -> DistributionRepository:
 
 def _read_sources(folder: Path, mounts: Mounts) -> list[BlobSource]:
     """Return the blobs of a layout, each once; one that is the config and a layer counts as a layer."""
+    from buildkit.tools.distribution.blob_push import BlobSource
+
     manifest = json.loads((folder / "manifest.json").read_bytes())
     sources = {}
     for descriptor in (manifest["config"], *manifest["layers"]):

@@ -6,12 +6,14 @@ there without them, and never from TLS to plain HTTP.
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
 from buildkit.digits import find_number
@@ -25,20 +27,15 @@ from buildkit.tools.distribution.connections import (
     HttpResponse,
     Operation,
     RegistryOrigin,
+    parse_origin,
 )
 from buildkit.tools.distribution.left_to_skopeo import LeftToSkopeo
-from buildkit.tools.distribution.logins import RegistryLogin, find_login
 from buildkit.tools.distribution.registries_conf import RegistriesConf, RegistryRule
-from buildkit.tools.distribution.tokens import (
-    AccessToken,
-    AuthChallenge,
-    parse_challenge,
-    parse_origin,
-    read_errors,
-    read_token,
-    token_request,
-)
 from buildkit.tools.registry_errors import without_secrets
+
+if TYPE_CHECKING:
+    from buildkit.tools.distribution.logins import RegistryLogin
+    from buildkit.tools.distribution.tokens import AccessToken, AuthChallenge
 
 _PASSES = frozenset((408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 527))
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
@@ -82,6 +79,11 @@ class RepositorySession:
         self._challenge: AuthChallenge | None = None
         self._login: RegistryLogin | None = None
         self._tokens: dict[tuple[str, ...], AccessToken] = {}
+
+    @property
+    def push_scopes(self) -> tuple[str, ...]:
+        """The scopes of a token that may push."""
+        return (f"repository:{self.path}:pull,push",)
 
     def origin(self, operation: Operation) -> RegistryOrigin:
         """Return the registry's origin: TLS, or plain HTTP where the settings allow it and no TLS is spoken."""
@@ -143,6 +145,8 @@ class RepositorySession:
         if not header:  # some ask only here
             ping = HttpRequest(method="GET", origin=self.origin(operation), target="/v2/")
             header = operation.request(ping).headers.get("www-authenticate", "")
+        from buildkit.tools.distribution.tokens import parse_challenge  # only where a registry asks
+
         challenge = parse_challenge(header)
         if challenge is None:
             if header:
@@ -162,20 +166,26 @@ class RepositorySession:
             if challenge is None:
                 return ""
             if self._login is None:
+                from buildkit.tools.distribution.logins import find_login
+
                 self._login = find_login(self.ref, self._helpers)
             if challenge.scheme == "basic":
                 return self._login.basic() if self._login else ""
             token = self._tokens.get(scopes)
             if token is None or token.expires < time.monotonic() or token.header == refused:
-                token = self._get_token(operation, origin, challenge, scopes)
+                token = self._get_token(operation, origin, self._login, scopes)
                 self._tokens[scopes] = token
             return token.header
 
     def _get_token(
-        self, operation: Operation, registry: RegistryOrigin, challenge: AuthChallenge, scopes: tuple[str, ...]
+        self, operation: Operation, registry: RegistryOrigin, login: RegistryLogin, scopes: tuple[str, ...]
     ) -> AccessToken:
+        from buildkit.tools.distribution.tokens import read_token, token_request
+
+        if self._challenge is None:
+            raise AssertionError("the registry asks for nothing")
         try:
-            request = token_request(challenge, self._login or RegistryLogin(), scopes)
+            request = token_request(self._challenge, login, scopes)
         except ValueError:
             raise RequestFailed("the registry names no token service that can be asked") from None
         if request.origin.scheme == "http" and registry.scheme == "https":
@@ -191,7 +201,7 @@ class RepositorySession:
 
 def failure_of(response: HttpResponse, prefix: str = "") -> RequestFailed:
     """Return the failure that a response of an unexpected status is."""
-    errors = read_errors(response.body)
+    errors = _read_errors(response.body)
     words = ": ".join(filter(None, _spell(errors[0]))) if errors else _NO_WORDS.get(response.status, "")
     phrase = HTTPStatus(response.status).phrase if response.status in set(HTTPStatus) else ""
     message = f"{prefix}{response.status} {phrase}".rstrip() + (f": {words}" if words else "")
@@ -202,6 +212,15 @@ def failure_of(response: HttpResponse, prefix: str = "") -> RequestFailed:
         transient=response.status in _PASSES,
         wait=_pause(response.headers),
     )
+
+
+def _read_errors(body: bytes) -> list[tuple[str, str]]:
+    """Return codes and messages of an error response; none if it is something else."""
+    try:
+        errors = json.loads(body)["errors"]
+        return [(str(error.get("code", "")), str(error.get("message", ""))) for error in errors[:4]]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return []
 
 
 def _spell(error: tuple[str, str]) -> tuple[str, str]:

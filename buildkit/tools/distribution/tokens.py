@@ -5,15 +5,14 @@ Distribution project, docs/spec/auth/{token,oauth}.md; RFC 7235 for the challeng
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 from buildkit.hostile_json import MalformedError, parse_json
-from buildkit.tools.distribution.connections import HttpRequest, HttpResponse, RegistryOrigin
+from buildkit.tools.distribution.connections import HttpRequest, HttpResponse, parse_origin
 from buildkit.tools.distribution.logins import RegistryLogin
 
 _MOST_JSON = 1 << 20
@@ -55,15 +54,6 @@ def parse_challenge(header: str) -> AuthChallenge | None:
     return AuthChallenge(found[1].lower(), parameters)
 
 
-def parse_origin(url: str) -> tuple[RegistryOrigin, str]:
-    """Split an absolute URL of HTTP into origin and target; raises ValueError for anything else."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-        raise ValueError("not an address that is followed")
-    origin = RegistryOrigin(parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme])
-    return origin, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-
-
 def token_request(challenge: AuthChallenge, login: RegistryLogin, scopes: tuple[str, ...]) -> HttpRequest:
     """Return the request for a token; raises ValueError if the realm is not a URL.
 
@@ -96,12 +86,3 @@ def read_token(response: HttpResponse, now: Callable[[], float] = time.monotonic
     life = value.find("expires_in")
     seconds = max(_SHORTEST_LIFE, life.number(0, 1 << 40)) if life else _SHORTEST_LIFE
     return AccessToken(header=f"Bearer {text}", expires=now() + min(seconds, _LONGEST_LIFE) - _SHORTEST_LIFE / 4)
-
-
-def read_errors(body: bytes) -> list[tuple[str, str]]:
-    """Return codes and messages of an error response; none if it is something else."""
-    try:
-        errors = json.loads(body)["errors"]
-        return [(str(error.get("code", "")), str(error.get("message", ""))) for error in errors[:4]]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return []

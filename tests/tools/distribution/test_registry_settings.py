@@ -14,12 +14,12 @@ import pytest
 from buildkit.errors import RegistryError
 from buildkit.hostile_json import MalformedError
 from buildkit.oci.reference import parse_ref
-from buildkit.tools.distribution.connections import HttpResponse, RegistryOrigin
+from buildkit.tools.distribution.connections import HttpResponse, RegistryOrigin, parse_origin
 from buildkit.tools.distribution.left_to_skopeo import LeftToSkopeo
 from buildkit.tools.distribution.logins import RegistryLogin, find_login
 from buildkit.tools.distribution.proxies import Proxy, find_proxy
 from buildkit.tools.distribution.registries_conf import AUTH_FILES, check_policy, load_registries_conf
-from buildkit.tools.distribution.tokens import parse_challenge, parse_origin, read_token
+from buildkit.tools.distribution.tokens import parse_challenge, read_token
 from buildkit.tools.registry import CLIENT
 from tests.faultyproxy import FaultyProxy
 from tests.registry import PASSWORD, USER, make_authority, serve_registry
