@@ -31,7 +31,7 @@ def observe_members(members: Iterable[Member], collector: NativeCollector) -> It
 
 
 def _observe(path: str, content: Chunks, collector: NativeCollector) -> Iterator[bytes]:
-    return collector.tee_file(path, content())
+    return collector.tee_file(path, content(), again=content)
 
 
 def record_collected(ledger: Ledger, digest: Digest, collector: NativeCollector) -> None:

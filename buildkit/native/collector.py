@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from buildkit.layers.tar.whiteout import find_removed_path
 from buildkit.native.elf import MAGIC, Elf, ElfError
-from buildkit.native.elf_stream import ElfStream
+from buildkit.native.elf_stream import FRONT, MOST, ElfStream
 from buildkit.native.facts import NativeFacts, is_text
 
 _SMALLEST = 52  # bytes of an ELF header of 32 bits
@@ -15,6 +15,7 @@ _TEXT = 1 << 16  # bytes kept of a text
 _NEVER = (".py", ".pyc", ".pyi", ".h", ".txt", ".json")  # never native: not inspected while a layer is packed
 _NO_LIBRARIES = re.compile(r"(?:usr/share|etc/ssl|usr/lib/ssl|proc|sys|dev|usr/src|var/(?!lib/)|var/lib/dpkg)/")
 _FILES = 200_000  # native files of a layer
+Reopen = Callable[[], Iterable[bytes]]
 
 
 class NativeCollector:
@@ -42,9 +43,12 @@ class NativeCollector:
         """Tell by name and size in bytes alone whether a file may be of interest."""
         return is_text(path) or (size >= _SMALLEST and not path.endswith(_NEVER))
 
-    def tee_file(self, path: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """Add a regular file while another consumer reads it: yield the same chunks, all of which must be read."""
-        return self._tee(path, chunks, whole=True)
+    def tee_file(self, path: str, chunks: Iterable[bytes], again: Reopen | None = None) -> Iterator[bytes]:
+        """Add a regular file while another consumer reads it: yield the same chunks, all of which must be read.
+
+        ``again`` gives its chunks once more, so that less of a large native file is kept in memory.
+        """
+        return self._tee(path, chunks, whole=True, again=again)
 
     def add_link(self, path: str, target: str) -> None:
         """Add a symbolic link."""
@@ -65,7 +69,7 @@ class NativeCollector:
             gone=tuple(sorted(self._gone)),
         )
 
-    def _tee(self, path: str, chunks: Iterable[bytes], *, whole: bool) -> Iterator[bytes]:
+    def _tee(self, path: str, chunks: Iterable[bytes], *, whole: bool, again: Reopen | None = None) -> Iterator[bytes]:
         rest, start = iter(chunks), b""
         for chunk in rest:
             start += chunk
@@ -75,7 +79,7 @@ class NativeCollector:
         if is_text(path):
             yield from self._keep_text(path, start, rest)
         elif start.startswith(MAGIC) and len(self._files) < _FILES:
-            yield from self._parse_elf(path, start, rest)
+            yield from self._parse_elf(path, start, rest, again)
         elif whole:
             yield from rest
 
@@ -86,12 +90,18 @@ class NativeCollector:
             yield chunk
         self._texts[path] = "" if path.endswith(".cache") else text[:_TEXT].decode("utf-8", "replace")
 
-    def _parse_elf(self, path: str, start: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-        stream = ElfStream()
+    def _parse_elf(self, path: str, start: bytes, rest: Iterator[bytes], again: Reopen | None) -> Iterator[bytes]:
+        stream = ElfStream(FRONT, 2 * MOST) if again else ElfStream()
         stream.add(start)
         for chunk in rest:
             stream.add(chunk)
             yield chunk
+        if again and stream.lacks:
+            stream.add_again(again())
+        elif again and stream.is_lost:
+            stream = ElfStream()
+            for chunk in again():
+                stream.add(chunk)
         try:
             self._files[path] = stream.finish()
         except ElfError as error:

@@ -2,26 +2,32 @@
 
 Files of a gigabyte are common (GPU libraries), and the parts to read are spread over them: program headers at the
 front, names near the front (or at the end, if a tool has lengthened them), the dynamic section behind the code. So the
-front is kept until the dynamic section has arrived, which tells what else is needed; the rest is dropped.
+front is kept until the dynamic section has arrived, which tells what else is needed; the rest is dropped. Where a file
+can be read again, only a small front is kept: if the dynamic section tells that more is needed, it is read then.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from buildkit.native.elf import Elf, ElfError, Head, parse_dynamic, parse_elf, parse_head
 
 MOST = 64 << 20  # bytes kept of a file's front: more than the names of the largest libraries
+FRONT = 2 << 20  # bytes of it kept of a file that can be read again: all that is needed of most libraries
 _HEADERS = 1 << 16  # bytes in which program headers are expected
 Windows = tuple[tuple[int, int], ...]
 
 
 class ElfStream:
-    """Takes the bytes of a file in order by `add`; `finish` returns the parsed file. Memory is at most twice `MOST`."""
+    """Takes the bytes of a file in order by `add`; `finish` returns the parsed file.
 
-    def __init__(self, most: int = MOST) -> None:
+    ``most`` are the bytes kept of the front. Memory is at most ``limit``, by default twice as much.
+    """
+
+    def __init__(self, most: int = MOST, limit: int | None = None) -> None:
         self._most = most
+        self._limit = limit or 2 * most
         self._starts: list[int] = []
         self._parts: list[bytes] = []
         self._size = 0
@@ -31,26 +37,48 @@ class ElfStream:
         self._complete = False  # whether these are all
         self._unusable = False  # whether the headers or the dynamic section cannot be used
         self._too_large = False
+        self._cut = False  # whether a part of the front was dropped that may be needed
 
     def add(self, chunk: bytes) -> None:
         """Add the next bytes."""
         start, self._size = self._size, self._size + len(chunk)
         front = not self._complete and start < self._most
         if self._too_large or not (front or _meets(start, self._size, self._windows)):
+            self._cut |= not self._complete
             return
         self._starts.append(start)
         self._parts.append(chunk)
         self._kept += len(chunk)
         if not self._complete and not self._unusable:
             self._find_windows()
-        if self._kept > 2 * self._most:
+        if self._kept > self._limit:
             self._too_large = True
             self._parts.clear()
+
+    @property
+    def lacks(self) -> bool:
+        """Whether parts of the front that are needed were dropped; they are known, so `add_again` finds them."""
+        return self._cut and self._complete and not self._too_large
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the front was dropped before it was known what is needed."""
+        return self._cut and not self._complete
+
+    def add_again(self, chunks: Iterable[bytes]) -> None:
+        """Take the same file once more, as far as parts that are needed were dropped; see `lacks`."""
+        size, end = self._size, max((place + length for place, length in self._windows), default=0)
+        self._starts, self._parts, self._kept, self._size = [], [], 0, 0
+        for chunk in chunks:
+            self.add(chunk)
+            if self._size >= end:
+                break
+        self._size = size
 
     def finish(self) -> Elf:
         """Return what the linker reads; raises ElfError, also for a file whose parts are spread too far."""
         if self._too_large:
-            raise ElfError(f"the parts to read are spread over more than {2 * self._most} bytes")
+            raise ElfError(f"the parts to read are spread over more than {self._limit} bytes")
         return parse_elf(self._read)
 
     def _find_windows(self) -> None:

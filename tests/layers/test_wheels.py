@@ -1,7 +1,9 @@
 """The files that a wheel installs, and the wheels that are refused."""
 
+import gc
 import stat
 import sys
+import weakref
 import zipfile
 
 import pytest
@@ -9,6 +11,7 @@ from wheelmaker import DATA, INFO, append, hashed, make_wheel, patch_headers, re
 
 from buildkit.declare.target import Target
 from buildkit.errors import CollisionError, WheelError
+from buildkit.layers.wheel.install import read_wheel
 from buildkit.layers.wheel.layer import layer_of_wheels, wheel_members
 from buildkit.layers.wheel.prefix import prefix_members
 from buildkit.tools.process import Command, run
@@ -336,3 +339,16 @@ def test_slow_modules_are_imported_only_for_packing():
         f"print([name for name in {heavy} if name in sys.modules])"
     )
     assert run(Command(argv=(sys.executable, "-c", probe))).text == "[]"
+
+
+def test_what_a_wheel_installs_is_gone_with_its_last_member(tmp_path):
+    """Members that led back to their wheel kept tens of thousands of others in memory until the next collection."""
+    wheel = make_wheel(tmp_path, {"demo.py": b"x", "other.py": b"y"})
+    gc.disable()
+    try:
+        installed = read_wheel(wheel, TARGET)
+        archive = weakref.ref(installed.members[0].content.func.__self__)
+        del installed
+        assert archive() is None
+    finally:
+        gc.enable()

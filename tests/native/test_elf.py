@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from buildkit.native.collector import NativeCollector
 from buildkit.native.elf import Elf, ElfError, Read, parse_elf
-from buildkit.native.elf_stream import ElfStream
+from buildkit.native.elf_stream import FRONT, ElfStream
 from tests.native.elfmaker import AARCH64, I386, X86_64, make_elf
 
 FULL = {
@@ -91,6 +93,55 @@ def test_only_needed_parts_of_a_large_file_are_kept() -> None:
 def test_names_before_more_code_than_the_limit_are_found() -> None:
     data = make_elf(between=3 << 20, **FULL)
     assert passed(data, 1 << 16, most=1 << 20) == parse_elf(reader(data))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"before": 100_000, "between": 3 << 20},  # the names are in the front that is kept
+        {"before": 5 << 20, "between": 3 << 20},  # they are not, but before the dynamic section
+        {"before": 5 << 20, "between": 3 << 20, "late": True},
+        {"before": 5 << 20, "after": 9 << 20},
+    ],
+)
+def test_file_that_can_be_read_again_is_not_kept(shape: dict[str, int]) -> None:
+    """Of a gigabyte before the dynamic section, 64 MB were kept: with several at once, a third of the memory."""
+    data, kept, opened = make_elf(**shape, **FULL), [0], [0]
+
+    def chunks() -> Iterator[bytes]:
+        opened[0] += 1
+        for at in range(0, len(data), 1 << 16):
+            yield data[at : at + (1 << 16)]
+            kept[0] = max(kept[0], sum(map(len, streams[-1]._parts)))
+
+    class Watched(ElfStream):
+        def __init__(self, *arguments: int) -> None:
+            super().__init__(*arguments)
+            streams.append(self)
+
+    streams: list[ElfStream] = []
+    collector = NativeCollector()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("buildkit.native.collector.ElfStream", Watched)
+        assert b"".join(collector.tee_file("x.so", chunks(), again=chunks)) == data
+    assert collector.facts().files == {"x.so": parse_elf(reader(data))}
+    assert kept[0] <= FRONT + (1 << 17)
+    assert opened[0] <= 2
+
+
+def test_headers_at_an_unexpected_place_are_found_by_reading_again() -> None:
+    data = make_elf(before=5 << 20, **FULL)
+    moved = data + bytes(-len(data) % 8)
+    offset = int.from_bytes(data[32:40], "little")
+    size, count = int.from_bytes(data[54:56], "little"), int.from_bytes(data[56:58], "little")
+    moved += data[offset : offset + size * count]
+    moved = moved[:32] + (len(moved) - size * count).to_bytes(8, "little") + moved[40:]
+    collector, chunks = NativeCollector(), [moved[at : at + (1 << 16)] for at in range(0, len(moved), 1 << 16)]
+    whole = ElfStream()
+    for chunk in chunks:
+        whole.add(chunk)
+    assert b"".join(collector.tee_file("x.so", chunks, again=lambda: chunks)) == moved
+    assert collector.facts().files == {"x.so": whole.finish()}
 
 
 def test_names_between_more_code_than_the_limit_raise_an_error() -> None:

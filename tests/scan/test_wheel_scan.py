@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import stat
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -177,3 +178,17 @@ def test_array_of_python_2_is_clean(tmp_path: Path) -> None:
     header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (2L, 3L), }".ljust(117) + b"\n"
     result = scan(tmp_path, {"demo/a.npy": b"\x93NUMPY\x01\x00v\x00" + header + bytes(48)})
     assert (result.findings, result.gaps) == ((), ())
+
+
+def test_large_model_is_not_held_in_memory(tmp_path: Path) -> None:
+    files = {"demo/weights.pkl": pickle.dumps(bytes(40 << 20), 4) + OBJECT}
+    wheel = make_wheel(tmp_path, files)
+    files.clear()
+    tracemalloc.start()
+    try:
+        scanned = scan_wheel(wheel, frozenset())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert scanned.findings != (), "what follows is found all the same"
+    assert peak < 20 << 20

@@ -21,7 +21,7 @@ from buildkit.layers.tar.member import Compression, PackedLayer
 BLOCK = 1 << 20
 ZSTD_LEVEL = 3
 GZIP_LEVEL = 1
-_QUEUED = 8
+_QUEUED = 4
 
 Write = Callable[[bytes], object]
 

@@ -17,7 +17,7 @@ class Member:
     """One entry of a layer's tar, before it is written.
 
     ``path`` is relative to the image's root, POSIX, without a leading slash (``opt/venv/bin/uvicorn``). A file has
-    ``size`` bytes, which ``content`` yields in chunks when called (once). ``sha256``, if given, is verified while the
+    ``size`` bytes, which ``content`` yields in chunks when called. ``sha256``, if given, is verified while the
     bytes pass. For messages, ``source`` is the file of the repository that it is a copy of, and ``wheel`` the file name
     of the wheel that it comes from. The writer fixes the owner, the times and every mode bit but the executable one.
     """

@@ -11,6 +11,7 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from email.parser import HeaderParser
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -296,37 +297,41 @@ class _Destination(WheelDestination):
         return path
 
     def _checked(self, member: str) -> tuple[FileHash | None, Chunks]:
-        """Return the member's SHA-256 if RECORD has one, and a reader that verifies any other hash."""
+        """Return the member's SHA-256 if RECORD has one, and a reader that verifies any other hash.
+
+        The reader refers to the archive only: one that led back here would keep all members of the wheel in memory.
+        """
         stated, size = self._source.recorded.get(member, ("", ""))
         declared = self._archive.files[member].file_size
         if size and size != str(declared):
             raise self._archive.refuse(f"has {declared} bytes, but RECORD says {size}", member)
         if not stated:
-            return None, lambda: self._archive.stream(member)
+            return None, partial(self._archive.stream, member)
         algorithm, _, value = stated.partition("=")
         if algorithm not in _HASHES:
             raise self._archive.refuse(f"has a hash in RECORD that is too weak: {algorithm}", member)
         if algorithm != "sha256":
-            return None, lambda: self._verified(member, Hash(algorithm, value))
+            return None, partial(_verified, self._archive, member, Hash(algorithm, value))
         try:
             digest = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
-            return FileHash(digest.hex()), lambda: self._archive.stream(member)
+            return FileHash(digest.hex()), partial(self._archive.stream, member)
         except ValueError as error:
             raise self._archive.refuse("has a malformed hash in RECORD", member) from error
-
-    def _verified(self, member: str, expected: Hash) -> Iterator[bytes]:
-        hasher = hashlib.new(expected.name)
-        for chunk in self._archive.stream(member):
-            hasher.update(chunk)
-            yield chunk
-        if _encoded(hasher.digest()) != expected.value:
-            raise self._archive.refuse(f"has other bytes than RECORD's {expected.name} says", member)
 
     def _verify(self, member: str, data: bytes) -> None:
         stated, _, value = self._source.recorded.get(member, ("", ""))[0].partition("=")
         self._checked(member)
         if stated and _encoded(hashlib.new(stated, data).digest()) != value:
             raise self._archive.refuse("has other bytes than RECORD says", member)
+
+
+def _verified(archive: WheelZip, member: str, expected: Hash) -> Iterator[bytes]:
+    hasher = hashlib.new(expected.name)
+    for chunk in archive.stream(member):
+        hasher.update(chunk)
+        yield chunk
+    if _encoded(hasher.digest()) != expected.value:
+        raise archive.refuse(f"has other bytes than RECORD's {expected.name} says", member)
 
 
 def _held(path: str, data: bytes, wheel: str, *, executable: bool = False) -> Member:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from mmap import mmap
 
 from buildkit.scan.pickle.lists import denied_names, dotted_prefixes, find_denial
 
@@ -40,7 +41,7 @@ def is_array_head(head: bytes) -> bool:
     return head.startswith(_ARRAY)
 
 
-def mentions_denied(content: bytes) -> bool:
+def mentions_denied(content: bytes | mmap) -> bool:
     """Return whether a pickle names what is on the deny-list as picklers do."""
     pairs = {(module.decode(), name.decode()) for module, name in _NAMED.findall(content)}
     if any(find_denial(module, name).denied for module, name in pairs):

@@ -9,8 +9,12 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import BinaryIO, cast
 from zipfile import ZipInfo
 
 from packaging.utils import canonicalize_name
@@ -22,12 +26,13 @@ from buildkit.scan.formats.programs import find_program
 from buildkit.scan.limits import LimitError, ScanBudget, ScanLimits
 from buildkit.scan.pickle.rules import STRAY, UNKNOWN_GLOBAL
 from buildkit.scan.result import UNKNOWN_CONTENT, Scan
-from buildkit.scan.source import BytesSource
+from buildkit.scan.source import BytesSource, FileSource, ScanSource
 from buildkit.scan.wheels import rules
 from buildkit.scan.wheels.candidates import HEAD, is_array_head, is_model_name, is_pickle_head, mentions_denied
 from buildkit.scan.wheels.startup import LARGEST, check_path_file, find_site_name, is_startup_module
 
-_MOST = 512 << 20  # bytes of a model that are held in memory
+_MOST = 512 << 20  # bytes of a model that are scanned
+_IN_MEMORY = 8 << 20  # bytes of a model up to which it is not written to a file
 # sources, texts and native modules, of which wheels have tens of thousands: their first bytes are not read
 _PLAIN = re.compile(
     r"\.(?:pyi?|pyx|pxd|so|[ch]|[ch]pp|hh|cc|cuh?|ipp|inl|hxx|pyc|js|ts|map|md|rst|ya?ml|toml|po|mo|f90?)\Z"
@@ -95,11 +100,26 @@ class _WheelScanner:
             if entry.file_size > _MOST:
                 self._context.gap(f"it has {entry.file_size} bytes, more than are scanned in a wheel")
             else:
-                self._scan_model(name, head, self.archive.read(name, _MOST))
+                with self._extracted(name, entry) as (source, content):
+                    self._scan_model(name, head, source, content)
         elif not _PROGRAM.search(name) and (kind := find_program(head, BytesSource(head))) in _PROGRAMS:
             self._context.find(rules.DISGUISED, f"it is {kind}")
 
-    def _scan_model(self, name: str, head: bytes, content: bytes) -> None:
+    @contextmanager
+    def _extracted(self, name: str, entry: ZipInfo) -> Iterator[tuple[ScanSource, bytes | mmap]]:
+        """Yield a member's content; a large one is in a file that nobody else has, so it can be mapped."""
+        if entry.file_size <= _IN_MEMORY:
+            content = self.archive.read(name, _MOST)
+            yield BytesSource(content), content
+            return
+        with TemporaryFile(prefix="buildkit-") as file:
+            for chunk in self.archive.stream(name):
+                file.write(chunk)
+            file.flush()
+            with mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
+                yield FileSource.of(cast("BinaryIO", file)), mapped
+
+    def _scan_model(self, name: str, head: bytes, source: ScanSource, content: bytes | mmap) -> None:
         is_array = is_array_head(head)
         if not (is_array or is_model_name(name) or mentions_denied(content)):
             return
@@ -111,10 +131,10 @@ class _WheelScanner:
             context.registry, context.net = REGISTRY, catch_pickles
         try:
             if is_array:  # whatever its name states
-                context.examine(BytesSource(content))
+                context.examine(source)
             else:
                 context.member = ""
-                context.descend(name, BytesSource(content))
+                context.descend(name, source)
         except LimitError as error:
             context.gap(str(error))
 
