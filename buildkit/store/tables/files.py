@@ -60,7 +60,7 @@ class FileTable:
     def find_all(self, stats: Iterable[StatKey]) -> dict[StatKey, tuple[FileHash, int]]:
         """Return what `find` returns, of those that are known; one query a device."""
         inodes: dict[int, list[int]] = {}
-        asked = set(stats)
+        asked = dict.fromkeys(stats)
         for stat in asked:
             inodes.setdefault(_signed(stat.device), []).append(_signed(stat.inode))
         found = {}
