@@ -560,6 +560,37 @@ def image(data: bytes) -> None:
     check_findings(check_image(ImageView(name="x", config=parse_config(config, "x"), layers=())))
 
 
+@target("json", lambda: [b'{"token":"a","expires_in":300}', b'{"errors":[{"code":"DENIED","message":"no"}]}'])
+def registry_answer(data: bytes) -> None:
+    """A token, or a refusal, as a registry and its token service write them."""
+    from buildkit.hostile_json import MalformedError
+    from buildkit.tools.distribution.connections import HttpResponse, RegistryOrigin
+    from buildkit.tools.distribution.session import failure_of
+    from buildkit.tools.distribution.tokens import read_token
+
+    response = HttpResponse(origin=RegistryOrigin("https", "a", 443), status=403, headers={}, body=data)
+    message = str(failure_of(response))
+    assert message.isprintable()
+    assert len(message) <= 300
+    with suppress(MalformedError):
+        assert read_token(response).header.isprintable()
+
+
+@target(
+    "text", lambda: [b'Bearer realm="https://a.example/t?x=1",service="s",scope="repository:a:pull"', b"Basic realm=a"]
+)
+def registry_challenge(data: bytes) -> None:
+    """What a registry asks for, and where it sends the log-in."""
+    from buildkit.tools.distribution.logins import RegistryLogin
+    from buildkit.tools.distribution.tokens import parse_challenge, token_request
+
+    challenge = parse_challenge(as_text(data))
+    with suppress(ValueError):
+        if challenge:
+            login = RegistryLogin(user="u", password="p")
+            assert token_request(challenge, login, ("repository:a:pull",)).origin.scheme in ("http", "https")
+
+
 def _split(data: bytes) -> tuple[bytes, bytes]:
     try:
         value = json.loads(data)
