@@ -34,6 +34,8 @@ class TreeMaker:
         self._folder = folder
         self._what = what
         (folder / TREE).mkdir(0o700)
+        os.chown(folder / TREE, -1, os.getegid())  # a folder above with the setgid bit would give files its group
+        (folder / TREE).chmod(0o700)
         self._split_file = (folder / TAR_SPLIT).open("xb")
         self._split = TarSplitWriter(self._split_file)
         self._tree = TreeWriter(folder / TREE, owners=owners, rootless=rootless, what=what)

@@ -65,6 +65,14 @@ def test_modes_do_not_depend_on_the_umask(store: ImageStore) -> None:
     assert modes == {".": 0o755, "a": 0o755, "a/x": 0o755, "b": 0o755, "b/y": 0o4755}
 
 
+@pytest.mark.skipif(not ROOT, reason="only root has a folder of any group")
+def test_groups_do_not_depend_on_the_folder_above(store: ImageStore) -> None:
+    os.chown(store.folder / "tmp", -1, 4242)
+    (store.folder / "tmp").chmod(0o2700)
+    tree = store.trees.path(add_layer(store, make_tar(folder("a"), entry("a/x", b"1"), entry("y"))))
+    assert [(tree / name).stat().st_gid for name in (".", "a", "a/x", "y")] == [0] * 4
+
+
 def test_same_tree_written_twice_is_one(store: ImageStore) -> None:
     tar = make_tar(entry("x", b"1"))
     assert not store.has_tree(add_layer(ImageStore.open(store.folder.with_name("other")), tar))
