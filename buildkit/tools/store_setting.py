@@ -1,7 +1,7 @@
 """The setting by which the user's tools see the image store: written into storage.conf once, and taken back.
 
 Comments and everything else in the file stay. A new file names what the tools demand beside it: the driver, and root's
-two folders. See containers-storage.conf(5); what holds for which version is in docs/decisions/030-delivery-settings.md.
+two folders. See containers-storage.conf(5); what holds for which version is in docs/decisions/033-delivery-settings.md.
 """
 
 from __future__ import annotations

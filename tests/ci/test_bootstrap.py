@@ -60,6 +60,10 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
         script = zipfile.ZipInfo("tiny-1.data/scripts/nox")
         script.external_attr = 0o100755 << 16
         wheel.writestr(script, "#!python\\nimport sys\\nprint('nox', *sys.argv[1:])\\n")
+        for program in Path().glob("xoe-buildkit"):
+            told = zipfile.ZipInfo("tiny-1.data/scripts/xoe-buildkit")
+            told.external_attr = 0o100755 << 16
+            wheel.writestr(told, program.read_text())
         wheel.writestr("tiny-1.dist-info/METADATA", METADATA)
         wheel.writestr("tiny-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
         wheel.writestr("tiny-1.dist-info/RECORD", "")
@@ -303,6 +307,39 @@ def test_nox_is_linked_for_an_ordinary_user_only_if_missing(project: Project) ->
     if shutil.which("nox", path=project.env["PATH"]):
         pytest.skip("this machine has a nox in /usr/bin")
     assert "would link nox into" in project.bootstrap("--dry-run", "true").stderr
+
+
+def use_doctor(project: Project, code: int = 0) -> None:
+    """Let a program stand for `xoe-buildkit doctor`, which tests/doctor asks itself."""
+    said = "to take it back: xoe-buildkit doctor --disable-store" if code == 0 else "error: kept by vfs\nhint: x"
+    project.write("xoe-buildkit", f"#!/bin/sh\necho \"$*\" >>{project.root}/doctors\necho '{said}'\nexit {code}\n")
+    for name in ("podman", "buildah"):
+        project.tool(name, "exit 1")
+
+
+def test_image_store_is_named_in_podmans_settings_once(project: Project) -> None:
+    use_doctor(project)
+    env = {"BUILDKIT_STORE": "/data/store"}
+    assert "would name the image store" in project.bootstrap("--dry-run", "true", **env).stderr
+    first = project.bootstrap("true", **env)
+    assert "bootstrap: to take it back: nox -s doctor -- --disable-store\n" in first.stderr
+    assert project.bootstrap("true", **env).stderr == ""
+    assert (project.root / "doctors").read_text() == "doctor --enable-store\n"
+
+
+def test_image_store_that_podman_cannot_use_stops_nothing(project: Project) -> None:
+    use_doctor(project, code=1)
+    ran = project.bootstrap("echo", "on", BUILDKIT_STORE="/data/store")
+    assert (ran.returncode, ran.stdout) == (0, "on\n")
+    assert "images will be imported, because podman cannot use an image store here: kept by vfs\n" in ran.stderr
+
+
+@pytest.mark.parametrize("env", [{"BUILDKIT_DELIVERY": "import", "BUILDKIT_STORE": "/data/store"}, {}])
+def test_storage_settings_are_left_where_that_is_not_wanted(project: Project, env: dict[str, str]) -> None:
+    """A store in a folder that is emptied at the next start would stop podman."""
+    use_doctor(project)
+    project.bootstrap("true", **env)
+    assert not (project.root / "doctors").exists()
 
 
 def missing(project: Project, *argv: str, **env: str) -> list[str]:

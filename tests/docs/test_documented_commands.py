@@ -5,10 +5,12 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from buildkit.tools.storage_settings import ROOTS
 from tests.containers import container_environment
 from tests.registry import serve_registry
 
@@ -61,6 +63,9 @@ NOT_RUN = {
     "sudo apt-get install buildah skopeo mmdebstrap debian-archive-keyring uidmap podman netavark nftables curl\n"
     "xoe-buildkit doctor\n": "it installs packages of the system",
     "nox -s lock -- --upgrade-apt\n": "it takes what Debian has now; tests/e2e runs it with an archive of its own",
+    "nox -s build-runtime -- --to docker\ndocker run --rm localhost/xoe/runtime:latest python3 --version\n": (
+        "it needs a Docker engine; tests/e2e/test_docker_delivery.py starts one"
+    ),
     "nox -s trim-hardened\n": "it builds the development image and runs the service's tests",
     "nox -s reproduce -- runtime --json again.json\n": "it makes a Debian root again, which takes a minute",
 }
@@ -85,6 +90,19 @@ def registry(tmp_path_factory):
         )
         (home / ".cache").symlink_to(Path.home() / ".cache")
         yield host, {"HOME": str(home)}
+
+
+@pytest.fixture(scope="module")
+def storage():
+    """The host's storage with settings in a file of ours, and an image store of ours: its commands change settings."""
+    folder = Path(tempfile.mkdtemp(prefix="bk-"))
+    env = {"BUILDKIT_STORE": str(folder / "store")}
+    if os.geteuid() == 0:
+        roots = "".join(f'{name} = "{path}"\n' for name, path in ROOTS.items())
+        (folder / "storage.conf").write_text(f'[storage]\ndriver = "overlay"\n{roots}')
+        env["CONTAINERS_STORAGE_CONF"] = str(folder / "storage.conf")
+    yield env
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
@@ -115,10 +133,10 @@ def test_commands_left_out_are_listed_with_their_reason():
 @pytest.mark.tools
 @pytest.mark.network
 @pytest.mark.parametrize("page", PAGES)
-def test_commands_of_a_page_succeed_in_order(page, checkout, registry, tmp_path):
+def test_commands_of_a_page_succeed_in_order(page, checkout, registry, storage, tmp_path):
     host, home = registry
     needs_registry = any(REGISTRY in commands for commands, _ in blocks(page))
-    env = {**os.environ, **container_environment(tmp_path), **(home if needs_registry else {})}
+    env = {**os.environ, **storage, **container_environment(tmp_path), **(home if needs_registry else {})}
     env.pop("NOX_CURRENT_SESSION", None)
     if page == FOREIGN:
         checkout = tmp_path / "greeter"
