@@ -99,6 +99,22 @@ def test_ordinary_user_runs_and_audits_an_image_with_missing_limits_reported(use
     user_tiny.tool("podman", "system", "migrate")  # ends the process that keeps the user's namespaces
 
 
+def test_podman_of_an_ordinary_user_runs_what_was_built_into_the_store(tiny: Tiny, user_tiny: Tiny) -> None:
+    """Without a storage.conf and without a flag; the store's trees have files of several owners."""
+    enabled = user_tiny.run("doctor", "--enable-store")
+    assert enabled.code == 0, enabled.text
+    built = user_tiny.build("tools")
+    assert steps_aside(built) == steps_aside(tiny.build("tools"))
+    assert user_tiny.run_image("tools", "cat", "/opt/tools/copy").startswith("of the")
+    own = user_tiny.folder / "home/.local/share/containers/storage/overlay-images/images.json"
+    assert json.loads(own.read_text() if own.exists() else "[]") == []
+    assert user_tiny.build("tools").report["bytes"] == {"fetched": 0, "built": 0, "imported": 0, "pushed": 0}
+    ran = user_tiny.run("run-app", "--", "/bin/sh", "-c", "exit 7")
+    assert ran.code == 7, ran.text
+    for argv in (("podman", "system", "migrate"), ("buildah", "unshare", "rm", "-rf", str(user_tiny.store))):
+        user_tiny.tool(*argv)
+
+
 def steps_aside(ended: SessionResult) -> dict[str, str]:
     """The digests of layers that no container made: see test_same_bytes for those."""
     return {name: diff_id for name, diff_id in ended.digests().items() if not name.startswith("tools/")}
