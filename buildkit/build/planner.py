@@ -38,11 +38,15 @@ _ASKED_AT_ONCE = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """A plan, the reference of its image, and what local storage holds under that reference."""
+    """A plan, the reference of its image, and what local storage holds under that reference.
+
+    ``shared`` are the layers that a remote cache told of, whose bytes may be here all the same.
+    """
 
     plan: Plan
     ref: str
     stored: Stored | None
+    shared: frozenset[Key] = frozenset()
 
 
 class Planner:
@@ -70,7 +74,7 @@ class Planner:
         shared = self._ask_shared(name, make_plan(composition, view))
         results |= {key: record.result for key, record in shared.items()}
         view = replace(view, results=results, shared=shared, why=self._why(composition))
-        return Planned(plan=make_plan(composition, view), ref=ref, stored=stored)
+        return Planned(plan=make_plan(composition, view), ref=ref, stored=stored, shared=frozenset(shared))
 
     def _ask_shared(self, name: str, plan: Plan) -> dict[Key, Shared]:
         """Ask the remote cache for the layers that would have to be built."""

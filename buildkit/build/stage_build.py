@@ -94,6 +94,8 @@ class StageBuild:
             reported = merge_reported(reported, planned.plan)
             for layer in planned.plan.entries:
                 self._learn(layer)
+                if layer.source is LayerSource.CACHE and layer.spec.key in planned.shared and layer.result:
+                    self._record_shared(layer.spec, layer.result)  # another cache's build left its tree
             return self._carry_out(planned, request.fetch, reported)
         except LostError as error:
             only_remote = {

@@ -107,6 +107,18 @@ def test_remote_cache_gives_layers_to_a_machine_that_delivers_into_its_store(
     assert other.run_image("app") == "hello from /app\n"
 
 
+def test_layers_of_the_store_are_used_with_an_empty_cache_that_learns_of_them_from_a_remote_one(
+    seeing: Tiny, registry: str
+) -> None:
+    cache = f"{registry}/image-store/known"
+    seeing.build("app")
+    assert seeing.run("push-app", f"{cache}:1", "--cache-write", cache).code == 0
+    other = str(seeing.folder / "other-cache")
+    pushed = seeing.run("push-app", f"{cache}:2", "--cache", cache, BUILDKIT_CACHE=other)
+    assert pushed.code == 0, pushed.text
+    assert pushed.built() == {}
+
+
 def test_image_of_the_same_name_in_the_users_own_storage_gives_it_up(seeing: Tiny) -> None:
     seeing.build("app")
     seeing.tool("buildah", "from", "--name", "other", "scratch")
