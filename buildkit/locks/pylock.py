@@ -112,7 +112,7 @@ class PylockReader:
                 Problem(
                     file=place,
                     what=f"{package.name} has no file with a SHA-256",
-                    hint="an index without hashes cannot be locked; make the lock again from one that has them",
+                    hint="lock from an index that has hashes; uv writes none for a folder of find-links",
                 )
             )
             return

@@ -108,7 +108,9 @@ def check_agreement(pins_by_file: Mapping[str, Sequence[Pin]]) -> tuple[Problem,
         other = first.setdefault(pin.name, pin)
         if (other.version, other.path) != (pin.version, pin.path):
             what = f"{_format_pin(pin)}, but {other.at} pins {_format_pin(other)}"
-            hint = "locks used in one image must agree; run: nox -s lock"
+            ours = pin.file.endswith(".txt") and other.file.endswith(".txt")
+            way = "run: nox -s lock" if ours else "one of the two comes from another tool: lock the same version there"
+            hint = f"locks used in one image must agree; {way}"
             problems.append(Problem(file=pin.at, what=what, hint=hint))
         elif other.form != pin.form:
             what = f"{pin.name} {_FORMS[pin.form]}, but {other.at} {_FORMS[other.form]}"

@@ -23,6 +23,7 @@ _STALE = re.compile(r"needs to be updated|No solution found|network was disabled
 _ERROR = re.compile(r"^\s*error:\s*(.+)$", re.MULTILINE)
 _OF_CHOICE = re.compile(r"^(?:Extras? |Groups? |The workspace does not have|Failed to parse|.*declared conflicts)")
 _REGISTRY = re.compile(r'^source = \{ registry = "(https?://[^"\s]+)" \}$', re.MULTILINE)
+_FOLDER = re.compile(r'^source = \{ registry = "([^":]+)" \}$', re.MULTILINE)
 _CALLERS = {
     "UV_FROZEN": "0",
     "UV_LOCKED": "0",
@@ -92,7 +93,9 @@ def _offline(request: ExportRequest) -> dict[str, str]:
     """
     text = (request.root / request.choice.file).read_text("utf-8", "replace")
     indexes = (*os.environ.get("UV_INDEX", "").split(), *sorted(set(_REGISTRY.findall(text))))
-    return {"UV_OFFLINE": "1", "UV_INDEX": " ".join(indexes)}
+    folder = request.root / request.choice.folder
+    links = (os.environ.get("UV_FIND_LINKS", ""), *(str(folder / path) for path in sorted(set(_FOLDER.findall(text)))))
+    return {"UV_OFFLINE": "1", "UV_INDEX": " ".join(indexes), "UV_FIND_LINKS": ",".join(filter(None, links))}
 
 
 def _refuse(choice: LockChoice, tree: Path, error: ToolError) -> HostBuildError:

@@ -14,6 +14,7 @@ from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
 from buildkit.errors import DefinitionError
 from buildkit.events import ignore_event
+from buildkit.locks.requirements_txt import check_agreement, parse_requirements
 from buildkit.locks.wheels_lock import parse_wheels_lock
 from buildkit.resolve.all_locks import lock_all
 from buildkit.resolve.project_locks import make_request
@@ -325,3 +326,35 @@ def test_a_build_believes_only_what_the_lock_has(project, tmp_path):
     with pytest.raises(DefinitionError, match=r"has changed, or what its projects need, since uv.wheels.toml"):
         artifacts()
     ledger.close()
+
+
+def test_another_lock_of_the_image_must_agree(project, tmp_path):
+    """Which is no matter of locking again."""
+    pins = f"alpha==0.9 --hash=sha256:{'a' * 64}\n"
+    ours = parse_requirements(pins, "requirements/more.txt")
+    lock(project)
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    loaded = load_project(project)
+    loaded = replace(loaded, target=replace(loaded.target, python="3.13.5", glibc="2.36", arch=ARCH))
+    theirs = DiskCheckout(loaded, load_graph(project), StatIndex(ledger), ignore_event).pins("uv.wheels.toml")
+    ledger.close()
+    (problem,) = check_agreement({"uv.lock": theirs, "requirements/more.txt": ours})
+    number = 1 + (project / "uv.lock").read_text().splitlines().index('name = "alpha"')
+    assert problem.what == f"alpha==0.9, but uv.lock:{number - 1} pins alpha==1.0"
+    assert "nox -s lock" not in problem.hint
+
+
+def test_a_lock_of_find_links_pins_no_bytes(tmp_path, indexes, uv):
+    """uv writes no hashes of files in a folder; and it need not be in the settings to find that out."""
+    links, folder = tmp_path / "links", tmp_path / "project"
+    links.mkdir()
+    file = next(name for name in indexes.files["simple/beta"] if "2.0" in name)
+    (links / file).write_bytes(indexes.files["simple/beta"][file])
+    folder.mkdir()
+    project = '[project]\nname = "app"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["beta"]\n'
+    (folder / "pyproject.toml").write_text(project)
+    add_stage(folder, "0", "")
+    uv(folder, "lock", "--no-index", "--find-links", str(links))
+    found = problem(folder)
+    assert found.what == "beta has no file with a SHA-256"
+    assert "find-links" in found.hint
