@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from unearth.fetchers import Fetcher
     from unearth.finder import Source
 
+# unearth says so of every file that has such a specifier, which it then reads as installers do
+_LEGACY = r"(?:\.\* suffix|Local version label) can only be used"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
@@ -58,7 +61,7 @@ class Indexes:
 
     def __init__(self, sources: PackageSources, session: HttpSession, target: Target) -> None:
         logging.getLogger("unearth").addHandler(logging.NullHandler())  # its warnings become our errors
-        warnings.filterwarnings("ignore", r"\.\* suffix can only be used", FutureWarning)  # in others' Requires-Python
+        warnings.filterwarnings("ignore", _LEGACY, FutureWarning)  # in others' Requires-Python
         self.session = session
         self._sources = sources
         self._target = target

@@ -3,10 +3,12 @@
 import io
 import tarfile
 import threading
+import warnings
 import zipfile
 from dataclasses import replace
 
 import pytest
+from unearth.utils import fix_legacy_specifier
 
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
@@ -259,3 +261,15 @@ def test_find_links_count_with_the_first_index(tmp_path):
     private = page_of(tmp_path / "private", "1.0")
     assert first_of(IndexSettings(index=private, find_links=(str(tmp_path / "links"),))) == "2.0"
     assert first_of(IndexSettings(no_index=True, find_links=(str(tmp_path / "links"),))) == "2.0"
+
+
+@pytest.mark.parametrize("requires", [">=2.*", "<4.*", ">=3.8+local"])
+def test_old_specifiers_of_others_are_read_without_a_warning(requires):
+    """unearth warns as it reads an index's page, once a file."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        fix_legacy_specifier(requires)
+        assert len(said) == 1, "as unearth does by itself"
+        indexes()
+        fix_legacy_specifier(requires)
+    assert len(said) == 1
