@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import posixpath
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -117,10 +116,14 @@ def find_secret_file_kind(path: str) -> SecretFileKind | None:
 
 
 def is_published_test(path: str) -> bool:
-    """Return whether a file is among an installed package's tests or examples: its keys are published."""
+    """Return whether a file is among an installed package's tests, examples or documentation, which are published."""
     inner = re.search(r"(?:site|dist)-packages/(.*)|/lib/python3[^/]*/(.*)|^usr/(?:lib|share)/(.*)", path)
     rest = next(filter(None, inner.groups()), "") if inner else ""
-    return any(part in _TESTS for part in posixpath.dirname(rest).lower().split("/"))
+    folder, _, name = rest.lower().rpartition("/")
+    is_text = folder not in ("", "site-packages", "dist-packages") and (
+        name.startswith("example") or name.endswith((".rst", ".md"))
+    )
+    return is_text or any(part in _TESTS for part in folder.split("/"))
 
 
 _TESTS = frozenset(

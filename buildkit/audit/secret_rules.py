@@ -25,7 +25,7 @@ SECRET_CONFIG = Rule(
 )
 SECRET_KEYS = Rule(
     id="published-key",
-    title="An installed package has a private key in its tests or examples",
+    title="An installed package has a private key in its tests, examples or documentation",
     severity=NOTE,
     why="Such a key is public; it does no harm unless something trusts it.",
     advice="Nothing, if it is not used.",
