@@ -113,11 +113,19 @@ def _draft_without_file(found: Survey, name: str) -> ImageDraft:
     else:
         raise DefinitionError(
             "there is no Containerfile, no lock, no requirements file and no package here",
-            hint="run it at the top of a Python project, or name a Containerfile: nox -s init -- --file PATH",
+            hint="run it at the top of a Python project, or name a Containerfile: "
+            f"nox -s init -- --file {_find_deeper_file(found.folder)}",
         )
     if not is_package:
         image.copies = {CopyDraft(source=".", target="/app"): None}
     return image
+
+
+def _find_deeper_file(folder: Path) -> str:
+    """Return the first Containerfile below the folder that git knows; ``PATH`` if there is none."""
+    listed = list_files(folder, ".")
+    names = (*listed.tracked, *listed.untracked) if listed else ()
+    return min((name for name in names if posixpath.basename(name) in ("Containerfile", "Dockerfile")), default="PATH")
 
 
 def _find_models(found: Survey, image: ImageDraft) -> tuple[ModelDraft, ...]:

@@ -17,6 +17,7 @@ from buildkit.adopt.installs import is_build_tool, is_idle, read_apt, read_lock_
 from buildkit.adopt.instructions import BuildStage, Containerfile, Instruction
 from buildkit.adopt.roots import choose_root
 from buildkit.adopt.variables import expand
+from buildkit.declare.stage import find_reserved
 
 _PACKAGE_FILES = re.compile(
     r"(?:.*/)?(?:pyproject\.toml|uv\.lock|poetry\.lock|setup\.(?:py|cfg)|requirements[\w.-]*\.(?:txt|in)|\.python-version|"
@@ -55,7 +56,7 @@ class _Translation:
         self._stages = {stage.name.lower(): stage for stage in file.stages if stage.name}
         self._values: dict[str, str] = dict(file.arguments)
         self._read: set[int] = set()
-        self._lines: set[tuple[str, ...]] = set()
+        self._placed: dict[str, str] = {}  # files of packages, which become no copies: sources by their targets
         self._is_dependency = False
         self.image = ImageDraft(name=name)
         self.leftovers: dict[int, Leftover] = {}
@@ -104,6 +105,8 @@ class _Translation:
                 self._environment(instruction)
             case _ if self._is_dependency:
                 return  # the config of a stage that is only copied from
+            case "CMD" | "ENTRYPOINT" | "HEALTHCHECK":
+                self._config(instruction)  # the container's shell expands their variables, or nobody does
             case _ if value is None:
                 self._leave_instruction(instruction, "a variable has no value here: write the value")
             case _:
@@ -190,7 +193,7 @@ class _Translation:
             self._leave_instruction(instruction, "it has no target")
         elif (origin := instruction.flag("from")) is not None:
             self._copy_from(instruction, origin, words)
-        elif not self._is_dependency:
+        else:
             for source in words[:-1]:
                 self._copy_source(instruction, source, words[-1], several=len(words) > 2)
 
@@ -232,17 +235,24 @@ class _Translation:
             )
             return
         path = posixpath.normpath(source.lstrip("/")) if source.strip("/") else "."
-        if _PACKAGE_FILES.fullmatch(path):
-            return  # what installs reads it
+        place = self._absolute(target)
+        if _PACKAGE_FILES.fullmatch(path):  # what installs reads it
+            is_folder = several or target.endswith("/") or place == (self.image.workdir or "/")
+            self._placed[posixpath.join(place, posixpath.basename(path)) if is_folder else place] = path
+            return
+        if self._is_dependency:
+            return
         if any(letter in path for letter in "*?["):
             self._leave_instruction(instruction, "write the files out, or copy their folder")
             return
         if not self._tree.exists(path):
             self._leave_instruction(instruction, f"{path} is not in the repository")
             return
-        place = self._absolute(target)
         if several or target.endswith("/") or target in (".", "./"):
             place = place if self._tree.exists(f"{path}/") else posixpath.join(place, posixpath.basename(path))
+        if reserved := find_reserved(place):
+            self._leave_instruction(instruction, f"no layer may have /{reserved}: copy it elsewhere")
+            return
         self.image.copies[CopyDraft(source=path, target=place)] = None
 
     def _absolute(self, path: str) -> str:
@@ -319,6 +329,8 @@ class _Translation:
     def _in_repository(self, path: str) -> str:
         """Return a path of a command as one of the repository: files are copied below the working folder."""
         place = self._absolute(path)
+        if place in self._placed:
+            return self._placed[place]
         for copy in self.image.copies:
             if place == copy.target:
                 return copy.source

@@ -342,12 +342,16 @@ def is_outside(path: str) -> bool:
 
 def check_target(target: str, place: ValueLocation) -> None:
     """Report a target that a layer must not own: folders that Debian links or the runtime mounts."""
-    clean = posixpath.normpath(target).strip("/")
     if ".." in target.split("/"):
         place.report(f"`{target}` must not hold `..`")
-    for reserved in _RESERVED:
-        if clean == reserved or clean.startswith(f"{reserved}/"):
-            place.report(f"`{target}` is below /{reserved}", "use a folder such as /app, /opt or /usr/lib")
+    if reserved := find_reserved(target):
+        place.report(f"`{target}` is below /{reserved}", "use a folder such as /app, /opt or /usr/lib")
+
+
+def find_reserved(target: str) -> str:
+    """Return the folder, without a slash before it, that makes a target one that no layer may own; else nothing."""
+    clean = posixpath.normpath(target).strip("/")
+    return next((reserved for reserved in _RESERVED if clean == reserved or clean.startswith(f"{reserved}/")), "")
 
 
 def _config(read: dict[str, Any], place: ValueLocation) -> Config:

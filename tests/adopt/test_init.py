@@ -173,6 +173,13 @@ def test_what_cannot_be_adopted(tmp_path: Path, files: dict[str, str], options: 
     assert caught.value.hint
 
 
+def test_containerfile_of_a_service_below_is_named(tmp_path: Path) -> None:
+    make(tmp_path / "x", services__worker__Dockerfile="FROM a\n", services__api__Dockerfile="FROM a\n")
+    with pytest.raises(DefinitionError) as caught:
+        adopt(tmp_path / "x", InitOptions())
+    assert "nox -s init -- --file services/api/Dockerfile" in caught.value.hint
+
+
 def test_output_names_files_and_the_next_command(service: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert guarded(lambda: run(service, [])) == 0
     text = capsys.readouterr().out

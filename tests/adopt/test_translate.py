@@ -8,7 +8,7 @@ from buildkit.adopt.draft import CopyDraft, ImageDraft, Leftover, RootDraft, Whe
 from buildkit.adopt.instructions import read_containerfile
 from buildkit.adopt.translate import TreeFacts, translate
 
-FILES = ("src", "src/", "models", "models/", "run.sh", "web", "web/", ".", "./")
+FILES = ("src", "src/", "models", "models/", "run.sh", "web", "web/", ".", "./", "services/dev.txt")
 
 
 def draft(text: str, *, target: int = -1) -> tuple[ImageDraft, tuple[Leftover, ...]]:
@@ -198,3 +198,28 @@ def test_what_node_builds_is_left_over() -> None:
     assert ["fetches" in leftovers[0].advice, "Node.js" in leftovers[1].advice] == [True, True]
     assert image.wheels == WheelsDraft()
     assert list(image.copies) == []
+
+
+def test_requirements_that_were_copied_elsewhere_are_found_where_they_come_from() -> None:
+    image = body(
+        "WORKDIR /srv\nCOPY services/api/requirements.txt services/dev.txt constraints.txt ./\n"
+        "RUN pip install -r requirements.txt -c constraints.txt\n"
+        "COPY services/worker/requirements.txt /tmp/worker.txt\nRUN pip install -r /tmp/worker.txt"
+    )
+    assert image.wheels.lines == (
+        "-r services/api/requirements.txt",
+        "-c constraints.txt",
+        "-r services/worker/requirements.txt",
+    )
+
+
+@pytest.mark.parametrize("value", ["app --port $PORT", 'sh -c "app --port ${PORT:-80}"', '["app", "$PORT"]'])
+def test_commands_are_left_to_the_shell_that_runs_them(value: str) -> None:
+    image = body(f"ENV PORT=80\nCMD {value}\nHEALTHCHECK CMD curl localhost:$PORT")
+    assert image.cmd == (("app", "$PORT") if value.startswith("[") else ("/bin/sh", "-c", value))
+    assert image.healthcheck == ("/bin/sh", "-c", "curl localhost:$PORT")
+
+
+@pytest.mark.parametrize("target", ["/tmp/", "/tmp/run.sh", "/bin/run.sh"])
+def test_targets_that_no_layer_may_own_are_left_over(target: str) -> None:
+    assert left(f"COPY run.sh {target}") == [(2, f"COPY run.sh {target}")]
