@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buildkit.adopt.draft import CopyDraft, ImageDraft, Leftover, WheelsDraft
-from buildkit.adopt.instructions import BuildStage, Containerfile, read_containerfile
+from buildkit.adopt.instructions import ParsedContainerfile, SourceStage, read_containerfile
 from buildkit.adopt.render import ModelDraft, find_model_drafts, render_files, render_settings
 from buildkit.adopt.roots import choose_without_file
 from buildkit.adopt.survey import Survey, survey
-from buildkit.adopt.translate import TreeFacts, translate
+from buildkit.adopt.translate import RepositoryFacts, translate
 from buildkit.declare.containerignore import parse_ignore_file
 from buildkit.declare.toml import parse_toml
 from buildkit.errors import BuildError, DefinitionError, describe_disk_error
@@ -74,7 +74,7 @@ def _read(found: Survey, options: InitOptions) -> tuple[ImageDraft, tuple[Leftov
     if not found.containerfile:
         return _draft_without_file(found, options.name), ()
     file = read_containerfile(found.read(found.containerfile), found.containerfile)
-    tree = TreeFacts(exists=found.exists, python=found.python)
+    tree = RepositoryFacts(exists=found.exists, python=found.python)
     image, leftovers = translate(file, _choose_target(file, options.target), options.name, tree)
     if image.root is None:
         lines = "\n".join(map(str, leftovers))
@@ -82,7 +82,7 @@ def _read(found: Survey, options: InitOptions) -> tuple[ImageDraft, tuple[Leftov
     return image, leftovers
 
 
-def _choose_target(file: Containerfile, wanted: str) -> BuildStage:
+def _choose_target(file: ParsedContainerfile, wanted: str) -> SourceStage:
     if not wanted:
         return file.stages[-1]
     for stage in file.stages:

@@ -64,7 +64,7 @@ class Instruction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BuildStage:
+class SourceStage:
     """A ``FROM`` and what follows it: ``base`` as it is written, ``name`` (empty without AS), and its instructions."""
 
     base: str
@@ -75,18 +75,18 @@ class BuildStage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Containerfile:
+class ParsedContainerfile:
     """The build stages of a file, and the defaults of the arguments before the first of them."""
 
     path: str
     arguments: tuple[tuple[str, str], ...]
-    stages: tuple[BuildStage, ...]
+    stages: tuple[SourceStage, ...]
 
 
-def read_containerfile(text: str, path: str) -> Containerfile:
+def read_containerfile(text: str, path: str) -> ParsedContainerfile:
     """Parse a Containerfile; ``path`` is for messages. Raises DefinitionError with the line of what cannot be read."""
     arguments: list[tuple[str, str]] = []
-    stages: list[BuildStage] = []
+    stages: list[SourceStage] = []
     body: list[Instruction] = []
     head: Instruction | None = None
     for instruction in _read_instructions(text, path):
@@ -103,16 +103,16 @@ def read_containerfile(text: str, path: str) -> Containerfile:
             raise _refuse(path, instruction.line, f"{instruction.name} comes before the first FROM")
     if head is None:
         raise DefinitionError(f"{path}: there is no FROM", hint="name another file: nox -s init -- --file PATH")
-    return Containerfile(path=path, arguments=tuple(arguments), stages=(*stages, _make_stage(head, body, path)))
+    return ParsedContainerfile(path=path, arguments=tuple(arguments), stages=(*stages, _make_stage(head, body, path)))
 
 
-def _make_stage(head: Instruction, body: list[Instruction], path: str) -> BuildStage:
+def _make_stage(head: Instruction, body: list[Instruction], path: str) -> SourceStage:
     words = head.value.split()
     if len(words) not in (1, 3) or (len(words) == 3 and words[1].upper() != "AS"):
         raise _refuse(path, head.line, f"`FROM {head.value}` is not FROM IMAGE [AS NAME]")
     name = words[2] if len(words) == 3 else ""
     platform = head.flag("platform") or ""
-    return BuildStage(base=words[0], name=name, line=head.line, platform=platform, instructions=tuple(body))
+    return SourceStage(base=words[0], name=name, line=head.line, platform=platform, instructions=tuple(body))
 
 
 def _read_instructions(text: str, path: str) -> Iterator[Instruction]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from buildkit.adopt.commands import Command, split_commands
 from buildkit.adopt.draft import CopyDraft, ImageDraft, Leftover
 from buildkit.adopt.installs import is_build_tool, is_idle, read_apt, read_lock_install, read_pip, read_user
-from buildkit.adopt.instructions import BuildStage, Containerfile, Instruction
+from buildkit.adopt.instructions import Instruction, ParsedContainerfile, SourceStage
 from buildkit.adopt.roots import choose_root
 from buildkit.adopt.variables import expand
 from buildkit.declare.stage import find_reserved
@@ -33,7 +33,7 @@ _SECONDS = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TreeFacts:
+class RepositoryFacts:
     """What the translation asks about the repository: ``exists`` for a path, and the Python that it wants."""
 
     exists: Callable[[str], bool]
@@ -41,7 +41,7 @@ class TreeFacts:
 
 
 def translate(
-    file: Containerfile, target: BuildStage, name: str, tree: TreeFacts
+    file: ParsedContainerfile, target: SourceStage, name: str, tree: RepositoryFacts
 ) -> tuple[ImageDraft, tuple[Leftover, ...]]:
     """Return the draft of the image that ``target`` makes, called ``name``, and what is left over."""
     translation = _Translation(file, name, tree)
@@ -50,7 +50,7 @@ def translate(
 
 
 class _Translation:
-    def __init__(self, file: Containerfile, name: str, tree: TreeFacts) -> None:
+    def __init__(self, file: ParsedContainerfile, name: str, tree: RepositoryFacts) -> None:
         self._file = file
         self._tree = tree
         self._stages = {stage.name.lower(): stage for stage in file.stages if stage.name}
@@ -61,7 +61,7 @@ class _Translation:
         self.image = ImageDraft(name=name)
         self.leftovers: dict[int, Leftover] = {}
 
-    def read(self, stage: BuildStage) -> None:
+    def read(self, stage: SourceStage) -> None:
         """Read a stage after the one that it continues."""
         if stage.line in self._read:
             return
@@ -78,7 +78,7 @@ class _Translation:
         for instruction in stage.instructions:
             self._read_instruction(instruction)
 
-    def _choose_root(self, stage: BuildStage, base: str) -> None:
+    def _choose_root(self, stage: SourceStage, base: str) -> None:
         if base.lower() == "scratch":
             self._leave(stage.line, "FROM scratch", "the image stands on Debian here, which brings Python")
             return
@@ -221,7 +221,7 @@ class _Translation:
     def _is_copied(self, path: str) -> bool:
         return any(path.rstrip("/") == copy.target.rstrip("/") for copy in self.image.copies)
 
-    def _read_dependency(self, stage: BuildStage) -> None:
+    def _read_dependency(self, stage: SourceStage) -> None:
         """Read a stage that files are copied from: its packages are the image's, what it compiles with is not."""
         before, values = self._is_dependency, dict(self._values)
         self._is_dependency = True

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from buildkit.adopt.instructions import Containerfile, Instruction, read_containerfile
+from buildkit.adopt.instructions import Instruction, ParsedContainerfile, read_containerfile
 from buildkit.errors import DefinitionError
 
 
-def read(text: str) -> Containerfile:
+def read(text: str) -> ParsedContainerfile:
     return read_containerfile(text, "Dockerfile")
 
 

@@ -6,14 +6,14 @@ import pytest
 
 from buildkit.adopt.draft import CopyDraft, ImageDraft, Leftover, RootDraft, WheelsDraft
 from buildkit.adopt.instructions import read_containerfile
-from buildkit.adopt.translate import TreeFacts, translate
+from buildkit.adopt.translate import RepositoryFacts, translate
 
 FILES = ("src", "src/", "models", "models/", "run.sh", "web", "web/", ".", "./", "services/dev.txt")
 
 
 def draft(text: str, *, target: int = -1) -> tuple[ImageDraft, tuple[Leftover, ...]]:
     file = read_containerfile(text, "Dockerfile")
-    return translate(file, file.stages[target], "app", TreeFacts(exists=lambda path: path in FILES))
+    return translate(file, file.stages[target], "app", RepositoryFacts(exists=lambda path: path in FILES))
 
 
 def body(text: str) -> ImageDraft:
