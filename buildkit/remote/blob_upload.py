@@ -23,8 +23,8 @@ from buildkit.tools.registry import PushDetails, RegistryClient
 from buildkit.tools.registry_errors import RegistryTimeouts
 from buildkit.tools.skopeo import write_layout
 
-MIN_UPLOAD_BYTES = 1 << 20
-"""Size from which a layer is uploaded on its own: smaller ones go up with the image."""
+MIN_UPLOAD_BYTES = 8 << 20
+"""Size from which a layer is uploaded on its own: smaller ones go up with the image. skopeo takes 0.1 s for each."""
 
 _IMPATIENT = RegistryTimeouts(look=10.0, waits=())
 
