@@ -53,7 +53,7 @@ def plan_enabling(store: Path) -> SettingChange:
         return SettingChange(file=path, before=before, after=before)
     text, lines = _new_text() if before is None else before, []
     driver = _storage(before or "").get("driver")
-    if (chosen := os.environ.get("STORAGE_DRIVER") or driver or DRIVER) != DRIVER:
+    if (chosen := os.environ.get("STORAGE_DRIVER") or _storage(text).get("driver", DRIVER)) != DRIVER:
         raise BuildError(f"{path}: images are kept by `{chosen}`, which cannot use an image store", hint=_IMPORTED)
     if driver is None and _uses_vfs():
         raise BuildError(f"podman or buildah keeps its images by `vfs`, which `{DRIVER}` would hide", hint=_IMPORTED)
@@ -155,12 +155,12 @@ def _edit(path: Path, text: str, names: tuple[str, ...], value: object) -> str:
 def _write(path: Path, text: str | None) -> None:
     """Replace a file, or remove it, at once; a link stays a link, and mode and owner stay. Raises BuildError."""
     real = Path(os.path.realpath(path))
+    new = real.with_name(f".{real.name}.{os.getpid()}")
     try:
         if text is None:
             real.unlink(missing_ok=True)
             return
         real.parent.mkdir(parents=True, exist_ok=True)
-        new = real.with_name(f".{real.name}.{os.getpid()}")
         new.write_text(text, "utf-8")
         with suppress(FileNotFoundError):
             status = real.stat()
@@ -168,6 +168,8 @@ def _write(path: Path, text: str | None) -> None:
             os.chown(new, status.st_uid, status.st_gid)
         new.replace(real)
     except OSError as error:
+        with suppress(OSError):
+            new.unlink()
         raise BuildError(f"{path} cannot be written: {error.strerror}", hint="nothing is changed") from error
 
 

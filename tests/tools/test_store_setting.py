@@ -156,6 +156,17 @@ def test_new_file_names_what_the_tools_demand(
         assert {"driver", "graphroot", "runroot"} < set(written)
 
 
+def test_driver_of_the_distribution_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = tmp_path / "usr.conf"
+    shipped.write_text('[storage]\ndriver = "btrfs"\n')
+    monkeypatch.setattr(store_setting, "_DISTRIBUTION", shipped)
+    monkeypatch.setattr(store_setting, "find_settings_file", lambda: shipped)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(store_setting, "_ETC", tmp_path / "etc.conf")
+    with pytest.raises(BuildError, match="`btrfs`"):
+        plan_enabling(STORE)
+
+
 def test_images_that_overlay_would_hide_are_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.delenv("CONTAINERS_STORAGE_CONF", raising=False)
