@@ -37,14 +37,15 @@ class ElfStream:
         self._complete = False  # whether these are all
         self._unusable = False  # whether the headers or the dynamic section cannot be used
         self._too_large = False
-        self._cut = False  # whether a part of the front was dropped that may be needed
+        self._dropped: tuple[int, int] | None = None  # from where to where the front was not kept
 
     def add(self, chunk: bytes) -> None:
         """Add the next bytes."""
         start, self._size = self._size, self._size + len(chunk)
         front = not self._complete and start < self._most
         if self._too_large or not (front or _meets(start, self._size, self._windows)):
-            self._cut |= not self._complete
+            if not self._complete:
+                self._dropped = (self._dropped[0] if self._dropped else start, self._size)
             return
         self._starts.append(start)
         self._parts.append(chunk)
@@ -58,22 +59,34 @@ class ElfStream:
     @property
     def lacks(self) -> bool:
         """Whether parts of the front that are needed were dropped; they are known, so `add_again` finds them."""
-        return self._cut and self._complete and not self._too_large
+        return self._complete and not self._too_large and bool(self._lacking())
 
     @property
     def is_lost(self) -> bool:
         """Whether the front was dropped before it was known what is needed."""
-        return self._cut and not self._complete
+        return self._dropped is not None and not self._complete
 
     def add_again(self, chunks: Iterable[bytes]) -> None:
         """Take the same file once more, as far as parts that are needed were dropped; see `lacks`."""
-        size, end = self._size, max((place + length for place, length in self._windows), default=0)
-        self._starts, self._parts, self._kept, self._size = [], [], 0, 0
+        lacking, known, at = self._lacking(), dict(zip(self._starts, self._parts, strict=True)), 0
+        end = max((place + length for place, length in lacking), default=0)
         for chunk in chunks:
-            self.add(chunk)
-            if self._size >= end:
+            if _meets(at, at + len(chunk), lacking):
+                known[at] = chunk
+            at += len(chunk)
+            self._too_large = sum(map(len, known.values())) > self._limit
+            if at >= end or self._too_large:
                 break
-        self._size = size
+        self._starts, self._parts = sorted(known), [known[start] for start in sorted(known)]
+
+    def _lacking(self) -> Windows:
+        """Return what is needed of the front that was not kept."""
+        if self._dropped is None:
+            return ()
+        start, end = self._dropped
+        needed = ((place, place + length) for place, length in self._windows)
+        cut = ((max(first, start), min(last, end)) for first, last in needed)
+        return tuple((first, last - first) for first, last in cut if first < last)
 
     def finish(self) -> Elf:
         """Return what the linker reads; raises ElfError, also for a file whose parts are spread too far."""
