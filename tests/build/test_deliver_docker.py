@@ -1,4 +1,4 @@
-"""Archives for a Docker engine that keeps images in containerd; tests/e2e/test_docker_delivery.py asks a real engine."""
+"""Archives for an engine that keeps images in containerd; tests/e2e/test_docker_delivery.py asks a real one."""
 
 from __future__ import annotations
 
