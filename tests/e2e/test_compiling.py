@@ -17,6 +17,7 @@ import pytest
 
 from tests.e2e.conftest import short_folder
 from tests.e2e.tinyproject import Tiny
+from tests.packageindex import PackageIndexes, serve_indexes
 
 pytestmark = [pytest.mark.tools, pytest.mark.network]
 
@@ -49,6 +50,13 @@ def fresh(native: Tiny) -> Iterator[Tiny]:
     yield native
     native.git("checkout", "--quiet", ".")
     native.git("clean", "--quiet", "-fd")
+
+
+@pytest.fixture
+def index() -> Iterator[PackageIndexes]:
+    """An index on loopback."""
+    with serve_indexes() as server:
+        yield server
 
 
 def python(tiny: Tiny, code: str) -> str:
@@ -169,6 +177,50 @@ def test_build_backend_runs_in_the_builder_when_a_package_is_locked(
     assert failing.code == 1
     assert "./libs/evil: its metadata could not be computed in builder" in failing.errors[-1]
     assert failing.text.count("this backend saw []") == 1
+    assert fresh.left_over() == []
+
+
+_WORKSPACE = """
+requires-python = ">=3.11"
+dependencies = ["fast", "source-only"]
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+[tool.setuptools]
+py-modules = ["own"]
+[tool.uv.workspace]
+members = ["libs/*"]
+[tool.uv.sources]
+fast = { workspace = true }
+"""
+
+
+def test_uv_lock_is_all_that_an_image_needs(fresh: Tiny, index: PackageIndexes) -> None:
+    """The project itself, a member of its workspace and an sdist, as uv has locked them."""
+    fresh.replace("pyproject.toml", 'version = "1.0"\n', f'version = "1.0"{_WORKSPACE}')
+    fresh.write("own.py", "import fast, source_only\nprint(fast.add(1, 2), source_only.WORD)\n")
+    for file in (fresh.folder / "links").iterdir():  # uv asks the sdist's build system, too
+        name = file.name.partition("-")[0].replace("_", "-")
+        index.files[f"simple/{name}"] = {file.name: file.read_bytes()}
+    uv = (sys.executable, "-m", "uv", "lock", "--quiet", "--default-index", index.url())
+    subprocess.run(uv, check=True, cwd=fresh.project, env=fresh.env | {"UV_PYTHON_DOWNLOADS": "never"})
+    fresh.replace("stages/app/stage.toml", "requirements/app.txt", "uv.lock")
+    fresh.git("add", ".")
+    assert "uv.lock: which of its files" in fresh.refuse("app", "--frozen", code=2)
+    fresh.lock()
+    fresh.git("add", ".")
+    built = fresh.build("app", "--frozen")
+    assert python(fresh, "import own") == "3 sdist\n"
+    assert {"app/tiny", "app/fast"} <= built.digests().keys()
+    fresh.replace("own.py", "add(1, 2)", "add(2, 2)")
+    changed = fresh.build("app", "--frozen")
+    assert list(changed.built()) == ["app/tiny"]
+    assert python(fresh, "import own") == "4 sdist\n"
+    fresh.replace("pyproject.toml", '["fast", "source-only"]', '["fast"]')
+    ended = fresh.run("lock")
+    assert ended.code == 2
+    assert "uv.lock: is not in step with pyproject.toml" in ended.text
+    fresh.git("reset", "--quiet")
     assert fresh.left_over() == []
 
 
