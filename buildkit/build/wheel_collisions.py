@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
 
 from buildkit.build.collisions import wheels_collide
 from buildkit.build.context import BuildContext
@@ -23,6 +25,7 @@ from buildkit.plan.spec import PackWheels, Spec
 from buildkit.tasks.scheduler import Lane, Outcome, Task, Tasks
 from buildkit.tasks.task_id import TaskId, TaskKind
 
+_WHEELS_AT_ONCE = 4
 _PACKED = Key.of(b"the wheels that are packed")  # stands for all of them
 
 
@@ -47,33 +50,46 @@ def wheel_comparison(context: BuildContext, composition: Composition, tasks: Tas
     return {TaskId(TaskKind.COMPARE, composition.key.hex): task}
 
 
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    """What has paths: a wheel that is packed, or a layer that was."""
+
+    spec: Spec
+    name: str
+    wheel: Artifact | None = None
+
+
 class WheelCollisions:
     """Compares the wheels of layers that are packed with each other and with layers that were built before."""
 
     def __init__(self, context: BuildContext, composition: Composition) -> None:
         self._context = context
         self._composition = composition
-        self._owners: dict[str, tuple[Spec, str, Member | str]] = {}
+        self._owners: dict[str, _Owner] = {}  # no members: an image has hundreds of thousands
+        self._read = lru_cache(maxsize=_WHEELS_AT_ONCE)(self._members)
 
     def check(self, packed: Sequence[Spec]) -> None:
         """Raise CollisionError for the first path of two wheels that differ, unless one of them is preferred."""
         for spec in packed:
             for wheel in spec.work.wheels if isinstance(spec.work, PackWheels) else ():
-                for member in self._members(wheel):
-                    self._add(spec, f"{wheel.name} {wheel.version}", member.path, member)
+                owner = _Owner(spec, f"{wheel.name} {wheel.version}", wheel)
+                for path in self._read(wheel):
+                    self._add(owner, path)
         for spec in self._meeting({spec.key for spec in packed}):
+            owner = _Owner(spec, f"the layer {spec.name}")
             for path, content in self._context.ledger.layers.contents(spec.key) or ():
                 if path in self._owners:
-                    self._add(spec, f"the layer {spec.name}", path, content)
+                    self._add(owner, path, content)
 
-    def _members(self, wheel: Artifact) -> Iterator[Member]:
-        """Yield what a fetched wheel installs; packing reports one that is damaged or gone."""
+    def _members(self, wheel: Artifact) -> Mapping[str, Member]:
+        """Return what a fetched wheel installs, by path; packing reports one that is damaged or gone."""
         from buildkit.layers.wheel.install import read_wheel  # only builds that pack a layer need it
 
         if wheel.is_wheel and wheel.sha256 is not None:
             with suppress(WheelError, LostError):
                 path = self._context.files.get_file(f"{wheel.name} {wheel.version}", wheel.sha256, wheel.file)
-                yield from read_wheel(path, self._context.project.target).members
+                return {member.path: member for member in read_wheel(path, self._context.project.target).members}
+        return {}
 
     def _meeting(self, packed: set[Key]) -> Iterator[Spec]:
         """Yield the other layers of wheels whose path prefixes overlap those of the packed wheels."""
@@ -84,24 +100,26 @@ class WheelCollisions:
             if spec.key in known and find_overlaps({_PACKED: prefixes, spec.key: known[spec.key]}):
                 yield spec
 
-    def _add(self, spec: Spec, owner: str, path: str, content: Member | str) -> None:
-        first, other, held = self._owners.setdefault(path, (spec, owner, content))
-        if held is content or self._is_settled(first, spec):
+    def _add(self, owner: _Owner, path: str, content: str = "") -> None:
+        first = self._owners.setdefault(path, owner)
+        if first is owner or self._is_settled(first.spec, owner.spec):
             return
         with suppress(WheelError):
-            before, now = _describe(held), _describe(content)
-            if before != now:
-                what = f"/{path} is in {other} and in {owner}, and {describe_difference(before, now)}"
-                raise wheels_collide(what, first, spec)
+            before, now = self._describe(first, path), content or self._describe(owner, path)
+            if before and now and before != now:  # a wheel may be gone by now
+                what = f"/{path} is in {first.name} and in {owner.name}, and {describe_difference(before, now)}"
+                raise wheels_collide(what, first.spec, owner.spec)
+
+    def _describe(self, owner: _Owner, path: str) -> str:
+        member = self._read(owner.wheel).get(path) if owner.wheel else None
+        return _describe(member) if member else ""
 
     def _is_settled(self, *layers: Spec) -> bool:
         return any(project_of(spec) in self._composition.prefer for spec in layers)
 
 
-def _describe(content: Member | str) -> str:
-    """Return the content for a listing; that of a member is read, for only its bytes show a namespace package."""
-    if isinstance(content, str):
-        return content
+def _describe(content: Member) -> str:
+    """Return the content for a listing; it is read, for only its bytes show a namespace package."""
     described = ContentDescriber(content.path, executable=content.executable)
     for chunk in content.content() if content.content else ():
         described.update(chunk)
