@@ -124,17 +124,23 @@ def deliver(image: Image, ref: str, context: BuildContext) -> int:
     return size
 
 
-def uncover(image: Image, ref: str) -> None:
+def uncover(image: Image, ref: str, context: BuildContext) -> None:
     """Let the tools find the image of the store, where the user's own storage, which they prefer, hides it.
 
     Another image there loses the name and stays. A record there of the same image without a name, as an import of
-    before leaves it, is removed. Raises BuildError if the image stays hidden.
+    before leaves it, is removed. Nothing is done if another process has moved the name in the store since. Raises
+    BuildError if the image stays hidden.
     """
     from buildkit.build.deliver import find_stored
 
+    store = context.image_store
+    assert store is not None  # noqa: S101 - who imports does not deliver
     for _ in range(_COVERS):
         found = find_stored(ref)
         if found is not None and found.manifest == image.docker_manifest():
+            return
+        named = store.find_image(ref)
+        if named is None or named.manifest != image.docker_manifest():
             return
         from buildkit.tools.storage import remove_image, untag
 

@@ -277,7 +277,7 @@ class StageBuild:
                 handle.size = load_into_docker(image, ref, context.layers)
             else:
                 handle.size = deliver(image, ref, context)
-                uncover(image, ref)
+                uncover(image, ref, context)
         if imports and handle.size and self._delivery is Delivery.AUTO and context.image_store is None:
             self._advise(handle.size)
         return handle.size

@@ -12,6 +12,14 @@ from tests.e2e.tinyproject import Tiny
 
 pytestmark = pytest.mark.tools
 APP = "localhost/tiny/app:latest"
+OVERTAKEN = """from dataclasses import replace
+from buildkit.build import stage_build
+uncover = stage_build.uncover
+def overtaken(image, ref, context, *, uncover=uncover):
+    context.image_store.put_image(replace(image, created="2001-01-01T00:00:00Z"), (ref,))
+    uncover(image, ref, context)
+stage_build.uncover = overtaken
+"""  # code for `Tiny.after`: another build delivers an image of the same name at the same time
 
 
 @pytest.fixture
@@ -171,3 +179,10 @@ def test_layer_that_was_altered_is_built_again_when_it_is_needed(seeing: Tiny, r
     assert "planning again" in pushed.text
     seeing.build("app")
     assert seeing.run_image("app") == "hello from /app\n"
+
+
+def test_build_whose_name_another_build_has_moved_since_succeeds(seeing: Tiny) -> None:
+    with seeing.after(OVERTAKEN):
+        seeing.build("app")
+    assert seeing.inspect("app")["Created"].startswith("2001-01-01"), "the last one has the name, as with imports"
+    assert own_images(seeing) == []
