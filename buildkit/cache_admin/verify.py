@@ -31,6 +31,7 @@ _STEP = "blobs and downloads"
 _REBUILT = "the next build that needs it makes it again"
 _GC = "gc removes it"
 _REPLACED = "the next build that needs it replaces it"
+_DELIVERED = "the next build of it delivers it again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +83,10 @@ def verify_cache(context: BuildContext, emit: Emit, results: list[CacheVerificat
         flaws += [
             CacheFlaw(name=_owners(path, damaged), what=f"its tree: {what}", then=_REPLACED)
             for path, what in sorted(trees.damaged.items())
+        ]
+        flaws += [
+            CacheFlaw(name=image, what="its records in the image store are damaged", then=f"removed; {_DELIVERED}")
+            for image in trees.images
         ]
         flaws += [CacheFlaw(name=item.name, what="it is not in the cache", then=_REBUILT) for item in missing]
         results.append(

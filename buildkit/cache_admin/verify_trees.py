@@ -22,12 +22,14 @@ TREES_STEP = "layers in the image store"
 class TreeVerifier:
     """Reads the trees of a store (None: there are none), and distrusts damaged ones.
 
-    ``damaged`` maps their paths, as inventories name them, to what was altered; ``count`` of ``of`` trees were read,
-    ``size`` bytes. ``progress`` is called with the bytes so far.
+    ``images`` are those that were removed, because their records were damaged. ``damaged`` maps the paths of trees, as
+    inventories name them, to what was altered; ``count`` of ``of`` trees were read, ``size`` bytes. ``progress`` is
+    called with the bytes so far.
     """
 
     def __init__(self, store: ImageStore | None, progress: Callable[[int], None], stop: threading.Event) -> None:
         self.damaged: dict[str, str] = {}
+        self.images: tuple[str, ...] = ()
         self.count = 0
         self.size = 0
         self._store = store
@@ -39,7 +41,10 @@ class TreeVerifier:
     def verify(self, emit: Emit) -> None:
         """Read all trees; one that vanishes meanwhile is skipped. Raises Interrupted once ``stop`` is set."""
         store, began = self._store, time.monotonic()
-        if store is None or not self._trees:
+        if store is None:
+            return
+        self.images = store.drop_damaged_images()
+        if not self._trees:
             return
         sizes = {diff_id: store.size_of(diff_id) for diff_id in self._trees}
         emit(StepStarted(step=TREES_STEP, phase="verify", total=sum(sizes.values())))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from buildkit.digest import DiffId, Digest
-from buildkit.imagestore.storage_lock import read_records, storage_locked, write_records
+from buildkit.imagestore.layer_chain import chain_ids
+from buildkit.imagestore.storage_lock import read_own_records, storage_locked, write_records
 from buildkit.oci.image import Image
 from buildkit.store.file_locks import remove_folder
 
@@ -40,11 +41,11 @@ class ImageRecords:
 
     def all(self) -> tuple[StoreImage, ...]:
         """Return every image. Raises OSError, ValueError."""
-        return tuple(map(self._image, read_records(self._file)))
+        return tuple(map(self._image, read_own_records(self._file)))
 
     def find(self, name: str) -> StoreImage | None:
         """Return the image of that name or id."""
-        found = next((r for r in read_records(self._file) if name == r["id"] or name in r.get("names", ())), None)
+        found = next((r for r in read_own_records(self._file) if name == r["id"] or name in r.get("names", ())), None)
         return self._image(found) if found else None
 
     def put(self, image: Image, top_layer: str, names: tuple[str, ...]) -> str:
@@ -56,10 +57,10 @@ class ImageRecords:
             f"manifest-{Digest.of(manifest)}": manifest,
             _MANIFEST: manifest,
         }
-        if self._has(read_records(self._file), found, manifest, names):
+        if self._has(read_own_records(self._file), found, manifest, names):
             return found
         with storage_locked(self._lock):
-            records = [_without_names(record, names) for record in read_records(self._file)]
+            records = [_without_names(record, names) for record in read_own_records(self._file)]
             before = next((record for record in records if record["id"] == found), {})
             self._write_files(found, files)
             record = _record(found, image.created, top_layer, files)
@@ -72,18 +73,28 @@ class ImageRecords:
         if not images:
             return
         with storage_locked(self._lock):
-            records = read_records(self._file)
+            records = read_own_records(self._file)
             kept = [record for record in records if record["id"] not in images]
             if len(kept) < len(records):
                 write_records(self._file, kept)
             for image in images:
                 remove_folder(self._folder / image)
 
-    def drop_damaged(self) -> None:
-        """Remove images whose manifest or config is not what its digest says."""
-        self.remove([record["id"] for record in read_records(self._file) if not self._is_whole(record)])
+    def drop_damaged(self, find_layers: Callable[[], Collection[str]]) -> tuple[str, ...]:
+        """Remove images whose manifest or config is not what its digest says, or that have layers which are not found.
 
-    def _is_whole(self, record: Mapping[str, Any]) -> bool:
+        Returns their names, or the id of one that has none.
+        """
+        records = read_own_records(self._file)
+        layers = find_layers()  # after the images: each came after its layers
+        damaged = [record for record in records if not self._is_whole(record, layers)]
+        self.remove([record["id"] for record in damaged])
+        return tuple(name for record in damaged for name in record.get("names") or (record["id"],))
+
+    def _is_whole(self, record: Mapping[str, Any], layers: Collection[str]) -> bool:
+        return self._has_files(record) and {*chain_ids(self._image(record).diff_ids)} <= {*layers}
+
+    def _has_files(self, record: Mapping[str, Any]) -> bool:
         folder = self._folder / record["id"]
         try:
             config = (folder / _file_name(f"sha256:{record['id']}")).read_bytes()
@@ -95,14 +106,17 @@ class ImageRecords:
     def remove_names(self, names: Collection[str]) -> None:
         """Remove names; an image without one stays."""
         with storage_locked(self._lock):
-            records = read_records(self._file)
+            records = read_own_records(self._file)
             if any({*names} & {*record.get("names", ())} for record in records):
                 write_records(self._file, [_without_names(record, tuple(names)) for record in records])
 
     def _has(self, records: list[dict[str, Any]], image: str, manifest: bytes, names: tuple[str, ...]) -> bool:
         digest = str(Digest.of(manifest))
         return any(
-            record["id"] == image and record["digest"] == digest and {*names} <= {*record.get("names", ())}
+            record["id"] == image
+            and record["digest"] == digest
+            and {*names} <= {*record.get("names", ())}
+            and self._has_files(record)
             for record in records
         )
 

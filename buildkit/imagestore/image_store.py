@@ -115,6 +115,8 @@ class ImageStore:
         from buildkit.imagestore.tree_process import find_alteration_in_namespace
 
         tree, tar_split = self.trees.path(diff_id), self.trees.tar_split_path(diff_id)
+        if not tree.exists() and self.has_tree(diff_id):  # who removes one takes its facts first
+            return "its folder is gone"
         look = find_alteration_in_namespace if self._needs_namespace(diff_id) else find_alteration
         return look(tree, tar_split)
 
@@ -143,9 +145,13 @@ class ImageStore:
         return self._layers.all()
 
     def mend_records(self) -> None:
-        """Make the folders of layers again, and drop images whose manifest or config is damaged."""
+        """Make the folders of layers again, and drop damaged images."""
         self._layers.remake()
-        self._images.drop_damaged()
+        self.drop_damaged_images()
+
+    def drop_damaged_images(self) -> tuple[str, ...]:
+        """Remove images whose manifest, config or layers' records are damaged or gone; return their names or ids."""
+        return self._images.drop_damaged(self._layers.whole)
 
     def remove_names(self, names: Collection[str]) -> None:
         """Remove names of images; an image without one stays until `remove`."""

@@ -12,7 +12,7 @@ from typing import Any
 from buildkit.digest import DiffId
 from buildkit.errors import LostError
 from buildkit.imagestore.layer_chain import SHORTEST_LINK, chain_ids, link_name
-from buildkit.imagestore.storage_lock import read_records, storage_locked, write_records
+from buildkit.imagestore.storage_lock import read_own_records, storage_locked, write_records
 from buildkit.imagestore.trees import TreeFolder
 from buildkit.oci.image import EPOCH
 from buildkit.store.file_locks import remove_folder
@@ -48,23 +48,33 @@ class LayerRecords:
 
     def all(self) -> dict[str, StoreLayer]:
         """Return every layer by its identifier."""
-        return {record["id"]: _layer(record) for record in read_records(self._file)}
+        return {record["id"]: _layer(record) for record in read_own_records(self._file)}
+
+    def whole(self) -> set[str]:
+        """Return the identifiers of layers that have a record and a folder."""
+        return {record["id"] for record in read_own_records(self._file) if self._has_folder(record["id"])}
+
+    def _has_folder(self, layer: str) -> bool:
+        link = self._overlay / layer / "link"
+        return link.exists() and (self._overlay / "l" / link.read_text()).is_symlink()
 
     def add(self, diff_ids: Sequence[DiffId]) -> None:
         """Add what is missing of a chain, lowest first. Raises LostError if a tree is missing."""
         ids = chain_ids(diff_ids)
-        if {record["id"] for record in read_records(self._file)}.issuperset(ids):
+        present = {record["id"] for record in read_own_records(self._file)}
+        if present.issuperset(ids) and all(map(self._has_folder, ids)):
             return
         with storage_locked(self._lock):
             missing = [diff_id.short for diff_id in diff_ids if not self._trees.has(diff_id)]
             if missing:
                 raise LostError(f"the image store has no layer {', '.join(missing)}", hint="build again")
-            records = read_records(self._file)
+            records = read_own_records(self._file)
             known = {record["id"] for record in records}
             lower: list[str] = []
             for parent, layer, diff_id in zip(("", *ids), ids, diff_ids, strict=False):
-                if layer not in known:
+                if layer not in known or not self._has_folder(layer):
                     self._make(layer, diff_id, lower)
+                if layer not in known:
                     records.append(self._record(layer, parent, diff_id))
                 lower.insert(0, f"l/{(self._overlay / layer / 'link').read_text()}")
             write_records(self._file, records)
@@ -83,7 +93,7 @@ class LayerRecords:
         Returns the trees that were removed.
         """
         with storage_locked(self._lock):
-            records = read_records(self._file)
+            records = read_own_records(self._file)
             kept = find_below({record["id"]: _layer(record) for record in records}, tops)
             gone = [record["id"] for record in records if record["id"] not in kept]
             if gone:

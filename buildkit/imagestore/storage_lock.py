@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from buildkit.errors import BuildError
+
 _FLOCK = struct.Struct("hhqqi4x")  # l_type, l_whence, l_start, l_len, l_pid of struct flock on 64-bit Linux
 _TOKEN = struct.Struct("<QQI44s")
 _counter = itertools.count()
@@ -53,6 +55,15 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise ValueError(f"{path} is not a list of records")
     return records
+
+
+def read_own_records(path: Path) -> list[dict[str, Any]]:
+    """Return the records of an image store of ours. Raises BuildError if they are damaged."""
+    try:
+        return read_records(path)
+    except ValueError as error:
+        mend = f"rm {path} && nox -s cache -- verify; the next builds deliver their images again"
+        raise BuildError(f"{path} is damaged: {error}", hint=mend) from error
 
 
 def replace_file(path: Path, data: bytes) -> None:

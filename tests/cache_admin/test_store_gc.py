@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -184,3 +185,42 @@ def test_du_adds_up_the_image_store(store: ImageStore, ask: Ask, read: Callable[
 )
 def test_names_are_completed(text: str, name: str) -> None:
     assert complete_name(text) == name
+
+
+@pytest.mark.parametrize("lost", ["manifest", "overlay", "overlay/l", "layers.json"])
+def test_image_whose_records_are_lost_is_named_removed_and_delivered_again(
+    host: StorageHost, store: ImageStore, ask: Ask, lost: str
+) -> None:
+    (image,) = store.images()
+    if lost == "manifest":
+        (host.store / "overlay-images" / image.id / lost).unlink()
+    elif lost == "layers.json":
+        (host.store / "overlay-layers" / lost).unlink()
+    else:
+        for path in (host.store / lost).glob("*" if lost.endswith("l") else "??????*"):
+            path.unlink() if path.is_symlink() else shutil.rmtree(path)
+    flaws = [flaw for flaw in ask("verify", code=1)["flaws"] if "records" in flaw["what"]]
+    assert [flaw["name"] for flaw in flaws] == [_NAME]
+    assert store.images() == ()
+    store.put_image(image_of(_ROOT, _OLD), (_NAME,))
+    assert ask("verify")["ok"]
+    assert host.tool("podman", "run", "--rm", "--network=none", _NAME, "cat", "/opt/app") == "old\n"
+
+
+def test_tree_whose_folder_is_gone_is_named_and_distrusted(store: ImageStore, stocked: Stocked, ask: Ask) -> None:
+    stocked.unmade("app", _OLD)
+    shutil.rmtree(store.trees.path(diff_id_of(_OLD)))
+    assert [(flaw["name"], flaw["what"]) for flaw in ask("verify", code=1)["flaws"]] == [
+        ("app", "its tree: its folder is gone")
+    ]
+    assert left(store) == [True, False, True]
+
+
+@pytest.mark.parametrize("name", ["overlay-images/images.json", "overlay-layers/layers.json"])
+def test_damaged_list_of_records_is_an_error_that_says_what_to_do(
+    host: StorageHost, store: ImageStore, read: Callable[..., tuple[str, str]], name: str
+) -> None:
+    (host.store / name).write_text("[{")
+    _, err = read("verify", code=1)
+    assert f"error: {host.store / name} is damaged" in err
+    assert f"rm {host.store / name} && nox -s cache -- verify" in err

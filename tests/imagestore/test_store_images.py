@@ -13,6 +13,7 @@ from buildkit.digest import DiffId
 from buildkit.errors import BuildError, LostError
 from buildkit.imagestore.image_store import ImageStore
 from buildkit.imagestore.layer_chain import chain_ids, link_name, most_layers
+from buildkit.imagestore.layer_records import LayerRecords
 from tests.imagestore.tars import add_layer, diff_id_of, entry, image_of, make_tar
 
 _LOW, _HIGH, _OTHER = (make_tar(entry(name, name.encode())) for name in ("low", "high", "other"))
@@ -158,3 +159,16 @@ def test_layers_under_a_container_or_a_foreign_image_stay(store: ImageStore) -> 
     assert len(store.layers()) == 2
     store.put_image(image_of(_LOW, _HIGH), ("localhost/a:1",))
     assert store.find_image("localhost/a:1")
+
+
+def test_image_that_comes_while_damaged_ones_are_looked_for_stays(
+    store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def whole_before_another_comes(records: LayerRecords, whole=LayerRecords.whole) -> set[str]:  # type: ignore[no-untyped-def]
+        found: set[str] = whole(records)
+        store.put_image(image_of(_LOW, _HIGH), ("localhost/a:1",))
+        return found
+
+    monkeypatch.setattr(LayerRecords, "whole", whole_before_another_comes)
+    assert store.drop_damaged_images() == ()
+    assert [image.names for image in store.images()] == [("localhost/a:1",)]
