@@ -22,6 +22,7 @@ _FILES = frozenset((FILE, b"\0", b"7", _SPARSE))
 _KINDS = frozenset((HARD_LINK, SYMLINK, CHARACTER_DEVICE, BLOCK_DEVICE, FOLDER, PIPE))
 _MOST = 16 << 20  # bytes of the headers of one member: a hostile tar must not fill the memory
 _ZEROS = bytes(BLOCK)
+_NO_OWNER = (1 << 32) - 1  # chown(2) takes it as no change
 _NANOSECONDS = 1_000_000_000
 _NUMBER_DIGITS = 20
 _UID, _GID, _SIZE = slice(108, 116), slice(116, 124), slice(124, 136)
@@ -211,6 +212,8 @@ class TarParser:
             kind = FOLDER if path.endswith(b"/") and kind != _SPARSE else FILE
         elif kind not in _KINDS:
             raise self._damaged(f"{kind!r} is not a kind of member")
+        if (owner := max(uid, gid)) >= _NO_OWNER:
+            raise self._damaged(f"nothing can belong to the owner {owner}")
         return LayerMember(
             path, kind, self._number(block[100:108]) & 0o7777, uid, gid, mtime, size if kind == FILE else 0, link,
             (self._number(block[329:337]), self._number(block[337:345])) if kind in b"34" else (0, 0), xattrs, sparse,

@@ -118,6 +118,8 @@ def test_altered_missing_and_longer_files_are_named(store: ImageStore) -> None:
         ([entry("n" * 256, b"1")], "cannot be made"),
         ([entry("a/" * 3000 + "x", b"1")], "longer than a path"),
         ([entry("x", type=b"Z")], "not a kind of member"),
+        ([entry("x", b"1", uid=2**32)], "owner 4294967296"),
+        ([entry("x", b"1", gid=2**32 - 1)], "owner 4294967295"),
     ],
 )
 def test_hostile_members_are_refused_and_leave_nothing(store: ImageStore, members: list[Entry], why: str) -> None:
