@@ -61,7 +61,10 @@ def plan_enabling(store: Path) -> SettingChange:
         text = _edit(path, text, ("storage", "driver"), DRIVER)
     if driver is None:
         lines = [f"{name} = {value}" for name, value in _storage(text).items() if name not in _storage(before or "")]
-    text = _edit(path, text, _KEY, [*_stores(text), str(store)])
+    stores = _stores(text)
+    if not isinstance(stores, list) or not all(isinstance(other, str) for other in stores):
+        raise BuildError(f"{path}: `{_KEY[-1]}` is not a list of paths", hint="podman reads it, too: mend it")
+    text = _edit(path, text, _KEY, [*stores, str(store)])
     return SettingChange(file=path, before=before, after=text, lines=(*lines, f"{_KEY[-1]} += {store}"))
 
 
@@ -114,7 +117,7 @@ def _read(path: Path) -> str | None:
     if not path.exists():
         return None
     read_settings(path)
-    return path.read_text("utf-8")
+    return path.read_bytes().decode()  # line ends stay
 
 
 def _new_text() -> str:
@@ -140,8 +143,8 @@ def _storage(text: str) -> dict[str, Any]:
     return {name: value for name, value in table.items() if not isinstance(value, dict)}
 
 
-def _stores(text: str) -> list[str]:
-    return list(find_table(parse_toml(text, ""), *_KEY[:-1]).get(_KEY[-1], ()))
+def _stores(text: str) -> Any:  # noqa: ANN401 - as it was written
+    return find_table(parse_toml(text, ""), *_KEY[:-1]).get(_KEY[-1], [])
 
 
 def _edit(path: Path, text: str, names: tuple[str, ...], value: object) -> str:

@@ -97,6 +97,23 @@ def test_drivers_that_take_no_stores_are_refused(text: str, conf: Path) -> None:
     assert conf.read_text() == text
 
 
+@pytest.mark.parametrize("stores", ['"/mnt/team"', "[1]"])
+def test_stores_that_are_no_list_of_paths_are_named(stores: str, conf: Path) -> None:
+    text = f'[storage]\ndriver = "overlay"\n[storage.options]\nadditionalimagestores = {stores}\n'
+    conf.write_text(text)
+    with pytest.raises(BuildError, match=r"storage\.conf: `additionalimagestores` is not a list of paths"):
+        plan_enabling(STORE)
+    assert conf.read_text() == text
+
+
+def test_line_ends_stay(conf: Path) -> None:
+    conf.write_bytes(DEBIAN.replace("\n", "\r\n").encode())
+    write_setting(plan_enabling(STORE))
+    assert conf.read_bytes().replace(b"\r\n", b"").count(b"\n") <= 1, "one line is new"
+    write_setting(plan_disabling(STORE))
+    assert conf.read_bytes() == DEBIAN.replace("\n", "\r\n").encode()
+
+
 @pytest.mark.parametrize("content", [b"[storage\n", b"driver = '\xff'\n"])
 def test_file_that_is_not_toml_is_named(content: bytes, conf: Path) -> None:
     conf.write_bytes(content)
