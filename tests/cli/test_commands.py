@@ -19,6 +19,7 @@ SESSIONS = {
     "explain",
     "export-containerfile",
     "graph",
+    "init",
     "lock",
     "matrix",
     "plan",
