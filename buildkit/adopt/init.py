@@ -62,9 +62,12 @@ def adopt(folder: Path, options: InitOptions) -> Adoption:
     existing, leftovers = _keep_noxfile(place, files, leftovers)
     settings = render_settings(image.root)
     before = found.read(_SETTINGS) if not options.into else ""
-    _refuse_existing(place, files, before, existing)
-    files[_SETTINGS] = f"{before.rstrip()}\n\n{settings}" if before.strip() else settings
-    extended = (_SETTINGS,) if before.strip() else ()
+    files = {path: text for path, text in files.items() if not _is_there(place / path, text)}
+    has_settings = settings in before  # those of another service of the repository
+    _refuse_existing(place, files, "" if has_settings else before, existing)
+    extended = (_SETTINGS,) if before.strip() and not has_settings else ()
+    if not has_settings:
+        files[_SETTINGS] = f"{before.rstrip()}\n\n{settings}" if before.strip() else settings
     _write(place, files)
     leftovers = (*leftovers, *_left_out(found, image))
     return Adoption(stage=image.name, written=tuple(files), extended=extended, leftovers=leftovers)
@@ -167,6 +170,14 @@ def _keep_noxfile(
         *leftovers,
         Leftover(file="noxfile.py", line=line, text="its sessions stay", advice=advice),
     )
+
+
+def _is_there(path: Path, text: str) -> bool:
+    """Return whether a file has this very text: a service beside others shares their base."""
+    try:
+        return path.read_text("utf-8") == text
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _refuse_existing(place: Path, files: Mapping[str, str], settings: str, kept: tuple[str, ...]) -> None:

@@ -100,10 +100,25 @@ def test_file_that_git_ignores_is_named(service: Path) -> None:
 
 def test_nothing_is_overwritten(service: Path) -> None:
     adopt(service, InitOptions())
+    (service / "stages/app/stage.toml").write_text('summary = "mine"\n')
     before = {path: path.read_bytes() for path in service.rglob("*") if path.is_file() and ".git/" not in str(path)}
-    with pytest.raises(DefinitionError, match=r"nothing was written, because it is there already: stages/base"):
+    with pytest.raises(DefinitionError, match=r"nothing was written, because it is there already: stages/app"):
         adopt(service, InitOptions())
     assert before == {path: path.read_bytes() for path in before}
+
+
+def test_second_service_shares_the_base_of_the_first(service: Path) -> None:
+    text = DOCKERFILE.replace("COPY models models\n", "").replace("COPY src src\n", "COPY worker worker\n")
+    make(service, worker__Dockerfile=text, worker__run_DOT_py="x = 1\n")
+    (service / "models/a.onnx").unlink()
+    adopt(service, InitOptions())
+    done = adopt(service, InitOptions(file="worker/Dockerfile", name="worker"))
+    assert set(done.written) == {"stages/worker/stage.toml", "requirements/worker.in"}
+    graph = load_graph(service)
+    assert graph.stages["worker"].base == graph.stages["app"].base == "base"
+    (service / "requirements/base.apt").write_text("python3.11\n")
+    with pytest.raises(DefinitionError, match=r"there already: requirements/base\.apt$"):
+        adopt(service, InitOptions(file="worker/Dockerfile", name="other"))
 
 
 def test_one_file_that_exists_stops_everything(service: Path) -> None:
