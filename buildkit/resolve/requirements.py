@@ -149,6 +149,8 @@ class _GroupLocker:
         try:
             return self.ask(asked)
         except ToolError as error:
+            if _REFUSED.search(error.output):
+                raise  # an index that wants credentials may have it
             names = [first or second for first, second in _MISSING.findall(error.output)]
             places = [
                 (file, find_line(self.drafts.read(file) or "", name), name) for file in asked.inputs for name in names
@@ -250,6 +252,7 @@ def find_line(text: str, name: str) -> int:
 
 
 # of uv, and of pip-tools
+_REFUSED = re.compile(r"\b(?:401|403)\b|credentials")
 _MISSING = re.compile(
     r"(\S+) was not found in the (?:package registry|provided)|No matching distribution found for ([\w.-]+)"
 )

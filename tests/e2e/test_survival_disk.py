@@ -69,7 +69,7 @@ def sound(tiny: Tiny) -> None:
 def test_cache_disk_full_at_any_level_fails_the_build_cleanly(tiny: Tiny) -> None:
     digest = tiny.build("app").report["digest"]
     outputs = []
-    for size in (16, 64, 136, 300, 5100, 9400):  # kB; all of it needs 11000
+    for size in (16, 64, 136, 300, 5100, 5150, 5200, 5250, 5300, 5350, 5400, 9400):  # kB; all of it needs 11000
         wipe(tiny)
         with small_disk(tiny.cache, f"size={size}k"):
             ended = tiny.run("build-app")
