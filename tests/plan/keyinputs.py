@@ -219,6 +219,7 @@ PROJECT: dict[str, Mutate] = {
     "compression": setting("compression", "gzip", lambda seen, _: seen.specs.keys() - {"base/image"}),
     "cache": setting("cache", "localhost:5000/c", none),
     "cache-write": setting("cache-write", "localhost:5000/c", none),
+    "delivery": setting("delivery", "import", none),
     "labels": setting("labels", {"a": "b"}, none),
     "commit-labels": setting("commit-labels", True, none),
     "unscanned-models": setting("unscanned-models", "warn", none),
