@@ -61,7 +61,7 @@ def adopt(folder: Path, options: InitOptions) -> Adoption:
     place = folder / options.into
     existing, leftovers = _keep_noxfile(place, files, leftovers)
     settings = render_settings(image.root)
-    before = found.read(_SETTINGS) if not options.into else ""
+    before = found.read(posixpath.join(options.into, _SETTINGS))
     files = {path: text for path, text in files.items() if not _is_there(place / path, text)}
     has_settings = settings in before  # those of another service of the repository
     _refuse_existing(place, files, "" if has_settings else before, existing)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,13 +31,6 @@ class TreeOutput(Protocol):
 
     def keep(self, diff_id: DiffId, unpacked: int) -> None:
         """Name the tree; the caller has hashed the tar that it wrote, of ``unpacked`` bytes."""
-
-
-class WritableTrees(Trees, Protocol):
-    """An image store that takes new layers."""
-
-    def writing_tree(self, *, foreign_owners: bool) -> AbstractContextManager[TreeOutput]:
-        """Open the output of a tree, which is removed at the end unless it was kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,6 +137,13 @@ def test_draft_elsewhere_changes_nothing(service: Path) -> None:
     assert (service / "pyproject.toml").read_text() == '[project]\nname = "x"\n'
 
 
+def test_pyproject_of_the_folder_elsewhere_keeps_what_it_has(service: Path) -> None:
+    make(service, libs__kit__pyproject_DOT_toml='[project]\nname = "kit"\n')
+    assert adopt(service, InitOptions(into="libs/kit")).extended == ("pyproject.toml",)
+    text = (service / "libs/kit/pyproject.toml").read_text()
+    assert text.startswith('[project]\nname = "kit"\n\n[tool.buildkit]\n')
+
+
 def test_settings_are_added_to_a_pyproject(service: Path) -> None:
     text = '[project]\nname = "detector"\nversion = "1"\n\n[tool.ruff]\nline-length = 99\n'
     make(service, pyproject_DOT_toml=text)
