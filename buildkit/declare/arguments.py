@@ -115,7 +115,21 @@ def _replaced(stage: Stage, values: Mapping[str, str], ready: Mapping[str, str])
         stage,
         config=_replaced_config(stage.config, values, {**values, **ready}),
         run=tuple(_replaced_run(run, values) for run in stage.run),
+        used_args=tuple((name, values[name]) for name in sorted(values) if _uses(stage, name)),
     )
+
+
+def _uses(stage: Stage, name: str) -> bool:
+    config = stage.config
+    pairs = (*config.env, *config.labels, *(pair for run in stage.run for pair in run.env))
+    words = (*config.entrypoint, *config.cmd, *(value for _, value in pairs))
+    words += tuple(word for run in stage.run if run.command[:3] != _SHELL for word in run.command)
+    scripts = (run.command[3] for run in stage.run if run.command[:3] == _SHELL)
+    return any(name in _names(word) for word in words) or any(_names_variable(script, name) for script in scripts)
+
+
+def _names_variable(script: str, name: str) -> bool:
+    return re.search(rf"\$(?:{name}\b|\{{{name}\b)", script) is not None
 
 
 def _replaced_config(config: Config, values: Mapping[str, str], of_labels: Mapping[str, str]) -> Config:
@@ -133,7 +147,7 @@ def _replaced_run(run: Run, values: Mapping[str, str]) -> Run:
     if run.command[:3] != _SHELL:
         return replace(run, command=_words(run.command, values), env=env)
     script, own = run.command[3], dict(env)
-    used = {name: value for name, value in values.items() if re.search(rf"\$(?:{name}\b|\{{{name}\b)", script)}
+    used = {name: value for name, value in values.items() if _names_variable(script, name)}
     return replace(run, env=tuple(sorted({**used, **own}.items())) if used else env)
 
 

@@ -19,7 +19,8 @@ class ResolvedStage:
     """A stage with its inheritance resolved.
 
     ``chain`` are the stages that extend the root, lowest first; ``parts`` those whose own layers the image has;
-    ``config`` is merged along ``from``; ``running`` is that of the nearest stage along ``from`` that sets it.
+    ``config`` is merged along ``from``; ``running`` is that of the nearest stage along ``from`` that sets it. ``args``
+    are the build arguments that were used along ``from``, by stage.
     """
 
     stage: Stage
@@ -27,6 +28,7 @@ class ResolvedStage:
     parts: tuple[Stage, ...]
     config: Config
     running: Running = field(default_factory=Running)
+    args: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,8 @@ class Graph:
         running = next((link.running for link in reversed(chain) if link.running), Running())
         rooted = tuple(link for link in chain if link.image or link.debian or link.apt or link.run)
         parts = tuple(self._parts(stage))
-        return ResolvedStage(stage=stage, chain=rooted, parts=parts, config=config, running=running)
+        args = {link.name: link.used_args for link in chain if link.used_args}
+        return ResolvedStage(stage=stage, chain=rooted, parts=parts, config=config, running=running, args=args)
 
     def _chain(self, stage: Stage) -> tuple[Stage, ...]:
         below = self._chain(self.stages[stage.base]) if stage.base else ()

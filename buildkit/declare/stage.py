@@ -137,7 +137,8 @@ class Stage:
     """A stage as its file defines it; ``file`` is relative to the project.
 
     ``wheels`` are paths of requirements locks, and ids of ``choices``, in the order of the file.
-    ``prefer`` are projects, whose files win where two wheels meet; the first wins over the next.
+    ``prefer`` are projects, whose files win where two wheels meet; the first wins over the next. ``used_args`` are the
+    values of the build arguments that the stage used, once they are known.
     """
 
     name: str
@@ -151,6 +152,7 @@ class Stage:
     debian: Debian | None = None
     apt: str = ""
     args: tuple[tuple[str, str], ...] = ()
+    used_args: tuple[tuple[str, str], ...] = ()
     run: tuple[Run, ...] = ()
     wheels: tuple[str, ...] = ()
     choices: tuple[LockChoice, ...] = ()

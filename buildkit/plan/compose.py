@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from buildkit.declare.graph import Graph, ResolvedStage
@@ -45,7 +45,8 @@ SBOM_FOLDER = "usr/share/sbom"  # scanners find it by the end of its name
 class Composition:
     """The contents of an image: the layers of ``root``, lowest first, then ``layers`` in order.
 
-    ``prefer`` are the projects that win where wheels meet; see `order_layers`.
+    ``prefer`` are the projects that win where wheels meet; see `order_layers`. ``args`` are the build arguments that
+    were used, by stage.
     """
 
     stage: Stage
@@ -53,6 +54,7 @@ class Composition:
     layers: tuple[Spec, ...]
     config: Config
     prefer: tuple[str, ...] = ()
+    args: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
 
     @property
     def specs(self) -> tuple[Spec, ...]:
@@ -87,7 +89,9 @@ class Composer:
         config = self._config(resolved, layers)
         if resolved.stage.sbom:
             layers = (*layers, self._sbom(resolved.stage, root, layers, config))
-        composition = Composition(stage=resolved.stage, root=root, layers=layers, config=config, prefer=prefer)
+        composition = Composition(
+            stage=resolved.stage, root=root, layers=layers, config=config, prefer=prefer, args=resolved.args
+        )  # fmt: skip
         if len(composition.specs) > self._project.max_layers:
             raise DefinitionError(
                 f"{resolved.stage.file}: the image would have {len(composition.specs)} layers, "
@@ -165,7 +169,7 @@ class Composer:
             return
         yield self._prefix(stage)
         artifacts = {a.name: a for lock in stage.wheels for a in self._checkout.artifacts(lock)}
-        _check_preferred(stage, artifacts)
+        _check_known(stage, "wheels.prefer", "no lock of this stage has the package", stage.prefer, artifacts)
         groups = group_wheels(
             tuple(artifacts.values()),
             heavy=self._project.heavy,
@@ -238,14 +242,7 @@ class Composer:
 
     def _models(self, stage: Stage, models_of_stage: Models) -> Iterator[Spec]:
         models = {model.name: model for model in self._checkout.models(models_of_stage.lock)}
-        missing = [name for name in models_of_stage.names if name not in models]
-        if missing:
-            raise DefinitionError.of(
-                [
-                    Problem(file=stage.file, key="models.names", what=f"{models_of_stage.lock} has no model `{name}`")
-                    for name in missing
-                ]
-            )
+        _check_known(stage, "models.names", f"{models_of_stage.lock} has no model", models_of_stage.names, models)
         for name in models_of_stage.names or models:
             yield from self._model(stage, models[name], models_of_stage.target)
 
@@ -317,13 +314,12 @@ class Composer:
         return replace(config, env=tuple(env.items()), labels=tuple(labels.items()))
 
 
-def _check_preferred(stage: Stage, artifacts: Mapping[str, Artifact]) -> None:
-    """Raise DefinitionError for preferred projects that no lock of the stage has."""
-    what, names = "no lock of this stage has the package `{}`", sorted(artifacts)
+def _check_known(stage: Stage, key: str, what: str, names: Sequence[str], known: Collection[str]) -> None:
+    """Raise DefinitionError for each of ``names`` that is not ``known``, with the nearest of those that are."""
     problems = [
-        Problem(file=stage.file, key="wheels.prefer", what=what.format(name), hint=suggest_word(name, names))
-        for name in stage.prefer
-        if name not in artifacts
+        Problem(file=stage.file, key=key, what=f"{what} `{name}`", hint=suggest_word(name, sorted(known)))
+        for name in names
+        if name not in known
     ]
     if problems:
         raise DefinitionError.of(problems)

@@ -1,6 +1,7 @@
 """The SLSA provenance predicate (v1) of a stage. Pure: equal values give equal text.
 
-``buildDefinition`` has the request and the inputs: the commit, and every pin of the locks with its digest.
+``buildDefinition`` has the request and the inputs: the commit, the build arguments that were used, and every pin of the
+locks with its digest.
 ``byproducts`` contain every recipe in full, under the digest that is its key, with the blobs built from it: the recipe
 proves the key, and the key finds the layer.
 
@@ -11,6 +12,7 @@ included, because it is the purpose of provenance.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +41,8 @@ from buildkit.supply.purl import image_purl, pypi_purl, render_purl
 BUILD_TYPE = "https://xoe.io/buildkit/stage/v1"
 LOCAL_BUILDER = "https://xoe.io/buildkit/local"
 RECIPE_TYPE = "application/vnd.xoe.buildkit.recipe.v1+json"
+
+_CREDENTIALS = re.compile(r"//[^/\s@]*@")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +83,7 @@ def make_provenance(
                 "stage": composition.stage.name,
                 "commit": source.commit or None,
                 "dirty": source.dirty,
+                **_arguments(composition),
             },
             "resolvedDependencies": [*_checkout(source), *resolved_dependencies(composition, others)],
         },
@@ -143,6 +148,15 @@ def find_builder(env: Mapping[str, str], version: str) -> Builder:
         runner = f"{env['CI_PROJECT_URL']}/-/runners/{env.get('CI_RUNNER_ID', '')}"
         return Builder(id=bare_url(runner), version=version, run=bare_url(env.get("CI_JOB_URL", "")))
     return Builder(id=LOCAL_BUILDER, version=version)
+
+
+def _arguments(composition: Composition) -> dict[str, Any]:
+    """Return the values of build arguments, by stage, without the credentials of URLs in them."""
+    args = {
+        stage: {name: _CREDENTIALS.sub("//", value) for name, value in pairs}
+        for stage, pairs in composition.args.items()
+    }
+    return {"args": args} if args else {}
 
 
 def _checkout(source: SourceCheckout) -> Iterator[dict[str, Any]]:

@@ -55,6 +55,13 @@ def test_defaults_are_used_in_labels_environment_commands_and_steps() -> None:
     assert third.env == ()
 
 
+def test_stage_keeps_the_values_that_it_used_and_no_other() -> None:
+    unused = APP.replace('VERSION = "1.0"', 'VERSION = "1.0"\nUNUSED = "u"')
+    used = applied(unused, given={"MODE": "m"}).used_args
+    assert used == (("BASE", "b"), ("MODE", "m"), ("VERSION", "1.0")), "in labels, environment, commands and scripts"
+    assert stages()["app"].used_args == ()
+
+
 def test_command_line_wins_over_the_environment_and_that_over_the_default() -> None:
     env = {"BUILDKIT_ARG_VERSION": "2", "BUILDKIT_ARG_BASE": "c", "VERSION": "no", "BUILDKIT_ARG_FOREIGN": "x"}
     assert applied(env=env).config.env == (("RELEASE", "2-c"),)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from stagegraphs import graph
 
-from buildkit.declare.graph import load_graph, make_graph
+from buildkit.declare.arguments import apply_arguments
+from buildkit.declare.graph import Graph, load_graph, make_graph
 from buildkit.declare.stage import Config, Healthcheck, Running, Stage, parse_stage
 from buildkit.errors import DefinitionError
 
@@ -83,6 +84,13 @@ def test_running_comes_from_nearest_stage_or_defaults() -> None:
     assert found.resolve("high").running == Running(memory="2g", pids=9)
     assert found.resolve("top").running == Running(memory="3g")
     assert found.resolve("own").running == Running()
+
+
+def test_used_arguments_come_from_the_stages_along_from_alone() -> None:
+    label = '[args]\nA = "1"\n[config]\nlabels = { a = "${A}" }'
+    stages = graph(low=label, side=label, top=f'from = "low"\ninclude = ["side"]\n{label}').stages
+    found = Graph(stages=apply_arguments(stages, {"A": "2"}, {}, None))
+    assert found.resolve("top").args == {"low": (("A", "2"),), "top": (("A", "2"),)}
 
 
 def test_config_is_merged_along_from() -> None:

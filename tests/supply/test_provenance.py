@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,13 @@ def test_provenance_is_reproducible_and_has_no_credentials(runtime: Composition,
     assert f"git+https://example.org/x.git@{'a' * 40}" in text
     assert bare_url("https://u:p@h:1/a?b#c") == "https://h:1/a"
     assert bare_url("no url at all") == bare_url("https://[") == bare_url("//u@h/x") == ""
+
+
+def test_provenance_has_the_build_arguments_that_were_used_by_stage(runtime: Composition) -> None:
+    args = {"base": (("INDEX", "https://me:hush@example.org/x"),), "runtime": (("RELEASE", "2.0"),)}
+    given = predicate(replace(runtime, args=args), ())["buildDefinition"]["externalParameters"]
+    assert given["args"] == {"base": {"INDEX": "https://example.org/x"}, "runtime": {"RELEASE": "2.0"}}
+    assert "args" not in predicate(runtime, ())["buildDefinition"]["externalParameters"]
 
 
 def test_builder_is_read_from_the_ci_environment() -> None:
