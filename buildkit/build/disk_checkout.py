@@ -257,9 +257,11 @@ class DiskCheckout:
             sha256, status = hashed.get(file.source) or self._index.hash(self._project.folder / file.source)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             if self._model_changes is ModelChanges.FROZEN:
+                from buildkit.build.model_folder import advise_missing
+
                 raise DefinitionError(
                     f"{file.source}: this file of model `{model.name}` ({lock}) is missing",
-                    hint="fetch it (git lfs pull?), or take the model out of the models file",
+                    hint=advise_missing(self._project.folder, file.source),
                 ) from None
             return file  # its key is known from the lock; the build fails only if it needs the bytes
         if sha256 == file.sha256:

@@ -126,5 +126,5 @@ class InputTasks:
             return lambda file: context.files.read_file(f"{model.name}: {file.path}", file.sha256, Path(file.path).name)
         for file in model.files:
             if not (context.project.folder / file.source).is_file():
-                raise missing_model_file(model, file)
+                raise missing_model_file(context.project.folder, model, file)
         return open_from_paths(lambda file: context.project.folder / file.source)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from buildkit.build.context import BuildContext
+from buildkit.build.model_folder import advise_missing
 from buildkit.errors import MismatchError, source_changed
 from buildkit.locks.model_source import UrlSource
 from buildkit.locks.pins import Model, ModelFile
@@ -60,11 +61,10 @@ def _unpacked(context: BuildContext, wheel: Path, what: str, file: ModelFile) ->
         yield out
 
 
-def missing_model_file(model: Model, file: ModelFile) -> MismatchError:
-    """Return the error for a missing file of the repository's own."""
+def missing_model_file(root: Path, model: Model, file: ModelFile) -> MismatchError:
+    """Return the error for a missing file of the repository's own, which is at ``root``."""
     return MismatchError(
-        f"{file.source}: this file of model `{model.name}` is missing",
-        hint="fetch it (git lfs pull?), or take the model out of the models file",
+        f"{file.source}: this file of model `{model.name}` is missing", hint=advise_missing(root, file.source)
     )
 
 

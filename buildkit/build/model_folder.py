@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from buildkit.build.copy_source import suggest_path
 from buildkit.build.own_files import own_path
 from buildkit.errors import DefinitionError
 from buildkit.layers.globs import compile_excludes
 from buildkit.layers.tar.member_path import find_path_problem
 
 _BOOKKEEPING = frozenset({".git", ".hg", ".svn", ".jj", ".bzr", ".pijul", ".sl", ".huggingface", ".msc", ".mdl"})
+_FETCH = "fetch it (git lfs pull?), or take the model out of the models file"
 _HUB_CACHE = ".cache/huggingface"
 _OF_GIT = frozenset({".gitattributes", ".gitignore"})
 
@@ -104,6 +106,12 @@ def check_model_path(path: str, what: str) -> None:
     """Raise DefinitionError for a path that no lock or image can hold; ``what`` names the file."""
     if why := find_path_problem(path) or ("" if path.isprintable() else "has an unprintable character in its path"):
         raise DefinitionError(f"{what} {why}", hint="rename it, or leave it out by `files`")
+
+
+def advise_missing(root: Path, source: str) -> str:
+    """Return what to do about a file of a model that is not there: the nearest name, if its folder is not, either."""
+    near = "" if (root / source).parent.is_dir() else suggest_path(root, source)
+    return f"its folder is not there, either; {near}" if near else _FETCH
 
 
 def list_model_folder(root: Path, source: str, model: str, patterns: tuple[str, ...]) -> ModelFolder:

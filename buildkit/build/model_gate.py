@@ -71,7 +71,7 @@ class ModelGate:
                 return self._scan(spec.name, model, file, content)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             if isinstance(model.source, RepoSource):
-                raise missing_model_file(model, file) from None
+                raise missing_model_file(self._context.project.folder, model, file) from None
             raise
 
     def check_reused(self, specs: Sequence[Spec]) -> None:

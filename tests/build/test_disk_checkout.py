@@ -411,6 +411,13 @@ def test_missing_model_file_keeps_its_locked_key_or_is_refused_if_frozen(place: 
     assert message.startswith("weights/w.bin: this file of model `m` (requirements/models.lock) is missing")
 
 
+def test_missing_model_file_names_the_folder_that_is_called_otherwise_now(place: Place) -> None:
+    (place.folder / "weights").rename(place.folder / "weights-2")
+    with pytest.raises(DefinitionError) as caught:
+        place.checkout(ModelChanges.FROZEN).models("requirements/models.lock")
+    assert caught.value.hint == "its folder is not there, either; did you mean `weights-2`?"
+
+
 # trees
 
 

@@ -66,6 +66,25 @@ VAD = '[[model]]\nname = "v"\nsource = "pypi:vad"\nversion = "6.1"\nfiles = ["va
 OWN = '[[model]]\nname = "own"\nsource = "path:models/own"\n'
 
 
+@pytest.mark.parametrize(
+    ("source", "hint"),
+    [
+        ("models/owns", "did you mean `models/own`?"),
+        ("model/own", "did you mean `models`?"),
+        ("models/own/subs", "did you mean `models/own/sub`?"),
+        ("elsewhere", "name a folder of the repository"),
+    ],
+)
+def test_misspelt_folder_is_refused_with_the_nearest_name(root, source, hint):
+    with pytest.raises(DefinitionError) as caught:
+        Bench(root).lock(OWN.replace("models/own", source))
+    (problem,) = caught.value.problems
+    assert problem.what == f"{source}: there is no such file or folder"
+    assert problem.hint == hint
+    assert problem.file == FILE
+    assert not (root / "requirements/models.lock").exists()
+
+
 def test_model_files_are_locked_from_members_of_a_wheel(root):
     (model,) = Bench(root).lock(VAD)
     assert (model.version, model.license, model.wheel.file) == ("6.1", "MIT", WHEEL)
