@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from buildkit.scan import BytesSource, Verdict
+from buildkit.scan.pickle import net
 from buildkit.scan.pickle.net import BLOCK, find_calls
 from tests.scan.craft import safetensors
 from tests.scan.pickler import EVIL, call, describe, malicious_pickle, named, pickle_stream, rules, scan_bytes, text
@@ -47,6 +48,21 @@ def test_call_at_any_offset_is_found(name, before):
     found = find_calls(BytesSource(before + STREAMS[name] + b"\xff" * 50))
     assert found, STREAMS[name]
     assert any((call.module, call.name) in (("posix", "system"), ("evil_package", "run")) for call in found)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_call_that_two_blocks_share_is_found(name, monkeypatch):
+    stream, size = STREAMS[name], 256
+    monkeypatch.setattr(net, "BLOCK", size)
+    for inside in range(min(len(stream), 100)):
+        assert find_calls(BytesSource(bytes(size - inside) + stream)), inside
+
+
+@pytest.mark.parametrize(
+    "between", [b"N0" * 30, b"]" * 9, b"Vlong" + b"g" * 600 + b"\n0", b"X\x05\0\0\0texts0", b"h\0" * 5]
+)
+def test_call_after_other_opcodes_is_found(between):
+    assert find_calls(BytesSource(b"\xff" + PUSHED + between + b"(Vid\ntR."))
 
 
 def test_offset_is_that_of_the_opcode():

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 
 from buildkit.scan.context import ScanContext
 from buildkit.scan.limits import LimitError
@@ -40,14 +41,39 @@ CALL = frozenset(b"R\x81\x92")
 IDENTIFIER = rb"[A-Za-z_][\w.]{0,199}"
 OPCODES = b"".join(re.escape(bytes((code,))) for code in sorted(WIDTHS))
 BY_LINES = re.compile(rb"\n(?=(" + IDENTIFIER + rb")\n[" + OPCODES + rb"])")
-BY_TEXTS = re.compile(rb"\x93(?=[" + OPCODES + rb"])")
 WORD = bytes(code for code in range(128) if chr(code).isalnum() or code in b"_.")
 MEMO = re.compile(rb"(?:\x94|q.|r.{4}|p\d+\n)?", re.DOTALL)
-PUSH = re.compile(
-    rb"(?=[\x8cU](?P<short>[\x01-\xc8])|[XT](?P<long>[\x01-\xc8])\0\0\0|\x8d(?P<longest>[\x01-\xc8])\0{7}"
-    rb"|V(?P<line>[^\n]{1,400})\n|S(?P<quote>['\"])(?P<quoted>[^\n]{1,400})(?P=quote)\n)"
+PUSH = re.compile(  # a class first, which is searched for quickly
+    rb"[\x8cUXT\x8dVS](?=(?<=[\x8cU])(?P<short>[\x01-\xc8])|(?<=[XT])(?P<long>[\x01-\xc8])\0\0\0"
+    rb"|(?<=\x8d)(?P<longest>[\x01-\xc8])\0{7}|(?<=V)(?P<line>[^\n]{1,400})\n"
+    rb"|(?<=S)(?P<quote>['\"])(?P<quoted>[^\n]{1,400})(?P=quote)\n)"
 )
 NAME = re.compile(r"[^\W\d][\w.]*")
+SEEN_THROUGH = 8  # opcodes after a STACK_GLOBAL that one expression passes, before they are followed one by one
+PASSED_LINE = rb"[^\n]{0,512}+\n"
+
+
+def make_by_texts() -> re.Pattern[bytes]:
+    """Return what finds a STACK_GLOBAL after which a call may come: opcodes that cannot lead to one are passed quickly.
+
+    What it passes has a length that an expression can tell. So it stops at a call, at an argument whose length counts,
+    and after a few opcodes; the lengths of long arguments are those that end within a block.
+    """
+    kinds: dict[int, list[int]] = {}
+    for code, width in WIDTHS.items():
+        kinds.setdefault(-2 if code in CALL else -6 if code in LINES else width, []).append(code)
+    some = {width: b"[" + re.escape(bytes(codes)) + b"]" for width, codes in kinds.items()}
+    plain = b"[" + re.escape(bytes(code for code in kinds[0] if code != STOP)) + b"]"
+    fixed = b"|".join(some[width] + b".{%d}" % width for width in (1, 4, 2, 8))
+    one_line, two_lines = some[-1] + PASSED_LINE, some[-6] + PASSED_LINE * 2
+    passed = b"(?:" + b"|".join((plain + b"{1,8}+", one_line, fixed, two_lines)) + b")"
+    long = rb"[" + re.escape(bytes((*kinds[-3], *kinds[-4]))) + rb"]..[\0-\x10]\0|" + some[-5] + rb"..[\0-\x10]\0{5}"
+    followed = b"|".join((some[-2], long, some[-1], some[-6], passed))
+    begins = b"(?=[" + OPCODES + b"])"
+    return re.compile(rb"\x93(?=" + begins + passed + b"{0,%d}+(?:" % (SEEN_THROUGH - 1) + followed + b"))", re.DOTALL)
+
+
+BY_TEXTS = make_by_texts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +144,9 @@ class OpcodeNet:
 
     def find_in_block(self, block: bytes, begin: int) -> Iterator[FoundCall]:
         """Yield the calls whose global is named between ``begin`` and the end of the block proper."""
-        until = begin + BLOCK
-        for found in BY_LINES.finditer(block, max(0, begin - 1), until):
+        for found in find_until(begin + BLOCK, BY_LINES.finditer(block, max(0, begin - 1))):
             yield from self.read_lines(block, found)
-        for found in BY_TEXTS.finditer(block, begin, until):
+        for found in find_until(begin + BLOCK, BY_TEXTS.finditer(block, begin)):
             if self.follow(block, found.end()).called:
                 yield from self.read_texts(block, found.start())
 
@@ -201,6 +226,11 @@ class OpcodeNet:
         self.left -= count
         if self.left < 0:
             raise LimitError("too much of it is opcodes of pickles that begin nowhere")
+
+
+def find_until(end: int, matches: Iterator[re.Match[bytes]]) -> Iterator[re.Match[bytes]]:
+    """Yield the matches that begin before ``end``; what they look at may lie behind it."""
+    return takewhile(lambda found: found.start() < end, matches)
 
 
 def find_all(block: bytes, code: bytes, start: int, end: int) -> Iterator[int]:
