@@ -71,6 +71,7 @@ COMMANDS = (
         "audit",
         "Find security problems in an image (-- STAGE|REF, --json, --sarif FILE, --fail-on SEVERITY).",
     ),
+    _command("watch", "Bring saved files into the containers of a compose file (-- FILE SERVICE, --json)."),
     _command("schema", "Print the JSON Schema of stage.toml (-- FILE writes it)."),
 )
 

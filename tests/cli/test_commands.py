@@ -29,6 +29,7 @@ SESSIONS = {
     "schema",
     "timings",
     "verify-image",
+    "watch",
 }
 
 

@@ -1,0 +1,1 @@
+"""The development loop: watch files, and bring what changed into running containers."""

@@ -1,0 +1,100 @@
+"""Compose files as watching reads them."""
+
+from __future__ import annotations
+
+import pytest
+
+from buildkit.declare.compose_file import ComposeBuild, ComposeProject, ComposeWatch, parse_compose
+from buildkit.errors import DefinitionError
+
+COMPLETE = """
+name: Shop
+x-build: &build
+  context: .
+  args: { VERSION: "${VERSION:-1}", PLAIN: }
+services:
+  web:
+    image: example/web
+    build:
+      <<: *build
+      dockerfile: ci/Containerfile
+      target: dev
+      cache_from: [x]
+    develop:
+      watch:
+        - { action: sync, path: ./src/, target: /app/src/, ignore: [node_modules/], initial_sync: true }
+        - { action: rebuild, path: package.json }
+        - { action: sync+exec, path: sql, target: /sql, exec: { command: "psql < /sql/x" } }
+        - { action: sync+restart, path: a.conf, target: /etc/a.conf, include: "*.conf" }
+  redis: { image: "redis:7" }
+"""
+
+
+EVERY_MISTAKE = """
+compose.yaml: `services.web.image`: needs the variable TAG: which version (TAG=… in the environment or in .env)
+compose.yaml: `services.web.develop.watch[0].action`: `rebuilt` is none of rebuild, restart, sync, sync+restart, \
+sync+exec (did you mean `rebuild`?)
+compose.yaml: `services.web.develop.watch[1].taget`: unknown key (did you mean `target`?)
+compose.yaml: `services.web.develop.watch[1].target`: must be an absolute path in the container (where the files go)
+compose.yaml: `services.web.develop.watch[3].path`: is missing: which file or folder to watch
+compose.yaml: `services.web.develop.watch[2]`: rebuilds a service that has no `build` (add `build`, or use sync or \
+restart)
+"""
+
+
+def parse(text: str, **environment: str) -> ComposeProject:
+    return parse_compose(text, "compose.yaml", folder="My.Folder", environment=environment)
+
+
+def test_compose_file_is_read_with_anchors_and_variables() -> None:
+    project = parse(COMPLETE, VERSION="7")
+    web, redis = project.services
+    assert project.name == "shop"
+    assert web.build == ComposeBuild(
+        file="ci/Containerfile", target="dev", args=(("VERSION", "7"), ("PLAIN", None)), unread=("cache_from",)
+    )
+    assert web.watch == (
+        ComposeWatch(path="src", action="sync", target="/app/src", ignore=("node_modules/",), initial_sync=True),
+        ComposeWatch(path="package.json", action="rebuild"),
+        ComposeWatch(path="sql", action="sync+exec", target="/sql", exec=("/bin/sh", "-c", "psql < /sql/x")),
+        ComposeWatch(path="a.conf", action="sync+restart", target="/etc/a.conf", include=("*.conf",)),
+    )
+    assert (redis.image, redis.build, redis.watch) == ("redis:7", None, ())
+
+
+def test_project_without_a_name_is_called_as_its_folder() -> None:
+    assert parse("services: { a: { image: x } }").name == "myfolder"
+    assert parse("services: { a: { image: x } }", COMPOSE_PROJECT_NAME="other").name == "other"
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("$A", "1"), ("${A}", "1"), ("$$A", "$A"), ("${B:-x}", "x"), ("${E-x}", ""), ("${E:-x}", "x"), ("${A:+y}", "y"),
+     ("${B+y}", ""), ("$B", ""), ("a$", "a$")],
+)  # fmt: skip
+def test_variables(written: str, read: str) -> None:
+    (service,) = parse(f"services: {{ a: {{ image: '{written}' }} }}", A="1", E="").services
+    assert service.image == read
+
+
+def test_every_mistake_is_reported_with_its_place() -> None:
+    text = """
+services:
+  web:
+    image: "${TAG:?which version}"
+    develop:
+      watch:
+        - { action: rebuilt, path: a }
+        - { action: sync, path: b, taget: /b }
+        - { action: rebuild, path: c }
+        - { action: restart }
+"""
+    with pytest.raises(DefinitionError) as caught:
+        parse(text)
+    assert "\n".join(map(str, caught.value.problems)) == EVERY_MISTAKE.strip()
+
+
+@pytest.mark.parametrize("text", ["", "a: [", "[]", "services: []", "services: { a: 1 }", "services: {}"])
+def test_what_is_no_compose_file_is_an_error(text: str) -> None:
+    with pytest.raises(DefinitionError):
+        parse(text)
