@@ -28,7 +28,7 @@ def watch_compose(path: Path, names: Sequence[str], tell: Tell, *, start: bool =
     """Watch the files of a compose project until Ctrl-C, which leaves its containers running.
 
     Services that do not run are started by podman-compose, where that is installed and ``start`` is set. Raises
-    DefinitionError and BuildError for what is wrong before the first change; later failures are told.
+    DefinitionError and BuildError for what is wrong before the first change; later failures are reported.
     """
     project = load_compose(path)
     rules = select_rules(project, names)
@@ -112,7 +112,7 @@ class _ServiceLane:
             self._do(reaction)
 
     def react(self, changes: frozenset[str]) -> None:
-        """Do what the rules say about changed paths; failures are told."""
+        """Do what the rules say about changed paths; failures are reported."""
         for reaction in react(self._rules, changes, self._is_ignored):
             self._do(reaction)
 

@@ -34,7 +34,7 @@ EVERY_MISTAKE = """
 compose.yaml: `services.web.image`: needs the variable TAG: which version (TAG=… in the environment or in .env)
 compose.yaml: `services.web.develop.watch[0].action`: `rebuilt` is none of rebuild, restart, sync, sync+restart, \
 sync+exec (did you mean `rebuild`?)
-compose.yaml: `services.web.develop.watch[1].taget`: unknown key (did you mean `target`?)
+compose.yaml: `services.web.develop.watch[1].targets`: unknown key (did you mean `target`?)
 compose.yaml: `services.web.develop.watch[1].target`: must be an absolute path in the container (where the files go)
 compose.yaml: `services.web.develop.watch[3].path`: is missing: which file or folder to watch
 compose.yaml: `services.web.develop.watch[2]`: rebuilds a service that has no `build` (add `build`, or use sync or \
@@ -85,7 +85,7 @@ services:
     develop:
       watch:
         - { action: rebuilt, path: a }
-        - { action: sync, path: b, taget: /b }
+        - { action: sync, path: b, targets: /b }
         - { action: rebuild, path: c }
         - { action: restart }
 """
