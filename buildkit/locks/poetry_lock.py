@@ -1,8 +1,8 @@
 """``poetry.lock``: which of its packages a target gets, as pins.
 
 Poetry 2 writes the groups and the marker of every package (lock-version 2.1,
-https://python-poetry.org/docs/libraries/#lock-file). Earlier locks (2.0) have what each package needs, so they are
-walked from what ``[tool.poetry]`` names.
+https://python-poetry.org/docs/libraries/#lock-file). Earlier locks (2.0 and 1.1) have what each package needs, so they
+are walked from what ``[tool.poetry]`` names. Lock-version 1.1 lists the files of all versions of a project together.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class PoetryReader:
     def _check(self) -> None:
         """Raise DefinitionError for a lock that cannot be read, is not in step, or has no such extra or group."""
         file, made = self.choice.file, find_table(self._table, "metadata").get("content-hash")
-        if not (2,) <= self._version < (3,):
-            what = "is not of lock-version 2, which Poetry 1.3 and later write"
+        if not (1, 1) <= self._version < (3,):
+            what = "is not of lock-version 1.1 or 2, which Poetry 1.1 and later write"
             raise DefinitionError.of([Problem(file=file, what=what, hint=_REMAKE)])
         if made not in (content_hash(self._project), content_hash(self._project, groups=False)):
             what = "is not in step with pyproject.toml: what is needed has changed since it was made"
@@ -126,12 +126,12 @@ class PoetryReader:
                 index = url
             case "url" | "file":
                 place = url if kind == "url" else posixpath.normpath(posixpath.join(self.choice.folder, url))
-                files = tuple(PinnedFile(name=file, sha256=sha256, place=place) for file, sha256 in _files(package))
+                files = tuple(PinnedFile(name=file, sha256=sha256, place=place) for file, sha256 in self._files(package))
             case _:
                 what = f"{name} is from {kind}; depend on a release, or keep it in the repository, below ./libs"
                 problems.append(Problem(file=f"{self.choice.file}:{line}", what=what))
                 return
-        hashes = tuple(sha256 for _, sha256 in _files(package))
+        hashes = tuple(sha256 for _, sha256 in self._files(package))
         if not path and not hashes:
             what = f"{name} has no file with a SHA-256"
             problems.append(Problem(file=f"{self.choice.file}:{line}", what=what, hint=_REMAKE))
@@ -140,6 +140,18 @@ class PoetryReader:
             name=name, version=version, hashes=hashes, file=self.choice.file, line=line, marker=marker, path=path,
             files=files, index=index,
         )  # fmt: skip
+
+    def _files(self, package: Table) -> list[tuple[str, FileHash]]:
+        listed = package.get("files", self._together.get(normalise_name(str(package.get("name", "")))))
+        pairs = ((str(entry.get("file", "")), str(entry.get("hash", ""))) for entry in _tables(listed))
+        digits = ((file, value.removeprefix("sha256:")) for file, value in pairs if value.startswith("sha256:"))
+        return [(file, FileHash(value)) for file, value in digits if len(value) == 64]
+
+    @cached_property
+    def _together(self) -> dict[str, object]:
+        """The files of each project in a lock of version 1.1."""
+        listed = find_table(self._table, "metadata", "files")
+        return {normalise_name(name): files for name, files in listed.items()}
 
     def _local(self, url: str) -> str:
         folder = posixpath.normpath(posixpath.join(self.choice.folder, url))
@@ -176,12 +188,6 @@ def content_hash(pyproject: Table, *, groups: bool = True) -> str:
         whole["dependency-groups"] = group_table
     whole = {**whole, "tool": {"poetry": own}} if whole else own
     return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _files(package: Table) -> list[tuple[str, FileHash]]:
-    pairs = ((str(entry.get("file", "")), str(entry.get("hash", ""))) for entry in _tables(package.get("files")))
-    digits = ((file, value.removeprefix("sha256:")) for file, value in pairs if value.startswith("sha256:"))
-    return [(file, FileHash(value)) for file, value in digits if len(value) == 64]
 
 
 def _tables(value: object) -> Sequence[Table]:
