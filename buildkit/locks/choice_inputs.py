@@ -16,6 +16,7 @@ from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash, canonical_json
 from buildkit.errors import Problem
+from buildkit.locks.choice_forms import find_form_options
 from buildkit.locks.freshness import find_inputs, find_release
 from buildkit.locks.project_tables import needed_tables
 from buildkit.locks.requirement_inputs import Read
@@ -59,7 +60,9 @@ def choice_inputs(choice: LockChoice, read: Read, target: Target) -> FileHash:
         file = posixpath.normpath(posixpath.join(folder, _PYPROJECT))
         if not file.startswith("../") and (project := read(file)) is not None:
             parts.append((file, canonical_json(needed_tables(project, file), default=str)))
-    whole = {"kind": "choice", "choice": asdict(choice), "parts": parts, "target": _words(target)}
+    whole: dict[str, object] = {"kind": "choice", "choice": asdict(choice), "parts": parts, "target": _words(target)}
+    if forms := find_form_options(choice, read):
+        whole["forms"] = forms  # earlier sidecars do not say them
     return FileHash.of(canonical_json(whole).encode())
 
 

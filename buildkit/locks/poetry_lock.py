@@ -126,7 +126,8 @@ class PoetryReader:
                 index = url
             case "url" | "file":
                 place = url if kind == "url" else posixpath.normpath(posixpath.join(self.choice.folder, url))
-                files = tuple(PinnedFile(name=file, sha256=sha256, place=place) for file, sha256 in self._files(package))
+                listed = self._files(package)
+                files = tuple(PinnedFile(name=file, sha256=sha256, place=place) for file, sha256 in listed)
             case _:
                 what = f"{name} is from {kind}; depend on a release, or keep it in the repository, below ./libs"
                 problems.append(Problem(file=f"{self.choice.file}:{line}", what=what))

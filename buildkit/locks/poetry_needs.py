@@ -1,4 +1,4 @@
-"""Walk a poetry.lock of lock-version 2.0 or 1.1, which says what each package needs, from what ``[tool.poetry]`` names."""
+"""Walk a poetry.lock of lock-version 2.0 or 1.1, which has what packages need, from what ``[tool.poetry]`` names."""
 
 from __future__ import annotations
 

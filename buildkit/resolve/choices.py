@@ -13,6 +13,7 @@ from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.target import Target
 from buildkit.errors import DefinitionError, Problem
 from buildkit.events import Emit, step
+from buildkit.locks.choice_forms import find_form_options, make_forms
 from buildkit.locks.choice_inputs import check_choice, choice_inputs
 from buildkit.locks.pins import Pin
 from buildkit.locks.poetry_lock import PoetryReader
@@ -60,7 +61,8 @@ class _ChoiceLocker:
         request, drafts = self.request, self.drafts
         release = find_release_for(request, drafts, (choice.id,))
         target = replace(request.target, python=release or request.target.python)
-        pins = self._read(choice, target)
+        forms = make_forms(find_form_options(choice, drafts.read))
+        pins = tuple(pin if pin.path else replace(pin, form=forms.find(pin.name)) for pin in self._read(choice, target))
         artifacts = choose_files(pins, target, choose)
         inputs = choice_inputs(choice, drafts.read, request.target)
         drafts.decide(choice.id, render_wheels_lock(make_wheels_lock(inputs, target, artifacts), release))

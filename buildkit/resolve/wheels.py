@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from buildkit.declare.lock_choice import find_kind
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, FetchError, Problem
 from buildkit.events import Emit, step
@@ -222,14 +223,22 @@ def _explain(pin: Pin, offered: Sequence[OfferedFile], target: Target) -> tuple[
             "check the index settings of pip and uv",
         )
     allowed = _allowed(pin, offered)
+    owner, only_sdists, only_wheels = _FORM_WORDS.get(find_kind(pin.file), _FORM_WORDS[""])
     if pin.form == "sdist" and not allowed:
-        hint = f"write `--no-binary` without {pin.name}, or pin a version that has an sdist"
-        return ": the input's `--no-binary` allows no wheel, and there is no sdist", hint
+        hint = f"write `{only_sdists}` without {pin.name}, or pin a version that has an sdist"
+        return f": the {owner}'s `{only_sdists}` allows no wheel, and there is no sdist", hint
     tags = sorted({file.tags for file in offered if file.tags})
     shown = ", ".join(tags[:6]) + (f" and {len(tags) - 6} more" if len(tags) > 6 else "")
-    sdist = "there is no sdist" if len(allowed) == len(offered) else "the input's `--only-binary` allows no sdist"
+    sdist = "there is no sdist" if len(allowed) == len(offered) else f"the {owner}'s `{only_wheels}` allows no sdist"
     fits = f"Python {target.minor}, glibc {target.glibc}, {target.arch}"
     return f": no wheel fits {fits}, and {sdist}", f"there are wheels for {shown or 'nothing'}"
+
+
+_FORM_WORDS = {  # what forbids wheels, and what forbids sdists, by the kind of lock
+    "": ("input", "--no-binary", "--only-binary"),
+    "uv": ("project", "no-binary", "no-build"),
+    "poetry": ("project", "no-binary", "only-binary"),
+}
 
 
 def _known(drafts: LockDrafts, targets: Mapping[str, Target]) -> Mapping[tuple[Target, str, str], Artifact]:

@@ -133,6 +133,17 @@ def test_another_python_gets_other_versions_and_files(project):
     assert artifacts["native"].file == "native-1.0-cp313-cp313-manylinux_2_28_x86_64.whl"
 
 
+@pytest.mark.parametrize("value", ['"native"', '["native"]', "true"])
+def test_no_binary_in_poetry_toml_takes_the_sdist(project, value):
+    (project / "poetry.toml").write_text(f'[installer]\nno-binary = {value}\nonly-binary = ["other"]\n')
+    if value == "true":
+        assert "the project's `no-binary` allows no wheel" in Locker(project).problem().what
+        return
+    artifacts = {one.name: one.file for one in Locker(project).lock()}
+    assert artifacts["native"] == "native-1.0.tar.gz"
+    assert artifacts["alpha"].endswith(".whl")
+
+
 def test_the_index_of_a_source_is_asked_for_its_packages_alone(project, indexes):
     """And a build takes the file from there, whatever the settings."""
     indexes.asked.clear()

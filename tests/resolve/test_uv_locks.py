@@ -358,3 +358,44 @@ def test_a_lock_of_find_links_pins_no_bytes(tmp_path, indexes, uv):
     found = problem(folder)
     assert found.what == "beta has no file with a SHA-256"
     assert "find-links" in found.hint
+
+
+@pytest.mark.parametrize(
+    ("file", "settings"),
+    [
+        ("pyproject.toml", '[tool.uv]\nno-binary-package = ["Native"]'),
+        ("uv.toml", 'no-binary-package = ["native"]'),
+    ],
+)
+def test_no_binary_package_takes_the_sdist_and_a_changed_setting_makes_the_sidecar_stale(project, file, settings):
+    lock(project)
+    before = {one.name: one.file for one in chosen(project, "0")}
+    assert before["native"].endswith(".whl")
+    add_settings(project, file, settings)
+    assert lock_all(request_of(project), upgrade=False, check=True, emit=ignore_event)
+    lock(project)
+    after = {one.name: one.file for one in chosen(project, "0")}
+    assert after == {**before, "native": "native-1.0.tar.gz"}
+
+
+def test_no_build_forbids_sdists_and_not_the_packages_of_the_repository(project, indexes, uv):
+    add_settings(project, "pyproject.toml", "[tool.uv]\nno-build = true")
+    lock(project)
+    assert [one.path for one in chosen(project, "0") if one.path] == [".", "./packages/core"]
+    indexes.add_sdist("sourced", "1.0")
+    text = (project / "pyproject.toml").read_text()
+    (project / "pyproject.toml").write_text(text.replace('"native"', '"native", "sourced"'))
+    uv(project, "lock", "--build")
+    assert problem(project).what.endswith("the project's `no-build` allows no sdist")
+    text = (project / "pyproject.toml").read_text()
+    (project / "pyproject.toml").write_text(text.replace("no-build = true", "no-binary = true"))
+    found = problem(project).what
+    assert found.endswith(": the project's `no-binary` allows no wheel, and there is no sdist")
+
+
+def add_settings(folder, file, settings):
+    """Add lines to a table of settings, or make the file with them."""
+    path = folder / file
+    table = settings.rpartition("\n")[0]
+    text = path.read_text() if path.exists() else ""
+    path.write_text(text.replace(f"{table}\n", f"{settings}\n", 1) if table else settings)
