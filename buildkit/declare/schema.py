@@ -155,6 +155,28 @@ class IntegerSchema:
 
 
 @dataclass(frozen=True, slots=True)
+class NumberSchema:
+    """A number, whole or not, between ``least`` and ``most``."""
+
+    least: float
+    most: float
+
+    def read(self, value: Any, location: ValueLocation) -> float | None:  # noqa: ANN401
+        """Return the number, or None after a report."""
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            location.report(f"must be a number, not {format_type(value)}")
+        elif not self.least <= value <= self.most:  # nan is not, either
+            location.report(f"{format_value(value)} is not between {self.least:g} and {self.most:g}")
+        else:
+            return float(value)
+        return None
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        return {"type": "number", "minimum": self.least, "maximum": self.most}
+
+
+@dataclass(frozen=True, slots=True)
 class ListSchema:
     """A list whose items share a schema; read as a tuple."""
 

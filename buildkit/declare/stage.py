@@ -120,7 +120,7 @@ class Running:
 
     Sizes are written as podman does (``512m``); ``tmpfs`` are folders in memory, which count towards ``memory``.
     ``system_calls`` are those that a "service" makes, or those that podman allows by "default". With ``strict``, a host
-    that cannot apply a flag starts no container.
+    that cannot apply a flag starts no container. ``cpus`` is 0 for all.
     """
 
     memory: str = "1g"
@@ -130,6 +130,7 @@ class Running:
     stop_seconds: int = 10
     system_calls: str = "service"
     strict: bool = False
+    cpus: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from buildkit.declare.schema import (
     KeySchema,
     ListSchema,
     MapSchema,
+    NumberSchema,
     OneOrMoreSchema,
     TableSchema,
     TextSchema,
@@ -19,12 +20,12 @@ STAGE_NAME_WORDS = "a stage name (lower case letters, digits, `.`, `_`, `-`)"
 PINNED_IMAGE = r"(?:\[[0-9a-fA-F:]+\]|[a-z0-9])[A-Za-z0-9./:_-]*@sha256:[0-9a-f]{64}"
 VARIANTS = ("extract", "custom", "essential", "apt", "minbase")
 
-_TEXT = TextSchema()
-_ABSOLUTE = TextSchema(r"/[^\0]*", "an absolute path in the image")
-_RELATIVE = TextSchema(r"(?!/)(?!(?:[^\0]*/)?\.\.(?:/|$))[^\0]+", "a path in the repository (relative, without `..`)")
+TEXT = TextSchema()
+ABSOLUTE = TextSchema(r"/[^\0]*", "an absolute path in the image")
+RELATIVE = TextSchema(r"(?!/)(?!(?:[^\0]*/)?\.\.(?:/|$))[^\0]+", "a path in the repository (relative, without `..`)")
 _SOURCE = TextSchema(r"[^\0]+", "a path in the repository")
 _STAGE = TextSchema(STAGE_NAME, STAGE_NAME_WORDS)
-_ARGV = ListSchema(_TEXT, least=1)
+ARGV = ListSchema(TEXT, least=1)
 _NAME = TextSchema(r"[a-z_][a-z0-9_-]*", "an account name")
 _ID = IntegerSchema(1, 65533)
 _SECONDS = IntegerSchema(0, 86400)
@@ -36,8 +37,8 @@ _USER = TableSchema(
         "name": KeySchema(_NAME, "account and group name", required=True),
         "uid": KeySchema(_ID, "user id", required=True),
         "gid": KeySchema(_ID, "group id (default: the user id)"),
-        "home": KeySchema(_ABSOLUTE, "home folder (default: /home/NAME)"),
-        "shell": KeySchema(_ABSOLUTE, "login shell (default: /usr/sbin/nologin)"),
+        "home": KeySchema(ABSOLUTE, "home folder (default: /home/NAME)"),
+        "shell": KeySchema(ABSOLUTE, "login shell (default: /usr/sbin/nologin)"),
     }
 )
 _ROOT = TableSchema(
@@ -46,12 +47,12 @@ _ROOT = TableSchema(
             TextSchema(PINNED_IMAGE, "an image pinned by digest (NAME@sha256:...)"), "a registry image, by digest"
         ),
         "suite": KeySchema(TextSchema(r"[a-z0-9][a-z0-9.-]*", "a Debian suite"), "Debian suite, e.g. trixie"),
-        "packages": KeySchema(_RELATIVE, "apt list; its lock is LIST.lock in the same folder"),
+        "packages": KeySchema(RELATIVE, "apt list; its lock is LIST.lock in the same folder"),
         "variant": KeySchema(TextSchema(choices=VARIANTS), "mmdebstrap variant (default: minbase)"),
-        "components": KeySchema(ListSchema(_TEXT, least=1), 'archive components (default: ["main"])'),
-        "exclude": KeySchema(ListSchema(_TEXT), "glob patterns of paths to leave out"),
+        "components": KeySchema(ListSchema(TEXT, least=1), 'archive components (default: ["main"])'),
+        "exclude": KeySchema(ListSchema(TEXT), "glob patterns of paths to leave out"),
         "exclude-file": KeySchema(
-            _RELATIVE, "file of such patterns, one a line, next to the stage file; `exclude` comes after them"
+            RELATIVE, "file of such patterns, one a line, next to the stage file; `exclude` comes after them"
         ),
         "drop-setuid": KeySchema(BooleanSchema(), "clear every setuid and setgid bit"),
         "user": KeySchema(ListSchema(_USER), "accounts to add"),
@@ -60,25 +61,25 @@ _ROOT = TableSchema(
 )
 _MOUNT = TableSchema(
     {
-        "source": KeySchema(_RELATIVE, "file or folder of the repository", required=True),
-        "target": KeySchema(_ABSOLUTE, "where the step sees it; must exist in the root", required=True),
+        "source": KeySchema(RELATIVE, "file or folder of the repository", required=True),
+        "target": KeySchema(ABSOLUTE, "where the step sees it; must exist in the root", required=True),
     }
 )
 _RUN = TableSchema(
     {
-        "name": KeySchema(_TEXT, "what people see"),
-        "command": KeySchema(_ARGV, "argument list"),
-        "script": KeySchema(_TEXT, "text for /bin/sh -eu -c"),
+        "name": KeySchema(TEXT, "what people see"),
+        "command": KeySchema(ARGV, "argument list"),
+        "script": KeySchema(TEXT, "text for /bin/sh -eu -c"),
         "network": KeySchema(BooleanSchema(), "whether the step may use the network (default: false)"),
-        "env": KeySchema(MapSchema(_TEXT), "environment of this step alone"),
+        "env": KeySchema(MapSchema(TEXT), "environment of this step alone"),
         "secrets": KeySchema(ListSchema(_SECRET), "secrets that this step alone sees, each as /run/secrets/NAME"),
         "mount": KeySchema(ListSchema(_MOUNT), "read-only bind mounts"),
     },
     rules={"oneOf": [{"required": ["command"]}, {"required": ["script"]}]},
 )
-_HEALTH = TableSchema(
+HEALTH = TableSchema(
     {
-        "test": KeySchema(_ARGV, "argument list; exit code 0 means healthy", required=True),
+        "test": KeySchema(ARGV, "argument list; exit code 0 means healthy", required=True),
         "interval": KeySchema(_SECONDS, "seconds between two checks"),
         "timeout": KeySchema(_SECONDS, "seconds until a check counts as failed"),
         "start-period": KeySchema(_SECONDS, "seconds in which failures do not count"),
@@ -87,25 +88,25 @@ _HEALTH = TableSchema(
 )
 _CONFIG = TableSchema(
     {
-        "user": KeySchema(_TEXT, "user the container runs as"),
-        "workdir": KeySchema(_ABSOLUTE, "working directory"),
-        "entrypoint": KeySchema(_ARGV, "argument list"),
-        "cmd": KeySchema(_ARGV, "argument list"),
-        "env": KeySchema(MapSchema(_TEXT), "environment variables"),
+        "user": KeySchema(TEXT, "user the container runs as"),
+        "workdir": KeySchema(ABSOLUTE, "working directory"),
+        "entrypoint": KeySchema(ARGV, "argument list"),
+        "cmd": KeySchema(ARGV, "argument list"),
+        "env": KeySchema(MapSchema(TEXT), "environment variables"),
         "ports": KeySchema(
             ListSchema(TextSchema(r"[0-9]{1,5}(/(tcp|udp))?", "a port (8000 or 53/udp)")), "exposed ports"
         ),
-        "volumes": KeySchema(ListSchema(_ABSOLUTE), "volumes"),
-        "labels": KeySchema(MapSchema(_TEXT, key_pattern=r"[a-zA-Z0-9][a-zA-Z0-9._/-]*"), "labels"),
+        "volumes": KeySchema(ListSchema(ABSOLUTE), "volumes"),
+        "labels": KeySchema(MapSchema(TEXT, key_pattern=r"[a-zA-Z0-9][a-zA-Z0-9._/-]*"), "labels"),
         "stop-signal": KeySchema(TextSchema(r"SIG[A-Z0-9+-]+|[0-9]+", "a signal"), "signal that stops the container"),
-        "healthcheck": KeySchema(_HEALTH, "health check"),
+        "healthcheck": KeySchema(HEALTH, "health check"),
     }
 )
 _PROJECT = TextSchema(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", "a name of a package, extra or group")
 _WHEELS = TableSchema(
     {
         "locks": KeySchema(
-            ListSchema(_RELATIVE, least=1),
+            ListSchema(RELATIVE, least=1),
             "requirements locks, uv.lock, poetry.lock, pylock.toml, pyproject.toml",
             required=True,
         ),
@@ -132,9 +133,9 @@ _WHEELS = TableSchema(
 )
 _MODELS = TableSchema(
     {
-        "lock": KeySchema(_RELATIVE, "models lock", required=True),
-        "target": KeySchema(_ABSOLUTE, "folder above the models' own folders (default: /models)"),
-        "names": KeySchema(ListSchema(_TEXT), "which models (default: all of the lock)"),
+        "lock": KeySchema(RELATIVE, "models lock", required=True),
+        "target": KeySchema(ABSOLUTE, "folder above the models' own folders (default: /models)"),
+        "names": KeySchema(ListSchema(TEXT), "which models (default: all of the lock)"),
     }
 )
 _COPY = TableSchema(
@@ -145,21 +146,20 @@ _COPY = TableSchema(
             "each of a list keeps its name below the target",
             required=True,
         ),
-        "target": KeySchema(_ABSOLUTE, "where it goes; a file whose target ends in `/` keeps its name", required=True),
+        "target": KeySchema(ABSOLUTE, "where it goes; a file whose target ends in `/` keeps its name", required=True),
         "untracked": KeySchema(
             BooleanSchema(), "take files that git does not track or ignores, too, but no __pycache__ (default: false)"
         ),
     }
 )
-_SIZE = TextSchema(r"[1-9][0-9]{0,11}[kmg]?", "a size (512m, 2g; bytes without a letter)")
+SIZE = TextSchema(r"[1-9][0-9]{0,11}[kmg]?", "a size (512m, 2g; bytes without a letter)")
+TMPFS = MapSchema(SIZE, key_pattern=r"/[A-Za-z0-9._/-]+")
 _RUNNING = TableSchema(
     {
-        "memory": KeySchema(_SIZE, "most memory, swap included (default: 1g)"),
+        "memory": KeySchema(SIZE, "most memory, swap included (default: 1g)"),
         "pids": KeySchema(IntegerSchema(1, 4194304), "most processes and threads (default: 256)"),
-        "tmpfs": KeySchema(
-            MapSchema(_SIZE, key_pattern=r"/[A-Za-z0-9._/-]+"),
-            "folders in memory that may be written (default: /tmp = 64m)",
-        ),
+        "cpus": KeySchema(NumberSchema(0.01, 4096), "most CPUs (default: all)"),
+        "tmpfs": KeySchema(TMPFS, "folders in memory that may be written (default: /tmp = 64m)"),
         "outgoing": KeySchema(BooleanSchema(), "whether it may open outgoing connections (default: false)"),
         "stop-seconds": KeySchema(IntegerSchema(1, 3600), "seconds to end after the stop signal (default: 10)"),
         "system-calls": KeySchema(
@@ -173,13 +173,13 @@ _RUNNING = TableSchema(
 )
 STAGE = TableSchema(
     {
-        "summary": KeySchema(_TEXT, "one line that says what the stage is", required=True),
+        "summary": KeySchema(TEXT, "one line that says what the stage is", required=True),
         "from": KeySchema(_STAGE, "stage whose root, layers and config this one inherits"),
         "include": KeySchema(ListSchema(_STAGE), "stages whose layers are added"),
         "ships": KeySchema(BooleanSchema(), "whether `nox -s build` builds it (default: false)"),
         "sbom": KeySchema(BooleanSchema(), "whether the image holds its SBOM in /usr/share/sbom (default: false)"),
         "root": KeySchema(_ROOT, "the operating system, for a stage without `from`"),
-        "apt": KeySchema(TableSchema({"packages": KeySchema(_RELATIVE, "apt list", required=True)}), "packages on top"),
+        "apt": KeySchema(TableSchema({"packages": KeySchema(RELATIVE, "apt list", required=True)}), "packages on top"),
         "args": KeySchema(
             MapSchema(TextSchema(r"[^\0\n]*", "a text of one line")),
             "build arguments with their defaults; `--arg NAME=VALUE` gives another value",

@@ -20,11 +20,12 @@ from typing import Any
 
 from buildkit.audit.running import Health, Observation, check_running
 from buildkit.build.planner import Planner
+from buildkit.declare.ports import LOOPBACK, PublishedPort
 from buildkit.declare.stage import Config, Healthcheck, Running
 from buildkit.errors import BuildError
 from buildkit.findings import Finding
 from buildkit.inspection.stage_container import describe_container, missing_needs, prepare_network, warn_of_lacks
-from buildkit.running.flags import LOOPBACK, ContainerSpec, PublishedPort, make_container, run_argv
+from buildkit.running.flags import ContainerSpec, make_container, run_argv
 from buildkit.running.host import PodmanHost, find_unsupported
 from buildkit.running.proc import (
     ListeningSocket,

@@ -21,10 +21,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from buildkit.declare.ports import PublishedPort, parse_port
 from buildkit.declare.stage import Config, Healthcheck, Running
+from buildkit.running.mounts import SECRETS, BindMount, SecretMount, ServiceNetwork, VolumeMount
 from buildkit.running.seccomp import PROFILE
 
-LOOPBACK = "127.0.0.1"
 NETWORK_OPTION = "no_default_route=1"
 NOTHING = "ro,nosuid,nodev,noexec,size=4k"  # mount options of an empty folder that stays empty
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the container's
@@ -39,27 +40,13 @@ class PodmanFlag:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PublishedPort:
-    """A port of the container (``8000``, ``tcp``), and the host's on loopback: 0 for any that is free."""
-
-    number: int
-    protocol: str
-    host: int
-
-    @property
-    def published(self) -> str:
-        """As ``--publish`` takes it: ``127.0.0.1:8000:8000``."""
-        host = str(self.host) if self.host else ""
-        udp = "" if self.protocol == "tcp" else f"/{self.protocol}"
-        return f"{LOOPBACK}:{host}:{self.number}{udp}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSpec:
     """A container to start: an image and a name, values of the image's config, and what the stage allows.
 
     ``options`` are further options of podman, which may override the flags; ``command`` replaces the image's.
     ``seccomp`` is the file of the seccomp profile, as printed commands name it; empty: podman's own profile.
+    ``exceptions`` are protections that it cannot have (`Exemption.allow`). ``owner`` are the numbers of its user, if
+    they are known. With ``networks``, it joins those, and has no network of its own.
     """
 
     image: str
@@ -71,16 +58,48 @@ class ContainerSpec:
     seccomp: str = ""
     options: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    mounts: tuple[VolumeMount | BindMount, ...] = ()
+    secrets: tuple[SecretMount, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    networks: tuple[ServiceNetwork, ...] = ()
+    hostname: str = ""
+    exceptions: tuple[str, ...] = ()
+    owner: tuple[int, int] | None = None
 
     @property
     def closed(self) -> bool:
-        """Whether its network has no route to other hosts."""
-        return bool(self.ports) and not self.running.outgoing
+        """Whether it can open no connection to other hosts."""
+        return (bool(self.ports) or bool(self.networks)) and not self.running.outgoing
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the image is read-only."""
+        return "writable-root" not in self.exceptions
+
+    @property
+    def gains_privileges(self) -> bool:
+        """Whether setuid programs and file capabilities grant something."""
+        return "new-privileges" in self.exceptions
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """The capabilities that it keeps."""
+        found = (one.removeprefix("capability:") for one in self.exceptions if one.startswith("capability:"))
+        return tuple(sorted(name.removeprefix("CAP_") for name in found))
+
+    @property
+    def address(self) -> str:
+        """Its address in the network of its environment; empty without one."""
+        return dict(self.networks[0].hosts)[self.hostname] if self.networks else ""
 
     @property
     def folders(self) -> tuple[tuple[str, str], ...]:
         """Folders in memory with their mount options: those of the stage, and ``/dev/shm``."""
-        named = tuple((folder, format_tmpfs(size)) for folder, size in self.running.tmpfs)
+        named = tuple(
+            (folder, format_tmpfs(size, executable=f"executable:{folder}" in self.exceptions))
+            for folder, size in self.running.tmpfs
+        )
         return named if _SHARED_MEMORY in dict(named) else (*named, (_SHARED_MEMORY, NOTHING))
 
     def on_this_host(self) -> ContainerSpec:
@@ -96,39 +115,67 @@ class ContainerSpec:
         yield PodmanFlag(text="--pull=never")
         if self.user:
             yield PodmanFlag(text=f"--user={self.user}", needs="user")
-        yield PodmanFlag(text="--read-only", needs="read-only")
-        yield PodmanFlag(text="--read-only-tmpfs=false", needs="read-only")
+        if self.read_only:
+            yield PodmanFlag(text="--read-only", needs="read-only")
+            yield PodmanFlag(text="--read-only-tmpfs=false", needs="read-only")
         for folder, options in self.folders:
             yield PodmanFlag(text=f"--tmpfs={folder}:{options}", needs="tmpfs")
         yield PodmanFlag(text="--cap-drop=all", needs="capabilities")
-        yield PodmanFlag(text="--security-opt=no-new-privileges", needs="no-new-privileges")
+        for capability in self.capabilities:
+            yield PodmanFlag(text=f"--cap-add={capability}")
+        if not self.gains_privileges:
+            yield PodmanFlag(text="--security-opt=no-new-privileges", needs="no-new-privileges")
         if self.seccomp:
             yield PodmanFlag(text=f"--security-opt=seccomp={self.seccomp}", needs="seccomp")
         yield PodmanFlag(text=f"--memory={running.memory}", needs="memory")
         yield PodmanFlag(text=f"--memory-swap={running.memory}", needs="memory")
         yield PodmanFlag(text=f"--pids-limit={running.pids}", needs="pids")
+        if running.cpus:
+            yield PodmanFlag(text=f"--cpus={running.cpus:g}", needs="cpu")
         yield from self._network()
         yield PodmanFlag(text=f"--stop-timeout={running.stop_seconds}")
         for option, value in health_options(self.health):
             yield PodmanFlag(text=f"--health-{option}={value}")
+        yield from self._given()
 
     def _network(self) -> Iterator[PodmanFlag]:
-        if self.closed:
+        if self.networks:
+            yield PodmanFlag(text=f"--network={self.networks[0].name}:ip={self.address}")
+            for network in self.networks[1:]:
+                yield PodmanFlag(text=f"--network={network.name}")
+            yield PodmanFlag(text=f"--hostname={self.hostname}")
+            for name, address in self.networks[0].hosts:
+                if name != self.hostname:
+                    yield PodmanFlag(text=f"--add-host={name}:{address}")
+        elif self.closed:
             yield PodmanFlag(text=f"--network={self.name}", needs="closed")
         elif not self.ports and not self.running.outgoing:
             yield PodmanFlag(text="--network=none", needs="no-network")
         for port in self.ports:
             yield PodmanFlag(text=f"--publish={port.published}")
 
+    def _given(self) -> Iterator[PodmanFlag]:
+        for name, value in self.env:
+            yield PodmanFlag(text=f"--env={name}={value}")
+        for mount in self.mounts:
+            yield PodmanFlag(text=f"--volume={mount.text}")
+        if self.secrets and self.read_only:
+            # runc cannot make the files' places in a read-only root
+            yield PodmanFlag(text=f"--tmpfs={SECRETS}:{NOTHING.replace('ro,', 'rw,', 1)},mode=0755")
+        for secret in self.secrets:
+            yield PodmanFlag(text=f"--secret={secret.text}")
+        for name, value in self.labels:
+            yield PodmanFlag(text=f"--label={name}={value}")
+
 
 def make_container(
     image: str, name: str, config: Config, running: Running, *, host_port: int | None = None
 ) -> ContainerSpec:
     """Return the container of an image; ``host_port`` publishes the first port (0: any free; default: its own)."""
-    ports = tuple(_parse_port(text) for text in config.ports)
+    ports = tuple(parse_port(text) for text in config.ports)
     if ports and host_port is not None:
-        first = PublishedPort(number=ports[0].number, protocol=ports[0].protocol, host=host_port)
-        ports = (first, *ports[1:]) if host_port else tuple(_any_host_port(port) for port in ports)
+        changed = ports[:1] if host_port else ports
+        ports = (*(replace(port, host=host_port) for port in changed), *ports[len(changed) :])
     return ContainerSpec(
         image=image,
         name=name,
@@ -162,9 +209,9 @@ def run_argv(
     return ("podman", "run", how, name, *flags, *needed, *container.options, container.image, *container.command)
 
 
-def format_tmpfs(size: str) -> str:
-    """Return the mount options of a folder in memory: writable for every user, no executables."""
-    return f"rw,nosuid,nodev,noexec,size={size},mode=1777"
+def format_tmpfs(size: str, *, executable: bool = False) -> str:
+    """Return the mount options of a folder in memory: writable for every user, no programs unless ``executable``."""
+    return f"rw,nosuid,nodev,{'exec' if executable else 'noexec'},size={size},mode=1777"
 
 
 def health_options(health: Healthcheck | None) -> Iterator[tuple[str, str]]:
@@ -184,12 +231,3 @@ def health_options(health: Healthcheck | None) -> Iterator[tuple[str, str]]:
 def _format_test(test: tuple[str, ...]) -> str:
     """Format a command for podman, which takes a JSON list of several words, but runs a single word in a shell."""
     return json.dumps(list(test), ensure_ascii=False) if len(test) > 1 else f"CMD {test[0]}"
-
-
-def _parse_port(text: str) -> PublishedPort:
-    number, _, protocol = text.partition("/")
-    return PublishedPort(number=int(number), protocol=protocol or "tcp", host=int(number))
-
-
-def _any_host_port(port: PublishedPort) -> PublishedPort:
-    return PublishedPort(number=port.number, protocol=port.protocol, host=0)

@@ -179,6 +179,7 @@ STAGES: dict[str, Mutate] = {
     ),
     "running.memory": put("runtime.running.memory", "2g", none),
     "running.pids": put("runtime.running.pids", 9, none),
+    "running.cpus": put("runtime.running.cpus", 1.5, none),
     "running.tmpfs": put("runtime.running.tmpfs", {"/tmp": "9m"}, none),
     "running.outgoing": put("runtime.running.outgoing", True, none),
     "running.stop-seconds": put("runtime.running.stop-seconds", 9, none),

@@ -111,6 +111,8 @@ class Style:
             return "true" if value else "false"
         if isinstance(value, int):
             return self.pick(str(value), hex(value), f"{value:_}", oct(value))
+        if isinstance(value, float):
+            return self.pick(repr(value), f"{value:e}")
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, dict):

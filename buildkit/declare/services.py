@@ -1,0 +1,115 @@
+"""Services and the environments in which they run together, as ``services.toml`` defines them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from buildkit.declare.ports import PublishedPort
+from buildkit.declare.schema import suggest_word
+from buildkit.declare.stage import Healthcheck
+from buildkit.errors import DefinitionError
+
+FILE = "services.toml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dependency:
+    """A service that must be ``started``, ``healthy`` or ``completed`` (ended with 0) before another starts."""
+
+    service: str
+    condition: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedVolume:
+    """A volume by its name in the file, and the folder at which a service has it."""
+
+    name: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exemption:
+    """A protection that a service cannot have, in words, and why.
+
+    ``allow`` is ``capability:NAME``, ``writable-root``, ``new-privileges``, or ``executable:/FOLDER`` of a folder in
+    memory.
+    """
+
+    allow: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """What a change of ``path`` does: ``sync``, ``restart``, ``sync+restart``, ``rebuild`` or ``reload``.
+
+    ``target`` is where the path lies in the container; ``ignore`` are patterns below the path.
+    """
+
+    path: str
+    action: str
+    target: str = ""
+    ignore: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A service: the image of a ``stage``, or ``image`` by digest, and how it runs.
+
+    ``resources`` are fields of `Running` that differ from the stage's. ``health`` is None for the stage's.
+    """
+
+    name: str
+    stage: str = ""
+    image: str = ""
+    user: str = ""
+    depends_on: tuple[Dependency, ...] = ()
+    ports: tuple[PublishedPort, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[str, ...] = ()
+    volumes: tuple[NamedVolume, ...] = ()
+    command: tuple[str, ...] = ()
+    resources: tuple[tuple[str, Any], ...] = ()
+    health: Healthcheck | None = None
+    exceptions: tuple[Exemption, ...] = ()
+    watch: tuple[Watch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSecret:
+    """A secret and its one source: a variable, a file, a program that prints it, or chance."""
+
+    name: str
+    env: str = ""
+    file: str = ""
+    command: tuple[str, ...] = ()
+    generate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """Services that run together, with their overrides applied, sorted by name; ``subnet`` is empty for one by name."""
+
+    name: str
+    services: tuple[Service, ...]
+    subnet: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What a ``services.toml`` defines; ``file`` is its path relative to the project."""
+
+    file: str
+    services: tuple[Service, ...] = ()
+    secrets: tuple[ServiceSecret, ...] = ()
+    environments: tuple[Environment, ...] = ()
+
+    def environment(self, name: str) -> Environment:
+        """Return an environment. Raises DefinitionError, with the most similar name as the hint."""
+        found = {environment.name: environment for environment in self.environments}
+        if name not in found:
+            hint = suggest_word(name, list(found)) or f"environments are {', '.join(found)}"
+            raise DefinitionError(f"{self.file}: there is no environment `{name}`", hint=hint)
+        return found[name]

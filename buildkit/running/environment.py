@@ -1,0 +1,202 @@
+"""An environment as it runs: its services in the order of their start, with containers, names and addresses. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from buildkit.declare.services import FILE, Dependency, Environment, Service, Services, ServiceSecret, Watch
+from buildkit.declare.stage import Running
+from buildkit.errors import DefinitionError, Problem
+from buildkit.running.flags import ContainerSpec
+from buildkit.running.mounts import SecretMount, ServiceNetwork, VolumeMount
+
+DescribeStage = Callable[[str], ContainerSpec]
+_FIRST_HOST = 2  # the first address is the bridge's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedSecret:
+    """A secret by podman's name, and its source."""
+
+    name: str
+    source: ServiceSecret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningService:
+    """A service of an environment: its container, what it waits for, and what changes of files do.
+
+    ``image`` is empty for a ``stage`` of this project. ``volumes`` and ``secrets`` are podman's names.
+    """
+
+    name: str
+    container: ContainerSpec
+    stage: str = ""
+    image: str = ""
+    depends_on: tuple[Dependency, ...] = ()
+    secrets: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    watch: tuple[Watch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningEnvironment:
+    """Services that run together, each after those that it depends on.
+
+    Names in podman are ``PROJECT-NAME`` for the network, with ``-SERVICE``, ``-VOLUME`` or ``-SECRET`` behind it for
+    the others. ``outgoing`` is the network of services that may reach other hosts, None if no service may.
+    """
+
+    project: str
+    name: str
+    services: tuple[RunningService, ...]
+    network: ServiceNetwork
+    outgoing: ServiceNetwork | None = None
+    secrets: tuple[NamedSecret, ...] = ()
+    volumes: tuple[str, ...] = ()
+
+    @property
+    def networks(self) -> tuple[ServiceNetwork, ...]:
+        """The networks that it needs."""
+        return (self.network, self.outgoing) if self.outgoing else (self.network,)
+
+    def get(self, name: str) -> RunningService:
+        """Return a service. Raises DefinitionError, with the names that there are."""
+        for service in self.services:
+            if service.name == name:
+                return service
+        names = ", ".join(service.name for service in self.services)
+        raise DefinitionError(f"there is no service `{name}` in {self.name}", hint=f"services are {names}")
+
+
+def make_environment(services: Services, name: str, describe: DescribeStage, *, project: str) -> RunningEnvironment:
+    """Return an environment of ``services.toml``; ``describe`` gives the container of a stage.
+
+    Raises DefinitionError if there is no such environment, or for what the containers of its services contradict.
+    """
+    environment = services.environment(name)
+    prefix = f"{project}-{name}"
+    ordered = tuple(_in_order({service.name: service for service in environment.services}))
+    network = _network(prefix, environment)
+    containers = {service.name: _container(service, prefix, describe) for service in ordered}
+    if problems := [problem for service in ordered for problem in _contradictions(service, containers, name)]:
+        raise DefinitionError.of(problems)
+    reaches_out = any(container.running.outgoing for container in containers.values())
+    outgoing = ServiceNetwork(name=f"{prefix}-outgoing", subnet="", closed=False) if reaches_out else None
+    used = {secret for service in ordered for secret in service.secrets}
+    running = tuple(_running(service, containers[service.name], (network, outgoing)) for service in ordered)
+    return RunningEnvironment(
+        project=project,
+        name=name,
+        services=running,
+        network=network,
+        outgoing=outgoing,
+        secrets=tuple(
+            NamedSecret(name=f"{prefix}-{one.name}", source=one) for one in services.secrets if one.name in used
+        ),
+        volumes=tuple(sorted({volume for service in running for volume in service.volumes})),
+    )
+
+
+def _in_order(services: Mapping[str, Service]) -> Iterator[Service]:
+    """Yield each service after those that it depends on; there is no cycle."""
+    done: set[str] = set()
+
+    def visit(name: str) -> Iterator[Service]:
+        if name not in done:
+            done.add(name)
+            for dependency in services[name].depends_on:
+                yield from visit(dependency.service)
+            yield services[name]
+
+    for name in sorted(services):
+        yield from visit(name)
+
+
+def _network(prefix: str, environment: Environment) -> ServiceNetwork:
+    """Return the network, with an address for each service that depends on its name, not on what else there is."""
+    digest = hashlib.sha256(prefix.encode()).digest()
+    subnet = ipaddress.IPv4Network(environment.subnet or f"10.{90 + digest[0] % 160}.{digest[1]}.0/24")
+    free = subnet.num_addresses - _FIRST_HOST - 1  # the last is broadcast
+    taken: dict[int, str] = {}
+    for service in environment.services:
+        number = int.from_bytes(hashlib.sha256(service.name.encode()).digest()[:4], "big") % free
+        while number in taken:
+            number = (number + 1) % free
+        taken[number] = service.name
+    hosts = sorted((name, str(subnet[number + _FIRST_HOST])) for number, name in taken.items())
+    return ServiceNetwork(name=prefix, subnet=str(subnet), closed=True, hosts=tuple(hosts))
+
+
+def _container(service: Service, prefix: str, describe: DescribeStage) -> ContainerSpec:
+    """Return the container of a service before it joins networks."""
+    base = describe(service.stage) if service.stage else _image_container(service.image)
+    running = replace(base.running, **dict(service.resources))
+    user = service.user or base.user
+    owner = base.owner if user == base.user and base.owner else _numbers(user)
+    return replace(
+        base,
+        name=f"{prefix}-{service.name}",
+        hostname=service.name,
+        running=running,
+        user=user,
+        owner=owner,
+        ports=service.ports,
+        health=service.health or base.health,
+        seccomp=f"{prefix}.seccomp.json" if running.system_calls == "service" else "",
+        command=service.command,
+        env=service.env,
+        mounts=tuple(VolumeMount(volume=f"{prefix}-{one.name}", target=one.target) for one in service.volumes),
+        secrets=tuple(SecretMount(name=one, secret=f"{prefix}-{one}", owner=owner) for one in service.secrets),
+        exceptions=tuple(sorted(one.allow for one in service.exceptions)),
+    )
+
+
+def _image_container(image: str) -> ContainerSpec:
+    return ContainerSpec(image=image, name="", running=Running())
+
+
+def _numbers(user: str) -> tuple[int, int] | None:
+    """Return user and group id if ``user`` is made of numbers; a group that is not said is the user's."""
+    uid, _, gid = user.partition(":")
+    gid = gid or uid
+    return (int(uid), int(gid)) if uid.isdecimal() and gid.isdecimal() else None
+
+
+def _running(
+    service: Service, container: ContainerSpec, networks: tuple[ServiceNetwork, ServiceNetwork | None]
+) -> RunningService:
+    network, outgoing = networks
+    joined = (network, outgoing) if container.running.outgoing and outgoing else (network,)
+    return RunningService(
+        name=service.name,
+        container=replace(container, networks=joined),
+        stage=service.stage,
+        image=service.image,
+        depends_on=service.depends_on,
+        secrets=tuple(secret.secret for secret in container.secrets),
+        volumes=tuple(mount.volume for mount in container.mounts if isinstance(mount, VolumeMount)),
+        watch=service.watch,
+    )
+
+
+def _contradictions(service: Service, containers: Mapping[str, ContainerSpec], name: str) -> Iterator[Problem]:
+    """Yield what an environment asks for and its containers do not have."""
+    key, container = f"services.{service.name}", containers[service.name]
+    for dependency in service.depends_on:
+        if dependency.condition == "healthy" and containers[dependency.service].health is None:
+            what = f"waits for `{dependency.service}` to be healthy in {name}, which has no health check"
+            hint = f"add services.{dependency.service}.healthcheck, or wait until it is `started`"
+            yield Problem(file=FILE, key=f"{key}.depends-on", what=what, hint=hint)
+    for exception in container.exceptions:
+        folder = exception.partition(":")[2]
+        if exception.startswith("executable:") and folder not in dict(container.running.tmpfs):
+            named = ", ".join(dict(container.running.tmpfs)) or "none"
+            what = f"`{exception}` names no folder in memory; there are {named}"
+            yield Problem(file=FILE, key=f"{key}.exceptions", what=what)
+    folders = {mount.target for mount in container.mounts} & dict(container.running.tmpfs).keys()
+    for folder in sorted(folders):
+        yield Problem(file=FILE, key=f"{key}.volumes", what=f"{folder} is a folder in memory, too")

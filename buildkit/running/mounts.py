@@ -1,0 +1,78 @@
+"""What a container gets from outside its image: volumes, files of the host, secrets, and a network with names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SECRETS = "/run/secrets"
+_VOLUME_OPTIONS = "rw,nosuid,nodev,noexec"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeMount:
+    """A volume by podman's name, writable at ``target``; programs in it cannot be executed."""
+
+    volume: str
+    target: str
+
+    @property
+    def text(self) -> str:
+        """As ``--volume`` takes it."""
+        return f"{self.volume}:{self.target}:{_VOLUME_OPTIONS}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BindMount:
+    """A file or folder of the host at ``target``; ``shared`` relabels it for SELinux."""
+
+    source: str
+    target: str
+    writable: bool = False
+    shared: bool = True
+
+    @property
+    def text(self) -> str:
+        """As ``--volume`` takes it."""
+        access = "rw" if self.writable else "ro"
+        return f"{self.source}:{self.target}:{access},nosuid,nodev{',z' if self.shared else ''}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretMount:
+    """A secret by podman's name, a file ``/run/secrets/NAME`` that only ``owner`` (user and group id) may read.
+
+    Without an owner, which only numbers can name, every user of the container may.
+    """
+
+    name: str
+    secret: str
+    owner: tuple[int, int] | None = None
+
+    @property
+    def target(self) -> str:
+        """The path in the container."""
+        return f"{SECRETS}/{self.name}"
+
+    @property
+    def mode(self) -> str:
+        """The permissions, in octal."""
+        return "0400" if self.owner else "0444"
+
+    @property
+    def text(self) -> str:
+        """As ``--secret`` takes it."""
+        owner = f",uid={self.owner[0]},gid={self.owner[1]}" if self.owner else ""
+        return f"{self.secret},target={self.name}{owner},mode={self.mode}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceNetwork:
+    """The network of an environment by podman's name, with the addresses of all services.
+
+    ``subnet`` is an IPv4 network (``10.90.1.0/24``). A network that is not ``closed`` has a route to other hosts.
+    """
+
+    name: str
+    subnet: str
+    closed: bool
+    hosts: tuple[tuple[str, str], ...] = ()
