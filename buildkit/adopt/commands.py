@@ -17,9 +17,11 @@ _PIPES = {"|", "|&"}
 _WRAPPERS = ("sudo", "exec", "time", "env")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
 _SHELLS = ("sh", "bash", "/bin/sh", "/bin/bash")
+_PLAIN = re.compile(r"[\w@%+=:,./${}~*\[\]-]+")
 _UNCERTAIN = {"if", "for", "while", "case", "function", "(", ")", "{", "}", "do", "then"}
 
 Command = tuple[str, ...]
+"""The words of a command; one with pipes begins with ``|``, and has them between its parts, too."""
 
 
 def split_commands(instruction: Instruction) -> tuple[Command, ...] | None:
@@ -50,6 +52,12 @@ def split_script(text: str) -> tuple[Command, ...] | None:
     return tuple(commands)
 
 
+def format_command(command: Command) -> str:
+    """Return a command as a person would write it."""
+    words = command[1:] if command[:1] == ("|",) else command
+    return " ".join(word if word == "|" or _PLAIN.fullmatch(word) else shlex.quote(word) for word in words)
+
+
 def _is_shell(words: tuple[str, ...]) -> bool:
     return len(words) == 3 and words[0] in _SHELLS and re.fullmatch(r"-\w*c", words[1]) is not None
 
@@ -77,7 +85,8 @@ def _split_line(line: str) -> Iterator[Command]:
     for word in lexer:
         if word in _PIPES:
             is_piped = True
-        if word in _SEPARATORS:
+            command.append("|")
+        elif word in _SEPARATORS:
             yield _finish(command, is_piped=is_piped)
             command, is_piped = [], False
         elif word in _UNCERTAIN or (set(word) <= set("();<>") and word):

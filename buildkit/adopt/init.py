@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from buildkit.adopt.compose import ComposeFile
 from buildkit.adopt.draft import CopyDraft, ImageDraft, Leftover, WheelsDraft
-from buildkit.adopt.instructions import ParsedContainerfile, SourceStage, read_containerfile
-from buildkit.adopt.render import ModelDraft, find_model_drafts, render_files, render_settings
+from buildkit.adopt.instructions import read_containerfile
+from buildkit.adopt.models import add_models
+from buildkit.adopt.pinning import find_digest
+from buildkit.adopt.reading import RepositoryFacts
+from buildkit.adopt.render import render_files, render_settings
 from buildkit.adopt.roots import choose_without_file
+from buildkit.adopt.services import apply_service
+from buildkit.adopt.sources import ImageSource, InitOptions, choose_target, find_deeper_files, find_sources, stage_of
 from buildkit.adopt.survey import Survey, survey
-from buildkit.adopt.translate import RepositoryFacts, translate
+from buildkit.adopt.translate import translate
 from buildkit.declare.containerignore import parse_ignore_file
 from buildkit.declare.toml import parse_toml
 from buildkit.errors import BuildError, DefinitionError, describe_disk_error
@@ -24,23 +30,13 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InitOptions:
-    """``file`` is the Containerfile, ``target`` the build stage of it, ``name`` the new stage; each is optional.
+class Adoption:
+    """What ``init`` has written: paths of new files and of files that were added to, and what is left to a person.
 
-    ``into`` is another folder to write to, relative to the repository.
+    ``stages`` are the names of the images that ship.
     """
 
-    file: str = ""
-    target: str = ""
-    name: str = "app"
-    into: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adoption:
-    """What ``init`` has written: paths of new files and of files that were added to, and what is left to a person."""
-
-    stage: str
+    stages: tuple[str, ...]
     written: tuple[str, ...]
     extended: tuple[str, ...]
     leftovers: tuple[Leftover, ...]
@@ -48,20 +44,33 @@ class Adoption:
 
 def adopt(folder: Path, options: InitOptions) -> Adoption:
     """Read the repository and write the files. Raises DefinitionError if one of them exists, and BuildError."""
-    found = survey(folder, options.file)
-    image, leftovers = _read(found, options)
-    models = _find_models(found, image)
-    whole = {(model.source, posixpath.join(model.target, model.name)) for model in models if not model.files}
-    image.copies = {copy: None for copy in image.copies if (copy.source, copy.target) not in whole}
-    files = render_files(image, models)
-    assert image.root is not None  # noqa: S101 - `_read` refuses an image without a root
-    ignored = _render_ignore_file(found, models)
-    if ignored:
+    found = survey(folder)
+    sources = find_sources(found, options)
+    drafts = [_read(found, source, sources.compose) for source in sources.images]
+    leftovers = [*(left for _, some in drafts for left in some), *sources.leftovers]
+    images, dropped = _with_one_python([image for some, _ in drafts for image in some])
+    if not images:
+        images = [_draft_without_file(found, options.name or "app")]
+    _find_models(found, images)
+    files = render_files(images)
+    if ignored := _render_ignore_file(found, sources.images, images, files):
         files[".containerignore"] = ignored
     place = folder / options.into
-    existing, leftovers = _keep_noxfile(place, files, leftovers)
+    existing, told = _keep_noxfile(place, files)
+    written, extended = _write_files(found, options.into, images[0], files, existing)
+    leftovers += [*dropped, *told, *_left_out(found, sources.images, images)]
+    stages = tuple(image.name for image in images if image.ships)
+    return Adoption(stages=stages, written=written, extended=extended, leftovers=tuple(leftovers))
+
+
+def _write_files(
+    found: Survey, into: str, image: ImageDraft, files: dict[str, str], existing: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Write the files and the settings; return their paths, and those of files that were added to."""
+    assert image.root is not None  # noqa: S101 - `_read` refuses an image without a root
+    place = found.folder / into
     settings = render_settings(image.root)
-    before = found.read(posixpath.join(options.into, _SETTINGS))
+    before = found.read(posixpath.join(into, _SETTINGS))
     files = {path: text for path, text in files.items() if not _is_there(place / path, text)}
     has_settings = settings in before  # those of another service of the repository
     _refuse_existing(place, files, "" if has_settings else before, existing)
@@ -69,30 +78,54 @@ def adopt(folder: Path, options: InitOptions) -> Adoption:
     if not has_settings:
         files[_SETTINGS] = f"{before.rstrip()}\n\n{settings}" if before.strip() else settings
     _write(place, files)
-    leftovers = (*leftovers, *_left_out(found, image))
-    return Adoption(stage=image.name, written=tuple(files), extended=extended, leftovers=leftovers)
+    return tuple(files), extended
 
 
-def _read(found: Survey, options: InitOptions) -> tuple[ImageDraft, tuple[Leftover, ...]]:
-    if not found.containerfile:
-        return _draft_without_file(found, options.name), ()
-    file = read_containerfile(found.read(found.containerfile), found.containerfile)
-    tree = RepositoryFacts(exists=found.exists, python=found.python)
-    image, leftovers = translate(file, _choose_target(file, options.target), options.name, tree)
+def _read(
+    found: Survey, source: ImageSource, compose: ComposeFile | None
+) -> tuple[list[ImageDraft], tuple[Leftover, ...]]:
+    """Return the drafts of an image and of the services that run it, the image first if there are several."""
+    file = read_containerfile(found.read(source.file), source.file)
+    tree = RepositoryFacts(
+        exists=found.exists, find=found.find, read=found.read, is_executable=found.is_executable,
+        find_digest=find_digest, python=found.python, context=source.context, stage=source.name,
+    )  # fmt: skip
+    image, left = translate(file, choose_target(file, source.target), tree, source.arguments)
     if image.root is None:
-        lines = "\n".join(map(str, leftovers))
-        raise DefinitionError(f"{found.containerfile}: its base is not known", hint=lines)
-    return image, leftovers
+        lines = "\n".join(map(str, left))
+        raise DefinitionError(f"{source.file}: its base is not known", hint=lines)
+    if compose is None or not source.services:
+        return [image], left
+    if len(source.services) == 1:
+        return [image], (*left, *apply_service(image, source.services[0], compose))
+    image.ships = False
+    children = []
+    for service in source.services:
+        child = ImageDraft(name=stage_of(service), root=image.root, base=image.name)
+        left = (*left, *apply_service(child, service, compose))
+        children.append(child)
+    return [image, *children], left
 
 
-def _choose_target(file: ParsedContainerfile, wanted: str) -> SourceStage:
-    if not wanted:
-        return file.stages[-1]
-    for stage in file.stages:
-        if stage.name.lower() == wanted.lower():
-            return stage
-    names = ", ".join(stage.name for stage in file.stages if stage.name) or "none has a name"
-    raise DefinitionError(f"{file.path}: there is no build stage `{wanted}`", hint=f"its stages: {names}")
+def _with_one_python(images: Sequence[ImageDraft]) -> tuple[list[ImageDraft], tuple[Leftover, ...]]:
+    """Keep the images that have the Python of the first, and give each different root a stage of its own."""
+    kept: list[ImageDraft] = []
+    left: list[Leftover] = []
+    bases: dict[object, str] = {}
+    for image in images:
+        root = image.root
+        assert root is not None  # noqa: S101 - `_read` refuses an image without a root
+        if kept and kept[0].root is not None and root.python != kept[0].root.python:
+            text = f"the image {image.name}: Python {root.python}"
+            advice = (
+                f"a project has one Python, here {kept[0].root.python}: make a project of its own of it (--into FOLDER)"
+            )
+            left.append(Leftover(file=_SETTINGS, line=0, text=text, advice=advice))
+            continue
+        name = bases.setdefault(root, "base" if not bases else f"base-{image.name}")
+        image.base = name if image.base == "base" else image.base
+        kept.append(image)
+    return kept, tuple(left)
 
 
 def _draft_without_file(found: Survey, name: str) -> ImageDraft:
@@ -114,62 +147,75 @@ def _draft_without_file(found: Survey, name: str) -> ImageDraft:
     elif lines:
         image.wheels = WheelsDraft(lines=lines)
     else:
+        deeper = find_deeper_files(found) or ("PATH",)
         raise DefinitionError(
             "there is no Containerfile, no lock, no requirements file and no package here",
-            hint="run it at the top of a Python project, or name a Containerfile: "
-            f"nox -s init -- --file {_find_deeper_file(found.folder)}",
+            hint="run it at the top of a Python project, or name its Containerfiles: "
+            f"nox -s init -- {' '.join(f'--file {file}' for file in deeper[:_SHOWN])}",
         )
     if not is_package:
         image.copies = {CopyDraft(source=".", target="/app"): None}
     return image
 
 
-def _find_deeper_file(folder: Path) -> str:
-    """Return the first Containerfile below the folder that git knows; ``PATH`` if there is none."""
-    listed = list_files(folder, ".")
-    names = (*listed.tracked, *listed.untracked) if listed else ()
-    return min((name for name in names if posixpath.basename(name) in ("Containerfile", "Dockerfile")), default="PATH")
-
-
-def _find_models(found: Survey, image: ImageDraft) -> tuple[ModelDraft, ...]:
+def _find_models(found: Survey, images: Iterable[ImageDraft]) -> None:
     others = {folder: _has_others(found.folder / folder, names) for folder, names in found.models.items()}
-    return find_model_drafts(image, found.models, others)
+    taken: dict[str, str] = {}
+    for image in images:
+        add_models(image, found.models, others, taken)
+        taken |= {model.name: model.source for model in image.models}
 
 
 def _has_others(folder: Path, names: tuple[str, ...]) -> bool:
     return any(path.name not in names for path in folder.iterdir())
 
 
-def _render_ignore_file(found: Survey, models: tuple[ModelDraft, ...]) -> str:
-    """Return .containerignore: the rules of .dockerignore, and model files, which layers of their own hold."""
-    if found.exists(".containerignore") and not models:
-        return ""
-    lines = [found.read(".containerignore").rstrip() or found.dockerignore.rstrip()]
+def _render_ignore_file(
+    found: Survey, sources: Iterable[ImageSource], images: Sequence[ImageDraft], files: Mapping[str, str]
+) -> str:
+    """Return .containerignore: the rules of .dockerignore, and what layers of their own hold, or the project itself."""
+    contexts = [(source.file, source.context) for source in sources] or [("Dockerfile", ".")]
+    rules = found.read(".containerignore") or "".join(
+        dict.fromkeys(found.read_ignore_rules(file, context) for file, context in contexts)
+    )
+    lines = [rules.rstrip()]
+    models = dict.fromkeys(model for image in images for model in image.models if model.source.startswith("path:"))
     if models:
         lines.append("# packed as models, in layers of their own")
-        for model in models:
-            lines += [posixpath.join(model.source, name) for name in model.files] or [f"{model.source}/**"]
+    for model in models:
+        source = model.source.removeprefix("path:")
+        lines += [posixpath.join(source, name) for name in model.files] or [f"{source}/**"]
+    if any(copy.source == "." for image in images for copy in image.copies):
+        lines.append("# what the images are made from is no part of them")
+        lines += [
+            "stages/**/stage.toml" if any(image.texts for image in images) else "stages",
+            *_made_files(found, files),
+        ]
+    if lines == [rules.rstrip()] and found.exists(".containerignore"):
+        return ""
     text = "\n".join(line for line in lines if line)
     return f"{text}\n" if text else ""
 
 
-def _keep_noxfile(
-    place: Path, files: dict[str, str], leftovers: tuple[Leftover, ...]
-) -> tuple[tuple[str, ...], tuple[Leftover, ...]]:
+def _made_files(found: Survey, files: Mapping[str, str]) -> list[str]:
+    if not found.exists("requirements/"):
+        return ["requirements", "noxfile.py"]
+    ours = sorted(path.rpartition(".")[0] for path in files if path.startswith("requirements/"))
+    return [*(f"{path}.*" for path in dict.fromkeys(ours)), "noxfile.py"]
+
+
+def _keep_noxfile(place: Path, files: dict[str, str]) -> tuple[tuple[str, ...], tuple[Leftover, ...]]:
     """Keep a noxfile that exists, and say what it needs."""
     path = place / "noxfile.py"
     if not path.exists():
-        return (), leftovers
+        return (), ()
     del files["noxfile.py"]
     text = path.read_text("utf-8")
     if "buildkit.sessions" in text:
-        return ("noxfile.py",), leftovers
+        return ("noxfile.py",), ()
     advice = "add two lines: from buildkit.sessions import register; register()"
     line = text.count("\n") + 1
-    return ("noxfile.py",), (
-        *leftovers,
-        Leftover(file="noxfile.py", line=line, text="its sessions stay", advice=advice),
-    )
+    return ("noxfile.py",), (Leftover(file="noxfile.py", line=line, text="its sessions stay", advice=advice),)
 
 
 def _is_there(path: Path, text: str) -> bool:
@@ -180,7 +226,7 @@ def _is_there(path: Path, text: str) -> bool:
         return False
 
 
-def _refuse_existing(place: Path, files: Mapping[str, str], settings: str, kept: tuple[str, ...]) -> None:
+def _refuse_existing(place: Path, files: Mapping[str, str], settings: str, kept: Sequence[str]) -> None:
     there = [path for path in files if path not in kept and (place / path).exists()]
     if "[tool.buildkit" in settings:
         there.append(f"{_SETTINGS}: [tool.buildkit]")
@@ -207,15 +253,19 @@ def _write(place: Path, files: Mapping[str, str]) -> None:
         raise BuildError(f"{error.filename}: {describe_disk_error(error) or error.strerror}") from error
 
 
-def _left_out(found: Survey, image: ImageDraft) -> Iterator[Leftover]:
+def _left_out(found: Survey, sources: Sequence[ImageSource], images: Iterable[ImageDraft]) -> Iterator[Leftover]:
     """Yield what ``COPY`` took and git ignores: it is no part of a commit, so no part of the image."""
-    is_ignored = parse_ignore_file(found.dockerignore, ".dockerignore")
-    for copy in image.copies:
-        names = [name for name in _ignored_files(found.folder, copy.source) if not is_ignored(name)]
+    file, context = (sources[0].file, sources[0].context) if sources else ("", ".")
+    is_ignored = parse_ignore_file(found.read_ignore_rules(file or "Dockerfile", context), ".dockerignore")
+    for source in dict.fromkeys(copy.source for image in images for copy in image.copies):
+        names = [name for name in _ignored_files(found.folder, source) if not is_ignored(name)]
         if names:
             shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-            advice = f"git ignores them, so they stay out: track them, or set `untracked = true` for {copy.source}"
-            yield Leftover(file=found.containerfile or copy.source, line=0, text=shown, advice=advice)
+            copied = "/" if source == "." else f"/{source}"
+            advice = (
+                f'git ignores them, so they stay out: track them, or add `untracked = true` to the copy of "{copied}"'
+            )
+            yield Leftover(file=file or source, line=0, text=f"COPY took {shown}", advice=advice)
 
 
 def _ignored_files(folder: Path, source: str) -> list[str]:
@@ -224,9 +274,8 @@ def _ignored_files(folder: Path, source: str) -> list[str]:
     if listed is None:
         return []
     known = {*listed.tracked, *listed.untracked}
-    place = folder / source
     found = []
-    for parent, folders, names in os.walk(place):
+    for parent, folders, names in os.walk(folder / source):
         folders[:] = [name for name in folders if name not in (".git", "__pycache__", ".venv", "node_modules")]
         found += [str((Path(parent) / name).relative_to(folder)) for name in names]
     return sorted(name for name in found if name not in known and not name.endswith(".pyc"))

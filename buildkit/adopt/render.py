@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from buildkit.adopt.draft import ImageDraft, RootDraft
+from buildkit.adopt.draft import ImageDraft, ModelDraft, RootDraft, WheelsDraft
 
 _EXCLUDE = 'exclude = ["usr/share/doc/**", "!usr/share/doc/*/copyright", "usr/share/man/**", "usr/share/locale/**"]'
 NOXFILE = """import nox
@@ -18,42 +16,45 @@ register()
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelDraft:
-    """A model: the folder of the repository, its files (empty: all), and the folder above it in the image."""
-
-    name: str
-    source: str
-    files: tuple[str, ...]
-    target: str
-
-
-def render_files(image: ImageDraft, models: Iterable[ModelDraft]) -> dict[str, str]:
+def render_files(images: Sequence[ImageDraft]) -> dict[str, str]:
     """Return the text of each new file by its path.
 
-    ``image`` has a root. There is a builder if something of the repository, or a compiler, is needed to install.
+    All images have a root, with one Python. There is a builder if something of the repository, or a compiler, is needed
+    to install.
     """
-    assert image.root is not None  # noqa: S101 - the caller has refused a file without one
-    files = {
-        "noxfile.py": NOXFILE,
-        "stages/base/stage.toml": _render_base(image, image.root),
-        **_render_lists(image, image.root),
-    }
-    by_target: dict[str, list[ModelDraft]] = {}
-    for model in models:
-        by_target.setdefault(model.target, []).append(model)
-    stages = {}
-    for number, (target, some) in enumerate(sorted(by_target.items()), 1):
-        stages["models" if number == 1 else f"models-{number}"] = (target, some)
-    for name, (target, some) in stages.items():
-        files[f"stages/{name}/stage.toml"] = _render_models_stage(target, some)
-    if by_target:
-        files["requirements/models.toml"] = "\n".join(_render_models(m for some in by_target.values() for m in some))
-    files[f"stages/{image.name}/stage.toml"] = _render_image(image, tuple(stages))
-    if needs_builder(image):
-        files["stages/builder/stage.toml"] = _render_builder(image)
-        files["requirements/build.in"] = "pip>=25\nsetuptools>=80\nwheel>=0.45\nhatchling>=1.27\n"
+    files = {"noxfile.py": NOXFILE}
+    for base, some in _by_base(images).items():
+        files |= _render_root(base, some)
+    names = _name_model_stages(images)
+    for (target, models), name in names.items():
+        files[f"stages/{name}/stage.toml"] = _render_models_stage(target, models)
+    if all_models := dict.fromkeys(model for image in images for model in image.models):
+        files["requirements/models.toml"] = "\n".join(_render_models(all_models))
+    for image in images:
+        included = tuple(names[part] for part in _model_parts(image))
+        files[f"stages/{image.name}/stage.toml"] = _render_image(image, included)
+        files |= image.texts
+        if image.wheels.lines:
+            files[f"requirements/{image.name}.in"] = _render_input(image.wheels)
+    if any(map(needs_builder, images)):
+        files |= _render_builder(images)
     return files
+
+
+def _by_base(images: Sequence[ImageDraft]) -> dict[str, list[ImageDraft]]:
+    """Return the images by the stage that holds their root; those that come from another image are left out."""
+    own = [image for image in images if image.base.partition("-")[0] == "base"]
+    return {base: [image for image in own if image.base == base] for base in dict.fromkeys(i.base for i in own)}
+
+
+def _model_parts(image: ImageDraft) -> list[tuple[str, tuple[ModelDraft, ...]]]:
+    targets = sorted({model.target for model in image.models})
+    return [(target, tuple(model for model in image.models if model.target == target)) for target in targets]
+
+
+def _name_model_stages(images: Sequence[ImageDraft]) -> dict[tuple[str, tuple[ModelDraft, ...]], str]:
+    parts = dict.fromkeys(part for image in images for part in _model_parts(image))
+    return {part: "models" if number == 1 else f"models-{number}" for number, part in enumerate(parts, 1)}
 
 
 def needs_builder(image: ImageDraft) -> bool:
@@ -81,53 +82,61 @@ def quote(text: str) -> str:
     return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped) + '"'
 
 
-def _render_base(image: ImageDraft, root: RootDraft) -> str:
-    lines = ['summary = "the root: Debian, Python, and the user"', "", "[root]"]
+def _render_root(base: str, images: Sequence[ImageDraft]) -> dict[str, str]:
+    """Return the stage of a root, and its list of packages: those of all images on it."""
+    root = images[0].root
+    assert root is not None  # noqa: S101 - `render_files` says so
+    apt = list(dict.fromkeys(name for image in images for name in image.apt))
+    users = {name: uid for image in images for name, uid in image.users.items()}
     if root.image:
-        lines[0] = 'summary = "the root: an image of a registry"'
-        lines.append(f"image = {quote(root.image)}")
-        if image.apt or image.users:
-            lines += ["", "[[run]]", 'name = "packages"', f"script = {quote(_root_script(image))}", "network = true"]
-        return "\n".join(lines) + "\n"
-    lines += [f"suite = {quote(root.suite)}", 'packages = "requirements/base.apt"', _EXCLUDE]
-    for name, uid in image.users.items():
+        lines = ['summary = "the root: an image of a registry"', "", "[root]", f"image = {quote(root.image)}"]
+        if apt or users:
+            script = quote(_root_script(apt, users))
+            lines += ["", "[[run]]", 'name = "packages"', f"script = {script}", "network = true"]
+        return {f"stages/{base}/stage.toml": "\n".join(lines) + "\n"}
+    names = dict.fromkeys(("ca-certificates", f"python{root.python}", *apt))
+    lines = ['summary = "the root: Debian, Python, and the user"', "", "[root]", f"suite = {quote(root.suite)}"]
+    lines += [f'packages = "requirements/{base}.apt"', _EXCLUDE]
+    for name, uid in users.items():
         lines += ["", "[[root.user]]", f"name = {quote(name)}", f"uid = {uid}"]
-    return "\n".join(lines) + "\n"
+    return {
+        f"stages/{base}/stage.toml": "\n".join(lines) + "\n",
+        f"requirements/{base}.apt": "".join(f"{name}\n" for name in names),
+    }
 
 
-def _root_script(image: ImageDraft) -> str:
-    parts = []
-    if image.apt:
-        parts.append(f"apt-get update && apt-get install -y --no-install-recommends {' '.join(image.apt)}")
-        parts.append("rm -rf /var/lib/apt/lists/*")
-    parts += [f"useradd --uid {uid} --create-home {name}" for name, uid in image.users.items()]
+def _root_script(apt: Iterable[str], users: Mapping[str, int]) -> str:
+    parts = [f"useradd --uid {uid} --create-home {name}" for name, uid in users.items()]
+    if apt:
+        install = f"apt-get update && apt-get install -y --no-install-recommends {' '.join(apt)}"
+        parts = [install, "rm -rf /var/lib/apt/lists/*", *parts]
     return " && ".join(parts)
 
 
-def _render_lists(image: ImageDraft, root: RootDraft) -> dict[str, str]:
-    files = {}
-    if not root.image:
-        names = ["ca-certificates", f"python{root.python}", *image.apt]
-        files["requirements/base.apt"] = "".join(f"{name}\n" for name in dict.fromkeys(names))
-    if needs_builder(image) and not root.image:
-        names = [name for name in image.builder_apt if not re.fullmatch(r"python3(?:\.\d+)?-(?:venv|pip)", name)]
-        files["requirements/builder.apt"] = "".join(f"{name}\n" for name in dict.fromkeys((*names, "build-essential")))
-    if image.wheels.lines:
-        lines = (re.sub(r"^(-[rc] )(?=[^/])", r"\1../", line) for line in image.wheels.lines)
-        files[f"requirements/{image.name}.in"] = "".join(f"{line}\n" for line in lines)
-    return files
-
-
-def _render_builder(image: ImageDraft) -> str:
-    assert image.root is not None  # noqa: S101 - `render_files` says so
+def _render_builder(images: Sequence[ImageDraft]) -> dict[str, str]:
+    root = images[0].root
+    assert root is not None  # noqa: S101 - `render_files` says so
+    wanted = [name for image in images for name in image.builder_apt]
+    names = dict.fromkeys(name for name in wanted if not re.fullmatch(r"python3(?:\.\d+)?-(?:venv|pip)", name))
     lines = ['summary = "compiles packages; never shipped"', 'from = "base"', ""]
-    if not image.root.image:
+    files = {"requirements/build.in": "pip>=25\nsetuptools>=80\nwheel>=0.45\nhatchling>=1.27\n"}
+    if not root.image:
         lines += ["[apt]", 'packages = "requirements/builder.apt"', ""]
-    elif image.builder_apt:
-        tools = " ".join(image.builder_apt)
-        script = f"apt-get update && apt-get install -y --no-install-recommends {tools}"
+        files["requirements/builder.apt"] = "".join(f"{name}\n" for name in {**names, "build-essential": None})
+    elif names:
+        script = f"apt-get update && apt-get install -y --no-install-recommends {' '.join(names)}"
         lines += ["[[run]]", 'name = "compilers"', f"script = {quote(script)}", "network = true", ""]
-    return "\n".join([*lines, "[wheels]", 'locks = ["requirements/build.txt"]']) + "\n"
+    text = "\n".join([*lines, "[wheels]", 'locks = ["requirements/build.txt"]']) + "\n"
+    return {"stages/builder/stage.toml": text, **files}
+
+
+def _render_input(wheels: WheelsDraft) -> str:
+    """Return the text of an input; an index that only some lines were installed from serves all, but as another one."""
+    settings = wheels.settings
+    if wheels.plain:
+        settings = tuple(re.sub(r"^--index-url ", "--extra-index-url ", line) for line in settings)
+    lines = [*settings, *(re.sub(r"^(-[rc] )(?=[^/])", r"\1../", line) for line in wheels.lines)]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _render_models_stage(target: str, models: Iterable[ModelDraft]) -> str:
@@ -140,7 +149,9 @@ def _render_models(models: Iterable[ModelDraft]) -> Iterator[str]:
     for model in models:
         yield "[[model]]"
         yield f"name = {quote(model.name)}"
-        yield f"source = {quote(f'path:{model.source}')}"
+        yield f"source = {quote(model.source)}"
+        if model.version:
+            yield f"version = {quote(model.version)}"
         if model.files:
             yield f"files = [{', '.join(map(quote, model.files))}]"
         yield 'license = "NOASSERTION"  # write its licence'
@@ -148,15 +159,23 @@ def _render_models(models: Iterable[ModelDraft]) -> Iterator[str]:
 
 
 def _render_image(image: ImageDraft, models: tuple[str, ...]) -> str:
-    lines = ['summary = "the application"', 'from = "base"']
+    summary = "the application" if image.name == "app" else f"the service {image.name}"
+    lines = [f"summary = {quote(summary)}", f"from = {quote(image.base)}"]
     if models:
         lines.append(f"include = [{', '.join(map(quote, models))}]")
-    lines += ["ships = true", ""]
+    lines += ["ships = true", ""] if image.ships else [""]
     lines += _render_wheels(image)
     for copy in image.copies:
         source = "/" if copy.source == "." else f"/{copy.source}"
         lines += ["[[copy]]", f"source = {quote(source)}", f"target = {quote(copy.target)}", ""]
+    if image.args:
+        lines += ["[args]", *(f"{key} = {quote(value)}" for key, value in image.args.items()), ""]
     lines += _render_config(image)
+    if image.running:
+        running = (
+            f"{key} = {value if isinstance(value, int) else quote(value)}" for key, value in image.running.items()
+        )
+        lines += ["", "[running]", *running]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -166,6 +185,8 @@ def _render_wheels(image: ImageDraft) -> list[str]:
     if not locks:
         return []
     lines = ["[wheels]", f"locks = [{', '.join(map(quote, locks))}]"]
+    if wheels.member:
+        lines.append(f"package = {quote(wheels.member)}")
     if wheels.extras:
         lines.append(f"extras = [{', '.join(map(quote, wheels.extras))}]")
     if wheels.groups:
@@ -195,32 +216,3 @@ def _render_config(image: ImageDraft) -> list[str]:
 
 def _inline(values: Mapping[str, str]) -> str:
     return "{ " + ", ".join(f"{quote(key)} = {quote(value)}" for key, value in values.items()) + " }"
-
-
-def find_model_drafts(
-    image: ImageDraft, models: Mapping[str, tuple[str, ...]], others: Mapping[str, bool]
-) -> tuple[ModelDraft, ...]:
-    """Return the models among the copied files; ``others`` tells of a folder whether it has files that are no models.
-
-    ``models`` are names of model files by their folder. A model keeps its path in the image.
-    """
-    drafts = []
-    for folder, names in models.items():
-        place = next((place for copy in image.copies if (place := _place_of(folder, copy.source, copy.target))), "")
-        if not place or place == "/":
-            continue
-        name = posixpath.basename(place)
-        files = names if others.get(folder, True) else ()
-        drafts.append(ModelDraft(name=name, source=folder, files=files, target=posixpath.dirname(place)))
-    return tuple(drafts)
-
-
-def _place_of(folder: str, source: str, target: str) -> str:
-    """Return where a folder is in the image if ``source`` is copied to ``target``; empty if it is not."""
-    if source in (".", folder):
-        rest = "" if source == folder else folder
-    elif folder.startswith(f"{source}/"):
-        rest = folder[len(source) + 1 :]
-    else:
-        return ""
-    return posixpath.normpath(posixpath.join(target, rest))

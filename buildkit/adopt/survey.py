@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from buildkit.adopt.compose import COMPOSE_FILES
+from buildkit.adopt.conda import ENVIRONMENT_FILES, parse_environment
 from buildkit.declare.toml import parse_toml
 from buildkit.errors import DefinitionError
 
@@ -26,15 +29,16 @@ class Survey:
     """A repository as `nox -s init` sees it.
 
     ``python`` is the minor version that it asks for, empty if it does not. ``models`` are paths of model files by their
-    folder; ``exact`` is whether ``python`` is pinned rather than a lower bound.
+    folder; ``exact`` is whether ``python`` is pinned rather than a lower bound. ``containerfile``, ``compose`` and
+    ``environment`` are paths of what was found, empty if there is none.
     """
 
     folder: Path
     containerfile: str
-    dockerignore: str
+    compose: str
+    environment: str
     python: str
     exact: bool
-    name: str
     models: Mapping[str, tuple[str, ...]]
     requirement_files: tuple[str, ...]
 
@@ -47,25 +51,49 @@ class Survey:
         """Return the text of a file, empty if there is none."""
         return _read(self.folder / path)
 
+    def find(self, pattern: str) -> tuple[str, ...]:
+        """Return the paths that a pattern of ``COPY`` matches, sorted."""
+        if posixpath.isabs(pattern) or ".." in pattern.split("/"):
+            return ()
+        found = (path.relative_to(self.folder).as_posix() for path in self.folder.glob(pattern))
+        return tuple(sorted(path for path in found if path.partition("/")[0] != ".git"))
 
-def survey(folder: Path, containerfile: str = "") -> Survey:
-    """Look at ``folder``; ``containerfile`` names the file, relative to it, instead of those that are looked for.
+    def is_executable(self, path: str) -> bool:
+        """Return whether a file may be executed, which git keeps."""
+        place = self.folder / path
+        return place.is_file() and os.access(place, os.X_OK) and bool(place.stat().st_mode & 0o100)
 
-    Raises DefinitionError if that file is not there, or pyproject.toml is no TOML.
-    """
-    if containerfile and not (folder / containerfile).is_file():
-        raise DefinitionError(f"{containerfile}: there is no such file", hint="name a Containerfile: --file PATH")
-    found = containerfile or next((name for name in CONTAINERFILES if (folder / name).is_file()), "")
+    def read_ignore_rules(self, containerfile: str, context: str) -> str:
+        """Return the rules for what stays out of a build, those of a folder below relative to the repository."""
+        text = self.read(f"{containerfile}.dockerignore") or self.read(posixpath.join(context, ".dockerignore"))
+        if context == ".":
+            return text
+        lines = (line.strip() for line in text.splitlines())
+        return "".join(f"{_below(context, line)}\n" for line in lines if line and not line.startswith("#"))
+
+
+def _below(context: str, rule: str) -> str:
+    keeps = "!" if rule.startswith("!") else ""
+    return f"{keeps}{posixpath.join(context, rule.removeprefix('!').lstrip('/'))}"
+
+
+def survey(folder: Path) -> Survey:
+    """Look at ``folder``. Raises DefinitionError if its pyproject.toml is no TOML, or a file is no text."""
+    found = next((name for name in CONTAINERFILES if (folder / name).is_file()), "")
+    environment = next((name for name in ENVIRONMENT_FILES if (folder / name).is_file()), "")
     about = parse_toml(_read(folder / "pyproject.toml"), "pyproject.toml")
     python, exact = _find_python(folder, about)
+    if environment and not exact:
+        minor = parse_environment(_read(folder / environment), environment).python
+        python, exact = (minor, True) if minor else (python, exact)
     requirements = sorted(path.name for path in folder.glob("requirements*.txt"))
     return Survey(
         folder=folder,
         containerfile=found,
-        dockerignore=_read(folder / f"{found}.dockerignore") or _read(folder / ".dockerignore"),
+        compose=next((name for name in COMPOSE_FILES if (folder / name).is_file()), ""),
+        environment=environment,
         python=python,
         exact=exact,
-        name=folder.name,
         models=_find_models(folder),
         requirement_files=tuple(requirements),
     )

@@ -25,5 +25,6 @@ def expand(text: str, values: Mapping[str, str]) -> str | None:
             unknown = True
         return value or found["word"] or ""
 
+    is_odd = "${" in _VARIABLE.sub("", text)
     expanded = _VARIABLE.sub(replace, text)
-    return None if unknown or "${" in expanded else expanded
+    return None if unknown or is_odd else expanded

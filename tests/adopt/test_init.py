@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.adopt.init import InitOptions, adopt
+from buildkit.adopt.init import adopt
+from buildkit.adopt.sources import InitOptions
 from buildkit.cli.guard import guarded
 from buildkit.cli.init import run
 from buildkit.declare.graph import load_graph
@@ -95,7 +96,7 @@ def test_folder_of_models_alone_is_not_copied_as_well(service: Path) -> None:
 def test_file_that_git_ignores_is_named(service: Path) -> None:
     (service / "src/local.py").write_text("x = 1\n")
     (found,) = adopt(service, InitOptions()).leftovers
-    assert found.text == "src/local.py"
+    assert str(found).startswith("Dockerfile: COPY took src/local.py\n")
 
 
 def test_nothing_is_overwritten(service: Path) -> None:
@@ -112,13 +113,13 @@ def test_second_service_shares_the_base_of_the_first(service: Path) -> None:
     make(service, worker__Dockerfile=text, worker__run_DOT_py="x = 1\n")
     (service / "models/a.onnx").unlink()
     adopt(service, InitOptions())
-    done = adopt(service, InitOptions(file="worker/Dockerfile", name="worker"))
+    done = adopt(service, InitOptions(files=("worker/Dockerfile",), name="worker"))
     assert set(done.written) == {"stages/worker/stage.toml", "requirements/worker.in"}
     graph = load_graph(service)
     assert graph.stages["worker"].base == graph.stages["app"].base == "base"
     (service / "requirements/base.apt").write_text("python3.11\n")
     with pytest.raises(DefinitionError, match=r"there already: requirements/base\.apt$"):
-        adopt(service, InitOptions(file="worker/Dockerfile", name="other"))
+        adopt(service, InitOptions(files=("worker/Dockerfile",), name="other"))
 
 
 def test_one_file_that_exists_stops_everything(service: Path) -> None:
@@ -181,7 +182,7 @@ def test_project_without_a_containerfile(
     ("files", "options", "message"),
     [
         ({"a": "b"}, InitOptions(), "there is no Containerfile, no lock, no requirements file and no package here"),
-        ({"a": "b"}, InitOptions(file="x"), "x: there is no such file"),
+        ({"a": "b"}, InitOptions(files=("x",)), "x: there is no such file"),
         ({"Dockerfile": "FROM a AS b\n"}, InitOptions(target="c"), "Dockerfile: there is no build stage `c`"),
         ({"Dockerfile": "FROM $A\n"}, InitOptions(), "Dockerfile: its base is not known"),
         ({"_DOT_python-version": "3.9"}, InitOptions(), "there is no Containerfile, and Debian has no Python 3.9"),

@@ -6,14 +6,16 @@ import pytest
 
 from buildkit.adopt.draft import CopyDraft, ImageDraft, Leftover, RootDraft, WheelsDraft
 from buildkit.adopt.instructions import read_containerfile
-from buildkit.adopt.translate import RepositoryFacts, translate
+from buildkit.adopt.reading import RepositoryFacts
+from buildkit.adopt.render import render_files
+from buildkit.adopt.translate import translate
 
 FILES = ("src", "src/", "models", "models/", "run.sh", "web", "web/", ".", "./", "services/dev.txt")
 
 
 def draft(text: str, *, target: int = -1) -> tuple[ImageDraft, tuple[Leftover, ...]]:
     file = read_containerfile(text, "Dockerfile")
-    return translate(file, file.stages[target], "app", RepositoryFacts(exists=lambda path: path in FILES))
+    return translate(file, file.stages[target], RepositoryFacts(exists=lambda path: path in FILES))
 
 
 def body(text: str) -> ImageDraft:
@@ -47,18 +49,75 @@ def test_debian_stands_in_where_it_has_that_python(image: str, root: RootDraft) 
     assert (found.root, leftovers) == (root, ())
 
 
-@pytest.mark.parametrize("image", ["python:3.12-slim", "nvidia/cuda:12.6.0-runtime-ubuntu24.04", "python:3.13-alpine"])
-def test_other_images_are_roots_whose_digest_is_asked_for(image: str) -> None:
+@pytest.mark.parametrize(
+    ("image", "name", "glibc", "python"),
+    [
+        ("python:3.12-slim", "docker.io/library/python:3.12-slim", "2.41", "/usr/local/bin/python3.12"),
+        ("nvidia/cuda:12.6.0-runtime-ubuntu24.04", "docker.io/nvidia/cuda:12.6.0-runtime-ubuntu24.04", "2.39",
+         "/usr/bin/python3.12"),
+        ("ghcr.io/me/base:1", "ghcr.io/me/base:1", "2.41", "/usr/bin/python3.13"),
+        ("ubuntu:22.04", "docker.io/library/ubuntu:22.04", "2.35", "/usr/bin/python3.10"),
+    ],
+)  # fmt: skip
+def test_other_images_are_roots_whose_digest_is_asked_for(image: str, name: str, glibc: str, python: str) -> None:
     found, (leftover,) = draft(f"FROM {image}")
     assert found.root is not None
-    assert found.root.image == image
-    assert f"skopeo inspect docker://{image}" in leftover.advice
+    assert (found.root.image, found.root.glibc, found.root.interpreter) == (name, glibc, python)
+    assert f"skopeo inspect --format '{{{{.Digest}}}}' docker://{name}" in leftover.advice
+
+
+def test_root_is_pinned_where_its_registry_tells_the_digest() -> None:
+    file = read_containerfile("FROM python:3.12-slim", "Dockerfile")
+    digests = {"docker.io/library/python:3.12-slim": f"sha256:{'a' * 64}"}
+    facts = RepositoryFacts(exists=lambda _: True, find_digest=lambda image: digests[image])
+    image, leftovers = translate(file, file.stages[0], facts)
+    assert image.root is not None
+    assert image.root.image == f"docker.io/library/python:3.12-slim@sha256:{'a' * 64}"
+    assert leftovers == ()
+
+
+@pytest.mark.parametrize(
+    ("image", "root"), [("python:3.13-alpine3.22", TRIXIE), ("python:3.11-alpine", BOOKWORM), ("alpine:3.20", TRIXIE)]
+)
+def test_debian_stands_in_for_alpine_whose_c_library_has_few_wheels(image: str, root: RootDraft) -> None:
+    found, (left_over,) = draft(f"FROM {image}\nRUN apk --no-cache add curl")[0], draft(f"FROM {image}")[1]
+    assert found.root == root
+    assert "musl" in left_over.advice
+    assert "manylinux" in left_over.advice
+
+
+def test_alpine_with_a_python_that_debian_lacks_becomes_the_slim_image() -> None:
+    found, (left_over,) = draft("FROM python:3.12-alpine")
+    assert found.root is not None
+    assert found.root.image == "docker.io/library/python:3.12-slim"
+    assert "musl" in left_over.advice
+
+
+@pytest.mark.parametrize("image", ["continuumio/miniconda3:24.7.1-0", "condaforge/miniforge3", "mambaorg/micromamba:2"])
+def test_debian_stands_in_for_conda(image: str) -> None:
+    found, (left_over,) = draft(f"FROM {image}")
+    assert found.root == TRIXIE
+    assert "conda" in left_over.advice
+
+
+def test_packages_of_an_image_with_torch_are_named() -> None:
+    _, (left_over,) = draft("FROM pytorch/pytorch:2.4.0-cuda12.4-cudnn9-runtime")
+    assert "write `torch==2.4.0` into requirements/app.in" in left_over.advice
+
+
+def test_python_of_the_packages_is_the_images() -> None:
+    found, _ = draft("FROM nvidia/cuda:12.4.1-runtime-ubuntu22.04\nRUN apt-get install -y python3.11 python3-pip")
+    assert found.root is not None
+    assert (found.root.python, found.root.interpreter) == ("3.11", "/usr/bin/python3.11")
 
 
 def test_python_of_a_registry_image_is_that_of_its_tag() -> None:
     found, _ = draft("ARG VERSION=3.12\nFROM python:${VERSION}-slim-bookworm")
     assert found.root == RootDraft(
-        image="python:3.12-slim-bookworm", python="3.12", glibc="2.36", interpreter="/usr/local/bin/python3.12"
+        image="docker.io/library/python:3.12-slim-bookworm",
+        python="3.12",
+        glibc="2.36",
+        interpreter="/usr/local/bin/python3.12",
     )
 
 
@@ -81,13 +140,15 @@ def test_debian_packages_go_into_the_root_and_compilers_into_the_builder() -> No
          ("-r requirements.txt", "-c constraints.txt")),
         ("/opt/venv/bin/pip install torch==2.9.1+cpu --index-url https://x/cpu",
          ("--index-url https://x/cpu", "torch==2.9.1+cpu")),
-        ("pip install -rrequirements.txt --pre", ("-r requirements.txt", "--pre")),
+        ("pip install -rrequirements.txt --pre", ("--pre", "-r requirements.txt")),
         ("python -m venv /opt/venv && pip install -e .", (".",)),
         ("pip install .[gpu] ./src", (".[gpu]", "./src")),
     ],
 )  # fmt: skip
 def test_pip_becomes_lines_of_an_input(command: str, lines: tuple[str, ...]) -> None:
-    assert body(f"WORKDIR /app\nCOPY . .\nRUN {command}").wheels == WheelsDraft(lines=lines)
+    wheels = body(f"WORKDIR /app\nCOPY . .\nRUN {command}").wheels
+    assert (*wheels.settings, *wheels.lines) == lines
+    assert wheels.plain == (not wheels.settings or "--pre" in wheels.settings)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +221,7 @@ def test_packages_of_a_build_stage_are_the_images_and_its_tools_the_builders() -
     assert leftovers == ()
     assert (image.root, image.env, image.cmd) == (TRIXIE, {"A": "1"}, ("serve",))
     assert (list(image.apt), list(image.builder_apt)) == (["libgomp1"], ["gcc", "libopenblas0"])
-    assert image.wheels == WheelsDraft(lines=("-r requirements.txt",))
+    assert image.wheels == WheelsDraft(lines=("-r requirements.txt",), plain=True)
 
 
 def test_another_target_is_another_image() -> None:
@@ -171,19 +232,23 @@ def test_another_target_is_another_image() -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("RUN curl -fsSL https://x/y.sh | sh", "RUN curl -fsSL https://x/y.sh sh"),
+        ("RUN curl -fsSL https://x/y.sh | sh", "RUN curl -fsSL https://x/y.sh | sh"),
+        ("RUN a 'b c' |& d && cat x | tr -d '\\r'", "RUN a 'b c' | d && cat x | tr -d '\\r'"),
+        ("RUN apt-get update && " + "x" * 200, "RUN " + "x" * 155 + "…"),
         ("RUN apt-get update && make install", "RUN make install"),
         ("RUN for i in a b; do echo $i; done", "RUN for i in a b; do echo $i; done"),
         ("RUN pip install git+https://x/y", "RUN pip install git+https://x/y"),
         ("COPY missing /x", "COPY missing /x"),
         ("COPY *.py /x/", "COPY *.py /x/"),
         ("ADD https://x/y /y", "ADD https://x/y /y"),
-        ("COPY <<EOF /x\na\nEOF", "COPY <<EOF /x"),
-        ("COPY --from=nginx /etc/nginx /etc/nginx", "COPY /etc/nginx /etc/nginx"),
+        ("COPY <<EOF /x\n$A\nEOF", "COPY <<EOF /x"),
+        ("COPY --from=nginx /etc/nginx /etc/nginx", "COPY --from=nginx /etc/nginx /etc/nginx"),
+        ("COPY --exclude=*.md src /x", "COPY src /x"),
+        ("COPY --chmod=755 run.sh /x", "COPY run.sh /x"),
+        ("ADD src.tar.gz /x", "ADD src.tar.gz /x"),
         ("ARG TOKEN", "ARG TOKEN"),
         ("USER $WHO", "USER $WHO"),
         ("ONBUILD RUN x", "ONBUILD RUN x"),
-        ('SHELL ["/bin/bash", "-c"]', 'SHELL ["/bin/bash", "-c"]'),
     ],
 )
 def test_what_is_not_understood_is_left_over(text: str, what: str) -> None:
@@ -194,8 +259,9 @@ def test_what_node_builds_is_left_over() -> None:
     image, leftovers = draft(
         "FROM node:22 AS web\nCOPY web .\nRUN npm ci\nFROM python:3.13\nCOPY --from=web /dist /app/static"
     )
-    assert [found.line for found in leftovers] == [3, 5]
-    assert ["fetches" in leftovers[0].advice, "Node.js" in leftovers[1].advice] == [True, True]
+    assert [found.line for found in leftovers] == [5]
+    assert leftovers[0].text == "COPY --from=web /dist /app/static"
+    assert '[[copy]]\n  source = "/web/dist"\n  target = "/app/static"\n  untracked = true' in leftovers[0].advice
     assert image.wheels == WheelsDraft()
     assert list(image.copies) == []
 
@@ -223,3 +289,124 @@ def test_commands_are_left_to_the_shell_that_runs_them(value: str) -> None:
 @pytest.mark.parametrize("target", ["/tmp/", "/tmp/run.sh", "/bin/run.sh"])
 def test_targets_that_no_layer_may_own_are_left_over(target: str) -> None:
     assert left(f"COPY run.sh {target}") == [(2, f"COPY run.sh {target}")]
+
+
+def test_sources_that_a_build_stage_holds_are_copied_from_the_repository() -> None:
+    image = body(
+        "WORKDIR /x\nFROM python:3.13 AS build\nWORKDIR /app\nCOPY . /app\nRUN uv sync --frozen\n"
+        "FROM python:3.13-slim\nCOPY --from=build /app /srv\nCOPY --from=build /app/run.sh /run-it"
+    )
+    assert list(image.copies) == [CopyDraft(source=".", target="/srv"), CopyDraft(source="run.sh", target="/run-it")]
+    assert image.wheels == WheelsDraft(locks=("uv.lock",), package=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "RUN poetry export -f requirements.txt -o /r.txt --with serve --extras 'a b' && pip install -r /r.txt",
+        """FROM python:3.13 AS lock
+WORKDIR /tmp
+RUN pip install poetry poetry-plugin-export && poetry export --with=serve -E a -E b --output r.txt
+FROM python:3.13
+WORKDIR /code
+COPY --from=lock /tmp/r.txt ./
+RUN pip install -r r.txt""",
+    ],
+)
+def test_requirements_that_were_exported_are_the_lock(text: str) -> None:
+    assert body(text).wheels == WheelsDraft(locks=("poetry.lock",), extras=("a", "b"), groups=("serve",))
+
+
+def test_wheels_of_a_build_stage_are_the_list_that_they_come_from() -> None:
+    image = body(
+        "WORKDIR /x\nFROM python:3.13 AS wheels\nWORKDIR /wheels\nCOPY services/dev.txt requirements.txt ./\n"
+        "RUN pip wheel --wheel-dir . -r dev.txt\nFROM python:3.13-slim\nCOPY --from=wheels /wheels /wheels\n"
+        "RUN pip install --no-index --find-links=/wheels -r /wheels/dev.txt && rm -rf /wheels"
+    )
+    assert image.wheels == WheelsDraft(lines=("-r services/dev.txt",), plain=True)
+    assert list(image.copies) == []
+
+
+def test_project_beside_its_lock_is_that_of_the_lock() -> None:
+    image = body(
+        "WORKDIR /src\nCOPY uv.lock pyproject.toml ./\nRUN uv sync --no-install-project\nCOPY . .\n"
+        "RUN <<END\ncd /src\nuv pip install --python=/app --no-deps .\nEND"
+    )
+    assert image.wheels == WheelsDraft(locks=("uv.lock",), package=True)
+
+
+def test_packages_of_the_repository_are_installed_and_not_copied_as_well() -> None:
+    image = body("COPY src /libs/src\nWORKDIR /app\nCOPY web .\nRUN pip install /libs/src -e .")
+    assert image.wheels.lines == ("./web", "./src")
+    assert list(image.copies) == [CopyDraft(source="web", target="/app")]
+
+
+def test_index_of_one_installation_is_another_index_for_the_others() -> None:
+    image = body(
+        "WORKDIR /a\nCOPY . .\nRUN pip install torch --index-url https://x/cpu\nRUN pip install -r services/dev.txt"
+    )
+    (files,) = ([render_files([image])["requirements/app.in"]],)
+    assert files == ["--extra-index-url https://x/cpu\ntorch\n-r ../services/dev.txt\n"]
+
+
+def test_text_of_a_copy_becomes_a_file_beside_the_stage() -> None:
+    image = body("ARG PORT=80\nCOPY <<EOF /etc/app/a.toml\nport = $PORT\nEOF")
+    (copy,) = image.copies
+    assert copy == CopyDraft(source="stages/app/files/etc/app/a.toml", target="/etc/app/a.toml")
+    assert image.texts == {copy.source: "port = 80\n"}
+
+
+def test_patterns_are_what_they_match() -> None:
+    file = read_containerfile("FROM python:3.13\nCOPY *.py poetry.lock* /x/", "Dockerfile")
+    found = {"*.py": ("a.py", "b.py")}
+    facts = RepositoryFacts(exists=lambda path: path in ("a.py", "b.py"), find=lambda text: found.get(text, ()))
+    image, leftovers = translate(file, file.stages[0], facts)
+    assert [copy.target for copy in image.copies] == ["/x/a.py", "/x/b.py"]
+    assert leftovers == ()
+
+
+def test_arguments_that_the_config_uses_become_arguments_of_the_stage() -> None:
+    image = body("ARG SHA=none\nARG URL\nARG PY=3\nENV SHA=$SHA\nLABEL url=${URL} py=3\nUSER u$PY")
+    assert image.args == {"SHA": "none", "URL": ""}
+    assert (image.env, image.labels, image.user) == ({"SHA": "${SHA}"}, {"url": "${URL}", "py": "3"}, "u3")
+
+
+def test_shell_of_commands_is_the_one_that_is_set() -> None:
+    image = body('SHELL ["/bin/bash", "-o", "pipefail", "-c"]\nCMD a | b')
+    assert image.cmd == ("/bin/bash", "-o", "pipefail", "-c", "a | b")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "curl -LsSf https://astral.sh/uv/install.sh | sh",
+        "curl -sSL https://install.python-poetry.org | python3 -",
+        "rm -rf /tmp/* /var/tmp/* /wheels",
+        "ln -s /usr/bin/python3.13 /usr/bin/python",
+        "update-alternatives --install /usr/bin/python python /usr/bin/python3.13 1",
+        "python -V && pip --version && pip list",
+        "conda clean -afy",
+    ],
+)
+def test_commands_of_no_use_in_an_image_are_dropped(command: str) -> None:
+    assert body(f"RUN {command}").apt == {}
+
+
+@pytest.mark.parametrize(
+    ("command", "advice"),
+    [
+        ("chmod +x run.sh", "git update-index --chmod=+x run.sh"),
+        ("sed -i s/a/b/ run.sh", "change them in the repository"),
+        ("add-apt-repository ppa:x/y", "another source of packages"),
+        ("python manage.py collectstatic", "steps see neither packages nor copies"),
+        ("python -m spacy download en", "steps see no packages"),
+        ("pipenv install --deploy", "-r ../requirements.txt"),
+        ("mkdir -p /var/state", "tmpfs"),
+        ("pip install /opt/other", "/opt/other is not in the repository"),
+        ("pip install -r nowhere.txt", "nowhere.txt is not in the repository"),
+        ("pip install --no-build-isolation flash-attn", "--no-build-isolation has no effect"),
+    ],
+)
+def test_advice_fits_the_command(command: str, advice: str) -> None:
+    (found,) = draft(f"FROM python:3.13\nWORKDIR /app\nCOPY run.sh .\nRUN {command}")[1]
+    assert advice in found.advice
