@@ -29,6 +29,7 @@ from buildkit.digest import FileHash
 from buildkit.errors import BuildError, LostError, MismatchError, ToolError, describe_full_disk
 from buildkit.events import Note, StepPhase
 from buildkit.layers.tar.blob_stream import BlobStream
+from buildkit.layers.tar.contents import Listing
 from buildkit.layers.tar.member import Compression, PackedLayer
 from buildkit.layers.wheel.bytecode import Compiler, worker_argv
 from buildkit.oci.blob import Blob, LayerResult
@@ -84,13 +85,14 @@ class ContainerRunner:
         ):
             return to.keep(pack_root(_counted(chunks, progress), rules, to.out, to.compression, to.tee))
 
-    def pull(self, spec: Spec, work: PullImage) -> tuple[LayerResult, None]:
-        """Fetch a registry's image as blobs; their listing is not known."""
+    def pull(self, spec: Spec, work: PullImage) -> tuple[LayerResult, Listing | None]:
+        """Fetch a registry's image as blobs."""
+        from buildkit.build.root_contents import RootContents
         from buildkit.remote.image_pull import pull_image
 
-        context = self._context
-        opened = self._writer.open_tree_of(spec)
-        return pull_image(work.ref, context.project.target.deb_arch, context.blobs, opened), None
+        context, contents, opened = self._context, RootContents(), self._writer.open_tree_of(spec)
+        result = pull_image(work.ref, context.project.target.deb_arch, context.blobs, opened, contents.read)
+        return result, contents.keep(context.ledger)
 
     def run_step(self, spec: Spec, work: RunStep) -> tuple[LayerResult, None]:
         """Run a command in the root below, and keep its changes as a blob, whose listing is not known."""

@@ -164,6 +164,6 @@ def _read_facts(chunks: Iterable[bytes], name: str) -> NativeFacts:
             collector.add_link(path, member.fields["link"])
         elif kind == "hard link":
             collector.add_hard_link(path, member.fields["link"].strip("/"))
-        elif path:
-            collector.add_file(path, 0, ())  # a whiteout may be of any kind
+        else:
+            collector.see_other(path)
     return collector.facts()

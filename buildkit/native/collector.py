@@ -39,6 +39,19 @@ class NativeCollector:
             for _ in self._tee(path, chunks, whole=False):
                 pass
 
+    def see_file(self, path: str, size: int, chunks: Iterable[bytes]) -> Iterable[bytes]:
+        """Add a regular file while another consumer reads it, who must read all of the chunks that are returned."""
+        if gone := find_removed_path(path):
+            self._gone.append(gone)
+        elif is_text(path) or size >= _SMALLEST:
+            return self._tee(path, chunks, whole=True)
+        return chunks
+
+    def see_other(self, path: str) -> None:
+        """Add a folder, a device or a pipe: a whiteout may be of any kind."""
+        if path:
+            self.add_file(path, 0, ())
+
     def is_relevant(self, path: str, size: int) -> bool:
         """Tell by name and size in bytes alone whether a file may be of interest."""
         return is_text(path) or (size >= _SMALLEST and not path.endswith(_NEVER))

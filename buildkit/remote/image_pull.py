@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import partial
 
-from buildkit.digest import canonical_json
+from buildkit.digest import Digest, canonical_json
 from buildkit.errors import BuildError, MismatchError
 from buildkit.hostile_json import JsonValue, MalformedError
 from buildkit.oci.blob import LayerResult
@@ -14,9 +16,16 @@ from buildkit.store.blobs import Blobs
 from buildkit.store.ingest import OpenTree, ingest_blob, verify_digest
 from buildkit.tools import skopeo
 
+ReadLayer = Callable[[Digest, Iterator[bytes]], object]
+"""Reads the tar of a layer that is being pulled; it is not verified yet."""
 
-def pull_image(ref: str, arch: str, blobs: Blobs, open_tree: OpenTree = nullcontext) -> LayerResult:
+
+def pull_image(
+    ref: str, arch: str, blobs: Blobs, open_tree: OpenTree = nullcontext, read: ReadLayer = lambda _digest, _tar: None
+) -> LayerResult:
     """Return the layers and the run config of ``NAME@sha256:...`` for ``arch``, in Debian's terms.
+
+    ``read`` gets each layer, lowest first.
 
     Raises ToolError if the registry does not deliver it, MismatchError or BuildError if it is not such an image.
     """
@@ -39,7 +48,8 @@ def pull_image(ref: str, arch: str, blobs: Blobs, open_tree: OpenTree = nullcont
             raise BuildError(f"{ref}: the registry gave no layer {absent[0]}")
         pairs = zip(digests, diff_ids, strict=True)
         taken = (
-            ingest_blob(folder / digest.hex, digest, diff_id, blobs, open_tree=open_tree) for digest, diff_id in pairs
+            ingest_blob(folder / digest.hex, digest, diff_id, blobs, open_tree=open_tree, read=partial(read, digest))
+            for digest, diff_id in pairs
         )
         return LayerResult(blobs=tuple(taken), config=canonical_json(run_config))
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from buildkit.digest import DiffId, Digest
 from buildkit.errors import MismatchError
+from buildkit.layers.tar.blob_stream import BlobStream
 from buildkit.layers.tar.decompress import inflate
 from buildkit.layers.tar.member import MAGIC_SIZE, Compression
 from buildkit.oci.blob import Blob
@@ -17,6 +19,9 @@ from buildkit.store.layer_bytes import TreeOutput
 
 OpenTree = Callable[[], AbstractContextManager[TreeOutput | None]]
 """Opens the output of one layer's tree, as a context manager; of None if no image store takes it."""
+
+ReadTar = Callable[[Iterator[bytes]], object]
+"""Reads a tar, or a part of it."""
 
 
 def ingest_blob(
@@ -27,33 +32,68 @@ def ingest_blob(
     *,
     max_unpacked: int | None = None,
     open_tree: OpenTree = nullcontext,
+    read: ReadTar = lambda _tar: None,
 ) -> Blob:
-    """Verify a layer's file against both hashes, unpack it, and move it into the cache.
+    """Verify a layer's file against both hashes, unpack it, and move it into the cache; all in one pass.
 
-    Raises MismatchError, also if it unpacks to more than ``max_unpacked`` bytes, and what the tree raises.
+    ``read`` gets the tar meanwhile, before it is known whether it is the right one. Raises MismatchError, also if it
+    unpacks to more than ``max_unpacked`` bytes, and what the tree raises.
     """
     verify_digest(path, digest)
     with path.open("rb") as file:
         compression = Compression.detect(file.read(MAGIC_SIZE))
-    hasher, unpacked = hashlib.sha256(), 0
-    with open_tree() as tree:
-        try:
-            for chunk in inflate(path, compression):
-                hasher.update(chunk)
-                unpacked += len(chunk)
-                if max_unpacked is not None and unpacked > max_unpacked:
-                    raise MismatchError(f"layer {digest.short} unpacks to more than {max_unpacked} bytes")
-                if tree is not None:
-                    tree.write(chunk)
-        except ValueError as error:
-            raise MismatchError(f"layer {digest.short} cannot be unpacked: {error}") from error
-        if hasher.hexdigest() != diff_id.hex:
+    unpacking = _Unpacking(inflate(path, compression), digest, max_unpacked)
+    with open_tree() as tree, BlobStream(tree or _Nowhere(), Compression.NONE) as stream:
+        unpacking.pass_to(stream.write, read)
+        packed = stream.finish()
+        if packed.diff_id != diff_id:
             raise MismatchError(f"layer {digest.short} unpacks to other bytes than its image says")
         if tree is not None:
-            tree.keep(diff_id, unpacked)
+            tree.keep(diff_id, packed.unpacked)
     size = path.stat().st_size
     blobs.adopt(path, blobs.path(digest))
-    return Blob(digest=digest, diff_id=diff_id, size=size, unpacked=unpacked, compression=compression)
+    return Blob(digest=digest, diff_id=diff_id, size=size, unpacked=packed.unpacked, compression=compression)
+
+
+class _Nowhere:
+    def write(self, block: bytes, /) -> int:
+        return len(block)
+
+
+class _Unpacking:
+    """The chunks of a tar, for two who take them; what is wrong with the layer is not hidden by a reader's errors."""
+
+    def __init__(self, chunks: Iterator[bytes], digest: Digest, most: int | None) -> None:
+        self._chunks = chunks
+        self._digest = digest
+        self._most = most
+        self._failure: Exception | None = None
+
+    def pass_to(self, write: Callable[[bytes], None], read: ReadTar) -> None:
+        """Pass every chunk to ``write``, and those that it wants to ``read``."""
+        tar = self._take(write)
+        try:
+            read(tar)
+        finally:
+            if self._failure is not None:
+                raise self._failure
+        deque(tar, maxlen=0)
+
+    def _take(self, write: Callable[[bytes], None]) -> Iterator[bytes]:
+        unpacked = 0
+        try:
+            for chunk in self._chunks:
+                unpacked += len(chunk)
+                if self._most is not None and unpacked > self._most:
+                    raise MismatchError(f"layer {self._digest.short} unpacks to more than {self._most} bytes")
+                write(chunk)
+                yield chunk
+        except ValueError as error:
+            self._failure = MismatchError(f"layer {self._digest.short} cannot be unpacked: {error}")
+            raise self._failure from error
+        except Exception as error:
+            self._failure = error
+            raise
 
 
 def verify_digest(path: Path, digest: Digest) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from queue import Queue
 from types import TracebackType
-from typing import BinaryIO, Protocol, Self
+from typing import Protocol, Self
 
 from buildkit.digest import DiffId, Digest
 from buildkit.layers.tar.member import Compression, PackedLayer
@@ -24,6 +24,13 @@ GZIP_LEVEL = 1
 _QUEUED = 4
 
 Write = Callable[[bytes], object]
+
+
+class BlobOutput(Protocol):
+    """What stores a blob: a file, or what takes a layer apart."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take the next bytes, all of them."""
 
 
 class _Compressor(Protocol):
@@ -70,7 +77,11 @@ class BlobStream:
     """
 
     def __init__(
-        self, out: BinaryIO, compression: Compression, progress: Callable[[int], None], tee: Write | None = None
+        self,
+        out: BlobOutput,
+        compression: Compression,
+        progress: Callable[[int], None] = lambda _done: None,
+        tee: Write | None = None,
     ) -> None:
         self._out = out
         self._tee = tee

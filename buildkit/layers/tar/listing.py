@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from buildkit.errors import BuildError
 from buildkit.layers.tar.contents import EXECUTABLE, FOLDER, NAMESPACE, SPECIAL, Listing, link_content
@@ -52,30 +53,69 @@ def root_listing(contents: dict[str, str], folders: Iterable[str]) -> tuple[tupl
     return tuple(sorted({**empty, **contents}.items()))
 
 
-def read_listing(tar: Iterable[bytes], name: str, *, of_root: bool = False) -> Listing:
+class TarObserver(Protocol):
+    """Sees the members of a tar while something else reads it (`native.collector.NativeCollector`)."""
+
+    def see_file(self, path: str, size: int, chunks: Iterable[bytes]) -> Iterable[bytes]:
+        """See a regular file; the result are its chunks, all of which must be read."""
+
+    def add_link(self, path: str, target: str) -> None:
+        """See a symbolic link."""
+
+    def add_hard_link(self, path: str, target: str) -> None:
+        """See a hard link."""
+
+    def see_other(self, path: str) -> None:
+        """See a folder, a device or a pipe."""
+
+
+class _NoObserver:
+    def see_file(self, path: str, size: int, chunks: Iterable[bytes]) -> Iterable[bytes]:
+        del path, size
+        return chunks
+
+    def add_link(self, path: str, target: str) -> None:
+        """Do nothing."""
+
+    def add_hard_link(self, path: str, target: str) -> None:
+        """Do nothing."""
+
+    def see_other(self, path: str) -> None:
+        """Do nothing."""
+
+
+def read_listing(
+    tar: Iterable[bytes], name: str, *, of_root: bool = False, observer: TarObserver | None = None
+) -> Listing:
     """Return the listing of a layer's tar, sorted, as packing makes it; ``name`` is for messages.
 
     Raises BuildError for a damaged tar.
     """
     found: dict[str, str] = {}
     folders: set[str] = set()
+    seen = observer or _NoObserver()
     try:
         reader = TarReader(tar, f"the layer {name}")
         for member in reader:
-            kind, name = member.fields["type"], member.path.decode("utf-8", "replace")
+            kind, path = member.fields["type"], member.path.decode("utf-8", "replace")
             if kind == "symbolic link":
-                found[name] = link_content(member.fields["link"])
+                found[path] = link_content(member.fields["link"])
+                seen.add_link(path, member.fields["link"])
             elif kind == "hard link":
-                found[name] = found.get(member.fields["link"].strip("/"), SPECIAL)
-            elif kind == "folder":
-                folders.add(name)
+                target = member.fields["link"].strip("/")
+                found[path] = found.get(target, SPECIAL)
+                seen.add_hard_link(path, target)
             elif kind in ("file", "sparse file"):
-                described = ContentDescriber(name, executable=bool(int(member.fields["mode"], 8) & 0o100))
-                for chunk in reader.content():
+                described = ContentDescriber(path, executable=bool(int(member.fields["mode"], 8) & 0o100))
+                for chunk in seen.see_file(path, member.size, reader.content()):
                     described.update(chunk)
-                found[name] = described.content(lambda path: found.get(path, ""))
+                found[path] = described.content(lambda other: found.get(other, ""))
             else:
-                found[name] = SPECIAL
+                seen.see_other(path)
+                if kind == "folder":
+                    folders.add(path)
+                else:
+                    found[path] = SPECIAL
     except ValueError as error:
         raise BuildError(f"the layer {name} cannot be read: {error}") from error
     return list(root_listing(found, folders - {""} if of_root else ()))
