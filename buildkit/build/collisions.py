@@ -5,7 +5,7 @@ Path prefixes tell which layers can collide at all; only their listings are comp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 
@@ -157,10 +157,17 @@ def wheels_collide(what: str, *owners: Spec) -> CollisionError:
     """Return the error of a path that two layers have; where both hold wheels, the user may say which one wins."""
     if not all(isinstance(spec.work, PackWheels) for spec in owners):
         return _collision(what)
-    files = " or ".join(dict.fromkeys(f"stages/{spec.name.partition('/')[0]}/stage.toml" for spec in owners))
-    return CollisionError(
+    files = [f"stages/{spec.name.partition('/')[0]}/stage.toml" for spec in owners]
+    what, hint = explain_meeting(what, files)
+    return CollisionError(what, hint=hint)
+
+
+def explain_meeting(what: str, files: Iterable[str], names: Sequence[str] = ("NAME",)) -> tuple[str, str]:
+    """Return what happens where wheels meet, and how the user decides it in one of the stage ``files``."""
+    where, ways = " or ".join(dict.fromkeys(files)), " or ".join(f'["{name}"]' for name in names)
+    return (
         f"{what}; pip would keep the file of the one that it installs last, and say nothing",
-        hint=f'name the package that wins: prefer = ["NAME"] in [wheels] of {files}; or exclude one of the two',
+        f"name the package that wins: prefer = {ways} in [wheels] of {where}; or exclude one of the two",
     )
 
 

@@ -1,5 +1,7 @@
 """Finds wheels with different files at one path as soon as they are fetched, while layers are still packed.
 
+Most are found when they are locked. If nobody could look into a wheel then, nothing is packed before all are compared.
+
 `CollisionCheck` decides about whole layers, compiled wheels and bytecode included, once all of them are packed.
 """
 
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from buildkit.build.collisions import wheels_collide
@@ -30,7 +32,10 @@ _PACKED = Key.of(b"the wheels that are packed")  # stands for all of them
 
 
 def wheel_comparison(context: BuildContext, composition: Composition, tasks: Tasks) -> dict[TaskId, Task]:
-    """Return the task that compares the wheels of a composition; none if ``tasks`` packs no wheel for it."""
+    """Return the task that compares the wheels of a composition; none if ``tasks`` packs no wheel for it.
+
+    If a wheel is unseen, the tasks that pack wheels wait for it, and are returned, too.
+    """
     found = ((spec, tasks.get(TaskId.of_key(TaskKind.LAYER, spec.key))) for spec in composition.layers)
     packing = [
         (spec, task) for spec, task in found if task and task.phase == "pack" and isinstance(spec.work, PackWheels)
@@ -47,7 +52,19 @@ def wheel_comparison(context: BuildContext, composition: Composition, tasks: Tas
     task = Task(
         name=name, phase="look", lane=Lane.CPU, action=action, needs=tuple(needs), quiet=True, decides=True
     )  # fmt: skip
-    return {TaskId(TaskKind.COMPARE, composition.key.hex): task}
+    has_unseen = any(wheel.unseen for spec, _ in packing for wheel in _wheels_of(spec))
+    compared = TaskId(TaskKind.COMPARE, composition.key.hex)
+    waiting = {
+        TaskId.of_key(TaskKind.LAYER, spec.key): replace(packs, needs=(*packs.needs, compared))
+        for spec, packs in packing
+        if has_unseen
+    }
+    return {compared: task, **waiting}
+
+
+def _wheels_of(spec: Spec) -> tuple[Artifact, ...]:
+    """Return the wheels of a layer; none for a layer of another kind."""
+    return spec.work.wheels if isinstance(spec.work, PackWheels) else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +88,7 @@ class WheelCollisions:
     def check(self, packed: Sequence[Spec]) -> None:
         """Raise CollisionError for the first path of two wheels that differ, unless one of them is preferred."""
         for spec in packed:
-            for wheel in spec.work.wheels if isinstance(spec.work, PackWheels) else ():
+            for wheel in _wheels_of(spec):
                 owner = _Owner(spec, f"{wheel.name} {wheel.version}", wheel)
                 for path in self._read(wheel):
                     self._add(owner, path)

@@ -53,7 +53,8 @@ class Artifact:
     """The distribution file of a pin for the target: a wheel, or an sdist to be compiled.
 
     ``size`` is the file's, in bytes. A package of the repository has ``path`` instead of file, hash and size.
-    ``place`` is a URL or a path in the repository where a lock of another tool says that the file is.
+    ``place`` is a URL or a path in the repository where a lock of another tool says that the file is. ``unseen`` says
+    that nobody looked into a wheel when it was locked, so its paths may meet those of others.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Artifact:
     size: int = 0
     path: str = ""
     place: str = ""
+    unseen: bool = False
 
     @property
     def is_wheel(self) -> bool:

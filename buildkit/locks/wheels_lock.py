@@ -18,7 +18,7 @@ from buildkit.locks.freshness import find_inputs, render_header
 from buildkit.locks.pins import Artifact
 
 _MOST_SIZE = 1 << 50
-_KEYS = frozenset(("name", "version", "file", "sha256", "size", "path", "place"))
+_KEYS = frozenset(("name", "version", "file", "sha256", "size", "path", "place", "unseen"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,8 @@ def artifact_table(artifact: Artifact) -> dict[str, Any]:
         return {**named, "path": artifact.path}
     digits = artifact.sha256.hex if artifact.sha256 else ""
     place = {"place": artifact.place} if artifact.place else {}
-    return {**named, "file": artifact.file, "sha256": digits, "size": artifact.size, **place}
+    unseen = {"unseen": True} if artifact.unseen else {}
+    return {**named, "file": artifact.file, "sha256": digits, "size": artifact.size, **place, **unseen}
 
 
 def parse_artifact(entry: dict[str, Any]) -> Artifact:
@@ -105,7 +106,10 @@ def parse_artifact(entry: dict[str, Any]) -> Artifact:
     if not file or "/" in file or file in {".", ".."}:
         raise ValueError("`file` must be a file name")
     sha256, place = FileHash(_text(entry, "sha256")), _text(entry, "place") if "place" in entry else ""
-    return Artifact(name=name, version=version, file=file, sha256=sha256, size=size, place=place)
+    unseen = entry.get("unseen", False)
+    if type(unseen) is not bool:
+        raise TypeError("`unseen` must be true or false")
+    return Artifact(name=name, version=version, file=file, sha256=sha256, size=size, place=place, unseen=unseen)
 
 
 def _text(entry: dict[str, Any], key: str) -> str:

@@ -14,12 +14,14 @@ from dataclasses import replace
 from functools import cached_property
 
 from buildkit.build.fetch import Fetcher
+from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Interrupted, Problem
 from buildkit.events import Emit
 from buildkit.locks.input_sources import find_input_sources
 from buildkit.resolve.apt import ResolveApt, find_stale_apt, lock_apt
 from buildkit.resolve.changes import describe_changes
 from buildkit.resolve.choices import find_stale_choice, lock_choices
+from buildkit.resolve.meeting_wheels import check_meetings
 from buildkit.resolve.missing_hashes import complete_hashes
 from buildkit.resolve.models import ModelLocker
 from buildkit.resolve.package_metadata import PackageResolver
@@ -27,11 +29,12 @@ from buildkit.resolve.packages import lock_packages
 from buildkit.resolve.request import LockChange, LockDrafts, LockRequest, lock_of
 from buildkit.resolve.requirements import find_stale, merge_groups
 from buildkit.resolve.root_python import check_root_python
+from buildkit.resolve.wheel_contents import WheelContents
 from buildkit.resolve.wheels import find_stale_wheels, make_choose
 from buildkit.tools.apt import resolve_apt
 from buildkit.tools.http import HttpSession, RetryPolicy
 from buildkit.tools.index_settings import IndexSettings, PackageSources, load_sources, pip_environment, uv_environment
-from buildkit.tools.indexes import Indexes, default_index
+from buildkit.tools.indexes import Candidate, Indexes, default_index
 from buildkit.tools.process import stop_all
 from buildkit.tools.resolver import ResolveRequest
 from buildkit.tools.uv_project import export_lock
@@ -59,8 +62,11 @@ def lock_all(
         return check_all(request, services)
     with closing(services):
         run_jobs(_jobs(request, services, emit, upgrade, upgrade_apt=upgrade or upgrade_apt), services.stop)
-    if problems := check_root_python(request, services.drafts):
-        raise DefinitionError.of(list(problems))
+        if problems := check_root_python(request, services.drafts):
+            raise DefinitionError.of(list(problems))
+        if request.images:
+            contents = services.contents
+            run_jobs([lambda: check_meetings(request.images, services.drafts, contents, emit)], services.stop)
     changes = tuple(
         LockChange(file=file, details=describe_changes(services.drafts.read_disk(file), services.drafts.get(file)))
         for file in services.drafts.changed()
@@ -77,6 +83,7 @@ class _LockServices:
         self.stop = stop
         self.drafts = LockDrafts(request.root, request.project_inputs)
         self.resolve_apt: ResolveApt = resolve_apt
+        self.places: dict[FileHash, Candidate] = {}
 
     def close(self) -> None:
         if "indexes" in self.__dict__:
@@ -110,6 +117,11 @@ class _LockServices:
     @cached_property
     def fetcher(self) -> Fetcher:
         return Fetcher(self.indexes.session, self.indexes, self.retry_policy)
+
+    @property
+    def contents(self) -> WheelContents:
+        """Read into wheels without fetching all of them."""
+        return WheelContents(self.indexes, self.request.target, self.places)
 
     @cached_property
     def models(self) -> ModelLocker:
@@ -152,7 +164,9 @@ def _jobs(
             text = packages.resolve(_add_environment(asked, env))
             return complete_hashes(text, services.indexes.find_hashes)
 
-        choose = make_choose(lambda: services.indexes, locker=request.locker, named=lambda: services.named)
+        choose = make_choose(
+            lambda: services.indexes, locker=request.locker, named=lambda: services.named, places=services.places
+        )  # fmt: skip
         lock_packages(request, drafts, resolve, choose, emit, upgrade=upgrade)
         lock_choices(request, drafts, export_lock, choose, emit)
 

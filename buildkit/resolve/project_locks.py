@@ -11,7 +11,7 @@ from buildkit.errors import DefinitionError
 from buildkit.locks.apt_lists import find_apt_lists
 from buildkit.locks.models_lock import models_source_path
 from buildkit.locks.root_release import find_roots
-from buildkit.resolve.request import AptInput, LockRequest, input_of
+from buildkit.resolve.request import AptInput, ImageWheels, LockRequest, input_of
 
 
 def make_request(project: Project, graph: Graph, only: str = "") -> LockRequest:
@@ -20,9 +20,12 @@ def make_request(project: Project, graph: Graph, only: str = "") -> LockRequest:
     With ``only``, the requirements of this stage, no models, and the apt lists of all.
     """
     choices, project_inputs = find_choices(graph), find_project_inputs(graph)
-    groups, chosen = [], list[LockChoice]()
+    groups, chosen, images = [], list[LockChoice](), list[ImageWheels]()
     for name in (only,) if only else graph.stages:
-        locks = dict.fromkeys(lock for part in graph.resolve(name).parts for lock in part.wheels)
+        parts = graph.resolve(name).parts
+        locks = {lock: part.file for part in parts for lock in part.wheels}
+        prefer = tuple(dict.fromkeys(project for part in reversed(parts) for project in part.prefer))
+        images.append(ImageWheels(stage=name, files=locks, prefer=prefer))
         chosen += [choices[lock] for lock in locks if lock in choices]
         own = [lock for lock in locks if lock not in choices]
         groups.append(tuple(input_of(lock) for lock in own if _has_input(project, lock, project_inputs)))
@@ -34,6 +37,7 @@ def make_request(project: Project, graph: Graph, only: str = "") -> LockRequest:
         groups=tuple(dict.fromkeys(group for group in groups if group)),
         choices=tuple(dict.fromkeys(chosen)),
         project_inputs=project_inputs,
+        images=tuple(image for image in images if image.files),
         apt=tuple(
             AptInput(
                 file=entry.file,

@@ -37,6 +37,15 @@ class AptInput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageWheels:
+    """The wheels of a stage's image: the stage files by the locks or choices they name, and the preferred projects."""
+
+    stage: str
+    files: Mapping[str, str]
+    prefer: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LockRequest:
     """Everything that a checkout locks; paths are relative to ``root``.
 
@@ -44,7 +53,7 @@ class LockRequest:
     ``project_inputs`` are those that stand for a pyproject.toml. ``choices`` are taken from locks of other tools.
     ``apt`` is ordered: a list comes after those in its ``base``. ``models`` are models files. ``roots`` are, by input
     or id of a choice, the roots on which its wheels are installed: their Python counts. ``excluded`` are names and
-    versions that no lock may pin.
+    versions that no lock may pin. ``images`` are those whose wheels must not meet.
     Build backends run by ``describe``, in a container, and with ``host_builds`` on this host if that is impossible.
     """
 
@@ -58,6 +67,7 @@ class LockRequest:
     project_inputs: Mapping[str, LockChoice] = field(default_factory=dict)
     roots: Mapping[str, Roots] = field(default_factory=dict)
     excluded: tuple[tuple[str, str], ...] = ()
+    images: tuple[ImageWheels, ...] = ()
     describe: Describe | None = None
     host_builds: bool = False
 

@@ -125,11 +125,16 @@ def find_stale_wheels(request: LockRequest, drafts: LockDrafts, lock: str) -> Pr
 
 
 def make_choose(
-    indexes: Callable[[], Indexes], *, locker: str = "uv", named: Callable[[], Indexes | None] = lambda: None
+    indexes: Callable[[], Indexes],
+    *,
+    locker: str = "uv",
+    named: Callable[[], Indexes | None] = lambda: None,
+    places: dict[FileHash, Candidate] | None = None,
 ) -> Choose:
     """Return a function that finds, in the indexes, the file of a pin that fits a target, and its size.
 
-    ``named`` are the sources that inputs name themselves; the place of a file that only they have is kept.
+    ``named`` are the sources that inputs name themselves; the place of a file that only they have is kept. ``places``
+    gets the place of each file that was found.
     pip-tools takes the best version of all indexes, as pip does; it is refused where uv's rule counts and differs.
     """
     lock = threading.Lock()
@@ -154,6 +159,8 @@ def make_choose(
         sha256 = best.sha256 or (pin.hashes[0] if len(pin.hashes) == 1 else None)
         if sha256 is None:
             raise FetchError(f"{pin.name}=={pin.version}: the index gives no sha256 for {best.file}")
+        if places is not None:
+            places[sha256] = best
         place = found.describe_place(best) if keeps_place else ""
         return Artifact(
             name=pin.name, version=pin.version, file=best.file, sha256=sha256, size=size_of(best, found), place=place

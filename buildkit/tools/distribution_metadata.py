@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import IO
 
 from buildkit.tools.http import HttpSession, TransientFailure
+from buildkit.tools.remote_file import RemoteFile, TooMuchError
 
 _MOST_BYTES = 16 << 20  # metadata has the whole README
 _MOST_FETCHED = 64 << 20
-_TAIL = 64 << 10  # most wheels have their directory and their metadata in their last bytes
 
 
 def read_requires_python(file: Path) -> str:
@@ -39,58 +39,11 @@ def fetch_requires_python(session: HttpSession, url: str, file: str) -> str:
     if size is None:
         return ""
     try:
-        return _parse(io.BufferedReader(_RemoteFile(session, url, size)), file)
+        return _parse(io.BufferedReader(RemoteFile(session, url, size, most=_MOST_FETCHED)), file)
     except TransientFailure as failure:
         raise failure.error from None
-    except _TooMuchError:
+    except TooMuchError:
         return ""
-
-
-class _TooMuchError(Exception):
-    """More bytes are needed than are worth fetching."""
-
-
-class _RemoteFile(io.RawIOBase):
-    """A file on a server, of which the bytes from the lowest that was read to its end are here."""
-
-    def __init__(self, session: HttpSession, url: str, size: int) -> None:
-        self._session = session
-        self._url = url
-        self._size = size
-        self._at = 0
-        self._start = size
-        self._here = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = max(offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence], 0)
-        return self._at
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # of any writable buffer
-        if self._at < self._start:
-            self._fetch(min(self._at, max(self._size - _TAIL, 0)))
-        data = self._here[self._at - self._start :][: len(buffer)]
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-    def _fetch(self, start: int) -> None:
-        with self._session.open(self._url, start=start) as response:
-            self._start = start if response.status_code == 206 else 0
-            if self._size - self._start > _MOST_FETCHED:
-                raise _TooMuchError
-            parts, length = [], 0
-            for part in self._session.iter_body(self._url, response):
-                parts.append(part)
-                length += len(part)
-                if length > _MOST_FETCHED:
-                    raise _TooMuchError
-        self._here = b"".join(parts)
 
 
 def _parse(opened: IO[bytes], name: str) -> str:

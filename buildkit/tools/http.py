@@ -92,12 +92,14 @@ class HttpSession:
         return self.client.iter_secure_origins()
 
     @contextmanager
-    def open(self, url: str, *, start: int = 0) -> Iterator[Response]:
-        """Try once to read ``url`` from byte ``start`` on; the status is 200, 206 or 416.
+    def open(self, url: str, *, start: int = 0, end: int | None = None) -> Iterator[Response]:
+        """Try once to read ``url`` from byte ``start`` to byte ``end`` (exclusive); the status is 200, 206 or 416.
 
         ``iter_body`` reads the body. Raises TransientFailure if another try may succeed, else FetchError.
         """
-        headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
+        last = "" if end is None else end - 1
+        wanted = {"Range": f"bytes={start}-{last}"} if start or end is not None else {}
+        headers = {"Accept-Encoding": "identity", **wanted}
         url, headers = self._at_hub(url, headers)
         with ExitStack() as stack:
             with self._translated(url):
@@ -110,6 +112,10 @@ class HttpSession:
         """Yield the body as stored on the server, in chunks. Raises TransientFailure if it breaks off."""
         with self._translated(url):
             yield from response.iter_raw()
+
+    def wait(self, failure: TransientFailure, tries: int) -> None:
+        """Pause before try ``tries + 1`` of a request by ``open``; see `RetryPolicy.wait`."""
+        self._retry_policy.wait(failure, tries)
 
     def find_size(self, url: str) -> int | None:
         """Return the size of the file at ``url`` without downloading it, or None if the server does not report it."""

@@ -152,3 +152,16 @@ def test_comparison_waits_for_downloads_alone_and_decides(wheels: Wheels) -> Non
     with pytest.raises(CollisionError):
         task.action()
     assert not wheel_comparison(wheels.context, composition(full, less), {})
+
+
+def test_nothing_is_packed_before_a_wheel_is_compared_that_nobody_saw_when_it_was_locked(wheels: Wheels) -> None:
+    full, less = apart(wheels)
+    assert isinstance(less.work, PackWheels)
+    unseen = replace(less, work=PackWheels(wheels=(replace(less.work.wheels[0], unseen=True),)))
+    tasks = {
+        TaskId.of_key(TaskKind.LAYER, spec.key): Task(name=spec.name, phase="pack", lane=Lane.CPU, action=Outcome)
+        for spec in (full, unseen)
+    }
+    found = wheel_comparison(wheels.context, composition(full, unseen), tasks)
+    (compared,) = (name for name in found if name.kind is TaskKind.COMPARE)
+    assert {name: found[name].needs for name in tasks} == dict.fromkeys(tasks, (compared,))

@@ -1,4 +1,4 @@
-"""Two wheels with different files at one path: found before they are packed, and settled by `prefer`."""
+"""Two wheels with different files at one path: found when locking or building, and settled by `prefer`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.tinyproject import Tiny
+from tests.e2e.tinyproject import Tiny, one_error
 from tests.layers.wheelmaker import make_wheel
 
 pytestmark = pytest.mark.tools
@@ -22,10 +22,15 @@ def test_wheels_that_meet_stop_the_build_until_one_is_preferred(tiny: Tiny, link
     tiny.env["PIP_FIND_LINKS"] = f"{links} {tmp_path}"
     tiny.build("deps")
     tiny.write("requirements/app.in", (tiny.project / "requirements/app.in").read_text() + "delta==1.0\n")
+    said = one_error(tiny.run("lock"), 2)
+    assert f"{PATH} is in alpha 1.0 and in delta 1.0" in said
+    assert "pip would keep the file of the one that it installs last" in said
+    assert 'prefer = ["alpha"] or ["delta"] in [wheels] of stages/deps/stage.toml' in said
+    tiny.replace(DEPS, "[wheels]\n", '[wheels]\nprefer = ["delta"]\n')
     tiny.lock()
+    tiny.replace(DEPS, 'prefer = ["delta"]\n', "")
     message = tiny.refuse("deps", code=1)
     assert "alpha/__init__.py is in delta 1.0 and in" in message
-    assert "pip would keep the file of the one that it installs last" in message
     tiny.replace(DEPS, "[wheels]\n", '[wheels]\nprefer = ["delta"]\n')
     tiny.build("app")
     assert tiny.run_image("app", "cat", PATH) == "VERSION = 'of delta'\n"

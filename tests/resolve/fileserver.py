@@ -11,7 +11,7 @@ from pathlib import Path
 @contextmanager
 def serve_folder(folder, *, ranges=True):
     """Give the URL of a server of ``folder``."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(folder), ranges=ranges))
+    server = _Server(("127.0.0.1", 0), partial(_Handler, directory=str(folder), ranges=ranges))
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
@@ -20,6 +20,11 @@ def serve_folder(folder, *, ranges=True):
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        """Say nothing: a client that needs no more of a file hangs up."""
 
 
 class _Handler(SimpleHTTPRequestHandler):

@@ -12,7 +12,7 @@ import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, Protocol, cast
 
 from buildkit.errors import WheelError
 from buildkit.layers.tar.member_path import find_path_problem
@@ -25,18 +25,28 @@ _ENCRYPTED = 0x1
 _UTF8 = 0x800
 
 
+class BytesAt(Protocol):
+    """A file, seekable, of which bytes can be read at any offset: one on a server, of which few are needed."""
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """Return ``count`` bytes from ``offset`` on, fewer at the end of the file."""
+
+
 class WheelZip:
     """The files of one wheel's archive by name, in the archive's order, without directories.
 
     Raises WheelError if the file is not a complete archive, or holds a member that a wheel may not hold: a path that is
     absolute, leaves its folder, has backslashes or unprintable characters, or comes twice; a link or device; an
     encrypted member; a compression other than deflate.
+
+    With ``at``, the archive's bytes are read from there, and ``path`` is only its name.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, at: BytesAt | None = None) -> None:
         self.path = path
+        self._at = at
         try:
-            with zipfile.ZipFile(path) as archive:
+            with zipfile.ZipFile(cast("BinaryIO", at) if at else path) as archive:
                 entries = archive.infolist()
         except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, struct.error) as error:
             raise WheelError(
@@ -111,16 +121,20 @@ class WheelZip:
 
     def _raw(self, entry: zipfile.ZipInfo) -> Iterator[bytes]:
         """Yield the stored bytes of a member; a small one takes a single read, with its header."""
-        handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        handle = -1 if self._at else os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+
+        def read(count: int, offset: int) -> bytes:
+            return self._at.read_at(offset, count) if self._at else os.pread(handle, count, offset)
+
         try:
             guess = _LOCAL.size + len(entry.orig_filename) + _EXTRA_GUESS + min(entry.compress_size, _READ)
-            start = os.pread(handle, guess, entry.header_offset)
+            start = read(guess, entry.header_offset)
             skip = self._content_offset(start, entry)
             left = entry.compress_size
             offset = entry.header_offset + skip
             raw = start[skip : skip + left]
             while left:
-                raw = raw or os.pread(handle, min(left, _READ), offset)
+                raw = raw or read(min(left, _READ), offset)
                 if not raw:
                     raise self.refuse("is truncated", entry.filename)
                 offset += len(raw)
@@ -128,7 +142,8 @@ class WheelZip:
                 yield raw
                 raw = b""
         finally:
-            os.close(handle)
+            if handle >= 0:
+                os.close(handle)
 
     def _content_offset(self, start: bytes, entry: zipfile.ZipInfo) -> int:
         """Return the offset of the content; the local header must agree with the directory's name and method."""

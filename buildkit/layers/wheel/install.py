@@ -29,7 +29,7 @@ from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import WheelError
 from buildkit.layers.tar.member import Chunks, Member
-from buildkit.layers.wheel.archive import WheelZip, find_name_problem
+from buildkit.layers.wheel.archive import BytesAt, WheelZip, find_name_problem
 from buildkit.layers.wheel.prefix import prefix_members
 
 if TYPE_CHECKING:
@@ -69,9 +69,12 @@ class InstalledWheel:
         return _held(self.record_path, text.getvalue().encode(), self.wheel)
 
 
-def read_wheel(wheel: Path, target: Target) -> InstalledWheel:
-    """Check and install ``wheel`` without inflating more than its metadata and scripts; raises WheelError."""
-    archive = WheelZip(wheel)
+def read_wheel(wheel: Path, target: Target, at: BytesAt | None = None) -> InstalledWheel:
+    """Check and install ``wheel`` without inflating more than its metadata and scripts; raises WheelError.
+
+    With ``at``, its bytes are read from there, and ``wheel`` is only its name.
+    """
+    archive = WheelZip(wheel, at)
     try:
         source = _Source(archive)
         destination = _Destination(source, target)
