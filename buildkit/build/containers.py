@@ -75,6 +75,7 @@ class ContainerRunner:
             pins=work.pins,
             variant=debian.variant,
             components=debian.components,
+            sources=work.sources,
             bytecode=context.project.bytecode,
         )
         rules = RootRules(exclude=debian.exclude, users=debian.users, drop_setuid=debian.drop_setuid, pins=work.pins)
@@ -286,7 +287,7 @@ class ContainerRunner:
 
 def raise_if_gone(run: Run, error: ToolError) -> None:
     """Raise VersionsGoneError if an ``[apt]`` step failed because the archive no longer has what its lock names."""
-    from buildkit.tools.mmdebstrap import find_gone
+    from buildkit.tools.apt_output import find_gone
 
     if find_apt_pins(run.command) is not None and (gone := find_gone(error.output)):
         raise gone from error

@@ -20,6 +20,7 @@ from buildkit.declare.project import Project
 from buildkit.declare.stage import Copy, Stage
 from buildkit.errors import DefinitionError, Problem
 from buildkit.events import Emit, Note
+from buildkit.layers.root.apt_sources import render_sources
 from buildkit.locks.apt_lists import find_apt_lists
 from buildkit.locks.apt_lock import apt_lock_path, parse_apt_lock
 from buildkit.locks.choice_inputs import check_choice, find_lines
@@ -180,13 +181,16 @@ class DiskCheckout:
             raise DefinitionError(f"{packages}: there is no such apt list", hint="one Debian package a line")
         known = next(entry for entry in self._lists() if entry.file == packages)
         base = "".join(self.read(apt_lock_path(name)) or "" for name in known.base)
+        arch = self._project.target.deb_arch
+        sources = render_sources(known.suite, known.components, known.archives, arch)
         inputs = apt_inputs(
             listed,
             base=base,
             suite=known.suite,
             variant=known.variant,
             components=",".join(known.components),
-            arch=self._project.target.deb_arch,
+            arch=arch,
+            **({"sources": sources} if sources else {}),
         )
         lock = apt_lock_path(packages)
         text = self.read(lock)

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 
 from buildkit.containerfile.find_expression import render_find
 from buildkit.declare.stage import Debian, User
+from buildkit.layers.root.apt_sources import FILE_NAME
 from buildkit.plan.spec import MakeRoot
 from buildkit.shell import load_script
 
 ROOT = "/rootfs"
+SOURCES = f"/tmp/{FILE_NAME}"  # noqa: S108 - of the build stage
 
 _ROLLING = ("sid", "unstable", "experimental")
 
@@ -56,7 +58,8 @@ def _mmdebstrap(work: MakeRoot, arch: str, packages: str, *, bytecode: bool) -> 
         *([f"--{'extract' if extract else 'customize'}-hook='\n{_hook('compile_library')}    '"] if bytecode else ()),
         f'{debian.suite} {ROOT} "$@"',
     ]
-    return _snapshot(debian) + " \\\n    ".join(lines) + "\n"
+    archives = f"set -- {SOURCES}\n" if work.sources else _snapshot(debian)
+    return archives + " \\\n    ".join(lines) + "\n"
 
 
 def _snapshot(debian: Debian) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from buildkit.containerfile.builder import BuildStage, ContainerfileBuilder
 from buildkit.containerfile.quoting import check_path, quote_argv
-from buildkit.containerfile.root_script import ROOT, render_root_script, root_tools
+from buildkit.containerfile.root_script import ROOT, SOURCES, render_root_script, root_tools
 from buildkit.containerfile.tool_stages import ToolStages
 from buildkit.declare.project import Project
 from buildkit.digest import Key
@@ -76,12 +76,12 @@ class RootStages:
         packages_path = f"/tmp/{stage}.packages"  # noqa: S108 - of the build stage
         text = render_root_script(work, arch, packages_path, bytecode=self.containerfile.options.bytecode)
         script = self.containerfile.add_file(f"{stage}-root.sh", text)
-        build.lines += [
-            "# a day of snapshot.debian.org (20261122T000000Z), once the archive has dropped these versions",
-            "ARG SNAPSHOT=",
-            f"COPY {packages} {script} /tmp/",
-            f"RUN sh /tmp/{stage}-root.sh",
-        ]
+        if work.sources:
+            build.lines.append(f"COPY {self.containerfile.add_file(f'{stage}.sources', work.sources)} {SOURCES}")
+        else:
+            comment = "# a day of snapshot.debian.org (20261122T000000Z), once the archive has dropped these versions"
+            build.lines += [comment, "ARG SNAPSHOT="]
+        build.lines += [f"COPY {packages} {script} /tmp/", f"RUN sh /tmp/{stage}-root.sh"]
         return build.name
 
     def _step(self, stage: str, spec: Spec, work: RunStep) -> list[str]:

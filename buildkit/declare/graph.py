@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+from buildkit.declare.apt_archives import PublicKey, parse_public_key
 from buildkit.declare.arguments import FindReady, apply_arguments
 from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.schema import suggest_word
@@ -44,10 +45,11 @@ class Graph:
         return self.stages[name]
 
     @property
-    def pattern_files(self) -> tuple[str, ...]:
-        """The files of patterns that stage files name, relative to the project."""
-        roots = (stage.debian for stage in self.stages.values())
-        return tuple(debian.exclude_file for debian in roots if debian and debian.exclude_file)
+    def read_files(self) -> tuple[str, ...]:
+        """The files of patterns and of keys that stage files name, relative to the project."""
+        roots = [stage.debian for stage in self.stages.values() if stage.debian]
+        patterns = (debian.exclude_file for debian in roots if debian.exclude_file)
+        return (*patterns, *dict.fromkeys(key for debian in roots for key in debian.archives.keys))
 
     def resolve(self, name: str) -> ResolvedStage:
         """Return the stage with its inheritance resolved. Raises DefinitionError for an unknown name."""
@@ -85,7 +87,7 @@ def load_graph(folder: Path, args: Mapping[str, str] | None = None, find_ready: 
     for path in paths:
         name, file = path.parent.name, path.relative_to(folder).as_posix()
         try:
-            stages[name] = _read_patterns(parse_stage(path.read_text("utf-8"), name=name, file=file), folder)
+            stages[name] = _read_named(parse_stage(path.read_text("utf-8"), name=name, file=file), folder)
         except DefinitionError as error:
             problems += error.problems
         except UnicodeDecodeError:
@@ -97,6 +99,29 @@ def load_graph(folder: Path, args: Mapping[str, str] | None = None, find_ready: 
         )
     graph = make_graph(stages, problems, {path.parent.name for path in paths})
     return Graph(stages=apply_arguments(graph.stages, args or {}, os.environ, find_ready))
+
+
+def _read_named(stage: Stage, folder: Path) -> Stage:
+    """Return the stage with what the files hold that it names."""
+    return _read_patterns(_read_keys(stage, folder), folder)
+
+
+def _read_keys(stage: Stage, folder: Path) -> Stage:
+    """Return the stage with the public keys of its archives."""
+    if stage.debian is None or not stage.debian.archives.keys:
+        return stage
+
+    def read(file: str) -> PublicKey:
+        try:
+            return parse_public_key(file, (folder / file).read_text("utf-8"))
+        except OSError as error:
+            why = f"cannot be read: {error.strerror}"
+        except ValueError as error:
+            why = "is not an armored public key" if isinstance(error, UnicodeDecodeError) else str(error)
+        problem = Problem(file=stage.file, key="root", what=f"{file} {why}", hint="gpg --export --armor KEY > FILE.asc")
+        raise DefinitionError.of([problem])
+
+    return replace(stage, debian=replace(stage.debian, archives=stage.debian.archives.with_keys(read)))
 
 
 def _read_patterns(stage: Stage, folder: Path) -> Stage:

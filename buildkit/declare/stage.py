@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from buildkit.declare.apt_archives import USUAL, Archives, parse_archives
 from buildkit.declare.lock_choice import LockChoice, find_kind
 from buildkit.declare.schema import ValueLocation
 from buildkit.declare.stage_schema import STAGE, STAGE_NAME, STAGE_NAME_WORDS
@@ -44,6 +45,7 @@ class Debian:
     exclude_file: str = ""
     users: tuple[User, ...] = ()
     drop_setuid: bool = False
+    archives: Archives = USUAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,7 +273,12 @@ def _debian(root: dict[str, Any], place: ValueLocation) -> Debian | None:
     listed = root.get("exclude_file", "")
     listed = posixpath.normpath(posixpath.join(posixpath.dirname(place.file), listed)) if listed else ""
     return Debian(
-        suite=root.get("suite", ""), packages=root.get("packages", ""), users=users, exclude_file=listed, **known
+        suite=root.get("suite", ""),
+        packages=root.get("packages", ""),
+        users=users,
+        exclude_file=listed,
+        archives=parse_archives(root, place),
+        **known,
     )
 
 

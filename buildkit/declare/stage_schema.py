@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from buildkit.declare.apt_archives import KEY, SNAPSHOT, SOURCES
 from buildkit.declare.lock_choice import CHOSEN_FROM
 from buildkit.declare.schema import (
     BooleanSchema,
@@ -50,6 +51,9 @@ _ROOT = TableSchema(
         "packages": KeySchema(RELATIVE, "apt list; its lock is LIST.lock in the same folder"),
         "variant": KeySchema(TextSchema(choices=VARIANTS), "mmdebstrap variant (default: minbase)"),
         "components": KeySchema(ListSchema(TEXT, least=1), 'archive components (default: ["main"])'),
+        "snapshot": SNAPSHOT,
+        "key": KEY,
+        "source": SOURCES,
         "exclude": KeySchema(ListSchema(TEXT), "glob patterns of paths to leave out"),
         "exclude-file": KeySchema(
             RELATIVE, "file of such patterns, one a line, next to the stage file; `exclude` comes after them"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from buildkit.declare.apt_archives import USUAL, Archives
 from buildkit.declare.graph import Graph
 from buildkit.declare.stage import Debian, Stage
 from buildkit.errors import DefinitionError, Problem
@@ -11,13 +12,14 @@ from buildkit.errors import DefinitionError, Problem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AptList:
-    """An apt list (``requirements/base.apt``), its Debian release, and the lists that it extends, lowest first."""
+    """An apt list (``requirements/base.apt``), its release and archives, and the lists it extends, lowest first."""
 
     file: str
     suite: str
     variant: str
     components: tuple[str, ...]
     base: tuple[str, ...] = ()
+    archives: Archives = USUAL
 
 
 def find_apt_lists(graph: Graph) -> tuple[AptList, ...]:
@@ -44,7 +46,12 @@ def _listed(file: str, debian: Debian | None, below: list[str], stage: Stage) ->
             hint="use a [[run]] step with `network = true`",
         )
     return AptList(
-        file=file, suite=debian.suite, variant=debian.variant, components=debian.components, base=tuple(below)
+        file=file,
+        suite=debian.suite,
+        variant=debian.variant,
+        components=debian.components,
+        base=tuple(below),
+        archives=debian.archives,
     )
 
 

@@ -9,6 +9,7 @@ from buildkit.declare.graph import ResolvedStage
 from buildkit.declare.project import Project
 from buildkit.declare.stage import Run, Stage
 from buildkit.errors import DefinitionError, Problem
+from buildkit.layers.root.apt_sources import render_sources
 from buildkit.plan.checkout import Checkout
 from buildkit.plan.spec import Kind, MakeRoot, PullImage, RunStep, Spec, distinct, make_recipe, make_spec
 
@@ -59,24 +60,32 @@ class RootComposer:
         debian = stage.debian
         if debian is None:
             return None
-        pins = self._checkout.apt(debian.packages)
+        pins, arch = self._checkout.apt(debian.packages), self._project.target.deb_arch
+        sources = render_sources(debian.suite, debian.components, debian.archives, arch)
         recipe, key = make_recipe(
             Kind.ROOT,
             suite=debian.suite,
             variant=debian.variant,
             components=debian.components,
-            arch=self._project.target.deb_arch,
+            arch=arch,
             packages=[f"{pin.name}={pin.version}" for pin in pins],
             exclude=debian.exclude,
             users=[[u.name, u.uid, u.gid, u.home, u.shell] for u in debian.users],
             drop_setuid=debian.drop_setuid,
             bytecode=self._project.bytecode,
+            **({"sources": sources} if sources else {}),
             **({"records": "md5sums"} if debian.variant == "extract" else {}),  # what status.d holds of each package
             **self._project.stored,
         )
         history = f"Debian {debian.suite}: {len(pins)} packages of {debian.packages}"
         return make_spec(
-            stage, "root", Kind.ROOT, recipe, key, work=MakeRoot(debian=debian, pins=pins), history=history
+            stage,
+            "root",
+            Kind.ROOT,
+            recipe,
+            key,
+            work=MakeRoot(debian=debian, pins=pins, sources=sources),
+            history=history,
         )
 
     def _apt_step(self, stage: Stage) -> Run:

@@ -63,10 +63,11 @@ class Tree:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MakeRoot:
-    """Make a Debian root with mmdebstrap."""
+    """Make a Debian root with mmdebstrap; ``sources`` are its archives (`layers.root.apt_sources`), empty if usual."""
 
     debian: Debian
     pins: tuple[AptPin, ...]
+    sources: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

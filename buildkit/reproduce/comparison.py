@@ -105,7 +105,7 @@ class _DoubleBuild:
         project, by_key = self._context.project, {spec.key: spec for spec in (*specs, *tools)}
         folder = work / "another place" / project.folder.name  # images may be named after the folder
         with step(self._context.emit, "the checkout", "copy"):
-            texts = (*self._checkout.read_paths, *self._planner.graph.pattern_files)
+            texts = (*self._checkout.read_paths, *self._planner.graph.read_files)
             git = copy_checkout(project.folder, texts, by_key.values(), folder)
             borrowed = [spec for spec in by_key.values() if self._borrowing_verdict(spec)]
             create_borrowing_cache(self._context, borrowed, work / "cache")

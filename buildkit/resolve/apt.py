@@ -8,6 +8,7 @@ from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem
 from buildkit.events import Emit, step
+from buildkit.layers.root.apt_sources import render_sources
 from buildkit.locks.apt_lock import AptLock, apt_lock_path, parse_apt_list, parse_apt_lock, render_apt_lock
 from buildkit.locks.freshness import apt_inputs, check_fresh
 from buildkit.locks.pins import AptPin
@@ -35,7 +36,7 @@ def lock_apt(request: LockRequest, drafts: LockDrafts, resolve: ResolveApt, emit
                     variant=apt_list.variant,
                     arch=request.target.deb_arch,
                     components=apt_list.components,
-                    mirrors=apt_list.mirrors,
+                    sources=_sources(apt_list, request.target),
                     kept=kept,
                     preferred=() if upgrade else _old_pins(apt_list, drafts),
                     file=apt_list.file,
@@ -62,6 +63,7 @@ def find_stale_apt(apt_list: AptInput, drafts: LockDrafts, target: Target) -> Pr
 
 def _inputs(apt_list: AptInput, drafts: LockDrafts, target: Target) -> FileHash:
     base = "".join(drafts.read(apt_lock_path(file)) or "" for file in apt_list.base)
+    sources = _sources(apt_list, target)
     return apt_inputs(
         drafts.get(apt_list.file),
         base=base,
@@ -69,7 +71,12 @@ def _inputs(apt_list: AptInput, drafts: LockDrafts, target: Target) -> FileHash:
         variant=apt_list.variant,
         components=",".join(apt_list.components),
         arch=target.deb_arch,
+        **({"sources": sources} if sources else {}),
     )
+
+
+def _sources(apt_list: AptInput, target: Target) -> str:
+    return render_sources(apt_list.suite, apt_list.components, apt_list.archives, target.deb_arch)
 
 
 def _base_pins(apt_list: AptInput, drafts: LockDrafts) -> tuple[AptPin, ...]:

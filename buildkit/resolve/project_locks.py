@@ -45,6 +45,7 @@ def make_request(project: Project, graph: Graph, only: str = "") -> LockRequest:
                 variant=entry.variant,
                 components=entry.components,
                 base=entry.base,
+                archives=entry.archives,
             )
             for entry in find_apt_lists(graph)
         ),

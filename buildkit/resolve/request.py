@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from buildkit.declare.apt_archives import USUAL, Archives
 from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.target import Target
 from buildkit.errors import BuildError, DefinitionError, describe_disk_error
@@ -33,7 +34,7 @@ class AptInput:
     variant: str
     components: tuple[str, ...] = ("main",)
     base: tuple[str, ...] = ()
-    mirrors: tuple[str, ...] = ()
+    archives: Archives = USUAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

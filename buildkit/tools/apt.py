@@ -16,6 +16,8 @@ from buildkit.declare.schema import suggest_word
 from buildkit.errors import BuildError, DefinitionError, Problem, ToolError
 from buildkit.locks.apt_lock import sort_apt_pins
 from buildkit.locks.pins import AptPin
+from buildkit.tools.apt_output import find_failure
+from buildkit.tools.mmdebstrap import write_sources
 from buildkit.tools.process import Command, run
 
 VARIANTS = ("extract", "custom", "essential", "apt", "required", "minbase", "buildd", "important", "standard")
@@ -45,7 +47,7 @@ class AptResolveRequest:
     A package may be ``name=version``, a constraint.
 
     ``kept`` are exact versions that must not change (the lock of the root underneath); ``preferred`` are kept if
-    the mirrors still have them. ``mirrors`` are sources.list lines; empty means mmdebstrap's default for the suite.
+    the archives still have them. ``sources`` names archives as of `mmdebstrap.RootSpec`.
     """
 
     packages: tuple[str, ...]
@@ -53,7 +55,7 @@ class AptResolveRequest:
     variant: str
     arch: str
     components: tuple[str, ...] = ("main",)
-    mirrors: tuple[str, ...] = ()
+    sources: str = ""
     kept: tuple[AptPin, ...] = ()
     preferred: tuple[AptPin, ...] = ()
     file: str = ""
@@ -71,8 +73,11 @@ def resolve_apt(request: AptResolveRequest) -> tuple[AptPin, ...]:
         (preferences / "lock.pref").write_text(render_preferences(request.preferred), "utf-8")
         for path in (Path(folder), preferences):
             path.chmod(0o755)  # apt reads it as another user
+        sources = write_sources(request.sources, Path(folder))
         try:
-            result = run(Command(argv=_argv(request, preferences), what=f"resolving {request.file or 'packages'}"))
+            result = run(
+                Command(argv=_argv(request, preferences, sources), what=f"resolving {request.file or 'packages'}")
+            )
         except ToolError as error:
             raise _explain(error, request) from None
     return parse_simulation((result.stdout + result.stderr).decode("utf-8", "replace"))
@@ -102,7 +107,7 @@ def render_preferences(pins: Sequence[AptPin]) -> str:
     return "\n".join(f"Package: {pin.name}\nPin: version {pin.version}\nPin-Priority: 1001\n" for pin in pins)
 
 
-def _argv(request: AptResolveRequest, preferences: Path) -> tuple[str, ...]:
+def _argv(request: AptResolveRequest, preferences: Path, sources: tuple[Path, ...]) -> tuple[str, ...]:
     kept = {pin.name for pin in request.kept}
     includes = [f"{pin.name}={pin.version}" for pin in request.kept]
     includes += [package for package in request.packages if package.partition("=")[0] not in kept]
@@ -116,7 +121,7 @@ def _argv(request: AptResolveRequest, preferences: Path) -> tuple[str, ...]:
         "--aptopt", f'Dir::Etc::PreferencesParts "{preferences}"',
         "--format", "null",
         "--skip", "check/qemu",                                     # nothing is run
-        request.suite, "/dev/null", *request.mirrors,
+        request.suite, "/dev/null", *map(str, sources),
     )  # fmt: skip
 
 
@@ -156,4 +161,4 @@ def _explain(error: ToolError, request: AptResolveRequest) -> Exception:
         lines = ", ".join(f"{name}={version}" for version, name in missing)
         hint = "mirrors keep only the newest versions; run: nox -s lock -- --upgrade-apt"
         return BuildError(f"{request.suite} no longer has {lines}", hint=hint)
-    return error
+    return find_failure(error.output, request.suite) or error

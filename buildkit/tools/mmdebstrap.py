@@ -9,18 +9,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from buildkit.errors import BuildError, FetchError, ToolError, VersionsGoneError
+from buildkit.errors import BuildError, ToolError
+from buildkit.layers.root.apt_sources import FILE_NAME
 from buildkit.locks.pins import AptPin
 from buildkit.shell import load_script
+from buildkit.tools.apt_output import find_failure, find_gone
 from buildkit.tools.process import Command, require_tool, run, stream
 
-_GONE = re.compile(r"^E: (?:Version '(?P<version>[^']*)' for '(?P<name>[^']*)' was not found"
-                   r"|Unable to locate package (?P<unknown>\S+))", re.MULTILINE)  # fmt: skip
-_UNREACHED = re.compile(
-    r"^E: Failed to fetch .*|Temporary failure resolving|Could not (?:connect|resolve)|Connection timed out",
-    re.MULTILINE,
-)
-_UNSIGNED = re.compile(r"NO_PUBKEY|is not signed|couldn't be verified|Missing key")
 _UNMAPPED = re.compile(r"newuidmap|newgidmap|/etc/subuid|/etc/subgid|unprivileged_userns|unshare\(", re.IGNORECASE)
 _PHASE = re.compile(
     rb"I: (?P<phase>running apt-get update|downloading packages|extracting archives|installing (?:essential|remaining)"
@@ -36,8 +31,8 @@ class RootSpec:
     """A root: every package at its exact version, including essential ones and dependencies.
 
     The ``variant`` ``extract`` unpacks without running package scripts; every other one installs. ``arch`` is Debian's
-    name (``amd64``). ``mirrors`` are URLs or lines of sources.list; the default is mmdebstrap's for the suite, with
-    updates and security. ``bytecode`` compiles Python's standard library.
+    name (``amd64``). ``sources`` is the text of ``archives.sources`` (`layers.root.apt_sources`); the default is what
+    mmdebstrap knows of the suite, with updates and security. ``bytecode`` compiles Python's standard library.
     """
 
     suite: str
@@ -45,7 +40,7 @@ class RootSpec:
     pins: tuple[AptPin, ...]
     variant: str = "custom"
     components: tuple[str, ...] = ("main",)
-    mirrors: tuple[str, ...] = ()
+    sources: str = ""
     bytecode: bool = True
 
 
@@ -64,11 +59,12 @@ def stream_root(spec: RootSpec, place: Workplace) -> Generator[bytes, None, None
     If this process is killed, so is root's mmdebstrap; an ordinary user's ends when it wants to write its tar. Its
     mounts vanish with it. Works as root and, with user namespaces, for an ordinary user with a range in /etc/subuid.
     Raises MissingTool; VersionsGoneError if the archive no longer has pinned versions (naming every one); FetchError if
-    it is unreachable; ToolError otherwise. Errors come after the last chunk: only a tar read to its end is complete.
+    one is unreachable or has expired; MismatchError if its key is another; ToolError otherwise. Errors come after the
+    last chunk: only a tar read to its end is complete.
     """
     env = {"SOURCE_DATE_EPOCH": "0", "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8", "TZ": "UTC"}
     command = Command(
-        argv=(*_guards(), *render_argv(spec, uid=os.geteuid())),
+        argv=(*_guards(), *render_argv(spec, uid=os.geteuid(), sources=write_sources(spec.sources, place.folder))),
         env=env | {"TMPDIR": str(place.folder)},
         inherits=place.inherits,
         what="mmdebstrap",
@@ -98,8 +94,17 @@ def _guards() -> tuple[str, ...]:
     return guards if run(Command(argv=(*guards, "true"), accept=tuple(range(256)))).code == 0 else ()
 
 
-def render_argv(spec: RootSpec, *, uid: int) -> tuple[str, ...]:
-    """Return the command line for a user with this id."""
+def write_sources(text: str, folder: Path) -> tuple[Path, ...]:
+    """Write ``archives.sources`` into ``folder`` for mmdebstrap; return its path, none for an empty text."""
+    if not text:
+        return ()
+    path = folder / FILE_NAME  # the root gets it by this name
+    path.write_text(text, "utf-8")
+    return (path,)
+
+
+def render_argv(spec: RootSpec, *, uid: int, sources: tuple[Path, ...] = ()) -> tuple[str, ...]:
+    """Return the command line for a user with this id; ``sources`` are files that name archives."""
     extract = spec.variant == "extract"
     last = "extract" if extract else "customize"  # hook of each variant; extract runs no others
     pins = ",".join(f"{pin.name}={pin.version}" for pin in sorted(spec.pins, key=lambda pin: pin.name))
@@ -118,37 +123,16 @@ def render_argv(spec: RootSpec, *, uid: int) -> tuple[str, ...]:
         "--",
         spec.suite,
         "-",
-        *spec.mirrors,
+        *map(str, sources),
     )  # fmt: skip
 
 
-def find_gone(output: str, suite: str = "") -> VersionsGoneError | None:
-    """Return the error for versions that the archive no longer has, if that is what apt's output says."""
-    missing = [
-        f"{match['name']}={match['version']}" if match["name"] else match["unknown"] for match in _GONE.finditer(output)
-    ]
-    if not missing:
-        return None
-    where = f" in {suite}" if suite else ""
-    hint = "nox -s lock -- --upgrade-apt takes the current versions"
-    return VersionsGoneError(f"the archive no longer has {', '.join(missing)}{where}", hint=hint, output=output)
-
-
 def _explain(error: ToolError, spec: RootSpec) -> BuildError:
-    if gone := find_gone(error.output, spec.suite):
-        return gone
-    if _UNREACHED.search(error.output):
-        return FetchError(
-            f"the Debian archive could not be reached for {spec.suite}",
-            hint="check the network and the proxy settings, then run the same command again",
-            output=error.output,
-        )
-    return ToolError(error.message, hint=_find_hint(error.output), output=error.output)
+    known = find_gone(error.output, spec.suite) or find_failure(error.output, spec.suite)
+    return known or ToolError(error.message, hint=_find_hint(error.output), output=error.output)
 
 
 def _find_hint(output: str) -> str:
-    if _UNSIGNED.search(output):
-        return "install Debian's keys: sudo apt-get install debian-archive-keyring"
     if _UNMAPPED.search(output):
         return "an ordinary user needs a range in /etc/subuid and /etc/subgid: nox -s doctor explains how"
     if "unmet dependencies" in output:

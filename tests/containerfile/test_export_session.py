@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -171,6 +172,21 @@ def test_snapshot_argument_installs_versions_of_that_day(day: str, tmp_path: Pat
     assert asked[5:7] == ["trixie", "/rootfs"]
     wanted = ["debian/{} trixie", "debian/{} trixie-updates", "debian-security/{} trixie-security"]
     assert mirrors == ([f"deb {line.format(day)} main" for line in wanted] if day else [])
+
+
+@pytest.mark.tools
+def test_archives_of_the_root_take_the_place_of_the_usual_ones(tmp_path: Path) -> None:
+    """A fake mmdebstrap records its arguments."""
+    made = composer().compose("base").root[0].work
+    assert isinstance(made, MakeRoot)
+    (tmp_path / "packages").write_text("libc6=2.41\n")
+    fake = tmp_path / "mmdebstrap"
+    fake.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/asked\nexit 1\n')
+    fake.chmod(0o755)
+    work = replace(made, sources="Types: deb\n")
+    script = render_root_script(work, "amd64", str(tmp_path / "packages"), bytecode=False)
+    subprocess.run(("sh", "-c", script), env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=False)
+    assert (tmp_path / "asked").read_text().splitlines()[-3:] == ["trixie", "/rootfs", "/tmp/archives.sources"]
 
 
 def lint(program: Path, *arguments: str) -> None:

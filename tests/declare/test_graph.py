@@ -36,7 +36,7 @@ def test_patterns_of_a_file_come_before_those_of_the_stage(tmp_path: Path) -> No
     debian = load_graph(listing(tmp_path, text)).get("top").debian
     assert debian is not None
     assert debian.exclude == ("usr/lib/**", "!usr/lib/c#d", "a", "!usr/lib/b")
-    assert load_graph(tmp_path).pattern_files == ("stages/top/kept.txt",), "a copy of the checkout needs it"
+    assert load_graph(tmp_path).read_files == ("stages/top/kept.txt",), "a copy of the checkout needs it"
 
 
 @pytest.mark.parametrize(("text", "why"), [(None, "No such file"), (b"\xff", "is not UTF-8 text")])

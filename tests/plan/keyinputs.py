@@ -108,6 +108,17 @@ def _components(small: Small) -> None:
     small.root["components"] = [*small.root.get("components", ["main"]), "non-free"]
 
 
+_SOURCE = {"uri": "https://vendor.example/debian", "suite": "/", "key": "vendor.asc"}
+_ARMORED = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDM=\n-----END PGP PUBLIC KEY BLOCK-----\n"
+
+
+def _with_source(key: str = "", value: object = None) -> Mutate:
+    """A further archive, of which one setting may be another."""
+    source = _SOURCE | ({key: value} if key else {})
+    keys = [file(path, _ARMORED, "file", none) for path in ("vendor.asc", "other.asc")]
+    return both_changes(keys[0], both_changes(keys[1], put("base.root.source", [source], root)))
+
+
 DEBIAN: dict[str, Mutate] = {
     "root.suite": put("base.root.suite", "sid", root),
     "root.packages: the same list by another name": put("base.root.packages", "requirements/other.apt", none),
@@ -118,6 +129,14 @@ DEBIAN: dict[str, Mutate] = {
         file("stages/base/kept.txt", "usr/share/info/**\n", "file", none),
         put("base.root.exclude-file", "kept.txt", root),
     ),
+    "root.snapshot": put("base.root.snapshot", "2026-11-20T00:00:00Z", root),
+    "root.key": both_changes(file("own.asc", _ARMORED, "file", none), put("base.root.key", "own.asc", root)),
+    "root.source[].uri": _with_source(),
+    "root.source[].suite": _with_source("suite", "amd64/"),
+    "root.source[].components": both_changes(
+        _with_source(), put("base.root.source", [{**_SOURCE, "suite": "x", "components": ["main"]}], root)
+    ),
+    "root.source[].key": _with_source("key", "other.asc"),
     "root.drop-setuid": do(lambda p: p.root.update({"drop-setuid": not p.root.get("drop-setuid", False)}), root),
     "root.user[].name": user("name", "other"),
     "root.user[].uid": user("uid", 60001),

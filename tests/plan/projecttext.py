@@ -10,9 +10,12 @@ from typing import Any
 from smallproject import File, Small, sha
 from tomlstyles import Style
 
+from buildkit.declare.apt_archives import parse_archives, parse_public_key
 from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.project import parse_project
+from buildkit.declare.schema import ValueLocation
 from buildkit.digest import FileHash
+from buildkit.layers.root.apt_sources import render_sources
 from buildkit.locks.choice_inputs import choice_inputs
 from buildkit.locks.freshness import apt_inputs, models_inputs, render_header, requirements_inputs, wheels_inputs
 
@@ -92,11 +95,18 @@ def _with_explicit_defaults(stage: dict[str, Any], style: Style) -> dict[str, An
 
 def _render_apt(small: Small, style: Style, found: dict[str, str]) -> None:
     root = small.root
+    archives = parse_archives(root, ValueLocation("", [])).with_keys(
+        lambda file: parse_public_key(file, small.files[file].text)
+    )
+    arch = parse_project(found["pyproject.toml"], Path("/nowhere")).target.deb_arch
+    components = tuple(root.get("components", ["main"]))
+    sources = render_sources(root["suite"], components, archives, arch)
     settings = {
         "suite": root["suite"],
         "variant": root.get("variant", "minbase"),
-        "components": ",".join(root.get("components", ["main"])),
-        "arch": parse_project(found["pyproject.toml"], Path("/nowhere")).target.deb_arch,
+        "components": ",".join(components),
+        "arch": arch,
+        **({"sources": sources} if sources else {}),
     }
     base = ""
     names = (root["packages"], small.stages["builder"]["apt"]["packages"])

@@ -10,7 +10,7 @@ from tempfile import gettempdir
 
 import pytest
 
-from buildkit.errors import BuildError, FetchError, ToolError, VersionsGoneError
+from buildkit.errors import BuildError, FetchError, MismatchError, ToolError, VersionsGoneError
 from buildkit.layers.root.pack import RootRules, pack_root
 from buildkit.layers.tar.member import Compression, PackedLayer
 from buildkit.locks.pins import AptPin
@@ -30,14 +30,12 @@ def test_packages_are_requested_by_version_in_stable_order() -> None:
     assert argv[-3:] == ("--", "trixie", "-")
 
 
-def test_the_mode_follows_the_user_and_mirrors_come_last() -> None:
+def test_the_mode_follows_the_user_and_archives_come_last(tmp_path: Path) -> None:
     assert "--mode=root" in render_argv(SPEC, uid=0)
-    spec = RootSpec(
-        suite="trixie", arch="arm64", pins=PINS, mirrors=("http://mirror/debian",), components=("main", "x")
-    )
-    argv = render_argv(spec, uid=1000)
+    spec = RootSpec(suite="trixie", arch="arm64", pins=PINS, components=("main", "x"))
+    argv = render_argv(spec, uid=1000, sources=(tmp_path,))
     assert {"--mode=unshare", "--architectures=arm64", "--components=main,x"} <= set(argv)
-    assert argv[-2:] == ("-", "http://mirror/debian")
+    assert argv[-2:] == ("-", str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +64,12 @@ def test_every_variant_but_extract_becomes_custom(variant: str, given: str, hook
         ("E: Unable to locate package nope\n", VersionsGoneError, "no longer has nope", "--upgrade"),
         ("Err:1 x InRelease\n  Temporary failure resolving 'x'\n", FetchError, "could not be reached", "network"),
         ("  Could not connect to 127.0.0.1:9 (127.0.0.1).\n", FetchError, "could not be reached", "proxy"),
-        ("E: The repository 'x' is not signed.\n", ToolError, "exit code 25", "debian-archive-keyring"),
+        (
+            "W: NO_PUBKEY 0E98404D386FA1D9\n",
+            MismatchError,
+            "not signed by a key of this host",
+            "debian-archive-keyring",
+        ),
         ("E: newuidmap failed\n", ToolError, "exit code 25", "/etc/subuid"),
         ("The following packages have unmet dependencies:\n", ToolError, "exit code 25", "--upgrade"),
         ("E: something else\n", ToolError, "exit code 25", ""),
