@@ -22,7 +22,7 @@ _VARIABLE = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ComposeService:
+class BuiltService:
     """A service that is built: its ``context``, ``file`` and ``target``, build arguments, and all its keys.
 
     Paths are relative to the repository; ``target`` is empty for the last build stage.
@@ -41,7 +41,7 @@ class ComposeFile:
     """A compose file: the services that are built, in its order, and the others, with what a person can do."""
 
     path: str
-    services: tuple[ComposeService, ...]
+    services: tuple[BuiltService, ...]
     leftovers: tuple[Leftover, ...]
     yaml: YamlFile
 
@@ -64,14 +64,14 @@ def parse_compose(text: str, path: str) -> ComposeFile:
     return ComposeFile(path=path, services=tuple(built), leftovers=tuple(left), yaml=read)
 
 
-def _read_service(name: str, keys: Mapping[str, Any], folder: str) -> ComposeService:
+def _read_service(name: str, keys: Mapping[str, Any], folder: str) -> BuiltService:
     build = keys["build"]
     table = build if isinstance(build, dict) else {"context": build}
     context = posixpath.normpath(posixpath.join(folder, str(table.get("context", "."))))
     file = posixpath.normpath(posixpath.join(context, str(table.get("dockerfile", "Dockerfile"))))
     given = {key: value for key, value in as_pairs(table.get("args")) if value is not None}
     expanded = {key: text for key, value in given.items() if (text := interpolate(value)) is not None}
-    return ComposeService(
+    return BuiltService(
         name=name, context=context, file=file, target=str(table.get("target") or ""), arguments=expanded, keys=keys
     )
 

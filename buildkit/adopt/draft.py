@@ -76,7 +76,8 @@ class ImageDraft:
     """One image: filled while the instructions that make it are read.
 
     ``texts`` are files that the instructions hold themselves, by their path in the repository; ``installed`` are places
-    from which packages were installed; ``running`` is the table of that name; ``base`` is the stage below.
+    from which packages were installed; ``running`` is the table of that name; ``base`` is the stage below;
+    ``compilers`` is whether an image of the file brings them.
     """
 
     name: str
@@ -85,6 +86,7 @@ class ImageDraft:
     ships: bool = True
     apt: dict[str, None] = field(default_factory=dict)
     builder_apt: dict[str, None] = field(default_factory=dict)
+    compilers: bool = False
     users: dict[str, int] = field(default_factory=dict)
     wheels: WheelsDraft = WheelsDraft()
     copies: dict[CopyDraft, None] = field(default_factory=dict)

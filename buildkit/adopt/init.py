@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from buildkit.adopt.build_systems import find_build_requirements
 from buildkit.adopt.compose import ComposeFile
 from buildkit.adopt.draft import CopyDraft, ImageDraft, Leftover, WheelsDraft
 from buildkit.adopt.instructions import read_containerfile
@@ -52,7 +53,7 @@ def adopt(folder: Path, options: InitOptions) -> Adoption:
     if not images:
         images = [_draft_without_file(found, options.name or "app")]
     _find_models(found, images)
-    files = render_files(images)
+    files = render_files(images, find_build_requirements(found, images))
     if ignored := _render_ignore_file(found, sources.images, images, files):
         files[".containerignore"] = ignored
     place = folder / options.into

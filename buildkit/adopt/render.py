@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from buildkit.adopt.draft import ImageDraft, ModelDraft, RootDraft, WheelsDraft
 
 _EXCLUDE = 'exclude = ["usr/share/doc/**", "!usr/share/doc/*/copyright", "usr/share/man/**", "usr/share/locale/**"]'
+_BUILD = ("pip>=25", "setuptools>=80", "wheel>=0.45")  # what sdists need that name no build system
 NOXFILE = """import nox
 
 from buildkit.sessions import register
@@ -16,11 +17,11 @@ register()
 """
 
 
-def render_files(images: Sequence[ImageDraft]) -> dict[str, str]:
+def render_files(images: Sequence[ImageDraft], build_requirements: Sequence[str] = ()) -> dict[str, str]:
     """Return the text of each new file by its path.
 
     All images have a root, with one Python. There is a builder if something of the repository, or a compiler, is needed
-    to install.
+    to install; ``build_requirements`` are those of the packages of the repository.
     """
     files = {"noxfile.py": NOXFILE}
     for base, some in _by_base(images).items():
@@ -37,7 +38,7 @@ def render_files(images: Sequence[ImageDraft]) -> dict[str, str]:
         if image.wheels.lines:
             files[f"requirements/{image.name}.in"] = _render_input(image.wheels)
     if any(map(needs_builder, images)):
-        files |= _render_builder(images)
+        files |= _render_builder(images, build_requirements)
     return files
 
 
@@ -60,7 +61,7 @@ def _name_model_stages(images: Sequence[ImageDraft]) -> dict[tuple[str, tuple[Mo
 def needs_builder(image: ImageDraft) -> bool:
     """Return whether the image needs a stage in which packages are compiled."""
     is_local = any(re.match(r"\.{0,2}/|\.$|\.\[", line) for line in image.wheels.lines)
-    return bool(image.builder_apt) or image.wheels.package or is_local
+    return bool(image.builder_apt) or image.compilers or image.wheels.package or is_local
 
 
 def render_settings(root: RootDraft) -> str:
@@ -113,21 +114,29 @@ def _root_script(apt: Iterable[str], users: Mapping[str, int]) -> str:
     return " && ".join(parts)
 
 
-def _render_builder(images: Sequence[ImageDraft]) -> dict[str, str]:
+def _render_builder(images: Sequence[ImageDraft], requirements: Sequence[str]) -> dict[str, str]:
     root = images[0].root
     assert root is not None  # noqa: S101 - `render_files` says so
     wanted = [name for image in images for name in image.builder_apt]
     names = dict.fromkeys(name for name in wanted if not re.fullmatch(r"python3(?:\.\d+)?-(?:venv|pip)", name))
+    if any(image.compilers for image in images):
+        names["build-essential"] = None
+    named = {_project_of(line) for line in requirements}
+    build = [*(line for line in _BUILD if _project_of(line) not in named), *requirements]
     lines = ['summary = "compiles packages; never shipped"', 'from = "base"', ""]
-    files = {"requirements/build.in": "pip>=25\nsetuptools>=80\nwheel>=0.45\nhatchling>=1.27\n"}
-    if not root.image:
+    files = {"requirements/build.in": "".join(f"{line}\n" for line in build)}
+    if names and not root.image:
         lines += ["[apt]", 'packages = "requirements/builder.apt"', ""]
-        files["requirements/builder.apt"] = "".join(f"{name}\n" for name in {**names, "build-essential": None})
+        files["requirements/builder.apt"] = "".join(f"{name}\n" for name in names)
     elif names:
         script = f"apt-get update && apt-get install -y --no-install-recommends {' '.join(names)}"
         lines += ["[[run]]", 'name = "compilers"', f"script = {quote(script)}", "network = true", ""]
     text = "\n".join([*lines, "[wheels]", 'locks = ["requirements/build.txt"]']) + "\n"
     return {"stages/builder/stage.toml": text, **files}
+
+
+def _project_of(line: str) -> str:
+    return re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0].lower().replace("_", "-")
 
 
 def _render_input(wheels: WheelsDraft) -> str:

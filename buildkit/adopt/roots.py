@@ -80,6 +80,12 @@ def _python_root(image: str, python: str, rest: str) -> RootDraft:
     return RootDraft(image=name, python=python, glibc=glibc, interpreter=f"/usr/local/bin/python{python}")
 
 
+def has_compilers(image: str) -> bool:
+    """Return whether an image of Python is the one with compilers, rather than a slim one."""
+    found = _PYTHON_IMAGE.fullmatch(image.partition("@")[0])
+    return found is not None and not {"slim", "alpine"} & {*re.split(r"[-\d.]+", found["rest"])}
+
+
 def advise_root(image: str, root: RootDraft, stage: str) -> str:
     """Return what a person has to do about the root that was chosen for ``image``; empty if there is nothing."""
     name, advice = image.partition("@")[0], []

@@ -10,7 +10,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
-from buildkit.adopt.compose import ComposeFile, ComposeService, as_pairs, interpolate
+from buildkit.adopt.compose import BuiltService, ComposeFile, as_pairs, interpolate
 from buildkit.adopt.draft import ImageDraft, Leftover
 from buildkit.adopt.image_config import SECRET_NAME, parse_seconds, without_conda
 from buildkit.adopt.yamlfile import as_list, as_table
@@ -41,13 +41,13 @@ _ADVICE = {
 }
 
 
-def apply_service(image: ImageDraft, service: ComposeService, file: ComposeFile) -> tuple[Leftover, ...]:
+def apply_service(image: ImageDraft, service: BuiltService, file: ComposeFile) -> tuple[Leftover, ...]:
     """Put what a service says into the draft of its image; return what it cannot hold."""
     return tuple(_Applying(image, service, file).apply())
 
 
 class _Applying:
-    def __init__(self, image: ImageDraft, service: ComposeService, file: ComposeFile) -> None:
+    def __init__(self, image: ImageDraft, service: BuiltService, file: ComposeFile) -> None:
         self._image = image
         self._service = service
         self._file = file

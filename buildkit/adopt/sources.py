@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from buildkit.adopt.compose import ComposeFile, ComposeService, parse_compose
+from buildkit.adopt.compose import BuiltService, ComposeFile, parse_compose
 from buildkit.adopt.draft import Leftover
 from buildkit.adopt.instructions import ParsedContainerfile, SourceStage, read_containerfile
 from buildkit.adopt.survey import CONTAINERFILES, Survey
@@ -45,7 +45,7 @@ class ImageSource:
     context: str
     target: str = ""
     arguments: Mapping[str, str] = field(default_factory=dict)
-    services: tuple[ComposeService, ...] = ()
+    services: tuple[BuiltService, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ def _of_compose(found: Survey, options: InitOptions) -> ImageSources:
     if not found.compose or options.target:
         return ImageSources()
     compose = parse_compose(found.read(found.compose), found.compose)
-    groups: dict[object, list[ComposeService]] = {}
+    groups: dict[object, list[BuiltService]] = {}
     left = list(compose.leftovers)
     for service in compose.services:
         if found.exists(service.file):
@@ -105,7 +105,7 @@ def _of_compose(found: Survey, options: InitOptions) -> ImageSources:
     return ImageSources(images=tuple(images), compose=compose, leftovers=tuple(left))
 
 
-def _identify(found: Survey, service: ComposeService) -> object:
+def _identify(found: Survey, service: BuiltService) -> object:
     """Return what makes the image of a service: services with equal ones share it."""
     stage = choose_target(read_containerfile(found.read(service.file), service.file), service.target)
     return service.context, service.file, stage.line, tuple(sorted(service.arguments.items()))
@@ -120,7 +120,7 @@ def _stage_name(text: str) -> str:
     return f"{name}-app" if name in _RESERVED else name
 
 
-def stage_of(service: ComposeService) -> str:
+def stage_of(service: BuiltService) -> str:
     """Return the name of the stage of a service."""
     return _stage_name(service.name)
 

@@ -23,7 +23,7 @@ from buildkit.adopt.draft import CopyDraft, ImageDraft, Leftover
 from buildkit.adopt.image_config import read_argument, read_config, read_environment, read_shell
 from buildkit.adopt.instructions import Instruction, ParsedContainerfile, SourceStage
 from buildkit.adopt.reading import ContainerfileReading, RepositoryFacts, StageFiles
-from buildkit.adopt.roots import advise_root, choose_root, with_python
+from buildkit.adopt.roots import advise_root, choose_root, has_compilers, with_python
 from buildkit.adopt.runs import read_run
 
 _NODE = re.compile(r"(?:\S*/)?(?:node|bun|deno)(?:[:@].*)?")
@@ -82,8 +82,10 @@ class _Translation:
         earlier = self._stages.get(base.lower())
         if earlier is not None and earlier.line < stage.line:
             self.read(earlier)
-        elif not reading.is_dependency:
-            self._choose_root(stage, base)
+        else:
+            reading.image.compilers |= has_compilers(base)
+            if not reading.is_dependency:
+                self._choose_root(stage, base)
         for instruction in stage.instructions:
             self._read_instruction(instruction)
         self._done[stage.line] = reading.files.copy()

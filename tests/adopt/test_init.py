@@ -71,7 +71,32 @@ def test_stages_of_a_service_load_as_they_were_written(service: Path) -> None:
     assert app.copy == (Copy(source="/src", target="/app/src"), Copy(source="/models", target="/app/models"))
     assert (service / "requirements/app.in").read_text() == "-r ../requirements.txt\n"
     assert (service / "requirements/base.apt").read_text().split() == ["ca-certificates", "python3.11", "libgomp1"]
-    assert (service / "requirements/builder.apt").read_text().split() == ["gcc", "build-essential"]
+    assert (service / "requirements/builder.apt").read_text().split() == ["gcc"]
+    assert (service / "requirements/build.in").read_text().split() == ["pip>=25", "setuptools>=80", "wheel>=0.45"]
+
+
+def test_builder_has_the_build_systems_of_the_packages(tmp_path: Path) -> None:
+    table = '[build-system]\nrequires = ["{}"]\n'
+    workspace = '[tool.uv.workspace]\nmembers = ["libs/*"]\n'
+    make(
+        tmp_path / "x",
+        Dockerfile="FROM python:3.13-slim\nCOPY . .\nRUN uv sync --frozen && pip install ./tool[all]\n",
+        pyproject_DOT_toml=table.format("hatchling") + workspace,
+        uv_DOT_lock="version = 1\n",
+        libs__a__pyproject_DOT_toml=table.format("Setuptools==79"),
+        tool__pyproject_DOT_toml=table.format("flit-core>=3"),
+        other__pyproject_DOT_toml=table.format("maturin"),
+    )
+    adopt(tmp_path / "x", InitOptions())
+    lines = (tmp_path / "x/requirements/build.in").read_text().splitlines()
+    assert sorted(lines) == ["Setuptools==79", "flit-core>=3", "hatchling", "pip>=25", "wheel>=0.45"]
+    assert not (tmp_path / "x/requirements/builder.apt").exists(), "nothing is compiled from C"
+
+
+def test_image_with_compilers_gives_them_to_the_builder(tmp_path: Path) -> None:
+    make(tmp_path / "x", Dockerfile="FROM python:3.13\nCOPY a a\n", a__b="")
+    adopt(tmp_path / "x", InitOptions())
+    assert (tmp_path / "x/requirements/builder.apt").read_text() == "build-essential\n"
 
 
 def test_models_are_layers_of_their_own_at_their_place(service: Path) -> None:
