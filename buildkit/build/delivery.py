@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from buildkit.digest import DiffId, Digest
 from buildkit.errors import BuildError, DamagedError, DefinitionError, LostError, MismatchError
 from buildkit.events import Emit, Note
-from buildkit.imagestore.image_store import ImageStore
+from buildkit.imagestore.image_store import ImageStore, is_store
 from buildkit.imagestore.store_folder import store_folder
 from buildkit.oci.image import Image, Layer
 from buildkit.report.text import format_bytes
@@ -48,7 +48,7 @@ def open_delivery(delivery: Delivery, emit: Emit) -> Iterator[ImageStore | None]
     """
     folder = store_folder()
     is_seen = is_listed(folder)
-    if is_seen and not (folder / "version").exists():
+    if is_seen and not is_store(folder):
         ImageStore.open(folder)  # every command of podman and buildah fails without the folder
     used = is_seen and delivery is not Delivery.IMPORT
     if delivery is Delivery.STORE and not used:
@@ -154,10 +154,10 @@ def uncover(image: Image, ref: str, context: BuildContext) -> None:
     )
 
 
-def has_trees(image: Image, context: BuildContext) -> bool:
-    """Return whether the image store has all layers of an image that is there; true where images are imported."""
+def is_whole(image: Image, ref: str, context: BuildContext) -> bool:
+    """Return whether nothing is lost of an image that the tools find under ``ref``; true where images are imported."""
     store = context.image_store
-    return store is None or all(store.has_tree(layer.blob.diff_id) for layer in image.layers)
+    return store is None or store.has_image(image, ref) or bool(find_obstacle_of(image, store))
 
 
 def distrust_trees(digests: Iterable[str], context: BuildContext) -> None:

@@ -97,9 +97,9 @@ class Planner:
         return frozenset(known)
 
     def _trusted(self, stored: Stored | None) -> tuple[DiffId, ...]:
-        """Return the lower layers of a stored image, up to the first whose tree was found damaged."""
+        """Return the lower layers of a stored image, up to the first whose tree is not there, or not believed."""
         diff_ids, store = stored.diff_ids if stored else (), self.context.image_store
-        return diff_ids if store is None else tuple(takewhile(lambda diff_id: not store.is_damaged(diff_id), diff_ids))
+        return diff_ids if store is None else tuple(takewhile(store.has_tree, diff_ids))
 
     def plan_tools(self, plan: Plan) -> tuple[PlannedLayer, ...]:
         """Return the layers that building needs besides those of the image: the compiler's root, and the builder."""

@@ -20,8 +20,8 @@ from buildkit.build.delivery import (
     describe_import,
     distrust_trees,
     find_obstacle_of,
-    has_trees,
     importing,
+    is_whole,
     uncover,
 )
 from buildkit.build.native_check import native_check_in_background
@@ -260,7 +260,7 @@ class StageBuild:
     def _import(self, image: Image, planned: Planned) -> int:
         """Put the image where podman finds it, unless it is there; return the bytes imported or unpacked."""
         ref, stored, context = planned.ref, planned.stored, self._context
-        is_there = stored is not None and stored.manifest == image.docker_manifest() and has_trees(image, context)
+        is_there = stored is not None and stored.manifest == image.docker_manifest() and is_whole(image, ref, context)
         if self._options.no_import or is_there:
             return 0
         imports = self._must_import(image, ref)

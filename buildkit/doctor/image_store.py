@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 
+from buildkit.declare.toml import parse_toml
 from buildkit.doctor.facts import ImageStoreFacts
 from buildkit.errors import BuildError
-from buildkit.imagestore.image_store import ImageStore
+from buildkit.imagestore.image_store import ImageStore, is_store, read_version
 from buildkit.imagestore.store_folder import store_folder
 from buildkit.tools.file_system import describe_file_system, find_file_system
-from buildkit.tools.storage_settings import find_settings_file, listed_stores, read_settings
+from buildkit.tools.storage_settings import check_other_stores, find_settings_file, listed_stores, read_settings
 from buildkit.tools.store_setting import plan_disabling, plan_enabling, try_setting, write_setting
 
 
@@ -19,6 +20,8 @@ def probe_image_store() -> ImageStoreFacts:
         folder = store_folder()
         settings = find_settings_file()
         listed = str(folder) in listed_stores(read_settings(settings))
+        if is_store(folder):
+            read_version(folder)
     except BuildError as error:
         return ImageStoreFacts(problem=error.message)
     return ImageStoreFacts(
@@ -44,6 +47,7 @@ def enable_image_store() -> tuple[str, ...]:
             hint="choose a folder on a local disk: BUILDKIT_STORE=/path",
         )
     change = plan_enabling(folder)
+    check_other_stores(change.file, parse_toml(change.before or "", ""), folder)
     ImageStore.open(folder)
     if not change:
         return (f"podman sees the image store: {change.file} names {folder}",)

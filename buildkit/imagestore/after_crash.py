@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from buildkit.digest import DiffId
+from buildkit.errors import DamagedError
 from buildkit.imagestore.storage_lock import replace_file
 from buildkit.imagestore.trees import TreeFolder
 
@@ -41,7 +42,7 @@ def distrust_lost_trees(trees: TreeFolder, find_alteration: Callable[[DiffId], s
 def _is_whole(diff_id: DiffId, trees: TreeFolder, find_alteration: Callable[[DiffId], str]) -> bool:
     try:
         return bool(trees.facts(diff_id).unpacked) and not find_alteration(diff_id)
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, DamagedError):
         return False
 
 

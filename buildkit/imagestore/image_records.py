@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.digest import DiffId, Digest
+from buildkit.errors import BuildError
 from buildkit.imagestore.layer_chain import chain_ids
 from buildkit.imagestore.storage_lock import read_own_records, storage_locked, write_records
 from buildkit.oci.image import Image
@@ -39,14 +40,22 @@ class ImageRecords:
         self._file = folder / "images.json"
         self._lock = folder / "images.lock"
 
+    def _records(self) -> list[dict[str, Any]]:
+        return read_own_records(self._file, _is_record)
+
     def all(self) -> tuple[StoreImage, ...]:
-        """Return every image. Raises OSError, ValueError."""
-        return tuple(map(self._image, read_own_records(self._file)))
+        """Return every image. Raises BuildError if one is damaged."""
+        return tuple(map(self._image, self._records()))
 
     def find(self, name: str) -> StoreImage | None:
         """Return the image of that name or id."""
-        found = next((r for r in read_own_records(self._file) if name == r["id"] or name in r.get("names", ())), None)
+        found = next((r for r in self._records() if name == r["id"] or name in r.get("names", ())), None)
         return self._image(found) if found else None
+
+    def has(self, image: Image, names: tuple[str, ...]) -> bool:
+        """Return whether an image has these names, and its files are whole."""
+        found, manifest = Digest.of(image.config_blob()).hex, image.docker_manifest()
+        return self._has(self._records(), found, manifest, names)
 
     def put(self, image: Image, top_layer: str, names: tuple[str, ...]) -> str:
         """Add an image, and move names to it; nothing is written if it has them already. Return its id."""
@@ -57,10 +66,10 @@ class ImageRecords:
             f"manifest-{Digest.of(manifest)}": manifest,
             _MANIFEST: manifest,
         }
-        if self._has(read_own_records(self._file), found, manifest, names):
+        if self._has(self._records(), found, manifest, names):
             return found
         with storage_locked(self._lock):
-            records = [_without_names(record, names) for record in read_own_records(self._file)]
+            records = [_without_names(record, names) for record in self._records()]
             before = next((record for record in records if record["id"] == found), {})
             self._write_files(found, files)
             record = _record(found, image.created, top_layer, files)
@@ -73,7 +82,7 @@ class ImageRecords:
         if not images:
             return
         with storage_locked(self._lock):
-            records = read_own_records(self._file)
+            records = self._records()
             kept = [record for record in records if record["id"] not in images]
             if len(kept) < len(records):
                 write_records(self._file, kept)
@@ -85,7 +94,7 @@ class ImageRecords:
 
         Returns their names, or the id of one that has none.
         """
-        records = read_own_records(self._file)
+        records = self._records()
         layers = find_layers()  # after the images: each came after its layers
         damaged = [record for record in records if not self._is_whole(record, layers)]
         self.remove([record["id"] for record in damaged])
@@ -106,7 +115,7 @@ class ImageRecords:
     def remove_names(self, names: Collection[str]) -> None:
         """Remove names; an image without one stays."""
         with storage_locked(self._lock):
-            records = read_own_records(self._file)
+            records = self._records()
             if any({*names} & {*record.get("names", ())} for record in records):
                 write_records(self._file, [_without_names(record, tuple(names)) for record in records])
 
@@ -130,14 +139,19 @@ class ImageRecords:
 
     def _image(self, record: Mapping[str, Any]) -> StoreImage:
         folder = self._folder / record["id"]
-        config = json.loads((folder / _file_name(f"sha256:{record['id']}")).read_bytes())
-        return StoreImage(
-            id=record["id"],
-            names=tuple(record.get("names", ())),
-            manifest=(folder / _MANIFEST).read_bytes(),
-            diff_ids=tuple(map(DiffId.parse, config["rootfs"]["diff_ids"])),
-            top_layer=record["layer"],
-        )
+        try:
+            config = json.loads((folder / _file_name(f"sha256:{record['id']}")).read_bytes())
+            return StoreImage(
+                id=record["id"],
+                names=tuple(record.get("names", ())),
+                manifest=(folder / _MANIFEST).read_bytes(),
+                diff_ids=tuple(map(DiffId.parse, config["rootfs"]["diff_ids"])),
+                top_layer=record["layer"],
+            )
+        except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError) as error:
+            name = next(iter(record.get("names", ())), record["id"])
+            hint = "nox -s cache -- verify removes it from the image store; the next build of its stage delivers it"
+            raise BuildError(f"{name} in the image store is damaged", hint=hint) from error
 
 
 def _record(image: str, created: str, top_layer: str, files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -151,6 +165,12 @@ def _record(image: str, created: str, top_layer: str, files: Mapping[str, bytes]
         "big-data-digests": {name: str(Digest.of(data)) for name, data in files.items()},
         "created": created,
     }
+
+
+def _is_record(record: Mapping[str, Any]) -> bool:
+    names = record.get("names", [])
+    known = (record.get("id"), record.get("digest"), record.get("layer"), *(names if isinstance(names, list) else [0]))
+    return all(isinstance(value, str) for value in known)
 
 
 def _without_names(record: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ everything that it refers to; records are replaced as containers-storage does it
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,7 +104,7 @@ class ImageStore:
         """Return the bytes of a layer's tar, 0 if there is no tree; its files take about as much."""
         try:
             return self.trees.facts(diff_id).unpacked
-        except (OSError, ValueError):
+        except (OSError, DamagedError):
             return 0
 
     def find_alteration(self, diff_id: DiffId) -> str:
@@ -115,22 +116,34 @@ class ImageStore:
         from buildkit.imagestore.tree_process import find_alteration_in_namespace
 
         tree, tar_split = self.trees.path(diff_id), self.trees.tar_split_path(diff_id)
-        if not tree.exists() and self.has_tree(diff_id):  # who removes one takes its facts first
-            return "its folder is gone"
-        look = find_alteration_in_namespace if self._needs_namespace(diff_id) else find_alteration
-        return look(tree, tar_split)
+        try:
+            if self.trees.is_known(diff_id):
+                self.trees.facts(diff_id)
+            look = find_alteration_in_namespace if self._needs_namespace(diff_id) else find_alteration
+            return look(tree, tar_split)
+        except FileNotFoundError:
+            if not self.trees.is_known(diff_id):  # who removes a tree takes its facts first
+                raise
+            return f"its {'tar-split file' if tree.exists() else 'folder'} is gone"
+        except DamagedError as error:
+            return error.message
 
     # images
 
     def put_image(self, image: Image, names: tuple[str, ...]) -> str:
         """Add an image whose trees are here, and move ``names`` (``localhost/app:latest``) to it; return its id.
 
-        Raises LostError if a tree is missing, BuildError for a full disk.
+        Raises LostError if a tree is missing, DamagedError if one is damaged, BuildError for a full disk.
         """
         diff_ids = tuple(layer.blob.diff_id for layer in image.layers)
         with disk_errors_explained(self.folder, VARIABLE):
             self._layers.add(diff_ids)
             return self._images.put(image, chain_ids(diff_ids)[-1], names)
+
+    def has_image(self, image: Image, name: str) -> bool:
+        """Return whether the tools find an image under a name, with all of it except the contents of trees."""
+        diff_ids = tuple(layer.blob.diff_id for layer in image.layers)
+        return self._images.has(image, (name,)) and self._layers.has(diff_ids) and all(map(self.has_tree, diff_ids))
 
     def find_image(self, name: str) -> StoreImage | None:
         """Return the image of that name or id."""
@@ -175,17 +188,32 @@ class ImageStore:
         return self._rootless and not self.trees.facts(diff_id).plain
 
 
+def is_store(folder: Path) -> bool:
+    """Return whether a folder is an image store, though it may be one that lost a part."""
+    return any(os.path.exists(f"{folder}/{name}") for name in ("version", "overlay-images"))  # noqa: PTH110 - every build
+
+
 def _ensure_layout(folder: Path) -> str:
     """Make a store unless there is one; return the place for which its links were made."""
-    version = folder / "version"
-    try:
-        number, _, place = version.read_text().partition("\n")
-        found = int(number)
-    except FileNotFoundError:
+    if not (folder / "version").exists():
         _make(folder)
         return os.path.realpath(folder)
-    except ValueError as error:
-        raise BuildError(f"{version} is not a version", hint=f"move the image store: {VARIABLE}=/path") from error
+    place = read_version(folder)
+    _make_folders(folder)
+    return place
+
+
+def read_version(folder: Path) -> str:
+    """Return the place for which the links of a store were made. Raises BuildError if it is none of this version."""
+    version = folder / "version"
+    try:
+        number, _, place = version.read_text("ascii").partition("\n")
+        found = int(number)
+        if found < 1:
+            raise ValueError(number)
+    except (ValueError, IsADirectoryError) as error:
+        hint = f"rm -r {shlex.quote(str(version))}; nox -s doctor -- --enable-store"
+        raise BuildError(f"{version} is damaged: it names no version", hint=hint) from error
     if found > VERSION:
         raise BuildError(
             f"{folder}: the image store is of version {found}, and this buildkit knows version {VERSION}",
@@ -203,10 +231,16 @@ def _make(folder: Path) -> None:
             f"{folder}: this is no image store: it has {', '.join(others[:3])}",
             hint=f"use an empty folder: {VARIABLE}=/path",
         )
-    for name in _FOLDERS:
-        (folder / name).mkdir(mode=0o700, exist_ok=True)
     (folder / "storage.lock").touch(0o644)
+    _make_folders(folder)
     _write_version(folder)
+
+
+def _make_folders(folder: Path) -> None:
+    """Make the folders of a store that are missing."""
+    for name in _FOLDERS:
+        if not os.path.isdir(f"{folder}/{name}"):  # noqa: PTH112 - runs in every build
+            (folder / name).mkdir(mode=0o700, exist_ok=True)
 
 
 def _write_version(folder: Path) -> None:

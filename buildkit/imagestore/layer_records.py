@@ -48,31 +48,65 @@ class LayerRecords:
 
     def all(self) -> dict[str, StoreLayer]:
         """Return every layer by its identifier."""
-        return {record["id"]: _layer(record) for record in read_own_records(self._file)}
+        return {record["id"]: _layer(record) for record in self._records()}
 
     def whole(self) -> set[str]:
         """Return the identifiers of layers that have a record and a folder."""
-        return {record["id"] for record in read_own_records(self._file) if self._has_folder(record["id"])}
+        return {record["id"] for record in self._records() if self._has_folder(record["id"], record.get("parent", ""))}
 
-    def _has_folder(self, layer: str) -> bool:
-        link = self._overlay / layer / "link"
-        return link.exists() and (self._overlay / "l" / link.read_text()).is_symlink()
+    def has(self, diff_ids: Sequence[DiffId]) -> bool:
+        """Return whether the tools find a chain; it is looked at as they do, from the top, and nothing is parsed.
+
+        A chain has its records together, and the top layer lists the folders of the others.
+        """
+        ids = chain_ids(diff_ids)
+        folder = self._overlay / ids[-1]
+        try:
+            records = self._file.read_bytes()
+            lower = (folder / "lower").read_text().split(":") if len(ids) > 1 else []
+            links = [f"l/{(folder / 'link').read_text()}", *lower]
+        except FileNotFoundError:
+            return False
+        places = (*(f"{self._overlay}/{link}/." for link in links), *map(self._tar_split, ids))
+        return (
+            len(links) == len(ids)
+            and f'"{ids[-1]}"'.encode() in records
+            and records.endswith(b"]")
+            and all(map(os.path.exists, places))
+        )
+
+    def _tar_split(self, layer: str) -> str:
+        return f"{self._folder}/{layer}.tar-split.gz"
+
+    def _records(self) -> list[dict[str, Any]]:
+        return read_own_records(self._file, _is_record)
+
+    def _has_folder(self, layer: str, parent: str) -> bool:
+        """Return whether a layer has its folder, with all that the tools look for."""
+        folder = f"{self._overlay}/{layer}"
+        try:
+            with open(f"{folder}/link") as file:  # noqa: PTH123 - for every layer in every build
+                link = file.read()
+        except FileNotFoundError:
+            return False
+        places = (f"{folder}/diff", f"{self._overlay}/l/{link}", self._tar_split(layer))
+        return all(map(os.path.lexists, places if not parent else (*places, f"{folder}/lower")))
 
     def add(self, diff_ids: Sequence[DiffId]) -> None:
         """Add what is missing of a chain, lowest first. Raises LostError if a tree is missing."""
         ids = chain_ids(diff_ids)
-        present = {record["id"] for record in read_own_records(self._file)}
-        if present.issuperset(ids) and all(map(self._has_folder, ids)):
+        known = {record["id"] for record in self._records()}
+        if known.issuperset(ids) and all(map(self._has_folder, ids, ("", *ids))):
             return
         with storage_locked(self._lock):
             missing = [diff_id.short for diff_id in diff_ids if not self._trees.has(diff_id)]
             if missing:
                 raise LostError(f"the image store has no layer {', '.join(missing)}", hint="build again")
-            records = read_own_records(self._file)
+            records = self._records()
             known = {record["id"] for record in records}
             lower: list[str] = []
             for parent, layer, diff_id in zip(("", *ids), ids, diff_ids, strict=False):
-                if layer not in known or not self._has_folder(layer):
+                if layer not in known or not self._has_folder(layer, parent):
                     self._make(layer, diff_id, lower)
                 if layer not in known:
                     records.append(self._record(layer, parent, diff_id))
@@ -93,7 +127,7 @@ class LayerRecords:
         Returns the trees that were removed.
         """
         with storage_locked(self._lock):
-            records = read_own_records(self._file)
+            records = self._records()
             kept = find_below({record["id"]: _layer(record) for record in records}, tops)
             gone = [record["id"] for record in records if record["id"] not in kept]
             if gone:
@@ -109,7 +143,7 @@ class LayerRecords:
         folder = self._overlay / layer
         with suppress(FileNotFoundError):
             (self._overlay / "l" / (folder / "link").read_text()).unlink(missing_ok=True)
-        (self._folder / f"{layer}.tar-split.gz").unlink(missing_ok=True)
+        Path(self._tar_split(layer)).unlink(missing_ok=True)
         remove_folder(folder)
 
     def _make(self, layer: str, diff_id: DiffId, lower: Sequence[str]) -> None:
@@ -117,9 +151,8 @@ class LayerRecords:
         folder = self._overlay / layer
         folder.mkdir(mode=0o700, exist_ok=True)
         _link(folder / "diff", str(self._trees.path(diff_id)))  # podman refuses to read tars through a relative link
-        _link(
-            self._folder / f"{layer}.tar-split.gz", os.path.relpath(self._trees.tar_split_path(diff_id), self._folder)
-        )
+        tar_split = os.path.relpath(self._trees.tar_split_path(diff_id), self._folder)
+        _link(Path(self._tar_split(layer)), tar_split)
         (folder / "link").write_text(self._short_name(layer))
         if lower:
             (folder / "lower").write_text(":".join(lower))
@@ -156,6 +189,11 @@ class LayerRecords:
 def _link(path: Path, target: str) -> None:
     path.unlink(missing_ok=True)  # of a process that died before the record was written
     path.symlink_to(target)
+
+
+def _is_record(record: Mapping[str, Any]) -> bool:
+    known = (record.get("id"), record.get("diff-digest"), record.get("parent", ""))
+    return all(isinstance(value, str) for value in known) and bool(DiffId.parse(record["diff-digest"]))
 
 
 def _layer(record: Mapping[str, Any]) -> StoreLayer:

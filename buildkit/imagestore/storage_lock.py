@@ -14,7 +14,7 @@ import json
 import os
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,13 +57,19 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def read_own_records(path: Path) -> list[dict[str, Any]]:
-    """Return the records of an image store of ours. Raises BuildError if they are damaged."""
+def read_own_records(path: Path, check: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+    """Return the records of an image store of ours; ``check`` tells whether one is as we write them.
+
+    Raises BuildError if they are damaged.
+    """
     try:
-        return read_records(path)
+        records = read_records(path)
+        if not all(map(check, records)):
+            raise ValueError("it has other records than ours")
     except ValueError as error:
         mend = f"rm {path} && nox -s cache -- verify; the next builds deliver their images again"
         raise BuildError(f"{path} is damaged: {error}", hint=mend) from error
+    return records
 
 
 def replace_file(path: Path, data: bytes) -> None:

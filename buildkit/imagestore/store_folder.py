@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from buildkit.errors import BuildError
-from buildkit.imagestore.image_store import VARIABLE, ImageStore
+from buildkit.imagestore.image_store import VARIABLE, ImageStore, is_store
 
 
 def store_folder() -> Path:
@@ -28,7 +28,7 @@ def store_folder() -> Path:
 def find_image_store() -> ImageStore | None:
     """Return the user's image store, None if it was never made. Raises BuildError if it cannot be used."""
     folder = store_folder()
-    return ImageStore.open(folder) if (folder / "version").exists() else None
+    return ImageStore.open(folder) if is_store(folder) else None
 
 
 def _user_data() -> Path:

@@ -31,6 +31,10 @@ class TreeFacts:
         """Read facts; raises ValueError."""
         try:
             value = json.loads(data)
-            return cls(**{**value, "uids": tuple(value["uids"]), "gids": tuple(value["gids"])})
+            facts = cls(**{**value, "uids": tuple(value["uids"]), "gids": tuple(value["gids"])})
         except (KeyError, TypeError) as error:
             raise ValueError("these are no facts of a tree") from error
+        numbers = (facts.unpacked, facts.members, *facts.uids, *facts.gids)
+        if {*map(type, numbers)} != {int} or type(facts.plain) is not bool:
+            raise ValueError("these are no facts of a tree")
+        return facts

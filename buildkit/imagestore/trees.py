@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Protocol
 
 from buildkit.digest import DiffId
-from buildkit.errors import BuildError
+from buildkit.errors import BuildError, DamagedError
 from buildkit.imagestore.tree_facts import FACTS, TAR_SPLIT, TREE, TreeFacts
 from buildkit.store.file_locks import locked_temporary_folder, remove_abandoned, remove_folder
 
 _TAR_SPLIT_SUFFIX, _FACTS_SUFFIX = ".tar-split.gz", ".json"
+_SUFFIXES = (_FACTS_SUFFIX, "", _TAR_SPLIT_SUFFIX)
 
 
 class _Maker(Protocol):
@@ -65,8 +66,13 @@ class TreeFolder:
         return self.folder / f"{diff_id.hex}{_TAR_SPLIT_SUFFIX}"
 
     def has(self, diff_id: DiffId) -> bool:
-        """Return whether there is such a tree; it is not read."""
-        return os.path.exists(f"{self.folder}/{diff_id.hex}{_FACTS_SUFFIX}")  # noqa: PTH110 - for every layer
+        """Return whether there is such a tree, with its tar-split file and facts; none is read."""
+        tree = f"{self.folder}/{diff_id.hex}"
+        return all(os.path.exists(tree + suffix) for suffix in _SUFFIXES)  # noqa: PTH110 - for every layer
+
+    def is_known(self, diff_id: DiffId) -> bool:
+        """Return whether there are facts of a tree, which may be lost or damaged."""
+        return self._facts_path(diff_id).exists()
 
     def all(self) -> dict[DiffId, float]:
         """Return every tree, with the time at which it was written, in seconds since the epoch."""
@@ -77,8 +83,15 @@ class TreeFolder:
         return found
 
     def facts(self, diff_id: DiffId) -> TreeFacts:
-        """Return what is known of a tree. Raises OSError, ValueError."""
-        return TreeFacts.from_json(self._facts_path(diff_id).read_bytes())
+        """Return what is known of a tree.
+
+        Raises OSError, and DamagedError if that is damaged.
+        """
+        try:
+            return TreeFacts.from_json(self._facts_path(diff_id).read_bytes())
+        except ValueError as error:
+            message = f"what the image store knows of layer {diff_id.short} is damaged"
+            raise DamagedError(message, digests=(diff_id.hex,), hint="build again to rebuild it") from error
 
     def _facts_path(self, diff_id: DiffId) -> Path:
         return self.folder / f"{diff_id.hex}{_FACTS_SUFFIX}"

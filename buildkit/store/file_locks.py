@@ -123,13 +123,18 @@ def acquire_lock(handle: int, kind: int, waiting: Callable[[], None], stopped: C
 
 @contextmanager
 def disk_errors_explained(folder: Path, variable: str = "BUILDKIT_CACHE") -> Iterator[None]:
-    """Raise BuildError for a full disk or a read-only folder, which ``variable`` moves; other errors pass."""
+    """Raise BuildError for a full disk, or a folder in which nothing can be written; other errors pass.
+
+    ``variable`` moves the folder.
+    """
     try:
         yield
     except OSError as error:
-        if not describe_disk_error(error):
+        hint = f"use another folder: {variable}=/path"
+        if error.errno in (errno.EACCES, errno.EPERM) and str(error.filename).startswith(str(folder)):
+            raise BuildError(f"{error.filename}: {error.strerror}", hint=hint) from error
+        if not (why := describe_disk_error(error)):
             raise
-        raise BuildError(
-            f"{folder}: {describe_disk_error(error)}",
-            hint=f"free some room, or use another folder: {variable}=/path; nothing half-written is kept",
-        ) from error
+        if error.errno != errno.EROFS:
+            hint = f"free some room, or {hint}; nothing half-written is kept"
+        raise BuildError(f"{folder}: {why}", hint=hint) from error

@@ -43,7 +43,9 @@ def ensure_private(
     _make(folder)
     excused = [os.path.normpath(Path(entry).absolute()) for entry in os.environ.get(VARIABLE, "").split(":") if entry]
     users, visited = trusted_users(), list(_walk(folder))
-    above, real = {*users, visited[0][1].st_uid}, visited[-1][0]
+    above, (real, found) = {*users, visited[0][1].st_uid}, visited[-1]
+    if not stat.S_ISDIR(found.st_mode):
+        raise BuildError(f"{real} is not a folder, and so no {what}", hint=f"move the {what}: {mover}=/path")
     refuse = partial(_refuse, folder, what=what, mover=mover)
     for path, status in visited:
         if not _is_below(path, excused):

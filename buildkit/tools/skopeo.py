@@ -10,6 +10,7 @@ from pathlib import Path
 from buildkit.digest import DiffId, Digest
 from buildkit.errors import ToolError
 from buildkit.tools.process import Command, run
+from buildkit.tools.storage_settings import find_storage_hint
 
 TRANSPORTS = ("containers-storage", "oci", "oci-archive", "docker-archive", "dir")
 """skopeo's transports that name an image on this host."""
@@ -52,7 +53,11 @@ def copy_dir_to_storage(folder: Path, ref: str) -> None:
     Its temporary files, up to all layers unpacked, are in ``folder`` too.
     """
     argv = (*skopeo_argv(temporary=folder), "copy", "--quiet", f"dir:{folder}", f"containers-storage:{ref}")
-    run(Command(argv=argv, what=f"importing {ref}", writes=(folder,)))
+    try:
+        run(Command(argv=argv, what=f"importing {ref}", writes=(folder,)))
+    except ToolError as error:
+        hint = error.hint or find_storage_hint(error.output)
+        raise ToolError(error.message, hint=hint, output=error.output) from error
 
 
 def copy_to_dir(source: str, folder: Path) -> None:

@@ -7,6 +7,7 @@ then the host's, then the distribution's. A user's tools take hardly anything fr
 from __future__ import annotations
 
 import os
+import shlex
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ _VARIABLE = "CONTAINERS_STORAGE_CONF"
 _NAME = "containers/storage.conf"
 _HOSTS = ("/etc/containers/storage.conf", "/usr/share/containers/storage.conf")
 _KEY = "additionalimagestores"
+_MEND = "podman reads it, too: mend it"
 ROOTS = {"graphroot": "/var/lib/containers/storage", "runroot": "/run/containers/storage"}  # root's defaults
 
 
@@ -36,24 +38,74 @@ def find_settings_file() -> Path | None:
 
 
 def read_settings(path: Path | None) -> dict[str, Any]:
-    """Return the content of a storage.conf, empty for None. Raises BuildError if it cannot be read."""
+    """Return the content of a storage.conf, empty for None. Raises BuildError if it cannot be one."""
     if path is None:
         return {}
     try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BuildError(f"{path} cannot be read: {error}", hint="podman reads it, too: mend it") from error
+        settings = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        hint = f"write it (containers-storage.conf(5)), or: unset {_VARIABLE}"
+        raise BuildError(f"{_VARIABLE} names {path}, which does not exist", hint=hint) from error
+    except OSError as error:
+        raise BuildError(f"{path} cannot be read: {error.strerror}", hint=_MEND) from error
+    except UnicodeDecodeError as error:
+        raise BuildError(f"{path} is not UTF-8", hint=_MEND) from error
+    except tomllib.TOMLDecodeError as error:
+        raise BuildError(f"{path} is not TOML: {error}", hint=_MEND) from error
+    if wrong := next(_wrong_types(settings), ""):
+        raise BuildError(f"{path}: {wrong}", hint=_MEND)
+    return settings
+
+
+def _wrong_types(settings: dict[str, Any]) -> Iterator[str]:
+    """Yield what no tool could read, as far as it is read here."""
+    storage = settings.get("storage", {})
+    if not isinstance(storage, dict):
+        yield "`storage` is not a table"
+        return
+    if not isinstance(storage.get("driver", ""), str):
+        yield "`storage.driver` is not a string"
+    options = storage.get("options", {})
+    if not isinstance(options, dict):
+        yield "`storage.options` is not a table"
+        return
+    stores = options.get(_KEY, [])
+    if not isinstance(stores, list) or not all(isinstance(store, str) for store in stores):
+        yield f"`{_KEY}` is not a list of paths"
 
 
 def listed_stores(settings: dict[str, Any]) -> tuple[str, ...]:
     """Return the additional image stores of a storage.conf."""
-    stores = find_table(settings, "storage", "options").get(_KEY)
-    return tuple(os.path.normpath(store) for store in stores or () if isinstance(store, str))
+    return tuple(map(os.path.normpath, find_table(settings, "storage", "options").get(_KEY, ())))
+
+
+def check_other_stores(path: Path | None, settings: dict[str, Any], store: Path) -> None:
+    """Raise BuildError if a storage.conf names an image store other than ``store`` that does not exist."""
+    missing = [other for other in listed_stores(settings) if other != str(store) and not os.path.exists(other)]  # noqa: PTH110
+    if missing:
+        raise BuildError(
+            f"{path} names {missing[0]}, which does not exist: podman, buildah and skopeo fail",
+            hint=f"mkdir {shlex.quote(missing[0])}, or take it out of `{_KEY}`",
+        )
+
+
+def find_storage_hint(output: str) -> str:
+    """Return the hint for what a tool says when it cannot open local storage; empty if it says something else."""
+    path = find_settings_file()
+    if path is None or "must be set" not in output:  # as in "runroot must be set"
+        return ""
+    return f"{path} lacks keys that these tools demand: nox -s doctor -- --enable-store adds them"
 
 
 def is_listed(store: Path) -> bool:
-    """Return whether the tools of this user see an image store without further ado. Raises BuildError."""
-    return str(store) in listed_stores(read_settings(find_settings_file()))
+    """Return whether the tools of this user see an image store without further ado.
+
+    Raises BuildError for settings with which they fail.
+    """
+    path = find_settings_file()
+    settings = read_settings(path)
+    check_other_stores(path, settings, store)
+    return str(store) in listed_stores(settings)
 
 
 @contextmanager

@@ -49,23 +49,20 @@ def plan_enabling(store: Path) -> SettingChange:
     """
     path = _target()
     before = _read(path)
-    if before is not None and str(store) in listed_stores(read_settings(path)):
-        return SettingChange(file=path, before=before, after=before)
-    text, lines = _new_text() if before is None else before, []
+    text = _new_text() if before is None else before
     driver = _storage(before or "").get("driver")
     if (chosen := os.environ.get("STORAGE_DRIVER") or _storage(text).get("driver", DRIVER)) != DRIVER:
         raise BuildError(f"{path}: images are kept by `{chosen}`, which cannot use an image store", hint=_IMPORTED)
     if driver is None and _uses_vfs():
         raise BuildError(f"podman or buildah keeps its images by `vfs`, which `{DRIVER}` would hide", hint=_IMPORTED)
-    if "driver" not in _storage(text):
-        text = _edit(path, text, ("storage", "driver"), DRIVER)
-    if driver is None:
-        lines = [f"{name} = {value}" for name, value in _storage(text).items() if name not in _storage(before or "")]
-    stores = _stores(text)
-    if not isinstance(stores, list) or not all(isinstance(other, str) for other in stores):
-        raise BuildError(f"{path}: `{_KEY[-1]}` is not a list of paths", hint="podman reads it, too: mend it")
-    text = _edit(path, text, _KEY, [*stores, str(store)])
-    return SettingChange(file=path, before=before, after=text, lines=(*lines, f"{_KEY[-1]} += {store}"))
+    for name, value in {"driver": DRIVER, **(ROOTS if os.geteuid() == 0 else {})}.items():
+        if name not in _storage(text):
+            text = _edit(path, text, ("storage", name), value)
+    lines = [f"{name} = {value}" for name, value in _storage(text).items() if name not in _storage(before or "")]
+    if str(store) not in listed_stores(parse_toml(text, "")):
+        text = _edit(path, text, _KEY, [*_stores(text), str(store)])
+        lines.append(f"{_KEY[-1]} += {store}")
+    return SettingChange(file=path, before=before, after=text, lines=tuple(lines))
 
 
 def plan_disabling(store: Path) -> SettingChange:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -113,6 +114,28 @@ def test_eight_builds_at_once_make_one_image(seeing: Tiny) -> None:
     assert seeing.run_image("app") == "hello from /app\n"
     layers = json.loads((seeing.store / "overlay-layers/layers.json").read_bytes())
     assert len({layer["id"] for layer in layers}) == len(layers)
+
+
+def test_build_with_nothing_to_do_makes_up_for_what_somebody_deleted(seeing: Tiny) -> None:
+    built = seeing.build("app")
+    layers = json.loads((seeing.store / "overlay-layers/layers.json").read_bytes())
+    top = {layer["diff-digest"]: layer["id"] for layer in layers}[built.digests()["app/app"]]
+    tree = seeing.store / "trees" / built.digests()["app/app"].partition(":")[2]
+    for lost in (tree, seeing.store / "overlay" / top, seeing.store / "overlay-layers", seeing.store / "overlay/l"):
+        shutil.rmtree(lost)
+        again = seeing.build("app")
+        assert set(again.built()) == ({"app/app"} if lost == tree else set())
+        assert seeing.run_image("app") == "hello from /app\n"
+    assert seeing.build("app").report["bytes"]["imported"] == 0
+    assert altered(seeing) == []
+
+
+def test_layer_of_which_the_facts_are_damaged_is_built_again(seeing: Tiny) -> None:
+    built = seeing.build("app")
+    (seeing.store / "trees" / f"{built.digests()['app/app'].partition(':')[2]}.json").write_text('{"unpacked": 1')
+    (seeing.store / "overlay-layers/layers.json").unlink()
+    assert set(seeing.build("app").built()) == {"app/app"}
+    assert seeing.run_image("app") == "hello from /app\n"
 
 
 def test_store_of_a_newer_version_ends_the_build_with_one_message(seeing: Tiny) -> None:

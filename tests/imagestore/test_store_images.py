@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 from pathlib import Path
 
 import pytest
 
 from buildkit.digest import DiffId
-from buildkit.errors import BuildError, LostError
-from buildkit.imagestore.image_store import ImageStore
+from buildkit.errors import BuildError, DamagedError, LostError
+from buildkit.imagestore.image_store import ImageStore, is_store
 from buildkit.imagestore.layer_chain import chain_ids, link_name, most_layers
 from buildkit.imagestore.layer_records import LayerRecords
 from tests.imagestore.tars import add_layer, diff_id_of, entry, image_of, make_tar
@@ -114,7 +115,7 @@ def test_most_layers_depends_on_the_length_of_the_path() -> None:
     ("prepare", "why"),
     [
         (lambda folder: (folder / "version").write_text("2\n"), "is of version 2, and this buildkit knows version 1"),
-        (lambda folder: (folder / "version").write_text("new\n"), "is not a version"),
+        (lambda folder: (folder.rmdir(), folder.touch()), "store is not a folder"),
         (lambda folder: (folder / "holiday.jpg").touch(), "this is no image store: it has holiday.jpg"),
         (lambda folder: folder.chmod(0o777), "every user may write to it"),
     ],
@@ -126,6 +127,109 @@ def test_unusable_folders_are_refused_with_a_hint(tmp_path: Path, prepare: objec
     with pytest.raises(BuildError, match=why) as caught:
         ImageStore.open(folder)
     assert "BUILDKIT_STORE=/path" in caught.value.hint
+
+
+@pytest.mark.parametrize("content", [b"new\n", b"", b"\xff\xfe", b"0\n"])
+def test_damaged_version_is_mended_by_the_command_that_the_hint_has(store: ImageStore, content: bytes) -> None:
+    store.put_image(image_of(_LOW, _HIGH), ("localhost/a:1",))
+    version = store.folder / "version"
+    version.write_bytes(content)
+    with pytest.raises(BuildError, match="version is damaged") as caught:
+        ImageStore.open(store.folder)
+    assert caught.value.hint == f"rm -r {version}; nox -s doctor -- --enable-store"
+    version.unlink()
+    assert is_store(store.folder), "others find the rest of it"
+    assert ImageStore.open(store.folder).find_image("localhost/a:1")
+
+
+_LOSSES = {
+    "trees/{high}": "its tree",
+    "trees/{high}.json": "what is known of a tree",
+    "trees/{high}.tar-split.gz": "a tar-split file",
+    "overlay/{top}": "the folder of a layer",
+    "overlay/{top}/diff": "the link to a tree",
+    "overlay/{top}/link": "the short name of a layer",
+    "overlay/{top}/lower": "the list of lower layers",
+    "overlay/l/*": "short names",
+    "overlay-layers/layers.json": "the list of layers",
+    "overlay-layers/*": "all about layers",
+    "overlay-layers/{top}.tar-split.gz": "the link to a tar-split file",
+    "overlay-images/images.json": "the list of images",
+    "overlay-images/*/manifest": "a manifest",
+    "overlay-images/*/=c2*": "a config",
+}
+
+
+@pytest.mark.parametrize("lost", _LOSSES, ids=_LOSSES.values())
+def test_loss_of_any_part_is_noticed_and_made_up_for(store: ImageStore, lost: str) -> None:
+    image = image_of(_LOW, _HIGH)
+    store.put_image(image, ("localhost/a:1",))
+    top = chain_ids(map(diff_id_of, (_LOW, _HIGH)))[-1]
+    assert store.has_image(image, "localhost/a:1")
+    assert not store.has_image(image, "localhost/a:2")
+    before = sorted(str(path) for path in store.folder.rglob("*"))
+    for path in [*store.folder.glob(lost.format(top=top, high=diff_id_of(_HIGH).hex))]:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    again = ImageStore.open(store.folder)
+    assert not again.has_image(image, "localhost/a:1")
+    if not again.has_tree(diff_id_of(_HIGH)):
+        add_layer(again, _HIGH)
+    again.put_image(image, ("localhost/a:1",))
+    assert again.has_image(image, "localhost/a:1")
+    assert sorted(str(path) for path in store.folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["trees", "tmp", "overlay", "overlay/l", "overlay-layers", "overlay-images"])
+def test_folder_that_went_away_is_made_again(store: ImageStore, name: str) -> None:
+    shutil.rmtree(store.folder / name)
+    again = ImageStore.open(store.folder)
+    for tar in (_LOW, _HIGH):
+        add_layer(again, tar)
+    again.put_image(image_of(_LOW, _HIGH), ("localhost/a:1",))
+    assert again.has_image(image_of(_LOW, _HIGH), "localhost/a:1")
+
+
+_FACTS = (b"garbage", b"", b"[]", b'{"unpacked": "x", "members": 1, "uids": [], "gids": [], "plain": true}',
+          b'{"unpacked": 1, "members": 1, "uids": ["x"], "gids": [], "plain": true}', b'{"unpacked": 1')  # fmt: skip
+
+
+@pytest.mark.parametrize("facts", _FACTS)
+def test_layer_of_which_the_facts_are_damaged_is_named(store: ImageStore, facts: bytes) -> None:
+    (store.folder / f"trees/{diff_id_of(_HIGH).hex}.json").write_bytes(facts)
+    with pytest.raises(DamagedError) as caught:
+        store.put_image(image_of(_LOW, _HIGH), ("localhost/a:1",))
+    assert caught.value.digests == (diff_id_of(_HIGH).hex,)
+    assert store.size_of(diff_id_of(_HIGH)) == 0
+    assert store.find_alteration(diff_id_of(_HIGH)).endswith("is damaged")
+
+
+@pytest.mark.parametrize("name", ["overlay-images/images.json", "overlay-layers/layers.json"])
+@pytest.mark.parametrize(
+    "records", [b"[{", b"{}", b'["x"]', b'[{"id": 3}]', b'[{"id": "3", "diff-digest": "sha256:x"}]']
+)
+def test_damaged_records_are_mended_by_the_command_that_the_hint_has(
+    store: ImageStore, name: str, records: bytes
+) -> None:
+    image, path = image_of(_LOW, _HIGH), store.folder / name
+    store.put_image(image, ("localhost/a:1",))
+    path.write_bytes(records)
+    with pytest.raises(BuildError, match=f"{name} is damaged") as caught:
+        store.put_image(image, ("localhost/a:1",))
+    assert caught.value.hint.startswith(f"rm {path} && ")
+    path.unlink()
+    store.put_image(image, ("localhost/a:1",))
+    assert store.has_image(image, "localhost/a:1")
+
+
+def test_image_with_a_damaged_config_is_named_until_it_is_dropped(store: ImageStore) -> None:
+    store.put_image(image_of(_LOW, _HIGH), ("localhost/a:1",))
+    (config,) = store.folder.glob("overlay-images/*/=c2*")
+    config.write_text("{}")
+    with pytest.raises(BuildError, match="localhost/a:1 in the image store is damaged") as caught:
+        store.images()
+    assert "cache -- verify" in caught.value.hint
+    assert store.drop_damaged_images() == ("localhost/a:1",)
+    assert store.images() == ()
 
 
 def test_store_is_made_for_its_user_alone(tmp_path: Path) -> None:

@@ -142,6 +142,15 @@ def test_disk_errors_are_explained(tmp_path: Path, number: int, words: str) -> N
         raise OSError(number, "x")
 
 
+def test_folder_that_the_user_may_not_write_is_named_with_what_moves_it(tmp_path: Path) -> None:
+    denied = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "sha256"))
+    with pytest.raises(BuildError, match="sha256: Permission denied") as raised, disk_errors_explained(tmp_path, "X"):
+        raise denied
+    assert raised.value.hint == "use another folder: X=/path"
+    with pytest.raises(PermissionError), disk_errors_explained(tmp_path / "files"):
+        raise denied
+
+
 def test_other_os_errors_pass_unchanged(tmp_path: Path) -> None:
     with pytest.raises(PermissionError), disk_errors_explained(tmp_path):
         raise OSError(errno.EACCES, "x")

@@ -10,6 +10,7 @@ import pytest
 
 from buildkit.errors import BuildError
 from buildkit.tools import store_setting
+from buildkit.tools.storage_settings import ROOTS, find_storage_hint, is_listed
 from buildkit.tools.store_setting import SettingChange, plan_disabling, plan_enabling, try_setting, write_setting
 
 STORE = Path("/data/store")
@@ -17,6 +18,7 @@ DEBIAN = """# This file is the configuration of containers/storage.
 [storage]
 driver = "overlay" # the default
 graphroot = "/var/lib/containers/storage"
+runroot = "/run/containers/storage"
 
 [storage.options]
 # Storage options to be passed
@@ -69,7 +71,8 @@ def test_everything_else_in_the_file_stays(form: str, conf: Path) -> None:
     after = tomllib.loads(conf.read_text())
     after["storage"].setdefault("options", {}).pop("additionalimagestores", None)
     before.setdefault("storage", {}).setdefault("options", {}).pop("additionalimagestores", None)
-    assert after["storage"] == {"driver": "overlay", **before["storage"]} | (
+    demanded = {"driver": "overlay", **(ROOTS if os.geteuid() == 0 else {})}
+    assert after["storage"] == {**demanded, **before["storage"]} | (
         {"options": {**before["storage"]["options"], "additionalimagestores": ["/mnt/team"]}}
         if form == "commented" and after["storage"]["options"].get("additionalimagestores")
         else {}
@@ -118,16 +121,71 @@ def test_line_ends_stay(conf: Path) -> None:
 def test_file_that_is_not_toml_is_named(content: bytes, conf: Path) -> None:
     conf.write_bytes(content)
     for plan in (plan_enabling, plan_disabling):
-        with pytest.raises(BuildError, match=r"storage\.conf cannot be read"):
+        with pytest.raises(BuildError, match=r"storage\.conf is not (TOML|UTF-8)"):
             plan(STORE)
     assert conf.read_bytes() == content
 
 
-def test_line_is_given_where_the_file_cannot_be_edited(conf: Path) -> None:
-    conf.write_text('[storage]\ndriver = "overlay"\noptions = 3\n')
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("storage = 3\n", "`storage` is not a table"),
+        ("[storage]\ndriver = 3\n", "`storage.driver` is not a string"),
+        ("[storage]\noptions = 4\n", "`storage.options` is not a table"),
+        ("storage.options.additionalimagestores = '/data/store'\n", "`additionalimagestores` is not a list of paths"),
+        (
+            "storage.options.additionalimagestores = ['/data/store', 3]\n",
+            "`additionalimagestores` is not a list of paths",
+        ),
+    ],
+)
+def test_value_of_another_type_is_named_by_all_who_read_the_file(text: str, why: str, conf: Path) -> None:
+    conf.write_text(text)
+    for read in (plan_enabling, plan_disabling, is_listed):
+        with pytest.raises(BuildError, match=f"storage\\.conf: {why}"):
+            read(STORE)
+    assert conf.read_text() == text
+
+
+def test_file_that_the_environment_names_must_exist(conf: Path) -> None:
+    with pytest.raises(
+        BuildError, match=r"CONTAINERS_STORAGE_CONF names \S*storage\.conf, which does not exist"
+    ) as raised:
+        is_listed(STORE)
+    assert "unset CONTAINERS_STORAGE_CONF" in raised.value.hint
+    conf.mkdir()
+    with pytest.raises(BuildError, match=r"storage\.conf cannot be read: Is a directory"):
+        is_listed(STORE)
+
+
+def test_store_of_others_that_does_not_exist_is_named_and_ours_is_made(conf: Path, tmp_path: Path) -> None:
+    other = tmp_path / "team"
+    conf.write_text(f"storage.options.additionalimagestores = ['{other}', '{STORE}']\n")
+    with pytest.raises(BuildError, match=rf"storage\.conf names {other}, which does not exist") as raised:
+        is_listed(STORE)
+    assert raised.value.hint.startswith(f"mkdir {other}, or take it out")
+    other.mkdir()
+    assert is_listed(STORE)
+
+
+def test_keys_that_the_tools_miss_are_added_to_a_file_that_names_the_store(conf: Path) -> None:
+    conf.write_text(f"storage.options.additionalimagestores = ['{STORE}']\n")
+    assert find_storage_hint('level=fatal msg="runroot must be set"').startswith(f"{conf} lacks keys")
+    assert find_storage_hint("another error") == ""
+    write_setting(plan_enabling(STORE))
+    assert tomllib.loads(conf.read_text())["storage"]["driver"] == "overlay"
+    assert stores(conf) == [str(STORE)]
+
+
+def test_line_is_given_where_the_file_cannot_be_edited(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object) -> str:
+        raise ValueError("it cannot be edited")
+
+    conf.write_text(DEBIAN)
+    monkeypatch.setattr(store_setting, "edit_toml", refuse)
     with pytest.raises(BuildError, match="cannot be edited") as raised:
         plan_enabling(STORE)
-    assert 'additionalimagestores = ["/data/store"]' in raised.value.hint
+    assert 'additionalimagestores = ["/mnt/team", "/data/store"]' in raised.value.hint
 
 
 def test_file_in_a_place_that_is_read_only_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
