@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TextIO
 
 from buildkit.build.planner import Planner
+from buildkit.declare.graph import ResolvedStage
 from buildkit.errors import DefinitionError
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import MakeRoot
@@ -21,9 +22,16 @@ def describe_container(planner: Planner, stage: str, *, name: str = "", host_por
     """Return the container of a stage from its definition, whether or not it was built; raises DefinitionError."""
     config = planner.composer.compose(stage).config
     project = planner.context.project
-    running = planner.graph.resolve(stage).running
+    resolved = planner.graph.resolve(stage)
     name = name or f"{project.name}-{stage}"
-    return make_container(project.ref(stage), name, config, running, host_port=host_port)
+    container = make_container(project.ref(stage), name, config, resolved.running, host_port=host_port)
+    return replace(container, owner=_find_owner(resolved, config.user))
+
+
+def _find_owner(resolved: ResolvedStage, user: str) -> tuple[int, int] | None:
+    """Return the numbers of an image's user, if it is one of those that its root adds; None for others and for none."""
+    users = {one.name: one for stage in resolved.chain if stage.debian for one in stage.debian.users}
+    return (users[user].uid, users[user].gid) if user in users else None
 
 
 def check_runnable(composition: Composition, command: Sequence[str]) -> None:

@@ -63,6 +63,12 @@ class RunningEnvironment:
         """The networks that it needs."""
         return (self.network, self.outgoing) if self.outgoing else (self.network,)
 
+    @property
+    def jobs(self) -> frozenset[str]:
+        """The services on whose end others wait: they run once, and no health check counts."""
+        waited = (one for service in self.services for one in service.depends_on)
+        return frozenset(one.service for one in waited if one.condition == "completed")
+
     def get(self, name: str) -> RunningService:
         """Return a service. Raises DefinitionError, with the names that there are."""
         for service in self.services:
@@ -136,7 +142,7 @@ def _container(service: Service, prefix: str, describe: DescribeStage) -> Contai
     base = describe(service.stage) if service.stage else _image_container(service.image)
     running = replace(base.running, **dict(service.resources))
     user = service.user or base.user
-    owner = base.owner if user == base.user and base.owner else _numbers(user)
+    owner = (base.owner if user == base.user else None) or _numbers(user)
     return replace(
         base,
         name=f"{prefix}-{service.name}",

@@ -94,6 +94,11 @@ class ContainerSpec:
         return dict(self.networks[0].hosts)[self.hostname] if self.networks else ""
 
     @property
+    def mac(self) -> str:
+        """Its hardware address in that network, by its address: what knew its predecessor's knows this one's."""
+        return "02:42:" + ":".join(f"{int(part):02x}" for part in self.address.split("."))
+
+    @property
     def folders(self) -> tuple[tuple[str, str], ...]:
         """Folders in memory with their mount options: those of the stage, and ``/dev/shm``."""
         named = tuple(
@@ -140,7 +145,7 @@ class ContainerSpec:
 
     def _network(self) -> Iterator[PodmanFlag]:
         if self.networks:
-            yield PodmanFlag(text=f"--network={self.networks[0].name}:ip={self.address}")
+            yield PodmanFlag(text=f"--network={self.networks[0].name}:ip={self.address},mac={self.mac}")
             for network in self.networks[1:]:
                 yield PodmanFlag(text=f"--network={network.name}")
             yield PodmanFlag(text=f"--hostname={self.hostname}")

@@ -101,7 +101,7 @@ def start_detached(argv: Sequence[str]) -> None:
     finished = run(Command(argv=tuple(argv), accept=_ANY))
     if finished.code != 0:
         message = finished.stderr.decode("utf-8", "replace").strip()
-        raise ToolError(f"podman could not start {_name(argv)}", hint=find_hint(message), output=message)
+        raise ToolError(f"podman could not start {name_of(argv)}", hint=find_hint(message), output=message)
 
 
 def find_hint(message: str) -> str:
@@ -137,9 +137,9 @@ def stop(name: str, seconds: int) -> CommandResult:
     return run(Command(argv=("podman", "stop", "--time", str(seconds), name), accept=_ANY, is_cleanup=True))
 
 
-def remove(name: str) -> None:
-    """Remove a container, even a running one; a missing one is not an error."""
-    run(Command(argv=("podman", "rm", "--force", "--time", "0", name), accept=_ANY, is_cleanup=True))
+def remove(name: str, seconds: int = 0) -> None:
+    """Remove a container; a running one has so many seconds to end, and a missing one is not an error."""
+    run(Command(argv=("podman", "rm", "--force", "--time", str(seconds), name), accept=_ANY, is_cleanup=True))
 
 
 def read_log(name: str) -> str:
@@ -148,7 +148,8 @@ def read_log(name: str) -> str:
     return (finished.stdout + finished.stderr).decode("utf-8", "replace").strip()
 
 
-def _name(argv: Sequence[str]) -> str:
+def name_of(argv: Sequence[str]) -> str:
+    """Return the name that a command gives to its container."""
     return next((word.partition("=")[2] for word in argv if word.startswith("--name=")), "a container")
 
 

@@ -28,6 +28,7 @@ SESSIONS = {
     "scan-models",
     "schema",
     "timings",
+    "up",
     "verify-image",
     "watch",
 }

@@ -86,7 +86,7 @@ def test_container_has_the_flags_of_its_stage_and_what_the_service_adds() -> Non
     assert set(run_argv(redis, "--rm")) ^ alone == {
         "--name=x-redis", "--name=x-production-redis", "--network=x-redis", "--publish=127.0.0.1:6379:6379",
         "--security-opt=seccomp=x-redis.seccomp.json", "--security-opt=seccomp=x-production.seccomp.json",
-        f"--network=x-production:ip={hosts['redis']}", "--hostname=redis",
+        f"--network=x-production:ip={hosts['redis']},mac={redis.mac}", "--hostname=redis",
         f"--add-host=app:{hosts['app']}", f"--add-host=migrate:{hosts['migrate']}",
         "--volume=x-production-data:/var/lib/data:rw,nosuid,nodev,noexec",
         "--tmpfs=/run/secrets:rw,nosuid,nodev,noexec,size=4k,mode=0755",

@@ -1,0 +1,174 @@
+"""The session ``up``: start an environment of services, end it, or print it in another format."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from buildkit.build.delivery import Delivery, choose_delivery
+from buildkit.build.options import BuildOptions
+from buildkit.build.planner import Planner, open_planner
+from buildkit.cli.building import build
+from buildkit.cli.options import (
+    add_arg_argument,
+    add_changed_models_argument,
+    add_remote_cache_arguments,
+    add_secret_argument,
+    count_cpus,
+    make_parser,
+    remote_cache_options,
+)
+from buildkit.declare.services import Services
+from buildkit.declare.services_file import load_services
+from buildkit.errors import DefinitionError
+from buildkit.inspection.stage_container import check_runnable, describe_container, warn_of_lacks
+from buildkit.report.table import print_table
+from buildkit.report.view import open_view
+from buildkit.running.commands import render_commands
+from buildkit.running.environment import RunningEnvironment, make_environment
+from buildkit.running.seccomp import render_seccomp
+from buildkit.services.start import PATIENCE, StartOptions, start_environment
+from buildkit.services.state import ServiceState, find_states
+from buildkit.services.stop import stop_environment
+from buildkit.tools.podman import pull
+from buildkit.tools.podman_objects import find_image_ids
+
+
+def run(folder: Path, arguments: Sequence[str]) -> int:
+    """Start, end, show or print an environment. Raises DefinitionError, BuildError and Interrupted."""
+    options = _parse(arguments)
+    with open_view(sys.stderr) as emit, open_planner(folder, emit, args=options.arg) as planner:
+        environment = load_environment(planner, options.environment)
+        to_docker = choose_delivery("", planner.context.project) is Delivery.DOCKER
+    if options.format:
+        sys.stdout.write(RENDERERS[options.format](environment))
+        return 0
+    if options.down:
+        with open_view(sys.stderr) as emit:
+            stopped = stop_environment(environment, emit, volumes=options.volumes)
+        print_ended(environment, stopped, as_json=options.json)
+        return 0
+    if not options.status:
+        if not options.no_build:
+            build_images(folder, environment, options, delivery=Delivery.AUTO if to_docker else "")
+        asked = StartOptions(folder=folder, patience=options.timeout, strict=options.strict)
+        with open_view(sys.stderr) as emit:
+            started = start_environment(environment, asked, emit)
+        warn_of_lacks(started.lacks, sys.stderr)
+    print_states(environment, find_states(environment, awaited=not options.status), as_json=options.json)
+    return 0
+
+
+def load_environment(planner: Planner, name: str) -> RunningEnvironment:
+    """Return an environment of the project's services; without a name, its only one. Raises DefinitionError."""
+    services = load_services(planner.context.project.folder, planner.graph.stages)
+    name = name or _get_only(services)
+    for service in services.environment(name).services:
+        if service.stage:
+            check_runnable(planner.composer.compose(service.stage), service.command)
+    project = planner.context.project.name
+    return make_environment(services, name, lambda stage: describe_container(planner, stage), project=project)
+
+
+def _get_only(services: Services) -> str:
+    names = [environment.name for environment in services.environments]
+    if len(names) != 1:
+        raise DefinitionError("which environment?", hint=f"nox -s up -- {names[0] if names else 'NAME'}, of {names}")
+    return names[0]
+
+
+def build_images(folder: Path, environment: RunningEnvironment, options: argparse.Namespace, *, delivery: str) -> None:
+    """Build the stages of an environment, and pull the images that local storage lacks."""
+    stages = tuple(dict.fromkeys(service.stage for service in environment.services if service.stage))
+    asked = BuildOptions(
+        jobs=count_cpus(),
+        share=remote_cache_options(options),
+        changed_models=options.changed_models,
+        secrets=tuple(options.secret),
+        delivery=delivery,
+        args=tuple(options.arg),
+    )
+    if stages:
+        build(folder, stages, asked)
+    images = [service.image for service in environment.services if service.image]
+    for image in sorted(set(images) - find_image_ids(images).keys()):
+        pull(image)
+
+
+def print_states(environment: RunningEnvironment, states: Sequence[ServiceState], *, as_json: bool) -> None:
+    """Print a table of services with their addresses and states, or the same as JSON."""
+    if as_json:
+        _write_json({"environment": environment.name, "services": [asdict(state) for state in states]})
+        return
+    rows = [(state.name, " ".join(state.addresses) or "-", _format_state(state)) for state in states]
+    print_table(f"{environment.project}, {environment.name}", ("service", "address", "state"), rows, sys.stdout)
+
+
+def print_ended(environment: RunningEnvironment, stopped: Sequence[str], *, as_json: bool) -> None:
+    """Print which services ended."""
+    if as_json:
+        _write_json({"environment": environment.name, "ended": sorted(stopped)})
+    else:
+        what = f"ended: {', '.join(sorted(stopped))}" if stopped else f"nothing of {environment.name} ran"
+        sys.stdout.write(f"{what}\n")
+
+
+def _write_json(value: Any) -> None:  # noqa: ANN401 - a JSON value
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def _format_state(state: ServiceState) -> str:
+    return f"ended with exit code {state.exit_code}" if state.state == "ended" else state.state
+
+
+def _render_profile(_: RunningEnvironment) -> str:
+    return render_seccomp()
+
+
+RENDERERS = {
+    "print": render_commands,
+    "seccomp": _render_profile,
+}
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = make_parser("up")
+    parser.add_argument("environment", nargs="?", default="", metavar="ENVIRONMENT", help="of services.toml")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--down", action="store_true", help="end it; volumes stay")
+    what.add_argument("--status", action="store_true", help="only show what runs")
+    for name, description in (
+        ("print", "commands"),
+        ("seccomp", "seccomp profile that those name"),
+    ):
+        what.add_argument(
+            f"--{name}", dest="format", action="store_const", const=name, help=f"only print the {description}"
+        )
+    parser.add_argument("--volumes", action="store_true", help="with --down: remove volumes and generated secrets, too")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=PATIENCE,
+        metavar="SECONDS",
+        help="wait so long for health (default: %(default)g)",
+    )
+    parser.add_argument("--no-build", action="store_true", help="run the images of local storage")
+    parser.add_argument(
+        "--strict",
+        action=argparse.BooleanOptionalAction,
+        help="fail if this host cannot apply a flag (default: what the stages say)",
+    )
+    add_changed_models_argument(parser)
+    add_secret_argument(parser)
+    add_arg_argument(parser)
+    add_remote_cache_arguments(parser)
+    options = parser.parse_args(list(arguments))
+    if options.volumes and not options.down:
+        parser.error("--volumes needs --down")
+    return options

@@ -1,0 +1,70 @@
+"""podman commands that make what the containers of an environment need, and the whole of it as a shell script. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator
+
+from buildkit.running.environment import NamedSecret, RunningEnvironment
+from buildkit.running.flags import NETWORK_OPTION, run_argv
+from buildkit.running.mounts import ServiceNetwork
+
+Labels = Iterable[tuple[str, str]]
+
+
+def service_network_argv(network: ServiceNetwork, labels: Labels = (), *, closes: bool = True) -> tuple[str, ...]:
+    """Return the command that makes a network of an environment; ``closes`` is whether podman can close one.
+
+    Names are in the containers' hosts files. A name server would forward queries, and the data in them.
+    """
+    subnet = ("--subnet", network.subnet) if network.subnet else ()
+    closed = ("--opt", NETWORK_OPTION) if network.closed and closes else ()
+    return ("podman", "network", "create", "--disable-dns", *subnet, *closed, *_labels(labels), network.name)
+
+
+def volume_argv(volume: str, labels: Labels = ()) -> tuple[str, ...]:
+    """Return the command that makes a volume."""
+    return ("podman", "volume", "create", *_labels(labels), volume)
+
+
+def _labels(labels: Labels) -> Iterator[str]:
+    for name, value in labels:
+        yield from ("--label", f"{name}={value}")
+
+
+def render_commands(environment: RunningEnvironment) -> str:
+    """Return shell commands that start an environment whose images are there, in the order of dependencies."""
+    return "".join(f"{line}\n" for line in _lines(environment))
+
+
+def _lines(environment: RunningEnvironment) -> Iterator[str]:
+    for network in environment.networks:
+        yield shlex.join(service_network_argv(network))
+    for volume in environment.volumes:
+        yield shlex.join(volume_argv(volume))
+    for secret in environment.secrets:
+        yield f"{_format_source(secret)} | podman secret create {secret.name} -"
+    names = {service.name: service.container.name for service in environment.services}
+    for service in environment.services:
+        for dependency in service.depends_on:
+            container = names[dependency.service]
+            if dependency.condition == "healthy":
+                yield f"until podman healthcheck run {container}; do sleep 1; done"
+            elif dependency.condition == "completed":
+                yield f'test "$(podman wait {container})" = 0'
+        argv = run_argv(service.container, "--detach")
+        count = 1 + len(service.container.command)
+        options = map(shlex.quote, argv[3:-count])
+        yield " \\\n    ".join((" ".join(argv[:3]), *options, shlex.join(argv[-count:])))
+
+
+def _format_source(secret: NamedSecret) -> str:
+    source = secret.source
+    if source.env:
+        return f'printf %s "${source.env}"'
+    if source.file:
+        path = source.file.removeprefix("~/")
+        return f"cat {'~/' if path != source.file else ''}{shlex.quote(path)}"
+    if source.command:
+        return shlex.join(source.command)
+    return "head -c 32 /dev/urandom | base64 --wrap 0"

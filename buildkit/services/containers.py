@@ -1,0 +1,105 @@
+"""Start and replace one container at a time, so that a failure leaves what ran before."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from buildkit.declare.services import FILE
+from buildkit.errors import BuildError, ToolError
+from buildkit.running.environment import RunningService
+from buildkit.services.compare import ServiceChange
+from buildkit.tools import podman
+from buildkit.tools.podman_objects import Labels, list_containers, remove_secret, rename, start
+
+_PREVIOUS = "-previous"  # behind the name of a container that is being replaced
+_RELEASE_SECONDS = 3.0  # a port of a container that has just ended may stay busy for a moment
+_PAUSE = 0.1
+_TAKEN = re.compile("address already in use", re.IGNORECASE)  # runc's proxy and pasta spell it differently
+_PORT = re.compile(r"(?P<where>[0-9.]+:[0-9]+|\[[0-9a-fA-F:]+\]:[0-9]+): bind: |bind port (?P<number>[0-9]+)")
+
+
+@dataclass(slots=True)
+class MadeObjects:
+    """What a start has made, and which containers it has replaced, so that a failure can be undone."""
+
+    containers: list[RunningService] = field(default_factory=list)
+    replaced: list[RunningService] = field(default_factory=list)
+    networks: list[str] = field(default_factory=list)
+    secrets: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def undoing(labels: Labels) -> Iterator[MadeObjects]:
+    """Yield a record of what is made; if the block fails, that is removed, and what was replaced runs again.
+
+    Only containers with these ``labels`` are touched.
+    """
+    made = MadeObjects()
+    try:
+        yield made
+    except BaseException:
+        _undo(made, labels)
+        raise
+    for service in made.replaced:
+        podman.remove(f"{service.container.name}{_PREVIOUS}")
+
+
+def _undo(made: MadeObjects, labels: Labels) -> None:
+    ours = {container.name for container in list_containers(labels, is_cleanup=True)}
+    for service in reversed(made.containers):
+        if service.container.name in ours:
+            podman.remove(service.container.name, service.container.running.stop_seconds)
+    for service in made.replaced:
+        name = service.container.name
+        if f"{name}{_PREVIOUS}" in ours:
+            rename(f"{name}{_PREVIOUS}", name)
+        podman.stop(name, service.container.running.stop_seconds)  # an interrupted stop leaves it half stopped
+        start(name)
+    for secret in made.secrets:
+        remove_secret(secret)
+    for network in made.networks:
+        podman.remove_network(network)
+
+
+def start_container(service: RunningService, argv: tuple[str, ...], what: ServiceChange, made: MadeObjects) -> None:
+    """Start a service by ``argv``; one that is replaced is stopped, and kept under another name until `undoing` ends.
+
+    Raises BuildError if podman cannot start it.
+    """
+    name = service.container.name
+    if what is ServiceChange.REPLACE:
+        made.replaced.append(service)
+        podman.stop(name, service.container.running.stop_seconds)
+        podman.remove(f"{name}{_PREVIOUS}")
+        rename(name, f"{name}{_PREVIOUS}")
+    made.containers.append(service)
+    end = time.monotonic() + (_RELEASE_SECONDS if what is ServiceChange.REPLACE else 0.0)
+    while True:
+        try:
+            podman.start_detached(argv)
+        except ToolError as error:
+            if not _TAKEN.search(error.output) or time.monotonic() > end:
+                raise _explain(service, error) from None
+            podman.remove(name)
+            time.sleep(_PAUSE)
+        else:
+            return
+
+
+def _explain(service: RunningService, error: ToolError) -> BuildError:
+    """Return an error about a service for podman's."""
+    if _TAKEN.search(error.output):
+        found = _PORT.search(error.output)
+        ports = " or ".join(str(port.host) for port in service.container.ports)
+        where = (found["where"] or found["number"]) if found else ports
+        show = f"ss --listening --processes --numeric 'sport = {where.rpartition(':')[2]}' shows it"
+        hint = f"{show}; `ports` in {FILE} takes another"
+        return BuildError(f"{service.name}: port {where} of this host is in use by another program", hint=hint)
+    if "is already in use" in error.output:
+        hint = f"podman rm --force {service.container.name} removes it, if it is not needed"
+        return BuildError(f"{service.name}: another container has the name {service.container.name}", hint=hint)
+    return BuildError(f"{service.name}: {error.message}", hint=error.hint, output=error.output)

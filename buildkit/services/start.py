@@ -1,0 +1,188 @@
+"""Start an environment: networks, volumes, secrets, then services in the order of their dependencies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from buildkit.errors import BuildError
+from buildkit.events import Emit, step
+from buildkit.running.commands import volume_argv
+from buildkit.running.environment import RunningEnvironment, RunningService
+from buildkit.running.flags import run_argv
+from buildkit.running.host import PodmanHost, UnsupportedFlag, find_unsupported
+from buildkit.services.compare import Changes, ServiceChange, compare, take_fingerprint
+from buildkit.services.containers import MadeObjects, start_container, undoing
+from buildkit.services.labels import CHECKOUT, FINGERPRINT, SERVICE, environment_labels
+from buildkit.services.networks import ensure_networks
+from buildkit.services.secret_values import ensure_secrets, read_secrets
+from buildkit.services.wait import wait_completed, wait_healthy
+from buildkit.tools import podman
+from buildkit.tools.podman_objects import ensure_volume, find_image_ids, list_containers
+from buildkit.worker_pool import WorkerPool
+
+PATIENCE = 120.0  # seconds until a service must be healthy
+_ASKED_AT_ONCE = 3
+_GRACE = 10  # seconds of a container whose service is no longer in the file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartOptions:
+    """How to start: the project's folder, seconds until a service must be healthy, and services replaced anyway.
+
+    With ``strict``, a host that cannot apply a flag starts nothing; None: as the services' stages say.
+    """
+
+    folder: Path
+    patience: float = PATIENCE
+    replaced: frozenset[str] = frozenset()
+    strict: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartedEnvironment:
+    """What was done to each service, and what the host cannot apply of the flags."""
+
+    steps: Mapping[str, ServiceChange]
+    lacks: tuple[UnsupportedFlag, ...]
+
+
+def start_environment(environment: RunningEnvironment, options: StartOptions, emit: Emit) -> StartedEnvironment:
+    """Start what does not run, replace what differs, and wait until every service is healthy or completed.
+
+    Services that run as they should are not touched. If anything fails, what this call started is removed, and what it
+    replaced runs again. Raises BuildError with the end of a service's log, and Interrupted.
+    """
+    values = read_secrets(environment.secrets, options.folder)
+    labels = environment_labels(environment)
+    with WorkerPool(_ASKED_AT_ONCE) as pool:  # podman takes a fifth of a second for each answer
+        asked = pool.submit(_get_images, environment), pool.submit(list_containers, labels)
+        host, images, found = podman.probe_host(), asked[0].result(), asked[1].result()
+    _check_checkout(environment, [dict(one.labels).get(CHECKOUT, "") for one in found], options.folder)
+    with undoing(labels) as made:
+        host = ensure_networks(environment, host, made.networks.append)
+        lacks = _find_lacks(environment, host, options.strict)
+        for volume in environment.volumes:
+            ensure_volume(volume_argv(volume, labels))
+        secrets = ensure_secrets(environment, values, made.secrets.append)
+        commands = _Commands(environment, host, lacks, options.folder)
+        fingerprints = {}
+        for service in environment.services:
+            given = (images[service.container.image], *(secrets[name] for name in service.secrets))
+            fingerprints[service.name] = take_fingerprint(service, commands.argv(service), *given)
+        changes = _with_replaced(compare(environment, fingerprints, found), options.replaced)
+        for name in changes.leftovers:
+            podman.remove(name, _GRACE)
+        argvs = {one.name: commands.labelled(one, fingerprints[one.name]) for one in environment.services}
+        _run(environment, argvs, changes, made, _Awaited(environment, options.patience, emit))
+    return StartedEnvironment(steps=changes.steps, lacks=lacks)
+
+
+def _run(
+    environment: RunningEnvironment,
+    argvs: Mapping[str, tuple[str, ...]],
+    changes: Changes,
+    made: MadeObjects,
+    awaited: _Awaited,
+) -> None:
+    """Start what has to be started, each service after what it needs, and wait for all."""
+    for service in environment.services:
+        if (what := changes.steps[service.name]) is not ServiceChange.KEEP:  # what runs has had what it needs
+            for dependency in service.depends_on:
+                awaited.until(dependency.service, dependency.condition)
+            with step(awaited.emit, service.name, "start") as handle:
+                start_container(service, argvs[service.name], what, made)
+                handle.note = what.value
+    for service in environment.services:
+        awaited.until(service.name, "completed" if service.name in environment.jobs else "healthy")
+
+
+def replace_service(
+    environment: RunningEnvironment, name: str, options: StartOptions, emit: Emit
+) -> StartedEnvironment:
+    """Start one service of a running environment anew, and whatever else does not run as it should."""
+    environment.get(name)
+    return start_environment(environment, replace(options, replaced=frozenset((name,))), emit)
+
+
+def _with_replaced(changes: Changes, names: frozenset[str]) -> Changes:
+    steps = {
+        name: ServiceChange.REPLACE if done is ServiceChange.KEEP and name in names else done
+        for name, done in changes.steps.items()
+    }
+    return replace(changes, steps={**changes.steps, **forced})
+
+
+def _get_images(environment: RunningEnvironment) -> dict[str, str]:
+    """Return the ids of the images by name. Raises BuildError for images that local storage lacks."""
+    images = find_image_ids([service.container.image for service in environment.services])
+    for service in environment.services:
+        if service.container.image not in images:
+            hint = f"nox -s build-{service.stage}" if service.stage else f"podman pull {service.image}"
+            raise BuildError(f"{service.name}: {service.container.image} is not in local storage", hint=hint)
+    return images
+
+
+def _check_checkout(environment: RunningEnvironment, checkouts: list[str], folder: Path) -> None:
+    for other in sorted({checkout for checkout in checkouts if checkout != str(folder.resolve())}):
+        raise BuildError(
+            f"{environment.name} of {environment.project} runs already, started in {other}",
+            hint=f"end it there first: cd {other} && nox -s up -- {environment.name} --down",
+        )
+
+
+def _find_lacks(environment: RunningEnvironment, host: PodmanHost, strict: bool | None) -> tuple[UnsupportedFlag, ...]:
+    """Return what the host cannot apply, each once. Raises BuildError if a service insists on it."""
+    lacks: dict[str, UnsupportedFlag] = {}
+    for service in environment.services:
+        found = find_unsupported(service.container, host)
+        if found and (service.container.running.strict if strict is None else strict):
+            what = "; ".join(lack.what for lack in found)
+            raise BuildError(
+                f"this host cannot run {service.name} as strictly as it should be: {what}",
+                hint="--no-strict runs it without the flags that were named",
+            )
+        lacks |= {lack.needs: lack for lack in reversed(found)}
+    return tuple(lacks.values())
+
+
+class _Commands:
+    """The commands that start the services on this host."""
+
+    def __init__(
+        self, environment: RunningEnvironment, host: PodmanHost, lacks: tuple[UnsupportedFlag, ...], folder: Path
+    ) -> None:
+        self._labels = (*environment_labels(environment), (CHECKOUT, str(folder.resolve())))
+        self._lacking = frozenset(lack.needs for lack in lacks)
+        self._host = host
+
+    def argv(self, service: RunningService) -> tuple[str, ...]:
+        """Return the command without labels."""
+        container = service.container.on_this_host()
+        return run_argv(container, "--detach", lacking=self._lacking, needed=self._host.options)
+
+    def labelled(self, service: RunningService, fingerprint: str) -> tuple[str, ...]:
+        """Return the command with the labels by which the container is found."""
+        argv = self.argv(service)
+        labels = (*self._labels, (SERVICE, service.name), (FINGERPRINT, fingerprint))
+        return (*argv[:2], *(f"--label={name}={value}" for name, value in labels), *argv[2:])
+
+
+class _Awaited:
+    """Waits for each service once."""
+
+    def __init__(self, environment: RunningEnvironment, patience: float, emit: Emit) -> None:
+        self._environment = environment
+        self._patience = patience
+        self.emit = emit
+        self._done: set[tuple[str, str]] = set()
+
+    def until(self, name: str, condition: str) -> None:
+        """Wait until the service is ``healthy`` or ``completed``; raises BuildError."""
+        if condition == "started" or (name, condition) in self._done:
+            return
+        wait = wait_completed if condition == "completed" else wait_healthy
+        with step(self.emit, name, condition):
+            wait(self._environment.get(name), self._patience)
+        self._done.add((name, condition))

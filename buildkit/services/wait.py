@@ -1,0 +1,60 @@
+"""Wait until a service is what others wait for; health checks are run here, as podman leaves them to systemd."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from typing import Any
+
+from buildkit.errors import BuildError
+from buildkit.running.environment import RunningService
+from buildkit.tools import podman
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5  # seconds
+_SHOWN = 20  # lines of a log
+
+
+def wait_healthy(service: RunningService, seconds: float) -> None:
+    """Wait until the service's health check passes; without one, until it runs.
+
+    Raises BuildError with the last lines of its log if it ends or ``seconds`` are over.
+    """
+    name, end, pause = service.container.name, time.monotonic() + seconds, _FIRST_PAUSE
+    while True:
+        if service.container.health is not None and podman.check_health(name).code == 0:
+            return
+        state = podman.inspect_container(name)["State"]
+        if state["Status"] not in ("running", "created", "initialized"):
+            raise _failure(service, f"ended with exit code {state['ExitCode']} before it was healthy")
+        if service.container.health is None:
+            return
+        if time.monotonic() > end:
+            check = shlex.join(service.container.health.test)
+            raise _failure(service, f"is not healthy after {seconds:g} s: `{check}` fails{_last_check(state)}")
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def wait_completed(service: RunningService, seconds: float) -> None:
+    """Wait until the service has ended with exit code 0. Raises BuildError as `wait_healthy` does."""
+    name, end, pause = service.container.name, time.monotonic() + seconds, _FIRST_PAUSE
+    while (state := podman.inspect_container(name)["State"])["Status"] not in ("exited", "stopped"):
+        if time.monotonic() > end:
+            raise _failure(service, f"has not ended after {seconds:g} s")
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+    if state["ExitCode"] != 0:
+        raise _failure(service, f"failed with exit code {state['ExitCode']}")
+
+
+def _last_check(state: dict[str, Any]) -> str:
+    """Return the last line that the last health check printed, for a message."""
+    log = (state.get("Health") or state.get("Healthcheck") or {}).get("Log") or [{}]
+    lines = str(log[-1].get("Output") or "").strip().splitlines()
+    return f": {lines[-1]}" if lines else ""
+
+
+def _failure(service: RunningService, what: str) -> BuildError:
+    log = podman.read_log(service.container.name).splitlines()[-_SHOWN:]
+    hint = "the lines above are the end of its log" if log else "it wrote no log"
+    return BuildError(f"{service.name} {what}", hint=hint, output="\n".join(log))
