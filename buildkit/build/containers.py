@@ -192,8 +192,10 @@ class ContainerRunner:
             container = self._start(stack, self._whole_ref(builder))
             python = f"{context.project.target.prefix}/bin/python"
             script = (files("buildkit.build") / "wheel_script.py").read_text("utf-8")
-            argv = (python, "-I", "-c", script, f"/mnt/{name}")
+            argv = (python, "-I", "-c", script, f"/mnt/{name}", artifact.git.subdirectory if artifact.git else "")
             env = {"SOURCE_DATE_EPOCH": str(EPOCH), "PYTHONHASHSEED": "0", "HOME": "/tmp"}  # noqa: S108 - in the container
+            if artifact.git and artifact.version:  # setuptools-scm, hatch-vcs, PDM: there is no repository to ask
+                env |= dict.fromkeys(("SETUPTOOLS_SCM_PRETEND_VERSION", "PDM_BUILD_SCM_VERSION"), artifact.version)
             try:
                 finished = buildah.run_in(container, argv, env=env, network=False, mounts=((folder, "/mnt"),))
             except ToolError as error:

@@ -117,7 +117,8 @@ class DiskCheckout:
         release = find_root_release(self._roots().get(choice.id, ()), self.read, self._project.target)
         _raise(check_choice(choice, self.read, self._project.target, release))
         artifacts = parse_wheels_lock(self.read(choice.id) or "", choice.id).artifacts
-        hashes = set(_HASH.findall(self.read(choice.file) or ""))
+        text = self.read(choice.file) or ""
+        hashes = set(_HASH.findall(text))
         what, hint = (
             f"which {choice.file} does not have",
             "one of the two was altered; if that is intended, run: nox -s lock",
@@ -125,7 +126,7 @@ class DiskCheckout:
         problems = [
             Problem(file=choice.id, what=f"{one.name} {one.version} has {one.sha256}, {what}", hint=hint)
             for one in artifacts
-            if one.sha256 and one.sha256.hex not in hashes
+            if one.sha256 and (one.git.commit not in text if one.git else one.sha256.hex not in hashes)
         ]
         if problems:
             raise DefinitionError.of(problems)
@@ -165,8 +166,16 @@ class DiskCheckout:
         pinned = set(_HASHES.findall(text))
         if all(artifact.path or (artifact.sha256 and artifact.sha256.hex in pinned) for artifact in artifacts):
             return  # the quick check; details are worked out only for a failure
-        allowed = {(pin.name, pin.version): pin.hashes for pin in self.pins(lock)}
-        wrong = [a for a in artifacts if not a.path and a.sha256 not in allowed.get((a.name, a.version), ())]
+        pins = self.pins(lock)
+        commits = {(pin.name, pin.git) for pin in pins}
+        allowed = {(pin.name, pin.version): pin.hashes for pin in pins}
+        wrong = [
+            a
+            for a in artifacts
+            if not a.path
+            and a.sha256 not in allowed.get((a.name, a.version), ())
+            and (a.git is None or (a.name, a.git) not in commits)
+        ]
         hint = "one of the two was altered; if that is intended, run: nox -s lock"
         problems = [
             Problem(file=wheels, what=f"{a.name} {a.version} has {a.sha256}, which {lock} does not allow", hint=hint)

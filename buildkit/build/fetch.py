@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.digits import find_number
 from buildkit.errors import BuildError, BuildkitError, FetchError, MismatchError, describe_disk_error
+from buildkit.locks.git_source import GitSource
 from buildkit.locks.pins import Artifact
 from buildkit.store.file_locks import locked_temporary_file
 from buildkit.tools.http import HttpSession, RetryPolicy, TransientFailure, url_name
@@ -68,6 +70,9 @@ class Fetcher:
             raise ValueError(f"{artifact.name} is a package of the repository: nothing to fetch")
         pin = f"{artifact.name}=={artifact.version} ({artifact.file})"
         expected = ExpectedFile(what=pin, sha256=artifact.sha256, size=artifact.size or None)
+        if artifact.git is not None:
+            self._fetch_commit(artifact.git, expected, into, progress)
+            return
         if (local := self._indexes.find_local(artifact)) is not None:
             with suppress(FetchError, MismatchError):  # then all indexes are asked, and report what is wrong
                 self._take_local(local, expected, into, progress)
@@ -114,6 +119,15 @@ class Fetcher:
             else:
                 return
         raise failures[0]
+
+    def _fetch_commit(self, source: GitSource, expected: ExpectedFile, into: Path, progress: Progress) -> None:
+        from buildkit.tools.git_fetch import fetch_commit  # few locks have such a package
+
+        with tempfile.TemporaryDirectory(prefix="buildkit-git-") as folder:
+            tar = Path(folder) / into.name
+            with tar.open("wb") as file:
+                fetch_commit(source, file)
+            self._take_local(tar, expected, into, progress)
 
     def _take_local(self, source: Path, expected: ExpectedFile, into: Path, progress: Progress) -> None:
         """Copy a file of this host. A hard link would let later changes of the file bypass the hash."""

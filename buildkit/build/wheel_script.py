@@ -1,8 +1,9 @@
 """Builds a wheel with pip in the builder's container; sent there as text, never imported by buildkit.
 
-``python -I -c TEXT SOURCE`` takes an sdist or a folder, and runs with the standard library and the builder's pip. It
-writes the wheel's file name, a line feed and the wheel's bytes to standard output; pip's own output goes to standard
-error. Nothing of this text is part of a recipe, so it may change, but the wheels that it builds must not.
+``python -I -c TEXT SOURCE SUBDIRECTORY`` takes an sdist or a folder, of which the project may be in a subdirectory, and
+runs with the standard library and the builder's pip. It writes the wheel's file name, a line feed and the wheel's bytes
+to standard output; pip's own output goes to standard error. Nothing of this text is part of a recipe, so it may change,
+but the wheels that it builds must not.
 """
 
 import glob
@@ -39,7 +40,9 @@ def build_wheel(folder: str) -> str:
 
 
 if __name__ == "__main__":
-    path = build_wheel(unpack(sys.argv[1]))
+    source, inside = sys.argv[1:3]
+    project = unpack(source)
+    path = build_wheel(f"{project}/{inside}" if inside else project)
     sys.stdout.buffer.write(os.path.basename(path).encode() + b"\n")  # noqa: PTH119
     with open(path, "rb") as file:  # noqa: PTH123
         shutil.copyfileobj(file, sys.stdout.buffer)

@@ -132,6 +132,8 @@ class WheelStages:
         listed = self.containerfile.add_file(f"{build.name}.txt", render_requirements((artifact,)))
         path = f"/tmp/{build.name}.txt"  # noqa: S108 - of the build stage
         options = f"--no-binary={artifact.name} --require-hashes{self._index} -r {path}"
+        if artifact.git:  # pip hashes no commit, and needs git here
+            options = f"-r {path}"
         build.lines += [f"COPY {listed} {path}", f"RUN {self._mount}{wheel} {options}"]
         return build.name
 
@@ -144,7 +146,11 @@ def bytecode_script() -> str:
 def render_requirements(artifacts: Iterable[Artifact]) -> str:
     """Render a requirements file that allows exactly one file for each of ``artifacts``."""
     ordered = sorted(artifacts, key=lambda artifact: artifact.name)
-    return "".join(f"{_requirement(artifact)} \\\n    --hash={artifact.sha256}\n" for artifact in ordered)
+    return "".join(f"{_requirement(artifact)}{_hash(artifact)}\n" for artifact in ordered)
+
+
+def _hash(artifact: Artifact) -> str:
+    return "" if artifact.git else f" \\\n    --hash={artifact.sha256}"
 
 
 def _requirement(artifact: Artifact) -> str:

@@ -7,11 +7,12 @@ import re
 from collections.abc import Iterator
 
 from buildkit.errors import Problem
+from buildkit.locks.git_source import is_git, parse_git_source
 from buildkit.locks.requirement_inputs import Read, included_path
 from buildkit.locks.requirements_txt import logical_lines
 
 _EDITABLE = re.compile(r"(?:-e|--editable)(?:\s+|=)")
-_NAMED = re.compile(r"[\w.-]+\s*(?:\[[^]]*\])?\s*@\s*")
+_NAMED = re.compile(r"^[\w.-]+\s*(?:\[[^]]*\])?\s*@\s*")
 _URL = re.compile(r"(?:\w+\+)?\w+://")
 _ITSELF = re.compile(r"\.\.?(\[[^]]*\])?")
 _FILE = re.compile(r"\.(?:whl|zip|tar\.\w+|tgz)(?:\[[^]]*\])?")
@@ -49,6 +50,8 @@ def _judge(line: str, read: Read) -> tuple[str, str] | None:
     if line.startswith("-") and not _EDITABLE.match(line):
         return None
     place = _NAMED.sub("", _EDITABLE.sub("", line, count=1), count=1)
+    if is_git(place):
+        return _judge_git(line, place)
     path = place.removeprefix("file:")
     if _URL.match(place) and not place.startswith("file:."):
         return "is a URL", "pin NAME==VERSION, and name an index or --find-links that has the file"
@@ -62,6 +65,17 @@ def _judge(line: str, read: Read) -> tuple[str, str] | None:
         return "is a path without ./", f"write ./{path}"
     if path.startswith(("./", "../")):
         return _judge_folder(posixpath.normpath(re.split(r"[\s\[;]", path, maxsplit=1)[0]), read)
+    return None
+
+
+def _judge_git(line: str, place: str) -> tuple[str, str] | None:
+    """Return what is wrong with a package of a git repository."""
+    if line == place or _EDITABLE.match(line):
+        return "is a repository without the name of its package", f"write NAME @ {place}"
+    try:
+        parse_git_source(place, revision=True)
+    except ValueError as error:
+        return str(error), "write NAME @ git+https://HOST/PATH@REVISION"
     return None
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from buildkit.declare.toml import Table, find_table, parse_toml
 from buildkit.locks.requirements_txt import normalise_name
 
-_PIN = re.compile(r"([A-Za-z0-9][\w.-]*+)\s*+(?:\[[^]]*+\])?\s*+==|(?:-e\s+)?(\.{1,2}/[^\s;\[]*)")
+_PIN = re.compile(r"([A-Za-z0-9][\w.-]*+)\s*+(?:\[[^]]*+\])?\s*+(?:==|@ git\+)|(?:-e\s+)?(\.{1,2}/[^\s;\[]*)")
 _VIA = re.compile(r"\s+#\s+via(?:\s+(.*))?")
 _MORE = re.compile(r"\s+#\s{2,}(\S.*)")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")

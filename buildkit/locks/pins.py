@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from buildkit.digest import FileHash
+from buildkit.locks.git_source import GitSource, is_git, parse_git_source
 from buildkit.locks.model_source import ModelSource
 
 
@@ -29,6 +30,8 @@ class Pin:
     comes from its own metadata. ``marker`` is PEP 508 text, empty if there is none. ``form`` is the only kind of file
     that the lock's ``--no-binary`` (``sdist``) or ``--only-binary`` (``wheel``) allows; empty allows both. ``files``
     are the version's files, if the lock says where they are; ``index`` is the only index that has them, if it says so.
+    ``git`` is set for a package of a git repository, which has no hashes; its version is empty if only its own
+    metadata says it.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Pin:
     form: str = ""
     files: tuple[PinnedFile, ...] = ()
     index: str = ""
+    git: GitSource | None = None
 
     @property
     def at(self) -> str:
@@ -53,8 +57,9 @@ class Artifact:
     """The distribution file of a pin for the target: a wheel, or an sdist to be compiled.
 
     ``size`` is the file's, in bytes. A package of the repository has ``path`` instead of file, hash and size.
-    ``place`` is a URL or a path in the repository where a lock of another tool says that the file is. ``unseen`` says
-    that nobody looked into a wheel when it was locked, so its paths may meet those of others.
+    ``place`` is a URL or a path in the repository where a lock of another tool says that the file is. For a package of
+    a git repository it is the commit (`GitSource`), and the file is a tar of its tree. ``unseen`` says that nobody
+    looked into a wheel when it was locked, so its paths may meet those of others.
     """
 
     name: str
@@ -70,6 +75,11 @@ class Artifact:
     def is_wheel(self) -> bool:
         """Whether it can be installed without compiling."""
         return self.file.endswith(".whl")
+
+    @property
+    def git(self) -> GitSource | None:
+        """The commit that the file is a tar of, if it is from a git repository."""
+        return parse_git_source(self.place) if is_git(self.place) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

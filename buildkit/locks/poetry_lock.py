@@ -20,6 +20,7 @@ from buildkit.declare.toml import Table, find_table, parse_toml
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem
 from buildkit.locks.choice_inputs import find_lines
+from buildkit.locks.git_source import make_git_source
 from buildkit.locks.pins import Pin, PinnedFile
 from buildkit.locks.poetry_needs import find_needed
 from buildkit.locks.requirements_txt import DescribeLocal, applicable, normalise_name
@@ -116,8 +117,16 @@ class PoetryReader:
         line = self._lines.get((name, version), 1)
         source = find_table(package, "source")
         kind, url = source.get("type", ""), str(source.get("url", ""))
-        path, index, files = "", "", tuple[PinnedFile, ...]()
+        path, index, files, git = "", "", tuple[PinnedFile, ...](), None
         match kind:
+            case "git":
+                try:
+                    git = make_git_source(
+                        url, str(source.get("resolved_reference")), str(source.get("subdirectory", ""))
+                    )
+                except ValueError as error:
+                    problems.append(Problem(file=f"{self.choice.file}:{line}", what=f"{name} {error}"))
+                    return
             case "directory":
                 path = self._local(url)
                 if not self.choice.project:
@@ -133,13 +142,13 @@ class PoetryReader:
                 problems.append(Problem(file=f"{self.choice.file}:{line}", what=what))
                 return
         hashes = tuple(sha256 for _, sha256 in self._files(package))
-        if not path and not hashes:
+        if not path and not hashes and git is None:
             what = f"{name} has no file with a SHA-256"
             problems.append(Problem(file=f"{self.choice.file}:{line}", what=what, hint=_REMAKE))
             return
         yield Pin(
             name=name, version=version, hashes=hashes, file=self.choice.file, line=line, marker=marker, path=path,
-            files=files, index=index,
+            files=files, index=index, git=git,
         )  # fmt: skip
 
     def _files(self, package: Table) -> list[tuple[str, FileHash]]:

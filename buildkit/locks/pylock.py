@@ -6,7 +6,7 @@ uv writes the same format when it exports a ``uv.lock``.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,15 +18,14 @@ from buildkit.declare.toml import parse_toml
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem
 from buildkit.locks.choice_inputs import find_lines
+from buildkit.locks.git_source import make_git_source
 from buildkit.locks.pins import Pin, PinnedFile
 from buildkit.locks.requirements_txt import DescribeLocal, applicable
 
 if TYPE_CHECKING:
     from packaging.pylock import Package, PackageArchive, PackageSdist, PackageWheel, Pylock
 
-_ANSWERS: Mapping[str, str] = {
-    "vcs": "is a repository of version control; keep it below ./libs as a submodule, or depend on a released version",
-}
+_ANSWER = "keep it below ./libs, or depend on a released version"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +101,7 @@ class PylockReader:
             yield from self._local(package, line, marker)
             return
         if package.vcs is not None:
-            problems.append(Problem(file=place, what=f"{package.name} {_ANSWERS['vcs']}"))
+            yield from self._of_git(package, line, marker, problems)
             return
         listed = package.archive or package.sdist
         files = tuple(self._file(one) for one in (*(package.wheels or ()), *((listed,) if listed else ())))
@@ -125,6 +124,21 @@ class PylockReader:
             marker=marker,
             files=tuple(found),
         )
+
+    def _of_git(self, package: Package, line: int, marker: str, problems: list[Problem]) -> Iterator[Pin]:
+        vcs = package.vcs
+        assert vcs is not None  # noqa: S101 - the caller's check
+        try:
+            if vcs.type != "git":
+                raise ValueError(f"is in a repository of {vcs.type}, and only git is read; {_ANSWER}")
+            git = make_git_source(vcs.url or vcs.path or "", vcs.commit_id, vcs.subdirectory or "")
+        except ValueError as error:
+            problems.append(Problem(file=f"{self.choice.file}:{line}", what=f"{package.name} {error}"))
+            return
+        yield Pin(
+            name=package.name, version=str(package.version or ""), hashes=(), file=self.choice.file, line=line,
+            marker=marker, git=git,
+        )  # fmt: skip
 
     def _local(self, package: Package, line: int, marker: str) -> Iterator[Pin]:
         assert package.directory is not None  # noqa: S101 - the caller's check

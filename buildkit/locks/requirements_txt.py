@@ -1,8 +1,9 @@
 """Requirements locks (``requirements/NAME.txt``) as uv and pip-compile write them: text to pins.
 
 The format is a subset of pip's requirements file: ``name==version`` with hashes and an optional marker, paths of
-packages of the repository (``./libs/x``), and ``--no-binary`` and ``--only-binary``. Everything else in a lock is an
-error, and all errors of a file are reported at once.
+packages of the repository (``./libs/x``), commits of git repositories (``x @ git+https://…@COMMIT``), and
+``--no-binary`` and ``--only-binary``. Everything else in a lock is an error, and all errors of a file are reported at
+once.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem
 from buildkit.locks.file_forms import FileForms
+from buildkit.locks.git_source import GitSource, parse_git_source
 from buildkit.locks.pins import Pin
 
 DescribeLocal = Callable[[str], tuple[str, str]]
@@ -28,6 +30,7 @@ _PIN = re.compile(r"([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*+(?:\[[^]]*+\])?\s*+(
 _LOCAL = re.compile(
     r"(?:(?:-e|--editable)[\s=]\s*)?(?:[\w.-]++\s*+(?:\[[^]]*+\])?\s*+@\s*+)?(?:file:)?(\.{1,2}/[^\s;\[]*)(?:\[[^]]*\])?"
 )
+_GIT = re.compile(r"([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*+(?:\[[^]]*+\])?\s*+@\s*+(git\+\S+)")
 _URL = re.compile(r"(?:^|@\s*|^-e\s+)(?:git\+|hg\+|svn\+|bzr\+)?(?:https?|ssh|file|git)(?:://|:)", re.IGNORECASE)
 _SOURCES = ("-i", "-f", "--index-url", "--extra-index-url", "--find-links", "--no-index", "--trusted-host")
 _FORMS = {"": "may be any file", "sdist": "must be an sdist", "wheel": "must be a wheel"}
@@ -63,7 +66,7 @@ def parse_requirements(
             problems.append(Problem(file=f"{file}:{number}", what=error.message, hint=error.hint))
     if problems:
         raise DefinitionError.of(problems)
-    return tuple(pin if pin.path else replace(pin, form=forms.find(pin.name)) for pin in pins)
+    return tuple(pin if pin.path or pin.git else replace(pin, form=forms.find(pin.name)) for pin in pins)
 
 
 def applicable(
@@ -106,7 +109,7 @@ def check_agreement(pins_by_file: Mapping[str, Sequence[Pin]]) -> tuple[Problem,
     problems = []
     for pin in (pin for pins in pins_by_file.values() for pin in pins):
         other = first.setdefault(pin.name, pin)
-        if (other.version, other.path) != (pin.version, pin.path):
+        if (other.version, other.path, other.git) != (pin.version, pin.path, pin.git):
             what = f"{_format_pin(pin)}, but {other.at} pins {_format_pin(other)}"
             ours = pin.file.endswith(".txt") and other.file.endswith(".txt")
             way = "run: nox -s lock" if ours else "one of the two comes from another tool: lock the same version there"
@@ -125,7 +128,8 @@ def normalise_name(name: str) -> str:
 
 
 def _format_pin(pin: Pin) -> str:
-    return f"{pin.name} from {pin.path}" if pin.path else f"{pin.name}=={pin.version}"
+    place = pin.path or str(pin.git or "")
+    return f"{pin.name} from {place}" if place else f"{pin.name}=={pin.version}"
 
 
 def _holds(marker: str, environment: Mapping[str, str | AbstractSet[str]]) -> bool:
@@ -173,6 +177,11 @@ def _parse_line(line: str, place: tuple[str, int], require_hashes: bool, describ
             name=normalise_name(name), version=version, hashes=(), file=file, line=number, marker=marker,
             path=_plain_path(local[1]),
         )  # fmt: skip
+    if git := _GIT.fullmatch(body):
+        return Pin(
+            name=normalise_name(git[1]), version="", hashes=(), file=file, line=number, marker=marker,
+            git=_parse_git(git[2]),
+        )  # fmt: skip
     pinned = _PIN.fullmatch(body)
     if pinned is None:
         raise _explain(body)
@@ -182,6 +191,13 @@ def _parse_line(line: str, place: tuple[str, int], require_hashes: bool, describ
     return Pin(
         name=normalise_name(pinned[1]), version=pinned[3], hashes=hashes, file=file, line=number, marker=marker
     )  # fmt: skip
+
+
+def _parse_git(text: str) -> GitSource:
+    try:
+        return parse_git_source(text)
+    except ValueError as error:
+        raise _LineError(f"the package {error}", "see docs/locks.md, packages from git") from None
 
 
 def _check_marker(marker: str) -> None:

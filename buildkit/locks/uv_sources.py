@@ -73,6 +73,9 @@ def _judge(found: SourcedRequirement, locker: str) -> Iterator[tuple[str, str]]:
                 f"{what} uv does not apply to inputs",
                 "write its folder instead of its name, as in: ./libs/x",
             )
+        elif "git" in entry:
+            rev = entry.get("rev") or entry.get("tag") or entry.get("branch") or "REVISION"
+            yield f"{what} uv does not apply to inputs", f"write: {found.name} @ git+{entry['git']}@{rev}"
         elif "index" not in entry:
             yield f"{what} no lock can hold", "put the package below the checkout, and write its folder: ./libs/x"
 

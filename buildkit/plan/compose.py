@@ -32,7 +32,9 @@ from buildkit.plan.spec import (
     Tree,
     distinct,
     make_recipe,
+    make_source_recipe,
     make_spec,
+    make_wheel_recipe,
 )
 
 LARGE_MODEL_FILE = 8 << 20
@@ -207,7 +209,7 @@ class Composer:
             interpreter=target.interpreter,
             python=target.minor,
             bytecode=self._bytecode,
-            wheels=[_wheel_recipe(a, builds.get(a.name)) for a in members],
+            wheels=[make_wheel_recipe(a, builds.get(a.name)) for a in members],
             **self._project.stored,
         )
         history = "wheels: " + ", ".join(f"{a.name} {a.version}" for a in members)
@@ -217,7 +219,7 @@ class Composer:
 
     def _compile(self, artifact: Artifact) -> Compile:
         tree = self._checkout.tree(artifact.path) if artifact.path else None
-        source = {"tree": tree.listing()} if tree else {"sdist": artifact.sha256.hex if artifact.sha256 else ""}
+        source = make_source_recipe(artifact, tree)
         recipe, key = make_recipe(
             "compile",
             name=artifact.name,
@@ -330,13 +332,6 @@ def _placed(copy: Copy, tree: Tree) -> Copy:
     is_file = any(file.path == "." for file in tree.files)
     keeps = is_file and copy.target.endswith("/")
     return replace(copy, target=copy.target + posixpath.basename(tree.path)) if keeps else copy
-
-
-def _wheel_recipe(artifact: Artifact, compiled: Compile | None) -> dict[str, str]:
-    pin = {"name": artifact.name, "version": artifact.version}
-    if compiled:
-        return pin | {"compiled": compiled.key.hex}
-    return pin | {"sha256": artifact.sha256.hex if artifact.sha256 else ""}
 
 
 def _base_labels(resolved: ResolvedStage) -> dict[str, str]:

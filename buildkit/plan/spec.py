@@ -181,6 +181,23 @@ def make_recipe(kind: str, **parts: Any) -> tuple[str, Key]:  # noqa: ANN401 - p
     return recipe, Key.of(recipe.encode())
 
 
+def make_source_recipe(artifact: Artifact, tree: Tree | None) -> dict[str, Any]:
+    """Return what a wheel is compiled from, as in a recipe: an sdist, or the tree of a package of the repository."""
+    if tree:
+        return {"tree": tree.listing()}
+    git = artifact.git  # a build backend that asks git for the version is told it
+    told = {"subdirectory": git.subdirectory, "version": artifact.version} if git else {}
+    return {"sdist": artifact.sha256.hex if artifact.sha256 else "", **told}
+
+
+def make_wheel_recipe(artifact: Artifact, compiled: Compile | None) -> dict[str, str]:
+    """Return a wheel of a layer, as in its recipe."""
+    pin = {"name": artifact.name, "version": artifact.version}
+    if compiled:
+        return pin | {"compiled": compiled.key.hex}
+    return pin | {"sha256": artifact.sha256.hex if artifact.sha256 else ""}
+
+
 def is_readable_format(number: object) -> bool:
     """Return whether recipes of a format have the parts that recipes have now."""
     return type(number) is int and number in _READABLE_FORMATS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_PINNED = re.compile(r"^([A-Za-z0-9][\w.+-]*?)(?:==|=)([^\s;\\]+)", re.MULTILINE)
+_PINNED = re.compile(r"^([A-Za-z0-9][\w.+-]*?)(?:==|=| @ git\+\S+@)([^\s;\\#]+)", re.MULTILINE)
 _NAMED = re.compile(r'^name = "([^"]+)"\nversion = "([^"]*)"', re.MULTILINE)
 
 

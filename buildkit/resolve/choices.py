@@ -62,7 +62,10 @@ class _ChoiceLocker:
         release = find_release_for(request, drafts, (choice.id,))
         target = replace(request.target, python=release or request.target.python)
         forms = make_forms(find_form_options(choice, drafts.read))
-        pins = tuple(pin if pin.path else replace(pin, form=forms.find(pin.name)) for pin in self._read(choice, target))
+        pins = tuple(
+            pin if pin.path or pin.git else replace(pin, form=forms.find(pin.name))
+            for pin in self._read(choice, target)
+        )
         artifacts = choose_files(pins, target, choose)
         inputs = choice_inputs(choice, drafts.read, request.target)
         drafts.decide(choice.id, render_wheels_lock(make_wheels_lock(inputs, target, artifacts), release))

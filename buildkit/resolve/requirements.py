@@ -186,7 +186,7 @@ class _GroupLocker:
     def resolve_part(self, file: str, together: str) -> str:
         """Resolve one of the files that were resolved together, at exactly those versions."""
         pins = parse_requirements(together, "the common lock", describe_local=self.drafts.describe_local)
-        limits = "".join(_line(replace(pin, hashes=())) for pin in pins if not pin.path)
+        limits = "".join(_line(replace(pin, hashes=())) for pin in pins if not (pin.path or pin.git))
         if self.request.locker == "uv":
             warm = replace(
                 self, env=(("UV_OFFLINE", "1"),)
@@ -294,7 +294,7 @@ def _preferences(drafts: LockDrafts, locks: Sequence[str]) -> str:
         except DefinitionError:
             continue
         for pin in pins:
-            if not pin.path and names.setdefault(pin.name, lock) == lock:
+            if not (pin.path or pin.git) and names.setdefault(pin.name, lock) == lock:
                 lines[pin.name, pin.marker] = _line(pin)
     return "".join(lines.values())
 

@@ -15,6 +15,7 @@ from buildkit.locks.freshness import check_fresh, wheels_inputs
 from buildkit.locks.pins import Artifact, Pin
 from buildkit.locks.root_release import target_of
 from buildkit.locks.wheels_lock import make_wheels_lock, parse_wheels_lock, render_wheels_lock, wheels_lock_path
+from buildkit.resolve.commits import choose_commit
 from buildkit.resolve.request import LockDrafts, LockRequest, lock_of
 from buildkit.resolve.requirements import applicable_pins
 from buildkit.worker_pool import WorkerPool
@@ -142,6 +143,8 @@ def make_choose(
     def choose(pin: Pin, target: Target) -> Artifact | UnfitPin:
         if pin.path:
             return Artifact(name=pin.name, version=pin.version, path=pin.path)
+        if pin.git is not None:
+            return choose_commit(pin, pin.git)
         with lock:
             found = indexes().of(target)
         if pin.files:
@@ -264,5 +267,7 @@ def _known(drafts: LockDrafts, targets: Mapping[str, Target]) -> Mapping[tuple[T
 
 def _kept(pin: Pin, artifact: Artifact | None) -> Artifact | None:
     hashes: tuple[FileHash, ...] = pin.hashes
+    if pin.git is not None:
+        return artifact if artifact and artifact.git == pin.git else None
     fits = artifact and artifact.is_wheel and artifact.sha256 in hashes and pin.form != "sdist"
     return artifact if fits else None

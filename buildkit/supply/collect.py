@@ -131,15 +131,17 @@ def _wheel(spec: Spec, artifact: Artifact, item: Compile | None, blob: Blob | No
         notes.append(("compiled", str(item.key)))
         if artifact.path:
             notes.append(("path", artifact.path))
+        elif artifact.git:
+            origins = (ComponentOrigin(what="source", url=str(artifact.git), sha256=artifact.sha256),)
         else:
             origins = (ComponentOrigin(what="sdist", url=_distribution(artifact), sha256=artifact.sha256),)
     return Component(
         kind=ComponentKind.WHEEL,
-        ref=pypi_purl(artifact.name, version),
+        ref=pypi_purl(artifact.name, version, artifact.git),
         name=artifact.name,
         version=version,
         places=(ComponentLocation(layer=spec.name, blob=blob),),
-        purl=pypi_purl(artifact.name, version),
+        purl=pypi_purl(artifact.name, version, artifact.git),
         sha256=sha256,
         licence=licence_of_metadata(metadata) if metadata else Licence(missing=NOT_AT_HAND),
         origins=origins,

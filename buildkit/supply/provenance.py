@@ -193,7 +193,9 @@ def _package(name: str, version: str, suite: str = "") -> dict[str, Any]:
 
 def _distribution(artifact: Artifact) -> dict[str, Any]:
     digest = {"sha256": artifact.sha256.hex} if artifact.sha256 else {}
-    return {"name": artifact.file, "uri": pypi_purl(artifact.name, artifact.version), "digest": digest}
+    if git := artifact.git:
+        digest["gitCommit"] = git.commit
+    return {"name": artifact.file, "uri": pypi_purl(artifact.name, artifact.version, git), "digest": digest}
 
 
 def _model(model: Model, work: PackModel) -> Iterator[dict[str, Any]]:

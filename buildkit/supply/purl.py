@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import quote
 
+from buildkit.locks.git_source import GitSource
 from buildkit.locks.requirements_txt import normalise_name
 
 
@@ -15,9 +16,10 @@ def render_purl(kind: str, name: str, version: str, *, namespace: str = "", **qu
     return f"pkg:{kind}/{place}{_encode(name)}{at}{_query(qualifiers)}"
 
 
-def pypi_purl(name: str, version: str) -> str:
-    """Return the package URL of a Python package."""
-    return render_purl("pypi", normalise_name(name), version)
+def pypi_purl(name: str, version: str, git: GitSource | None = None) -> str:
+    """Return the package URL of a Python package; one of a git repository says the commit."""
+    place = f"git+{git.url}@{git.commit}" if git else ""
+    return render_purl("pypi", normalise_name(name), version, vcs_url=place)
 
 
 def image_purl(ref: str, arch: str) -> str:

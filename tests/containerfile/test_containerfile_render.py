@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from buildkit.declare.project import parse_project
 from buildkit.errors import DefinitionError
 from buildkit.locks.model_source import PypiSource, UrlSource
 from buildkit.locks.pins import Model
-from tests.plan.planfakes import MB, STAGES, FakeCheckout, base_checkout, composer, model_file, tree_file, wheel
+from tests.plan.planfakes import MB, STAGES, FakeCheckout, base_checkout, composer, model_file, sdist, tree_file, wheel
 
 _IMAGE = "docker.io/library/python@sha256:" + "0" * 64
 
@@ -71,6 +72,17 @@ def test_every_requirement_names_the_one_file_that_is_locked() -> None:
     for build in ("heavy-wheels", "light-wheels"):
         assert "--require-hashes --only-binary=:all:" in builds(made)[build]
         assert "--mount=type=cache,target=/root/.cache/pip" in builds(made)[build]
+
+
+def test_package_of_a_git_repository_is_compiled_from_its_commit_without_a_hash() -> None:
+    place = f"git+https://example.org/kit.git@{'b' * 40}"
+    kit = replace(sdist("kit"), file="kit-b.tar", place=place)
+    checkout = base_checkout()
+    lock = next(lock for lock, wheels in checkout.wheels.items() if any(not one.is_wheel for one in wheels))
+    checkout.wheels[lock] = (*checkout.wheels[lock], kit)
+    made = export(checkout=checkout)
+    assert side(made, "compile-kit.txt") == f"kit @ {place}\n", "pip hashes no commit, which is its own hash"
+    assert "--require-hashes" not in builds(made)["compile-kit"]
 
 
 def test_root_is_made_by_mmdebstrap_at_exact_versions_without_tools_in_the_image() -> None:

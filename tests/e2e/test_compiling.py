@@ -17,6 +17,7 @@ import pytest
 
 from tests.e2e.conftest import short_folder
 from tests.e2e.tinyproject import Tiny
+from tests.gitserver import GitServer, serve_git
 from tests.packageindex import PackageIndexes, serve_indexes
 
 pytestmark = [pytest.mark.tools, pytest.mark.network]
@@ -59,6 +60,13 @@ def index() -> Iterator[PackageIndexes]:
         yield server
 
 
+@pytest.fixture
+def repositories(tmp_path: Path) -> Iterator[GitServer]:
+    """A git server on loopback."""
+    with serve_git(tmp_path) as server:
+        yield server
+
+
 def python(tiny: Tiny, code: str) -> str:
     return tiny.run_image("app", "/opt/venv/bin/python", "-I", "-c", code)
 
@@ -74,6 +82,28 @@ def test_sdists_and_packages_of_the_repository_are_compiled_once(fresh: Tiny) ->
     assert again.built() == {}
     assert "compile" not in again.text
     assert fresh.left_over() == []
+
+
+def test_package_of_a_git_repository_is_compiled_from_its_commit_alone(fresh: Tiny, repositories: GitServer) -> None:
+    """Its version is computed: by its build backend in the builder, to lock it and to compile it."""
+    setup = '[project]\nname = "kit"\ndynamic = ["version"]\n[tool.setuptools]\npy-modules = ["kit"]\n'
+    setup += '[tool.setuptools.dynamic]\nversion = { attr = "kit.VERSION" }\n'
+    build = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+    files = {"packages/kit/pyproject.toml": build + setup, "packages/kit/kit.py": "VERSION = '3.1'\n"}
+    commit = repositories.commit("kit", files)
+    place = f"git+{repositories.url('kit')}@main#subdirectory=packages/kit"
+    inputs = (fresh.project / "requirements/app.in").read_text()
+    fresh.write("requirements/app.in", f"{inputs}kit @ {place}\n")
+    fresh.lock()
+    assert f"@{commit}#subdirectory=packages/kit" in (fresh.project / "requirements/app.txt").read_text()
+    repositories.commit("kit", {**files, "packages/kit/kit.py": "VERSION = '4'\n"})
+    fresh.build("app")
+    shown = "import kit; import importlib.metadata as m; print(kit.VERSION, m.version('kit'))"
+    assert python(fresh, shown) == "3.1 3.1\n"
+    assert f"@{commit}" in fresh.run("sbom", "app").text
+    repositories.asked.clear()
+    assert fresh.build("app").built() == {}
+    assert repositories.asked == []
 
 
 def test_changed_source_recompiles_only_its_package(fresh: Tiny) -> None:

@@ -29,11 +29,26 @@ def problems(text: str, **files: str) -> list[tuple[str, str, str]]:
         ("file:/srv/libs/x", "is a path of this machine", "write the path from the checkout: ./libs/x"),
         ("https://x.test/x.whl", "is a URL", URL),
         (
-            "x @ git+https://x.test/x",
+            "x @ https://x.test/x.zip",
             "is a URL",
             URL,
         ),
         ("file:///srv/x", "is a URL", URL),
+        (
+            "git+https://x.test/x@main",
+            "is a repository without the name of its package",
+            "write NAME @ git+https://x.test/x@main",
+        ),
+        (
+            "-e x @ git+https://x.test/x",
+            "is a repository without the name of its package",
+            "write NAME @ git+https://x.test/x",
+        ),
+        (
+            "x @ git+file:///srv/x",
+            "is in a repository that only https or ssh could reach from everywhere",
+            "write NAME @ git+https://HOST/PATH@REVISION",
+        ),
         (
             "-r ../pyproject.toml",
             "is not a file of requirements",

@@ -49,7 +49,7 @@ def test_requirements_of_inputs_with_a_source_are_found_and_constraints_left_out
     [
         ("my.lib==1", "does not apply to inputs", "./libs/mine"),
         ("member", "does not apply to inputs", "./libs/x"),
-        ("cloned", "no lock can hold", "./libs/x"),
+        ("cloned", "does not apply to inputs", "write: cloned @ git+https://host.example/x@REVISION"),
     ],
 )
 def test_sources_that_do_not_count_for_inputs_are_refused_at_their_line(name, what, hint):

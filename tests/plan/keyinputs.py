@@ -255,6 +255,7 @@ WHEELS: dict[str, Mutate] = {
     "size: across the limit": do(_cross_heavy, regrouped),
     "name": do(lambda p: [entry.update(name="renamed") for entry in p.artifacts(p.wheels[DEPS][0]["name"])], regrouped),
     "place": do(lambda p: p.wheels[DEPS][0].update(place="https://example.org/x.whl"), none),
+    "unseen": do(lambda p: p.wheels[DEPS][0].update(unseen=True), none),
     "a light one more": do(lambda p: p.wheels[DEPS].append(wheel("new", "1", 5)), regrouped),
     "a heavy one more": do(lambda p: p.wheels[DEPS].append(wheel("new", "1", HEAVY)), regrouped),
     "one less": do(lambda p: p.wheels[DEPS].pop(1), regrouped),

@@ -18,11 +18,19 @@ from buildkit.digest import DiffId, Digest, Key
 from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composition
-from buildkit.plan.spec import Spec
-from buildkit.supply.provenance import LOCAL_BUILDER, Builder, SourceCheckout, bare_url, find_builder, make_provenance
+from buildkit.plan.spec import PackWheels, Spec
+from buildkit.supply.provenance import (
+    LOCAL_BUILDER,
+    Builder,
+    SourceCheckout,
+    bare_url,
+    find_builder,
+    make_provenance,
+    resolved_dependencies,
+)
 from buildkit.supply.sbom_agreement import check_provenance
 from buildkit.supply.statement import PROVENANCE, Statement, parse_statement, render_statement
-from tests.plan.planfakes import composer
+from tests.plan.planfakes import composer, sdist
 
 BUILDER = Builder(id=LOCAL_BUILDER, version="1.0")
 SOURCE = SourceCheckout(commit="a" * 40, dirty=False, url="https://me:hush@example.org/x.git?token=hush#y")
@@ -107,6 +115,16 @@ def test_provenance_has_the_build_arguments_that_were_used_by_stage(runtime: Com
     given = predicate(replace(runtime, args=args), ())["buildDefinition"]["externalParameters"]
     assert given["args"] == {"base": {"INDEX": "https://example.org/x"}, "runtime": {"RELEASE": "2.0"}}
     assert "args" not in predicate(runtime, ())["buildDefinition"]["externalParameters"]
+
+
+def test_package_of_a_git_repository_is_named_by_its_commit(runtime: Composition) -> None:
+    place = f"git+https://example.org/kit.git@{'b' * 40}#subdirectory=python"
+    kit = replace(sdist("kit"), file="kit-b.tar", place=place)
+    spec = next(spec for spec in runtime.specs if isinstance(spec.work, PackWheels))
+    one = replace(runtime, root=(), layers=(replace(spec, work=PackWheels(wheels=(kit,))),))
+    (found,) = resolved_dependencies(one, ())
+    assert found["digest"]["gitCommit"] == "b" * 40
+    assert found["uri"] == f"pkg:pypi/kit@1.0?vcs_url=git%2Bhttps://example.org/kit.git%40{'b' * 40}"
 
 
 def test_builder_is_read_from_the_ci_environment() -> None:
