@@ -107,10 +107,7 @@ def replace_service(
 
 
 def _with_replaced(changes: Changes, names: frozenset[str]) -> Changes:
-    steps = {
-        name: ServiceChange.REPLACE if done is ServiceChange.KEEP and name in names else done
-        for name, done in changes.steps.items()
-    }
+    forced = {name: ServiceChange.REPLACE for name in names if changes.steps[name] is ServiceChange.KEEP}
     return replace(changes, steps={**changes.steps, **forced})
 
 
