@@ -311,7 +311,7 @@ class DiskCheckout:
     def _trees(self, *, copied: bool = False, untracked: bool = False) -> SourceTrees:
         folder, emit = self._project.folder, self._emit
         listing = TreeListing(folder, emit, self._ignored, copied=copied, untracked=untracked)
-        return SourceTrees(folder, self._index, listing.names)
+        return SourceTrees(folder, self._index, listing.names, whole=copied)
 
     @cached_property
     def _ignored(self) -> Callable[[str], bool]:

@@ -5,7 +5,8 @@ One rule for whatever is listed but is not an ordinary file here:
 - A relative link that stays in the tree, and an absolute link, stay links. A relative link that leaves the tree is
   replaced by what it leads to, which must belong to the repository.
 - The files of a submodule belong to the tree.
-- What a sparse checkout left out, a submodule that was not fetched, and a link out of the project are errors.
+- What a sparse checkout left out, a submodule that was not fetched, a link out of the project, and in a copy a relative
+  link to what the copy lacks are errors.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from buildkit.build.own_files import is_below, own_path
@@ -23,11 +24,19 @@ from buildkit.plan.spec import Tree, TreeFile
 from buildkit.store.stat_index import StatIndex
 from buildkit.tools.git import is_submodule
 
+_MOST_LINKS = 40  # that are followed to one file, as Linux does
+
 
 class SourceTrees:
-    """Reads trees of the project at ``folder``; ``names`` lists the files of each, relative to the project."""
+    """Reads trees of the project at ``folder``; ``names`` lists the files of each, relative to the project.
 
-    def __init__(self, folder: Path, index: StatIndex, names: Callable[[str], list[str]]) -> None:
+    With ``whole``, what links of a tree lead to must be in it.
+    """
+
+    def __init__(
+        self, folder: Path, index: StatIndex, names: Callable[[str], list[str]], *, whole: bool = False
+    ) -> None:
+        self._whole = whole
         self._folder = folder
         self._index = index
         self._names = names
@@ -47,7 +56,22 @@ class SourceTrees:
                 f"{path}: none of its files belongs to the repository",
                 hint="git add them; check .gitignore and .containerignore",
             )
+        if self._whole:
+            self._check_links(place, found)
         return Tree(path=place, files=files)
+
+    def _check_links(self, place: str, found: Mapping[str, TreeFile]) -> None:
+        """Raise DefinitionError for a relative link that would lead nowhere in the image."""
+        relative = [file for file in found.values() if file.link and not posixpath.isabs(file.link)]
+        folders = {parent for path in found if relative for parent in _folders_above(path)}
+        for file in relative:
+            target = _resolve(file.path, place, found)
+            if target in folders or target in found:
+                continue
+            name, real = posixpath.join(place, file.path), posixpath.join(place, target)
+            why = "which the copy leaves out" if os.path.lexists(self._folder / real) else "which does not exist"
+            hint = f"git add {real}, or remove the link; one to what is made later is absolute: /PATH/IN/THE/IMAGE"
+            raise DefinitionError(f"{name}: a link to {real}, {why}", hint=hint)
 
     def _follow(self, path: str) -> str:
         """Return the path without links, relative to the project; raises DefinitionError if it leads out of it."""
@@ -111,6 +135,28 @@ class SourceTrees:
                 f"{name}: a submodule that is not fetched", hint=f"run: git submodule update --init -- {name}"
             )
         yield from self._collect(name, relative, within)
+
+
+def _resolve(name: str, place: str, found: Mapping[str, TreeFile]) -> str:
+    """Return where a path of the tree at ``place`` leads in it. Raises DefinitionError if that is in a circle."""
+    path = name
+    for _ in range(_MOST_LINKS):
+        above = next((part for part in (*_folders_above(path), path) if part in found and found[part].link), "")
+        link = found[above].link if above else ""
+        if not above or posixpath.isabs(link):
+            return above or path
+        rest = posixpath.relpath(path, above)
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(above), link, rest))
+    raise DefinitionError(
+        f"{posixpath.join(place, name)}: a link that leads in a circle", hint="remove it, or ignore it"
+    )
+
+
+def _folders_above(path: str) -> Iterator[str]:
+    """Yield the folders above a path, the top first, which is a dot."""
+    parts = path.split("/")
+    yield "."
+    yield from ("/".join(parts[:depth]) for depth in range(1, len(parts)))
 
 
 def _tree_file(path: str, sha256: FileHash, status: os.stat_result) -> TreeFile:

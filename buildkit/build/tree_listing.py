@@ -113,7 +113,11 @@ def _find_others(folder: Path, place: str, listing: WorkTreeFiles) -> Iterator[s
         if not (folder / name).is_dir() or name in tracked:
             continue
         with os.scandir(folder / name) as entries:
-            others = sorted((posixpath.normpath(f"{name}/{entry.name}"), entry.is_dir()) for entry in entries)
+            names = [entry.name for entry in entries]
+        others = sorted(
+            (posixpath.normpath(f"{name}/{entry}"), (folder / name / entry).is_dir())  # which a link in a circle is not
+            for entry in names
+        )
         for path, is_folder in others:
             if path not in known and posixpath.basename(path) != ".git" and not (is_folder and not _walk(folder, path)):
                 yield f"{path}/" if is_folder else path

@@ -29,6 +29,22 @@ def find_input_problems(file: str, read: Read) -> list[Problem]:
     return list(_find(file, read, set()))
 
 
+def allows_prereleases(file: str, read: Read) -> bool:
+    """Return whether an input, or a file that it includes, says ``--pre``, which uv knows on its command line alone."""
+    seen, todo = set[str](), [file]
+    while todo:
+        place = todo.pop()
+        if place in seen:
+            continue
+        seen.add(place)
+        for _, line in logical_lines(read(place) or ""):
+            if line == "--pre":
+                return True
+            if included := included_path(line):
+                todo.append(posixpath.normpath(posixpath.join(posixpath.dirname(place), included)))
+    return False
+
+
 def _find(file: str, read: Read, seen: set[str]) -> Iterator[Problem]:
     if file in seen:
         return

@@ -77,6 +77,8 @@ class PackageResolver:
 
 def label_of(tree: Path, root: Path) -> str:
     """Return what people call a source: its path in the repository, or the name and version of an sdist."""
+    if tree == root.resolve():
+        return "./"
     if tree.is_relative_to(root.resolve()):
         return f"./{tree.relative_to(root.resolve())}"
     try:

@@ -11,7 +11,7 @@ from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem, ToolError
 from buildkit.events import Emit, Note, step
 from buildkit.locks.freshness import check_fresh, find_inputs, render_header, requirements_inputs
-from buildkit.locks.input_lines import find_input_problems
+from buildkit.locks.input_lines import allows_prereleases, find_input_problems
 from buildkit.locks.pins import Pin
 from buildkit.locks.requirement_inputs import find_places, is_moved
 from buildkit.locks.requirements_txt import applicable, check_agreement, normalise_name, parse_requirements
@@ -131,6 +131,7 @@ class _GroupLocker:
             ResolveRequest(
                 root=request.root, inputs=inputs, python=release or request.target.python, locker=request.locker,
                 env=dict(self.env), preferred=preferred, warn=self.warn,
+                prereleases=any(allows_prereleases(file, self.drafts.read) for file in inputs),
                 sourced=tuple(found.text for file in inputs for found in find_sourced(file, self.drafts.read)),
                 texts={file: self.drafts.get(file) for file in inputs if file in request.project_inputs},
                 constraints=constraints + "".join(f"{name}!={version}\n" for name, version in request.excluded),

@@ -50,7 +50,7 @@ class ResolveRequest:
     ``preferred`` is the text of an earlier lock whose versions are kept if they still fit; ``constraints`` are
     requirements that every pin must meet; ``env`` is added to the environment.
     ``sourced`` are requirements of the inputs whose projects ``[tool.uv.sources]`` of the checkout gives an index.
-    ``texts`` are those of inputs that are no file.
+    ``texts`` are those of inputs that are no file. With ``prereleases``, they count like other versions.
     With ``host_builds``, build backends may run on this host. ``described`` is metadata that is known without them.
     ``warn`` is called with each warning of the resolver about the inputs, as one line.
     """
@@ -65,6 +65,7 @@ class ResolveRequest:
     host_builds: bool = False
     described: tuple[ProjectMetadata, ...] = ()
     sourced: tuple[str, ...] = ()
+    prereleases: bool = False
     texts: Mapping[str, str] = field(default_factory=dict)
     warn: Callable[[str], None] = field(default=lambda _warning: None, compare=False)
 
@@ -139,7 +140,7 @@ def find_warnings(output: str) -> list[str]:
 _WARNING = re.compile(r"^ *warning: (.+)$", re.IGNORECASE | re.MULTILINE)
 _OF_HOST = re.compile(
     r"Python (?:download|version [\d.]+ is not available)|hardlink|root user|^Location .* is ignored"
-    r"|new release of pip|--strip-extras"
+    r"|new release of pip|--strip-extras|^Ignoring unsupported option in .*: `--pre`"
 )
 
 # settings of the caller's shell must not reach a lock
@@ -159,6 +160,7 @@ def _uv(request: ResolveRequest, python: str) -> tuple[str, ...]:
         "--python-version", request.python,      # the target's, never the host's
         "--no-python-downloads",                 # its number is enough to resolve for it
         *(("--python", python) if python else ()),  # before any that settings or a folder .venv name
+        *(("--prerelease", "allow") if request.prereleases else ()),
         *(("--no-index",) if request.env.get("UV_NO_INDEX") else ()),  # uv itself reads no such variable
         "--generate-hashes",
         "--no-header",

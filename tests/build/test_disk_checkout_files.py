@@ -92,6 +92,47 @@ def test_tree_behind_a_symbolic_link_is_that_of_its_target(repository: Repositor
         assert repository.tree(path).path == "elsewhere/app"
 
 
+def test_relative_link_of_a_copy_leads_to_what_the_copy_has(repository: Repository) -> None:
+    (repository.app / "deep/er").mkdir(parents=True)
+    (repository.app / "deep/er/x").write_text("x")
+    links = {
+        "top": ".", "folder": "deep", "through": "folder/er/x", "twice": "through", "deep/up": "../deep/er",
+        "later": "/made/at/run/time",
+    }  # fmt: skip
+    for name, target in links.items():
+        (repository.app / name).symlink_to(target)
+    repository.git("add", "--all")
+    found = {file.path: file.link for file in copied(repository, "app").files if file.link}
+    assert found == links
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("nothere", "stages/app/app/link: a link to stages/app/app/nothere, which does not exist"),
+        ("folder/gone", "stages/app/app/link: a link to stages/app/app/deep/gone, which does not exist"),
+        ("built.py", "stages/app/app/link: a link to stages/app/app/built.py, which the copy leaves out"),
+        ("link", "stages/app/app/link: a link that leads in a circle"),
+    ],
+)
+def test_relative_link_of_a_copy_that_would_lead_nowhere_is_refused(
+    repository: Repository, target: str, message: str
+) -> None:
+    app = repository.folder / "stages/app/app"
+    (app / "deep").mkdir(parents=True)
+    (app / "deep/x").write_text("x")
+    (app / "folder").symlink_to("deep")
+    (app / "link").symlink_to(target)
+    (repository.folder / ".gitignore").write_text("built.py\n")
+    repository.git("add", "--all")
+    (app / "built.py").write_text("made by a build")
+    with pytest.raises(DefinitionError) as caught:
+        copied(repository, "./app")
+    assert caught.value.message.startswith(message)
+    assert "remove" in caught.value.hint
+    repository.tree()
+
+
 def test_link_that_leaves_the_tree_is_replaced_by_its_target(repository: Repository) -> None:
     (repository.folder / "common/deep").mkdir(parents=True)
     (repository.folder / "common/deep/x").write_text("x")

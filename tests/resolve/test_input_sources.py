@@ -8,7 +8,7 @@ import pytest
 from buildkit.build.fetch import make_fetcher
 from buildkit.declare.target import Target
 from buildkit.errors import DefinitionError
-from buildkit.events import ignore_event
+from buildkit.events import Note, ignore_event
 from buildkit.locks.input_sources import find_input_sources
 from buildkit.locks.wheels_lock import parse_wheels_lock
 from buildkit.resolve.all_locks import lock_all
@@ -102,3 +102,16 @@ def test_a_name_that_no_index_has_is_reported_at_its_line(root, indexes):
         lock_all(LockRequest(root=root, target=TARGET, groups=(group,)), upgrade=False, check=False, emit=ignore_event)
     (problem,) = caught.value.problems
     assert (problem.file, problem.what) == ("requirements/dev.in:3", "no index has `no-such-thing`")
+
+
+@pytest.mark.parametrize("lines", ["--pre\nalpha\n", "-r more.in\nalpha\n", "alpha\n"])
+def test_pre_of_an_input_or_of_an_included_file_takes_versions_before_a_release(root, indexes, lines):
+    indexes.add("alpha", "2.0rc1")
+    (root / "requirements/more.in").write_text("--pre\n")
+    (root / "requirements/app.in").write_text(lines)
+    request = LockRequest(root=root, target=TARGET, groups=(("requirements/app.in",),))
+    events = []
+    lock_all(request, upgrade=False, check=False, emit=events.append)
+    text = (root / "requirements/app.txt").read_text()
+    assert ("alpha==2.0rc1" in text) == (lines != "alpha\n")
+    assert not [event for event in events if isinstance(event, Note)], "uv's warning that it ignores the line"
