@@ -15,6 +15,7 @@ SESSIONS = {
     "bench-build",
     "build",
     "cache",
+    "dev",
     "doctor",
     "explain",
     "export-containerfile",

@@ -1,0 +1,116 @@
+"""Use a development environment that runs: its shells, logs and tests, and end it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from buildkit.build.planner import open_planner
+from buildkit.develop.dev_environment import load_dev_services, make_dev_environment
+from buildkit.develop.dev_home import end_runner, find_home, remove_runs
+from buildkit.develop.reload_client import ReloadClient
+from buildkit.errors import BuildError
+from buildkit.events import ignore_event
+from buildkit.report.text import sanitize
+from buildkit.report.view import open_view
+from buildkit.running.environment import RunningEnvironment
+from buildkit.services.stop import stop_environment
+from buildkit.tools import podman
+
+_SHELLS = ("bash", "sh")
+_STARTS_IT = "nox -s dev starts it"
+
+
+def _find_environment(folder: Path, name: str, stage: str = "") -> RunningEnvironment:
+    with open_planner(folder, ignore_event) as planner:
+        services = load_dev_services(folder, planner.graph, stage=stage)
+        return make_dev_environment(services, planner, name)
+
+
+def stop(folder: Path, environment: str, *, stage: str = "", volumes: bool = False) -> int:
+    """End the environment, whether a process watches or it is detached; volumes stay unless asked for."""
+    home = find_home(folder)
+    ended = end_runner(home)
+    with open_view(sys.stderr) as emit:
+        names = stop_environment(_find_environment(folder, environment, stage), emit, volumes=volumes)
+    remove_runs(home)
+    sys.stderr.write("ended\n" if ended or names else "nothing was running\n")
+    return 0
+
+
+def open_shell(folder: Path, environment: str, service: str) -> int:
+    """Open a shell in a service, or Python where the image has none; return its exit code."""
+    name = _find_environment(folder, environment).get(service).container.name
+    for shell in (*_SHELLS, "python", "python3"):
+        if podman.execute(name, (shell, "-c", "")).code == 0:
+            return _interact("exec", "--interactive", *(("--tty",) if sys.stdin.isatty() else ()), name, shell)
+    raise BuildError(f"{service}: no shell could be started in it", hint=f"does it run? {_STARTS_IT}")
+
+
+def follow_logs(folder: Path, environment: str, service: str) -> int:
+    """Show the log of a service, and follow it until Ctrl-C."""
+    return _interact("logs", "--follow", _find_environment(folder, environment).get(service).container.name)
+
+
+def _interact(*words: str) -> int:
+    """Run podman on this terminal."""
+    sys.stdout.flush()
+    return os.spawnvp(os.P_WAIT, "podman", ("podman", *words))  # noqa: S606 - no shell is meant
+
+
+def run_tests(folder: Path, environment: str, arguments: Sequence[str]) -> int:
+    """Run pytest in the warm process of the first application that has one; return pytest's exit code.
+
+    Without arguments, only test files that reach a changed file are run. Raises BuildError if nothing runs.
+    """
+    home = find_home(folder)
+    control = next(iter(sorted(home.glob("run-*/control/*/control"))), None)
+    if control is None:
+        raise BuildError("no development environment with a reloader runs in this checkout", hint=_STARTS_IT)
+    del environment
+    answers = _Answers()
+    client = ReloadClient(control, answers.hear)
+    try:
+        return answers.wait(client, list(arguments))
+    finally:
+        client.close()
+
+
+class _Answers:
+    """Prints the output of a run of tests, and keeps its exit code."""
+
+    def __init__(self) -> None:
+        self._run = f"tests-{os.getpid()}"
+        self._done = threading.Event()
+        self._code = 1
+
+    def hear(self, event: Any) -> None:  # noqa: ANN401 - JSON
+        if event.get("run") not in (self._run, None):
+            return
+        if event["event"] == "output":
+            text = str(event.get("text"))
+            sys.stdout.write(sanitize(text) if sys.stdout.isatty() else text)
+            sys.stdout.flush()
+        elif event["event"] == "tested":
+            self._code = int(event.get("code") or 0)
+            self._done.set()
+        elif event["event"] == "refused":
+            sys.stderr.write(f"refused: {json.dumps(event.get('message'))}\n")
+            self._code = 2
+            self._done.set()
+
+    def wait(self, client: ReloadClient, arguments: list[str]) -> int:
+        """Ask for the run, and return its exit code; Ctrl-C cancels it."""
+        while not client.send("test", args=arguments, touched=[], run=self._run):
+            self._done.wait(0.02)
+        try:
+            self._done.wait()
+        except KeyboardInterrupt:
+            client.send("cancel", run=self._run)
+            raise
+        return self._code

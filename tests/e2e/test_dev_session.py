@@ -1,0 +1,144 @@
+"""The development session with a service that does not reload by itself: it is restarted, or its image built again."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.e2e.tinyproject import Tiny, one_error
+
+pytestmark = pytest.mark.tools
+MAIN = "trap 'exit 0' TERM\ncat /app/words.txt > /tmp/answer\nwhile :; do sleep 0.1; done\n"
+SERVICES = """
+[services.app]
+stage = "app"
+healthcheck = { test = ["/bin/ls", "/tmp/answer"], interval = 1, timeout = 5, retries = 3 }
+
+[services.data]
+stage = "base"
+command = ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
+
+[environments.dev]
+services = ["app", "data"]
+"""
+
+
+class DevProcess:
+    """A running session, and the containers that it has started."""
+
+    def __init__(self, tiny: Tiny, name: str, child: subprocess.Popen[str]) -> None:
+        self.tiny = tiny
+        self.name = name
+        self.child = child
+
+    def next(self, event: str = "reacted") -> dict[str, Any]:
+        """Return the next event of a kind; the suite's time limit ends the wait."""
+        assert self.child.stdout is not None
+        while line := self.child.stdout.readline():
+            said: dict[str, Any] = json.loads(line)
+            if said["event"] == event:
+                return said
+        raise AssertionError(f"the session ended with {self.child.wait()}")
+
+    def answer(self) -> str:
+        return self.tiny.tool("podman", "exec", f"{self.name}-dev-app", "cat", "/tmp/answer")
+
+    def shown(self) -> set[str]:
+        return set(self.tiny.tool("podman", "exec", f"{self.name}-dev-app", "ls", "/app").split())
+
+    def id(self, service: str) -> str:
+        shown = "{{.Id}} {{.State.StartedAt}}"
+        return self.tiny.tool("podman", "container", "inspect", "--format", shown, f"{self.name}-dev-{service}")
+
+
+@pytest.fixture
+def named(tiny: Tiny) -> str:
+    """The name of a project whose networks meet those of no other test."""
+    name = f"t{secrets.token_hex(4)}"
+    tiny.replace("pyproject.toml", "[tool.buildkit]\n", f'[tool.buildkit]\nname = "{name}"\n')
+    tiny.write("stages/app/app/main.sh", MAIN)
+    tiny.write("stages/app/app/words.txt", "one\n")
+    tiny.write(".containerignore", "**/*.md\n")
+    tiny.write("stages/app/app/notes.md", "not for images\n")
+    tiny.write("services.toml", SERVICES)
+    tiny.git("add", ".")
+    return name
+
+
+@contextmanager
+def developing(tiny: Tiny, name: str, *arguments: str) -> Iterator[DevProcess]:
+    """Run the session until the block ends, by Ctrl-C; nothing is left then."""
+    with (
+        (tiny.folder / "errors").open("w+") as errors,
+        subprocess.Popen(
+            (tiny.python, "-m", "buildkit", "dev", "--json", *arguments), cwd=tiny.project, env=tiny.env, text=True,
+            stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
+        ) as child,
+    ):  # fmt: skip
+        try:
+            yield DevProcess(tiny, name, child)
+        finally:
+            os.killpg(child.pid, signal.SIGINT)
+            child.communicate(timeout=60)
+        errors.seek(0)
+        assert child.returncode == 0, errors.read()
+    assert tiny.tool("podman", "ps", "--all", "--quiet") == ""
+    assert name not in tiny.tool("podman", "network", "ls", "--format", "{{.Name}}")
+    assert list((tiny.cache / "dev").glob("*/run-*")) == []
+
+
+def test_saves_restart_locks_rebuild_and_ctrl_c_leaves_nothing(tiny: Tiny, named: str) -> None:
+    with developing(tiny, named) as running:
+        started = {running.next("service")["service"] for _ in range(2)}
+        assert started == {"app", "data"}
+        running.next("watching")
+        assert running.answer() == "one\n"
+        assert running.shown() == {"main.sh", "words.txt"}, "what .containerignore leaves out is not shown"
+        app, data = running.id("app"), running.id("data")
+        assert "runs already" in one_error(tiny.run("dev"), 1)
+
+        (tiny.project / "stages/app/app/words.new").write_text("two\n")
+        (tiny.project / "stages/app/app/words.new").rename(tiny.project / "stages/app/app/words.txt")
+        said = running.next()
+        assert (said["action"], said["ok"], said["files"]) == ("restart", True, ["stages/app/app/words.txt"]), said
+        assert running.answer() == "two\n"
+        assert running.id("app") != app
+
+        tiny.write("stages/app/app/fresh.txt", "fresh\n")
+        assert "not tracked by git" in running.next("warning")["text"]
+        assert "fresh.txt" not in running.shown(), "the image will not have it"
+        tiny.git("add", ".")
+        assert running.next()["action"] == "restart"
+        assert "fresh.txt" in running.shown()
+
+        tiny.replace("requirements/app.in", "alpha==1.0", "alpha==1.1")
+        said = running.next()
+        assert (said["ok"], "nox -s lock" in said["text"]) == (False, True), said
+        tiny.lock()
+        while not (said := running.next())["ok"]:
+            pass  # locks are written one after the other
+        assert (said["action"], said["service"]) == ("rebuild", "app"), said
+        assert "app replaced, data untouched" in said["text"]
+        found = tiny.tool("podman", "exec", f"{named}-dev-app", "ls", "/opt/venv/lib/python3.13/site-packages")
+        assert "alpha-1.1.dist-info" in found
+        assert running.answer() == "two\n"
+        assert running.id("data") == data
+
+
+def test_a_service_that_is_never_healthy_and_a_missing_stage_leave_nothing(tiny: Tiny, named: str) -> None:
+    tiny.replace("stages/app/app/main.sh", "trap", "echo no luck; exit 7; trap")
+    text = tiny.run("dev").text
+    assert "app ended with exit code 7 before it was healthy" in text
+    assert "no luck" in text
+    assert tiny.tool("podman", "ps", "--all", "--quiet") == ""
+    assert named not in tiny.tool("podman", "network", "ls", "--format", "{{.Name}}")
+    (tiny.project / "services.toml").unlink()
+    assert "there is neither services.toml nor a stage `development`" in one_error(tiny.run("dev"), 2)
