@@ -113,6 +113,8 @@ class StartCheck:
         if "/" in word:
             return f"{where} of the command is nowhere in the image ({self._file}, [config])"
         names = sorted({name for folder in self._folders for name in self.paths.names(folder)})
+        if word in names:
+            return f"{where} of the command is a link that leads nowhere ({self._file}, [config])"
         hint = suggest_word(word, names) or "is its package in the locks of the stage?"
         return f"{where} of the command is in no folder of PATH ({self._file}, [config]); {hint}"
 

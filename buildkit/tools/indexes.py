@@ -60,7 +60,10 @@ class Indexes:
     """All sources of distributions for one target; safe to share among threads."""
 
     def __init__(self, sources: PackageSources, session: HttpSession, target: Target) -> None:
-        logging.getLogger("unearth").addHandler(logging.NullHandler())  # its warnings become our errors
+        logger = logging.getLogger("unearth")  # its warnings become our errors
+        logger.propagate = False  # to the root logger, whose records Nox prints
+        if not logger.handlers:  # then logging would print warnings itself
+            logger.addHandler(logging.NullHandler())
         warnings.filterwarnings("ignore", _LEGACY, FutureWarning)  # in others' Requires-Python
         self.session = session
         self._sources = sources

@@ -142,6 +142,8 @@ def test_prefix_without_its_interpreter_names_the_one_that_the_root_has(built: B
         "/opt/venv has no Python: /usr/bin/python3.13 is not in the root; it has /usr/bin/python3.12 "
     )
     assert 'python = "3.12"' in line
+    _, link = built.said(Config(cmd=("python",)), built.composition(root))
+    assert link == "`python` of the command is a link that leads nowhere (stages/app/stage.toml, [config])"
 
 
 def test_same_image_is_checked_once_and_another_config_anew(built: Built) -> None:

@@ -1,7 +1,9 @@
 """Indexes and find-links that an input names itself serve locking and building, whatever the settings are."""
 
+import logging
 import os
 import threading
+from unittest.mock import Mock
 
 import pytest
 
@@ -115,3 +117,16 @@ def test_pre_of_an_input_or_of_an_included_file_takes_versions_before_a_release(
     text = (root / "requirements/app.txt").read_text()
     assert ("alpha==2.0rc1" in text) == (lines != "alpha\n")
     assert not [event for event in events if isinstance(event, Note)], "uv's warning that it ignores the line"
+
+
+def test_no_line_of_log_where_an_index_lacks_a_project(root, indexes, monkeypatch):
+    """Nox prints what reaches the root logger."""
+    monkeypatch.setenv("UV_INDEX", indexes.url("empty"))
+    (root / "requirements/app.in").write_text("alpha\n")
+    handler = logging.Handler()
+    handler.emit = Mock()
+    logging.getLogger().addHandler(handler)
+    lock(root)
+    logging.getLogger().removeHandler(handler)
+    assert any(path.startswith("empty/") for path in indexes.asked)
+    assert [call.args[0].name for call in handler.emit.call_args_list if call.args[0].levelno >= logging.WARNING] == []
