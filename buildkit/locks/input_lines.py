@@ -21,12 +21,13 @@ _TOML = (
     "is not a file of requirements",
     "write ./ (or ./[extra]) for the project itself, or name its uv.lock in the stage",
 )
+_UV = 'set locker = "uv", or depend on a release'
 _SHOWN = 200  # characters of a line in a message
 
 
-def find_input_problems(file: str, read: Read) -> list[Problem]:
+def find_input_problems(file: str, read: Read, locker: str = "uv") -> list[Problem]:
     """Return the problems of an input and of the files that it includes."""
-    return list(_find(file, read, set()))
+    return list(_find(file, read, locker, set()))
 
 
 def allows_prereleases(file: str, read: Read) -> bool:
@@ -45,7 +46,7 @@ def allows_prereleases(file: str, read: Read) -> bool:
     return False
 
 
-def _find(file: str, read: Read, seen: set[str]) -> Iterator[Problem]:
+def _find(file: str, read: Read, locker: str, seen: set[str]) -> Iterator[Problem]:
     if file in seen:
         return
     seen.add(file)
@@ -53,13 +54,13 @@ def _find(file: str, read: Read, seen: set[str]) -> Iterator[Problem]:
         if (included := included_path(line)) and included.endswith(".toml"):
             yield Problem(file=f"{file}:{number}", what=f"`{line[:_SHOWN]}` {_TOML[0]}", hint=_TOML[1])
         elif included:
-            yield from _find(posixpath.normpath(posixpath.join(posixpath.dirname(file), included)), read, seen)
-        elif found := _judge(line.partition(" ;")[0].strip(), read):
+            yield from _find(posixpath.normpath(posixpath.join(posixpath.dirname(file), included)), read, locker, seen)
+        elif found := _judge(line.partition(" ;")[0].strip(), read, locker):
             shown = re.sub(r"//[^/@\s]*@", "//", line)[:_SHOWN]
             yield Problem(file=f"{file}:{number}", what=f"`{shown}` {found[0]}", hint=found[1])
 
 
-def _judge(line: str, read: Read) -> tuple[str, str] | None:
+def _judge(line: str, read: Read, locker: str) -> tuple[str, str] | None:
     """Return what is wrong with a line, and what to write instead; None for a line that a lock can hold."""
     if _SECRET.match(line):
         return "has credentials", "put them into netrc, or into the index settings of pip or uv"
@@ -67,7 +68,7 @@ def _judge(line: str, read: Read) -> tuple[str, str] | None:
         return None
     place = _NAMED.sub("", _EDITABLE.sub("", line, count=1), count=1)
     if is_git(place):
-        return _judge_git(line, place)
+        return _judge_git(line, place) if locker == "uv" else (f"is what {locker} pins no commit of", _UV)
     path = place.removeprefix("file:")
     if _URL.match(place) and not place.startswith("file:."):
         return "is a URL", "pin NAME==VERSION, and name an index or --find-links that has the file"

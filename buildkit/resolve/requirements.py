@@ -311,7 +311,9 @@ def _inputs(request: LockRequest, drafts: LockDrafts, file: str) -> FileHash:
 
 
 def _find_problems(file: str, request: LockRequest, drafts: LockDrafts) -> list[Problem]:
-    found = find_input_problems(file, drafts.read) + find_source_problems(file, drafts.read, request.locker)
+    found = find_input_problems(file, drafts.read, request.locker) + find_source_problems(
+        file, drafts.read, request.locker
+    )
     if (choice := request.project_inputs.get(file)) is None:
         return found
     return [replace(problem, file=choice.file) if problem.file.startswith(f"{file}:") else problem for problem in found]

@@ -100,3 +100,11 @@ def test_credentials_are_refused_and_not_shown() -> None:
         "`--extra-index-url https://x.test/simple` has credentials",
         "put them into netrc, or into the index settings of pip or uv",
     )
+
+
+def test_package_of_a_git_repository_is_refused_for_pip_tools_at_its_line() -> None:
+    files = {"app.in": "idna\nx @ git+https://x.test/x@v1\n"}
+    assert find_input_problems("app.in", files.get) == []
+    (found,) = find_input_problems("app.in", files.get, "pip-tools")
+    assert (found.file, found.hint) == ("app.in:2", 'set locker = "uv", or depend on a release')
+    assert found.what.endswith("is what pip-tools pins no commit of")
