@@ -9,15 +9,28 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from buildkit.build.context import BuildContext
 from buildkit.declare.model_allowlist import ModelAllowlist
 from buildkit.digest import FileHash, Key
 from buildkit.errors import BuildError, BuildkitError, MismatchError
-from buildkit.scan import FileSource, Scan, ScanGap, ScanSource, import_scanner, library_globals, rules_version, scan
+from buildkit.scan import (
+    FileSource,
+    Scan,
+    ScanGap,
+    ScanSource,
+    import_scanner,
+    library_globals,
+    recognise,
+    rules_version,
+    scan,
+)
 from buildkit.store.scan_verdicts import ScanVerdicts, at_path
 from buildkit.tools.opinion_engines import Engine, find_engines
+
+if TYPE_CHECKING:
+    from buildkit.tools.second_opinions import SecondOpinions
 
 _CHUNK = 1 << 20
 _FAILED = "the scanner failed"
@@ -87,8 +100,7 @@ class ModelScanner:
             result = self.known([sha256]).get(sha256)
             if result is None:
                 began, before = time.monotonic(), os.fstat(file.fileno())
-                result = run_scan(name, MonitoredSource(source=FileSource.of(file), progress=progress), self._allowed)
-                result = self._ask(name, file, result)
+                result = self._scan_and_ask(name, file, progress)
                 verify_unchanged(name, before, os.fstat(file.fileno()))
                 if has_failed(result):
                     return at_path(result, name)
@@ -96,12 +108,23 @@ class ModelScanner:
                     self.verdicts.add(sha256, self.rules, result, time.monotonic() - began)
         return at_path(result, name)
 
-    def _ask(self, name: str, file: BinaryIO, scan: Scan) -> Scan:
+    def _scan_and_ask(self, name: str, file: BinaryIO, progress: Progress) -> Scan:
+        source = MonitoredSource(source=FileSource.of(file), progress=progress)
         if not self.engines:
-            return scan
-        from buildkit.build.opinions import with_opinions
+            return run_scan(name, source, self._allowed)
+        from buildkit.build.opinions import may_ask, with_opinions
 
-        return with_opinions(self._context, name, file, scan, self.engines)
+        with self._opinions.needed() as opinions:
+            if may_ask(recognise(source)):
+                opinions.prepare()  # they import while we scan
+            result = run_scan(name, source, self._allowed)
+            return with_opinions(self._context, name, file, result, opinions)
+
+    @cached_property
+    def _opinions(self) -> SecondOpinions:
+        from buildkit.tools.second_opinions import SecondOpinions  # few builds scan a file
+
+        return SecondOpinions(self.engines)
 
 
 def run_scan(name: str, source: ScanSource, allowed: frozenset[str]) -> Scan:

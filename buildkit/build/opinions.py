@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -10,8 +10,7 @@ from typing import BinaryIO
 from buildkit.build.context import BuildContext
 from buildkit.findings import Finding, Rule, Severity
 from buildkit.scan import Scan, Verdict
-from buildkit.tools.opinion_engines import Engine
-from buildkit.tools.second_opinions import Opinion, ask
+from buildkit.tools.second_opinions import Opinion, SecondOpinions
 
 DISAGREE = Rule(
     id="engines-disagree",
@@ -30,26 +29,29 @@ FAILED = Rule(
 _PICKLES = frozenset({"pickle", "NumPy array", "PyTorch", "PyTorch, legacy", "zip", "tar"})
 
 
-def ask_all(context: BuildContext, name: str, file: BinaryIO, engines: tuple[Engine, ...]) -> tuple[Opinion, ...]:
+def ask_all(context: BuildContext, name: str, file: BinaryIO, opinions: SecondOpinions) -> tuple[Opinion, ...]:
     """Return each engine's opinion on an open file. Raises Interrupted."""
-    if not engines:
-        return ()
     with context.blobs.working_folder() as folder:
         link = folder / (PurePosixPath(name).name or "model")  # picklescan depends on the suffix
         link.symlink_to(Path(f"/proc/self/fd/{file.fileno()}").readlink())
-        return tuple(ask(engine, link) for engine in engines)
+        return opinions.ask(link)
 
 
-def with_opinions(context: BuildContext, name: str, file: BinaryIO, scan: Scan, engines: tuple[Engine, ...]) -> Scan:
+def may_ask(formats: Collection[str]) -> bool:
+    """Return whether other scanners are asked about a file of these formats: if it holds pickles, or is of none."""
+    return not formats or not _PICKLES.isdisjoint(formats)
+
+
+def with_opinions(context: BuildContext, name: str, file: BinaryIO, scan: Scan, opinions: SecondOpinions) -> Scan:
     """Return the scan with what other scanners add to it.
 
-    They read pickles: they are asked about files that hold some, or that are of no known format, and have no findings.
-    Failing at what is of no known format, probably not a pickle, is nothing to report.
+    They are asked about files that have no findings. Failing at what is of no known format, probably not a pickle, is
+    nothing to report.
     """
-    if scan.verdict is Verdict.FINDINGS or (scan.formats and _PICKLES.isdisjoint(scan.formats)):
+    if scan.verdict is Verdict.FINDINGS or not may_ask(scan.formats):
         return scan
-    opinions = ask_all(context, name, file, engines)
-    added = tuple(disagreements(name, scan, tuple(one for one in opinions if scan.formats or not one.failed)))
+    asked = ask_all(context, name, file, opinions)
+    added = tuple(disagreements(name, scan, tuple(one for one in asked if scan.formats or not one.failed)))
     return replace(scan, findings=(*scan.findings, *added))
 
 

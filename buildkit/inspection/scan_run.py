@@ -20,7 +20,7 @@ from buildkit.inspection.scan_targets import ScanTarget
 from buildkit.scan import DIFFERS_FROM_LOCK, Judgement, Scan, judge
 from buildkit.store.scan_verdicts import at_path
 from buildkit.tools.opinion_engines import Engine
-from buildkit.tools.second_opinions import Opinion
+from buildkit.tools.second_opinions import Opinion, SecondOpinions
 
 T = TypeVar("T")
 
@@ -58,18 +58,20 @@ class ScanRun:
         self._context = context
         self._allow = allow
         self._engines = engines
+        self._opinions = SecondOpinions(engines)
         self._fresh = fresh
         self.scanner = ModelScanner(context, allow, fresh=fresh)
 
     def run(self, targets: list[ScanTarget]) -> Iterator[ScannedFile | UnreadableFile]:
         """Yield the result of each target, in order; raises Interrupted."""
-        for target in targets:
-            try:
-                yield self._known(target) or self._read(target)
-            except OSError as error:
-                yield UnreadableFile(target=target, why=error.strerror or str(error))
-            except (BuildError, DefinitionError) as error:
-                yield UnreadableFile(target=target, why=error.message)
+        with self._opinions.needed():
+            for target in targets:
+                try:
+                    yield self._known(target) or self._read(target)
+                except OSError as error:
+                    yield UnreadableFile(target=target, why=error.strerror or str(error))
+                except (BuildError, DefinitionError) as error:
+                    yield UnreadableFile(target=target, why=error.message)
 
     def _known(self, target: ScanTarget) -> ScannedFile | None:
         """Return the result for a locked model whose verdict is cached, without its file; else None."""
@@ -91,7 +93,7 @@ class ScanRun:
                 target, "scan", stat.st_size, lambda to: self._scan(target, sha256, file, to)
             )
             seconds = 0.0 if known else time.monotonic() - began
-            opinions = ask_all(self._context, target.name, file, self._engines)
+            opinions = ask_all(self._context, target.name, file, self._opinions) if self._engines else ()
             verify_unchanged(target.name, stat, os.fstat(file.fileno()))
         result = self._judge(target, sha256, stat.st_size, sha512, scan, opinions)
         return replace(result, cached=known is not None, seconds=seconds)

@@ -31,6 +31,7 @@ __all__ = [
     "import_scanner",
     "judge",
     "library_globals",
+    "recognise",
     "rules_version",
     "scan",
     "scan_wheel",
@@ -67,6 +68,13 @@ def scan(
     from buildkit.scan.examine import examine
 
     return examine(path, source, limits or ScanLimits(), allowed)
+
+
+def recognise(source: ScanSource) -> tuple[str, ...]:
+    """Return the formats that the first look at a content finds, none for an unknown one or if a format fails."""
+    from buildkit.scan.examine import find_formats
+
+    return find_formats(source)
 
 
 def scan_wheel(path: Path, allowed: frozenset[str]) -> Scan:

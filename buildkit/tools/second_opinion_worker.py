@@ -1,14 +1,25 @@
-"""Another scanner's verdict on a file, as JSON on standard output; runs in its own process with resource limits.
+"""Other scanners' verdicts on files; each is given in a process of its own with limits on time and memory.
 
-``python second_opinion_worker.py ENGINE FILE SECONDS BYTES``. Imports nothing of buildkit and never loads the file.
+``python second_opinion_worker.py ENGINE…`` imports the scanners once, and forks for each scanner and file. A line of
+standard input is ``["FILE", SECONDS, BYTES]`` in JSON; it is answered by a line: for each engine its exit status
+(negative for a signal), its standard output and the end of its standard error. Imports nothing of buildkit and never
+loads a file.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
+import os
 import resource
 import signal
 import sys
+import tempfile
+import traceback
+from typing import IO
+
+_KEPT = 4096  # characters of an output
 
 
 def picklescan(path: str) -> tuple[bool, bool, list[str]]:
@@ -39,16 +50,57 @@ def modelaudit_picklescan(path: str) -> tuple[bool, bool, list[str]]:
     return malicious and bool(named), not malicious and report.status.value == "complete", named
 
 
-def main(engine: str, path: str, seconds: int, memory: int) -> None:
+ENGINES = {"picklescan": picklescan, "modelaudit-picklescan": modelaudit_picklescan}
+MODULES = {"picklescan": "picklescan.scanner", "modelaudit-picklescan": "modelaudit_picklescan"}
+
+
+def judge(engine: str, path: str, seconds: int, memory: int) -> None:
     """Limit this process, run the scanner and print its verdict."""
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.alarm(2 * seconds)  # time spent waiting counts too
-    ask = {"picklescan": picklescan, "modelaudit-picklescan": modelaudit_picklescan}[engine]
-    unsafe, complete, issues = ask(path)
+    unsafe, complete, issues = ENGINES[engine](path)
     sys.stdout.write(json.dumps({"unsafe": unsafe, "complete": complete, "issues": issues[:100]}))
+    sys.stdout.flush()
+
+
+def fork_and_judge(engine: str, path: str, seconds: int, memory: int) -> tuple[int, str, str]:
+    """Run a scanner in a child; return its exit status, its standard output, and the end of its standard error."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as error:
+        child = os.fork()
+        if child:
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            return status, read_end(out), read_end(error)
+        try:
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(out.fileno(), 1)
+            os.dup2(error.fileno(), 2)
+            judge(engine, path, seconds, memory)
+            os._exit(0)
+        except BaseException:  # noqa: BLE001 - a child never returns
+            traceback.print_exc()
+            sys.stderr.flush()
+        os._exit(1)
+
+
+def read_end(file: IO[bytes]) -> str:
+    """Return the end of a file."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _KEPT))
+    return file.read().decode("utf-8", "replace")
+
+
+def main(engines: list[str]) -> None:
+    """Answer until standard input ends."""
+    for engine in engines:
+        with contextlib.suppress(Exception):  # the child says what is wrong with it
+            importlib.import_module(MODULES[engine])
+    for line in sys.stdin:
+        path, seconds, memory = json.loads(line)
+        answers = [fork_and_judge(engine, path, seconds, memory) for engine in engines]
+        sys.stdout.write(f"{json.dumps(answers)}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1:])

@@ -1,18 +1,23 @@
 """Second opinions on model files from ``picklescan`` and ``modelaudit-picklescan``, if installed.
 
-Each runs in its own process with limits on time and memory, because it reads hostile files.
+Each reads each file in a process of its own with limits on time and memory, because files are hostile.
 """
 
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, Self
 
 from buildkit.errors import ToolError
 from buildkit.tools.opinion_engines import Engine
-from buildkit.tools.process import Command, run
+from buildkit.tools.process import Command, converse
 
 _WORKER = Path(__file__).with_name("second_opinion_worker.py")
 _SECONDS = 120
@@ -30,27 +35,82 @@ class Opinion:
     failed: bool = False
 
 
-def ask(engine: Engine, path: Path, *, seconds: int = _SECONDS, memory: int = _MEMORY) -> Opinion:
-    """Return an engine's verdict within ``seconds`` of processor time and ``memory`` bytes. Raises Interrupted.
+class SecondOpinions:
+    """Asks engines about files; threads share it. Their process runs from the first question until nobody needs it.
 
-    picklescan depends on the suffix, so ``path`` must have the file's real name.
+    It imports the engines once, and forks for each of them and each file.
     """
-    argv = (sys.executable, "-P", str(_WORKER), engine.name, str(path), str(seconds), str(memory))
+
+    def __init__(self, engines: tuple[Engine, ...]) -> None:
+        self._engines = engines
+        self._lock = threading.Lock()
+        self._users = 0
+        self._running = ExitStack()
+        self._pipes: tuple[BinaryIO, BinaryIO] | None = None
+
+    @contextmanager
+    def needed(self) -> Iterator[Self]:
+        """Keep the process in this block, if it is started there."""
+        with self._lock:
+            self._users += 1
+        try:
+            yield self
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._end()
+
+    def prepare(self) -> None:
+        """Start the process, which takes a while to import; the caller goes on with something else."""
+        with self._lock:
+            self._start()
+
+    def ask(self, path: Path, *, seconds: int = _SECONDS, memory: int = _MEMORY) -> tuple[Opinion, ...]:
+        """Return each engine's verdict within ``seconds`` of processor time and ``memory`` bytes. Raises Interrupted.
+
+        picklescan depends on the suffix, so ``path`` must have the file's real name.
+        """
+        question = json.dumps([str(path), seconds, memory]).encode() + b"\n"
+        with self._lock:
+            to, answers = self._start()
+            with suppress(BrokenPipeError):
+                to.write(question)
+                to.flush()
+            try:
+                answer = json.loads(answers.readline())
+            except ValueError:  # it was killed: its group is on a stop, or the kernel lacked memory
+                self._end()
+                return tuple(_failed(engine, "it was ended") for engine in self._engines)
+        return tuple(_read_answer(engine, *one) for engine, one in zip(self._engines, answer, strict=True))
+
+    def _start(self) -> tuple[BinaryIO, BinaryIO]:
+        if self._pipes is None:
+            argv = (sys.executable, "-P", str(_WORKER), *(engine.name for engine in self._engines))
+            self._pipes = self._running.enter_context(converse(Command(argv=argv, what="other scanners")))
+        return self._pipes
+
+    def _end(self) -> None:
+        self._pipes = None
+        with suppress(ToolError):  # its answers have been read
+            self._running.close()
+
+
+def _read_answer(engine: Engine, status: int, output: str, error: str) -> Opinion:
+    if status:
+        how = f"was killed by {signal.strsignal(-status)}" if status < 0 else f"failed with exit code {status}"
+        return _failed(engine, f"{engine.name} {how}: {(error.splitlines() or [how])[-1]}")
     try:
-        done = run(Command(argv=argv, what=engine.name))
-        answer = json.loads(done.stdout)
-        unsafe, complete, issues = (
-            bool(answer["unsafe"]),
-            bool(answer["complete"]),
-            [str(issue) for issue in answer["issues"]],
-        )
-    except ToolError as error:
-        why = (error.output.splitlines() or [error.message])[-1]
-        return Opinion(engine=engine, unsafe=None, why=f"{error.message}: {why}"[:_LONGEST], failed=True)
+        answer = json.loads(output)
+        unsafe, complete, issues = bool(answer["unsafe"]), bool(answer["complete"]), list(map(str, answer["issues"]))
     except (ValueError, KeyError, TypeError):
-        return Opinion(engine=engine, unsafe=None, why="its answer cannot be read", failed=True)
+        return _failed(engine, "its answer cannot be read")
     if unsafe:
         return Opinion(engine=engine, unsafe=True, why=", ".join(issues)[:_LONGEST])
     if not complete:
         return Opinion(engine=engine, unsafe=None, why="it could not read all of it as pickles")
     return Opinion(engine=engine, unsafe=False, why="")
+
+
+def _failed(engine: Engine, why: str) -> Opinion:
+    return Opinion(engine=engine, unsafe=None, why=why[:_LONGEST], failed=True)

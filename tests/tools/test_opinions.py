@@ -10,8 +10,9 @@ import pytest
 from buildkit.build.opinions import disagreements
 from buildkit.findings import Severity
 from buildkit.scan import BytesSource, scan
+from buildkit.tools import process
 from buildkit.tools.opinion_engines import ENGINES, Engine, find_engines
-from buildkit.tools.second_opinions import Opinion, ask
+from buildkit.tools.second_opinions import Opinion, SecondOpinions
 from tests.scan.craft import calling
 
 GOOD = pickle.dumps({"w": [1.0, 2.0]})
@@ -21,6 +22,12 @@ def write(folder: Path, data: bytes) -> Path:
     path = folder / "model.pkl"
     path.write_bytes(data)
     return path
+
+
+def ask(engine: Engine, path: Path, **limits: int) -> Opinion:
+    with SecondOpinions((engine,)).needed() as opinions:
+        (opinion,) = opinions.ask(path, **limits)
+    return opinion
 
 
 def test_both_engines_are_found_with_their_versions() -> None:
@@ -63,6 +70,29 @@ def test_an_engine_that_fails_has_no_opinion(
     opinion = ask(engine, write(tmp_path, GOOD), seconds=1, memory=1 << 30)
     assert (opinion.unsafe, opinion.failed) == (None, True)
     assert message in opinion.why
+
+
+def test_one_process_serves_many_files_and_a_failure_at_one_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = "import os; print(os.getppid()) or os._exit(0) if 'bad' in path else None\n    1 / 0"
+    engine = fake(tmp_path, monkeypatch, body)
+    with SecondOpinions((engine,)).needed() as opinions:
+        opinions.prepare()
+        failed = [opinions.ask(tmp_path / name)[0].why for name in ("a", "bad", "c")]
+    assert ["ZeroDivisionError" in why for why in failed] == [True, False, True]
+
+
+def test_process_is_started_again_if_it_was_killed_and_ends_with_its_last_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = "import os, signal; os.kill(os.getppid(), signal.SIGKILL) if 'bad' in path else None\n    1 / 0"
+    opinions = SecondOpinions((fake(tmp_path, monkeypatch, body),))
+    with opinions.needed(), opinions.needed():
+        assert "was ended" in opinions.ask(tmp_path / "bad")[0].why
+        assert "ZeroDivisionError" in opinions.ask(tmp_path / "good")[0].why
+        assert process._running
+    assert not process._running
 
 
 def found(data: bytes, *, unsafe: bool | None) -> list[tuple[str, Severity]]:
