@@ -26,8 +26,10 @@ from buildkit.errors import BuildError
 from buildkit.inspection.stage_container import check_runnable, describe_container
 from buildkit.inspection.start_container import start_container
 from buildkit.report.view import open_view
+from buildkit.running.commands import render_command
+from buildkit.running.compose import render_compose
 from buildkit.running.flags import ContainerSpec
-from buildkit.running.render import render_command, render_compose, render_quadlet
+from buildkit.running.quadlet import render_quadlet
 from buildkit.running.seccomp import render_seccomp
 from buildkit.tools import podman
 

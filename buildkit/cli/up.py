@@ -30,7 +30,10 @@ from buildkit.inspection.stage_container import check_runnable, describe_contain
 from buildkit.report.table import print_table
 from buildkit.report.view import open_view
 from buildkit.running.commands import render_commands
+from buildkit.running.compose import render_compose_environment
 from buildkit.running.environment import RunningEnvironment, make_environment
+from buildkit.running.kubernetes import render_kubernetes
+from buildkit.running.quadlet import render_quadlet_environment
 from buildkit.running.seccomp import render_seccomp
 from buildkit.services.start import PATIENCE, StartOptions, start_environment
 from buildkit.services.state import ServiceState, find_states
@@ -126,12 +129,19 @@ def _format_state(state: ServiceState) -> str:
     return f"ended with exit code {state.exit_code}" if state.state == "ended" else state.state
 
 
+def _render_units(environment: RunningEnvironment) -> str:
+    return "\n".join(f"# {name}\n{text}" for name, text in render_quadlet_environment(environment))
+
+
 def _render_profile(_: RunningEnvironment) -> str:
     return render_seccomp()
 
 
 RENDERERS = {
     "print": render_commands,
+    "compose": render_compose_environment,
+    "quadlet": _render_units,
+    "kubernetes": render_kubernetes,
     "seccomp": _render_profile,
 }
 
@@ -144,6 +154,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     what.add_argument("--status", action="store_true", help="only show what runs")
     for name, description in (
         ("print", "commands"),
+        ("compose", "compose file"),
+        ("quadlet", "units for systemd"),
+        ("kubernetes", "Kubernetes objects"),
         ("seccomp", "seccomp profile that those name"),
     ):
         what.add_argument(

@@ -1,4 +1,4 @@
-"""podman commands that make what the containers of an environment need, and the whole of it as a shell script. Pure."""
+"""podman commands of a container or an environment, for a shell, and those that make what containers need. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 
 from buildkit.running.environment import NamedSecret, RunningEnvironment
-from buildkit.running.flags import NETWORK_OPTION, run_argv
+from buildkit.running.flags import NETWORK_OPTION, ContainerSpec, network_argv, run_argv
 from buildkit.running.mounts import ServiceNetwork
 
 Labels = Iterable[tuple[str, str]]
@@ -32,6 +32,18 @@ def _labels(labels: Labels) -> Iterator[str]:
         yield from ("--label", f"{name}={value}")
 
 
+def render_command(container: ContainerSpec) -> str:
+    """Return shell commands that start a container alone, one option a line."""
+    before = f"{shlex.join(network_argv(container))}\n" if container.closed else ""
+    return f"{before}{_format_run(container, '--rm')}\n"
+
+
+def _format_run(container: ContainerSpec, how: str) -> str:
+    argv = run_argv(container, how)
+    count = 1 + len(container.command)
+    return " \\\n    ".join((" ".join(argv[:3]), *map(shlex.quote, argv[3:-count]), shlex.join(argv[-count:])))
+
+
 def render_commands(environment: RunningEnvironment) -> str:
     """Return shell commands that start an environment whose images are there, in the order of dependencies."""
     return "".join(f"{line}\n" for line in _lines(environment))
@@ -52,10 +64,7 @@ def _lines(environment: RunningEnvironment) -> Iterator[str]:
                 yield f"until podman healthcheck run {container}; do sleep 1; done"
             elif dependency.condition == "completed":
                 yield f'test "$(podman wait {container})" = 0'
-        argv = run_argv(service.container, "--detach")
-        count = 1 + len(service.container.command)
-        options = map(shlex.quote, argv[3:-count])
-        yield " \\\n    ".join((" ".join(argv[:3]), *options, shlex.join(argv[-count:])))
+        yield _format_run(service.container, "--detach")
 
 
 def _format_source(secret: NamedSecret) -> str:

@@ -28,6 +28,7 @@ from buildkit.running.seccomp import PROFILE
 
 NETWORK_OPTION = "no_default_route=1"
 NOTHING = "ro,nosuid,nodev,noexec,size=4k"  # mount options of an empty folder that stays empty
+SECRET_FOLDER = "rw,nosuid,nodev,noexec,size=4k,mode=0755"  # noqa: S105 - mount options of a folder
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the container's
 
 
@@ -166,7 +167,7 @@ class ContainerSpec:
             yield PodmanFlag(text=f"--volume={mount.text}")
         if self.secrets and self.read_only:
             # runc cannot make the files' places in a read-only root
-            yield PodmanFlag(text=f"--tmpfs={SECRETS}:{NOTHING.replace('ro,', 'rw,', 1)},mode=0755")
+            yield PodmanFlag(text=f"--tmpfs={SECRETS}:{SECRET_FOLDER}")
         for secret in self.secrets:
             yield PodmanFlag(text=f"--secret={secret.text}")
         for name, value in self.labels:

@@ -40,7 +40,7 @@ from buildkit.report.live import LiveView, draw_table, print_lines
 from buildkit.report.plain import PlainView
 from buildkit.report.sarif import SarifRun, render_sarif
 from buildkit.running.flags import ContainerSpec
-from buildkit.running.render import render_quadlet
+from buildkit.running.quadlet import render_quadlet
 from buildkit.tools.auditor import Vulnerability
 from tests.report.pictures import hostile
 

@@ -14,9 +14,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from buildkit.declare.stage import Config, Healthcheck, Running
+from buildkit.running.commands import render_command
+from buildkit.running.compose import render_compose
 from buildkit.running.flags import ContainerSpec, health_options, make_container, run_argv
 from buildkit.running.host import PodmanHost, find_unsupported, parse_host
-from buildkit.running.render import render_command, render_compose, render_quadlet
+from buildkit.running.quadlet import render_quadlet
 from buildkit.running.seccomp import render_seccomp
 
 HEALTH = Healthcheck(test=("python", "-IS", '/app/it is $1 "100%".py'), interval=30, timeout=5, start_period=10)

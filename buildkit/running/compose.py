@@ -1,0 +1,154 @@
+"""Render services as a compose file, for podman-compose and docker compose.
+
+The format is https://github.com/compose-spec/compose-spec. It has no word for ``--read-only-tmpfs=false``; empty
+read-only folders stand for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from buildkit.running.environment import NamedSecret, RunningEnvironment, RunningService
+from buildkit.running.flags import NETWORK_OPTION, NOTHING, SECRET_FOLDER, ContainerSpec
+from buildkit.running.mounts import SECRETS, ServiceNetwork
+from buildkit.running.yaml_text import render_yaml
+
+RESTARTS = 5  # CIS Docker Benchmark 5.15
+_CLOSED = "closed"
+# podman mounts these for writing over a read-only root unless --read-only-tmpfs=false, for which compose has no setting
+_ALWAYS = ("/run", "/tmp", "/var/tmp")  # noqa: S108 - the container's
+_CONDITIONS = {
+    "started": "service_started",
+    "healthy": "service_healthy",
+    "completed": "service_completed_successfully",
+}
+
+
+def render_compose(container: ContainerSpec) -> str:
+    """Return the compose file of a container that runs alone."""
+    document: dict[str, Any] = {"services": {container.name: _service(container)}}
+    if container.closed:
+        document["networks"] = {_CLOSED: {**_closed_options(), "x-podman.disable_dns": True}}
+    return render_yaml(_interpolated(document))
+
+
+def render_compose_environment(environment: RunningEnvironment) -> str:
+    """Return the compose file of an environment; networks, volumes and secrets have the names that podman knows.
+
+    A secret that is not a file is one of podman's, which ``nox -s up`` or a command of ``--print`` makes.
+    """
+    jobs = environment.jobs
+    document: dict[str, Any] = {
+        "name": f"{environment.project}-{environment.name}",
+        "services": {
+            service.name: _service(service.container, service, is_job=service.name in jobs)
+            for service in environment.services
+        },
+        "networks": {network.name: _network(network) for network in environment.networks},
+    }
+    if environment.volumes:
+        document["volumes"] = {volume: {"name": volume} for volume in environment.volumes}
+    if environment.secrets:
+        document["secrets"] = {secret.name: _secret(secret) for secret in environment.secrets}
+    return render_yaml(_interpolated(document))
+
+
+def _service(
+    container: ContainerSpec, service: RunningService | None = None, *, is_job: bool = False
+) -> dict[str, Any]:
+    running = container.running
+    always = {*_ALWAYS} if container.read_only else set()
+    empty = sorted(always - dict(container.folders).keys() - ({"/run"} if container.secrets else set()))
+    folders = [*((folder, NOTHING) for folder in empty), *container.folders]
+    if container.secrets and container.read_only:
+        folders.append((SECRETS, SECRET_FOLDER))
+    privileges = () if container.gains_privileges else ("no-new-privileges:true",)
+    seccomp = (f"seccomp={container.seccomp}",) if container.seccomp else ()
+    written: dict[str, Any] = {
+        "image": container.image,
+        "container_name": container.name,
+        "pull_policy": "never",
+        "user": container.user,
+        "hostname": container.hostname,
+        "command": list(container.command),
+        "environment": dict(container.env),
+        "depends_on": {
+            one.service: {"condition": _CONDITIONS[one.condition]} for one in (service.depends_on if service else ())
+        },
+        "read_only": container.read_only,
+        "tmpfs": [f"{folder}:{options}" for folder, options in folders],
+        "volumes": [mount.text for mount in container.mounts],
+        "secrets": [_mounted(secret.secret, secret.name, secret.owner, secret.mode) for secret in container.secrets],
+        "cap_drop": ["ALL"],
+        "cap_add": list(container.capabilities),
+        "security_opt": [*privileges, *seccomp],
+        "mem_limit": running.memory,
+        "memswap_limit": running.memory,
+        "pids_limit": running.pids,
+        "cpus": running.cpus,
+        **_networks(container),
+        "ports": [port.published for port in container.ports],
+        "stop_grace_period": f"{running.stop_seconds}s",
+        "restart": "no" if is_job else f"on-failure:{RESTARTS}",
+        "healthcheck": _health(container, is_job=is_job),
+    }
+    return {key: value for key, value in written.items() if value not in ("", [], {}, 0.0, None) or value is False}
+
+
+def _networks(container: ContainerSpec) -> dict[str, Any]:
+    if container.networks:
+        first = {"ipv4_address": container.address, "mac_address": container.mac}
+        own, *others = (network.name for network in container.networks)
+        hosts = [f"{name}:{address}" for name, address in container.networks[0].hosts if name != container.hostname]
+        return {"networks": {own: first, **{name: {} for name in others}}, "extra_hosts": hosts}
+    if container.closed:
+        return {"networks": [_CLOSED]}
+    return {} if container.ports or container.running.outgoing else {"network_mode": "none"}
+
+
+def _mounted(source: str, target: str, owner: tuple[int, int] | None, mode: str) -> dict[str, Any]:
+    numbers = {"uid": str(owner[0]), "gid": str(owner[1])} if owner else {}
+    return {
+        "source": source,
+        "target": target,
+        **numbers,
+        "mode": mode,
+    }  # a number would be read as decimal or as octal
+
+
+def _health(container: ContainerSpec, *, is_job: bool) -> dict[str, Any]:
+    health = container.health
+    if health is None or is_job:
+        return {}
+    return {
+        "test": ["CMD", *health.test],
+        "interval": f"{health.interval}s",
+        "timeout": f"{health.timeout}s",
+        "start_period": f"{health.start_period}s",
+        "retries": health.retries,
+    }
+
+
+def _network(network: ServiceNetwork) -> dict[str, Any]:
+    subnet = {"ipam": {"config": [{"subnet": network.subnet}]}} if network.subnet else {}
+    closed = _closed_options() if network.closed else {}
+    return {"name": network.name, **subnet, **closed, "x-podman.disable_dns": True}
+
+
+def _closed_options() -> dict[str, Any]:
+    option, _, value = NETWORK_OPTION.partition("=")
+    return {"driver_opts": {option: value}}
+
+
+def _secret(secret: NamedSecret) -> dict[str, Any]:
+    return {"file": secret.source.file} if secret.source.file else {"external": True}
+
+
+def _interpolated(value: Any) -> Any:  # noqa: ANN401 - a YAML value
+    """Return the value with ``$`` doubled, which compose would interpolate."""
+    if isinstance(value, str):
+        return value.replace("$", "$$")
+    if isinstance(value, Mapping):
+        return {key: _interpolated(item) for key, item in value.items()}
+    return [_interpolated(item) for item in value] if isinstance(value, list) else value

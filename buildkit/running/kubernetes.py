@@ -1,0 +1,170 @@
+"""Render an environment as Kubernetes objects of v1, apps/v1, batch/v1 and networking.k8s.io/v1.
+
+Kubernetes has no order of starts, no limit of processes per container, and addresses of its own: names are those of
+Services without an address of their own, which point to the pods.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from buildkit.declare.stage import Healthcheck
+from buildkit.running.environment import RunningEnvironment, RunningService
+from buildkit.running.flags import ContainerSpec
+from buildkit.running.mounts import SECRETS, VolumeMount
+from buildkit.running.yaml_text import render_yaml
+
+_ENVIRONMENT, _SERVICE = "app.kubernetes.io/part-of", "app.kubernetes.io/name"
+_UNITS = {"k": "Ki", "m": "Mi", "g": "Gi", "": ""}
+_NOTHING = "4Ki"  # the size of an empty folder that stays empty
+_STORAGE = "1Gi"  # asked of a claim; raise it there
+_DNS = {"kubernetes.io/metadata.name": "kube-system"}
+
+
+def render_kubernetes(environment: RunningEnvironment) -> str:
+    """Return the YAML of an environment; comments at its top are commands that make its secrets."""
+    return render_yaml(*_objects(environment), header=tuple(_secret_commands(environment)))
+
+
+def _secret_commands(environment: RunningEnvironment) -> Iterator[str]:
+    for service in environment.services:
+        if service.container.secrets:
+            files = " ".join(f"--from-file={secret.name}=FILE" for secret in service.container.secrets)
+            yield f"kubectl create secret generic {service.container.name} {files}"
+
+
+def _objects(environment: RunningEnvironment) -> Iterator[dict[str, Any]]:
+    labels = {_ENVIRONMENT: f"{environment.project}-{environment.name}"}
+    for volume in environment.volumes:
+        claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": _STORAGE}}}
+        yield _object("v1", "PersistentVolumeClaim", volume, labels, claim)
+    jobs = environment.jobs
+    for service in environment.services:
+        own = {**labels, _SERVICE: service.name}
+        pod = {"metadata": {"labels": own}, "spec": _pod(service.container, is_job=service.name in jobs)}
+        if service.name in jobs:
+            yield _object("batch/v1", "Job", service.container.name, own, {"template": pod})
+            continue
+        deployed = {"replicas": 1, "strategy": {"type": "Recreate"}, "selector": {"matchLabels": own}, "template": pod}
+        yield _object("apps/v1", "Deployment", service.container.name, own, deployed)
+        yield _object("v1", "Service", service.name, own, {"clusterIP": "None", "selector": own})
+        if not service.container.running.outgoing:
+            yield _object(
+                "networking.k8s.io/v1", "NetworkPolicy", service.container.name, own, _policy(service, own, labels)
+            )
+
+
+def _object(version: str, kind: str, name: str, labels: dict[str, str], spec: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "labels": labels}, "spec": spec}
+
+
+def _policy(service: RunningService, own: dict[str, str], labels: dict[str, str]) -> dict[str, Any]:
+    """Return a policy that lets a closed service reach its own environment and the cluster's name server alone."""
+    dns = {
+        "to": [{"namespaceSelector": {"matchLabels": _DNS}}],
+        "ports": [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")],
+    }
+    ports = [{"port": port.number, "protocol": port.protocol.upper()} for port in service.container.ports]
+    within = {"podSelector": {"matchLabels": labels}}
+    return {
+        "podSelector": {"matchLabels": own},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [{"from": [within]}, *([{"ports": ports}] if ports else [])],
+        "egress": [{"to": [within]}, dns],
+    }
+
+
+def _pod(container: ContainerSpec, *, is_job: bool) -> dict[str, Any]:
+    volumes, mounts = zip(*_volumes(container), strict=True)
+    written: dict[str, Any] = {
+        "name": container.hostname,
+        "image": container.image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": list(container.command),
+        "env": [{"name": name, "value": value} for name, value in container.env],
+        "ports": [
+            {
+                "containerPort": port.number,
+                "protocol": port.protocol.upper(),
+                **({"hostPort": port.host, "hostIP": port.address} if port.host else {}),
+            }
+            for port in container.ports
+        ],
+        "resources": {"limits": _limits(container)},
+        "securityContext": _security(container),
+        "volumeMounts": list(mounts),
+    }
+    if container.health and not is_job:
+        probe = _probe(container.health)
+        written |= {"livenessProbe": probe, "readinessProbe": probe}
+    spec: dict[str, Any] = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": container.running.stop_seconds,
+        "containers": [{key: value for key, value in written.items() if value not in ([], {})}],
+        "volumes": list(volumes),
+    }
+    if container.owner:
+        spec["securityContext"] = {"fsGroup": container.owner[1]}  # volumes and secrets are its user's
+    return spec | ({"restartPolicy": "Never"} if is_job else {})
+
+
+def _security(container: ContainerSpec) -> dict[str, Any]:
+    profile = {"type": "RuntimeDefault"}
+    if container.seccomp:
+        profile = {"type": "Localhost", "localhostProfile": container.seccomp}
+    users = {"runAsUser": container.owner[0], "runAsGroup": container.owner[1]} if container.owner else {}
+    return {
+        "runAsNonRoot": True,
+        **users,
+        "readOnlyRootFilesystem": container.read_only,
+        "allowPrivilegeEscalation": container.gains_privileges,
+        "capabilities": {"drop": ["ALL"], **({"add": list(container.capabilities)} if container.capabilities else {})},
+        "seccompProfile": profile,
+    }
+
+
+def _limits(container: ContainerSpec) -> dict[str, str]:
+    limits = {"memory": _quantity(container.running.memory)}
+    return limits | ({"cpu": f"{container.running.cpus:g}"} if container.running.cpus else {})
+
+
+def _quantity(size: str) -> str:
+    """Return a size (``512m``) as Kubernetes writes it (``512Mi``)."""
+    return size.rstrip("kmg") + _UNITS[size[-1] if size[-1] in _UNITS else ""]
+
+
+def _probe(health: Healthcheck) -> dict[str, Any]:
+    return {
+        "exec": {"command": list(health.test)},
+        "initialDelaySeconds": health.start_period,
+        "periodSeconds": max(health.interval, 1),
+        "timeoutSeconds": max(health.timeout, 1),
+        "failureThreshold": health.retries,
+    }
+
+
+def _volumes(container: ContainerSpec) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield each volume of a pod with its mount."""
+    sizes = dict(container.running.tmpfs)
+    for folder, _ in container.folders:
+        name = _name(folder)
+        size = _quantity(sizes[folder]) if folder in sizes else _NOTHING
+        mount = {"name": name, "mountPath": folder} | ({} if folder in sizes else {"readOnly": True})
+        yield {"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": size}}, mount
+    for one in container.mounts:
+        if isinstance(one, VolumeMount):
+            claim = {"persistentVolumeClaim": {"claimName": one.volume}}
+            yield {"name": one.volume, **claim}, {"name": one.volume, "mountPath": one.target}
+        else:
+            path = {"name": _name(one.target), "mountPath": one.target, "readOnly": not one.writable}
+            yield {"name": _name(one.target), "hostPath": {"path": one.source}}, path
+    if container.secrets:
+        secret = {"secret": {"secretName": container.name, "defaultMode": 0o440}}
+        yield {"name": "secrets", **secret}, {"name": "secrets", "mountPath": SECRETS, "readOnly": True}
+
+
+def _name(folder: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", folder.lower()).strip("-") + "-folder"

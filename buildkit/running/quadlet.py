@@ -1,0 +1,170 @@
+"""Render services as units for systemd: Quadlet, podman-systemd.unit(5).
+
+They need podman 4.6, and those of an environment podman 5.0 for ``Notify=healthy``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from buildkit.running.compose import RESTARTS
+from buildkit.running.environment import RunningEnvironment
+from buildkit.running.flags import NETWORK_OPTION, SECRET_FOLDER, ContainerSpec, health_options
+from buildkit.running.mounts import SECRETS, ServiceNetwork, VolumeMount
+
+_PROFILES = "%E/containers"  # /etc of the system, ~/.config of a user (systemd.unit(5))
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@=,+")
+Units = tuple[tuple[str, str], ...]
+
+
+def render_quadlet(container: ContainerSpec) -> Units:
+    """Return file names and texts of the units of a container that runs alone."""
+    units = [(f"{container.name}.container", _text(_unit(container)))]
+    if container.closed:
+        text = f"[Network]\nNetworkName={container.name}\nDisableDNS=true\nOptions={NETWORK_OPTION}\n"
+        units.append((f"{container.name}.network", text))
+    return tuple(units)
+
+
+def render_quadlet_environment(environment: RunningEnvironment) -> Units:
+    """Return file names and texts of the units of an environment.
+
+    A service counts as started when it is healthy, so systemd starts each after those that it depends on. The secrets
+    are podman's, which ``nox -s up`` or a command of ``--print`` makes.
+    """
+    units = []
+    for service in environment.services:
+        needed = ((environment.get(one.service).container.name, one.condition) for one in service.depends_on)
+        after = tuple((f"{name}.service", condition) for name, condition in needed)
+        kind = "job" if service.name in environment.jobs else "service"
+        units.append((f"{service.container.name}.container", _text(_unit(service.container, after, kind))))
+    units += [(f"{network.name}.network", _text(_network(network))) for network in environment.networks]
+    units += [(f"{volume}.volume", f"[Volume]\nVolumeName={volume}\n") for volume in environment.volumes]
+    return tuple(units)
+
+
+def _text(lines: Iterator[str]) -> str:
+    return "\n".join(lines) + "\n"
+
+
+def _network(network: ServiceNetwork) -> Iterator[str]:
+    yield "[Network]"
+    yield f"NetworkName={network.name}"
+    yield "DisableDNS=true"
+    if network.subnet:
+        yield f"Subnet={network.subnet}"
+    if network.closed:
+        yield f"Options={NETWORK_OPTION}"
+
+
+def _unit(container: ContainerSpec, after: tuple[tuple[str, str], ...] = (), kind: str = "") -> Iterator[str]:
+    """Yield a unit's lines; ``after`` are units with conditions, ``kind`` is ``job``, ``service`` or nothing."""
+    yield "[Unit]"
+    for unit, condition in after:
+        yield f"{'Wants' if condition == 'started' else 'Requires'}={unit}"
+        yield f"After={unit}"
+    yield f"StartLimitBurst={RESTARTS}"
+    yield "StartLimitIntervalSec=300"
+    yield ""
+    yield "[Container]"
+    yield from _container(container)
+    if kind == "service" and container.health:
+        yield "Notify=healthy"
+    yield ""
+    yield "[Service]"
+    if kind == "job":
+        yield "Type=oneshot"
+        yield "RemainAfterExit=yes"
+    else:
+        yield "Restart=on-failure"
+    yield f"TimeoutStopSec={container.running.stop_seconds + 10}"
+    yield ""
+    yield "[Install]"
+    yield "WantedBy=default.target"
+
+
+def _container(container: ContainerSpec) -> Iterator[str]:
+    yield f"Image={_percent(container.image)}"
+    yield f"ContainerName={container.name}"
+    yield "Pull=never"
+    if container.user:
+        yield f"User={_percent(container.user)}"
+    if container.read_only:
+        yield "ReadOnly=true"
+    for folder, options in container.folders:
+        yield f"Tmpfs={_percent(f'{folder}:{options}')}"
+    yield "DropCapability=all"
+    for capability in container.capabilities:
+        yield f"AddCapability={capability}"
+    if not container.gains_privileges:
+        yield "NoNewPrivileges=true"
+    if container.seccomp:
+        yield f"SeccompProfile={_PROFILES}/{container.seccomp}"
+    yield from _networks(container)
+    for port in container.ports:
+        yield f"PublishPort={port.published}"
+    for option, value in health_options(container.health):
+        yield f"Health{_camel(option)}={_percent(value)}"
+    yield from _given(container)
+    yield f"PodmanArgs={' '.join(_options(container))}"
+    if container.command:
+        yield f"Exec={_percent(' '.join(map(_quoted, container.command)))}"
+
+
+def _networks(container: ContainerSpec) -> Iterator[str]:
+    if container.networks:
+        yield f"Network={container.networks[0].name}.network:ip={container.address},mac={container.mac}"
+        for network in container.networks[1:]:
+            yield f"Network={network.name}.network"
+        yield f"HostName={container.hostname}"
+    elif container.closed:
+        yield f"Network={container.name}.network"
+    elif not container.ports and not container.running.outgoing:
+        yield "Network=none"
+
+
+def _given(container: ContainerSpec) -> Iterator[str]:
+    for name, value in container.env:
+        yield f"Environment={_percent(_quoted(f'{name}={value}'))}"
+    for mount in container.mounts:
+        own = f"{mount.volume}.volume" + mount.text.removeprefix(mount.volume) if isinstance(mount, VolumeMount) else ""
+        yield f"Volume={_percent(own or mount.text)}"
+    if container.secrets and container.read_only:
+        yield f"Tmpfs={SECRETS}:{SECRET_FOLDER}"
+    for secret in container.secrets:
+        yield f"Secret={secret.text}"
+
+
+def _options(container: ContainerSpec) -> Iterator[str]:
+    """Yield options that units have no key for, or have one for in later versions only."""
+    running = container.running
+    if container.read_only:
+        yield "--read-only-tmpfs=false"
+    yield f"--memory={running.memory}"
+    yield f"--memory-swap={running.memory}"
+    yield f"--pids-limit={running.pids}"
+    if running.cpus:
+        yield f"--cpus={running.cpus:g}"
+    for name, address in container.networks[0].hosts if container.networks else ():
+        if name != container.hostname:
+            yield f"--add-host={name}:{address}"
+    yield f"--stop-timeout={running.stop_seconds}"
+
+
+def _camel(option: str) -> str:
+    return "".join(part.capitalize() for part in option.split("-"))
+
+
+def _percent(text: str) -> str:
+    """Escape percent signs, which begin systemd's specifiers, and line breaks, which would begin other settings."""
+    return "".join(letter if letter.isprintable() else " " for letter in text.replace("%", "%%"))
+
+
+def _quoted(word: str) -> str:
+    """Quote a word of a command as systemd.syntax(7) reads it."""
+    if word and _BARE.issuperset(word):
+        return word
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("$", "$$")
+    return '"' + _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", escaped) + '"'
