@@ -74,7 +74,8 @@ COMMANDS = (
     _command("dev", "Start the development environment, and follow every save (-- --stop, --shell SERVICE, --test)."),
     _command("watch", "Bring saved files into the containers of a compose file (-- FILE SERVICE, --json)."),
     _command("up", "Start services that run together, or end them (-- ENVIRONMENT, --down, --print)."),
-    _command("schema", "Print the JSON Schema of stage.toml (-- FILE writes it)."),
+    _command("devcontainer", "Write .devcontainer/devcontainer.json from services.toml (-- ENVIRONMENT SERVICE)."),
+    _command("schema", "Print the JSON Schema of stage.toml, or of services.toml (-- --services; FILE writes it)."),
 )
 
 

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
     if not options.status:
         if not options.no_build:
             build_images(folder, environment, options, delivery=Delivery.AUTO if to_docker else "")
+        environment = without(environment, options.excluded)
         asked = StartOptions(folder=folder, patience=options.timeout, strict=options.strict)
         with open_view(sys.stderr) as emit:
             started = start_environment(environment, asked, emit)
@@ -76,6 +77,12 @@ def load_environment(planner: Planner, name: str) -> RunningEnvironment:
             check_runnable(planner.composer.compose(service.stage), service.command)
     project = planner.context.project.name
     return make_environment(services, name, lambda stage: describe_container(planner, stage), project=project)
+
+
+def without(environment: RunningEnvironment, names: Sequence[str]) -> RunningEnvironment:
+    """Return an environment less the services that the user runs elsewhere. Raises DefinitionError for unknown ones."""
+    excluded = {environment.get(name).name for name in names}
+    return replace(environment, services=tuple(one for one in environment.services if one.name not in excluded))
 
 
 def _get_only(services: Services) -> str:
@@ -163,6 +170,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
             f"--{name}", dest="format", action="store_const", const=name, help=f"only print the {description}"
         )
     parser.add_argument("--volumes", action="store_true", help="with --down: remove volumes and generated secrets, too")
+    parser.add_argument(
+        "--except", dest="excluded", action="append", default=[], metavar="SERVICE",
+        help="build this service, and start the others; repeatable",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument(
         "--timeout",

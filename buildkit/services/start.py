@@ -19,7 +19,7 @@ from buildkit.services.networks import ensure_networks
 from buildkit.services.secret_values import ensure_secrets, read_secrets
 from buildkit.services.wait import wait_completed, wait_healthy
 from buildkit.tools import podman
-from buildkit.tools.podman_objects import ensure_volume, find_image_ids, list_containers
+from buildkit.tools.podman_objects import FoundContainer, ensure_volume, find_image_ids, list_containers
 from buildkit.worker_pool import WorkerPool
 
 PATIENCE = 120.0  # seconds until a service must be healthy
@@ -72,8 +72,9 @@ def start_environment(environment: RunningEnvironment, options: StartOptions, em
             given = (images[service.container.image], *(secrets[name] for name in service.secrets))
             fingerprints[service.name] = take_fingerprint(service, commands.argv(service), *given)
         changes = _with_replaced(compare(environment, fingerprints, found), options.replaced)
-        for name in changes.leftovers:
-            podman.remove(name, _GRACE)
+        for container in found:
+            if container.name in changes.leftovers and _belongs_to_nobody(environment, container):
+                podman.remove(container.name, _GRACE)
         argvs = {one.name: commands.labelled(one, fingerprints[one.name]) for one in environment.services}
         _run(environment, argvs, changes, made, _Awaited(environment, options.patience, emit))
     return StartedEnvironment(steps=changes.steps, lacks=lacks)
@@ -90,7 +91,8 @@ def _run(
     for service in environment.services:
         if (what := changes.steps[service.name]) is not ServiceChange.KEEP:  # what runs has had what it needs
             for dependency in service.depends_on:
-                awaited.until(dependency.service, dependency.condition)
+                if dependency.service in changes.steps:  # else it runs elsewhere
+                    awaited.until(dependency.service, dependency.condition)
             with step(awaited.emit, service.name, "start") as handle:
                 start_container(service, argvs[service.name], what, made)
                 handle.note = what.value
@@ -106,8 +108,15 @@ def replace_service(
     return start_environment(environment, replace(options, replaced=frozenset((name,))), emit)
 
 
+def _belongs_to_nobody(environment: RunningEnvironment, container: FoundContainer) -> bool:
+    """Return whether no service of the environment, started or left out, has the container."""
+    service = dict(container.labels).get(SERVICE, "")
+    left_out = set(dict(environment.network.hosts)) - {one.name for one in environment.services}
+    return service not in left_out
+
+
 def _with_replaced(changes: Changes, names: frozenset[str]) -> Changes:
-    forced = {name: ServiceChange.REPLACE for name in names if changes.steps[name] is ServiceChange.KEEP}
+    forced = {name: ServiceChange.REPLACE for name in sorted(names) if changes.steps[name] is ServiceChange.KEEP}
     return replace(changes, steps={**changes.steps, **forced})
 
 

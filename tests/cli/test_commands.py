@@ -16,6 +16,7 @@ SESSIONS = {
     "build",
     "cache",
     "dev",
+    "devcontainer",
     "doctor",
     "explain",
     "export-containerfile",

@@ -243,7 +243,7 @@ def test_services_schema_is_a_valid_json_schema_and_is_committed() -> None:
     jsonschema.Draft202012Validator.check_schema(services_schema())
     text = json.dumps(services_schema(), indent=2) + "\n"
     assert (ROOT / "docs/services.schema.json").read_text("utf-8") == text, (
-        "run: nox -s schema -- docs/services.schema.json"
+        "run: nox -s schema -- --services docs/services.schema.json"
     )
 
 

@@ -27,6 +27,7 @@ PAGES = (
     "docs/ci.md",
     "docs/containerfile.md",
     "docs/running.md",
+    "docs/services.md",
     "docs/supply-chain.md",
     "docs/audit.md",
     "docs/hardened.md",
