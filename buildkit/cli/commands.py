@@ -67,6 +67,7 @@ COMMANDS = (
         target="buildkit.cli.bench:run",
         summary="Race against buildah and BuildKit (-- --workload heavy, --repeat N).",
     ),
+    _command("bench-dev", "Measure how long saves, starts, tests and pins take in nox -s dev (-- --write FILE)."),
     _command(
         "audit",
         "Find security problems in an image (-- STAGE|REF, --json, --sarif FILE, --fail-on SEVERITY).",

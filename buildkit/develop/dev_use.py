@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
 import sys
 import threading
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from buildkit.build.planner import open_planner
 from buildkit.develop.dev_environment import load_dev_services, make_dev_environment
 from buildkit.develop.dev_home import end_runner, find_home, remove_runs
 from buildkit.develop.reload_client import ReloadClient
+from buildkit.develop.stage_trees import describe_stage
 from buildkit.errors import BuildError
 from buildkit.events import ignore_event
 from buildkit.report.text import sanitize
@@ -21,6 +23,7 @@ from buildkit.report.view import open_view
 from buildkit.running.environment import RunningEnvironment
 from buildkit.services.stop import stop_environment
 from buildkit.tools import podman
+from buildkit.tools.git import list_changed
 
 _SHELLS = ("bash", "sh")
 _STARTS_IT = "nox -s dev starts it"
@@ -66,19 +69,36 @@ def _interact(*words: str) -> int:
 def run_tests(folder: Path, environment: str, arguments: Sequence[str]) -> int:
     """Run pytest in the warm process of the first application that has one; return pytest's exit code.
 
-    Without arguments, only test files that reach a changed file are run. Raises BuildError if nothing runs.
+    Without arguments, only test files that reach a file that differs from the commit are run, or all if none differs.
+    Raises BuildError if nothing runs.
     """
-    home = find_home(folder)
-    control = next(iter(sorted(home.glob("run-*/control/*/control"))), None)
+    control = next(iter(sorted(find_home(folder).glob("run-*/control/*/control"))), None)
     if control is None:
         raise BuildError("no development environment with a reloader runs in this checkout", hint=_STARTS_IT)
-    del environment
+    touched = () if arguments else _find_touched(folder, environment, control.parent.name)
     answers = _Answers()
     client = ReloadClient(control, answers.hear)
     try:
-        return answers.wait(client, list(arguments))
+        return answers.wait(client, list(arguments), list(touched))
     finally:
         client.close()
+
+
+def _find_touched(folder: Path, environment: str, service: str) -> tuple[str, ...]:
+    """Return the paths in the container of staged files that differ from the commit."""
+    changed = list_changed(folder)
+    if not changed:
+        return ()
+    with open_planner(folder, ignore_event) as planner:
+        services = load_dev_services(folder, planner.graph)
+        stage = make_dev_environment(services, planner, environment).get(service).stage
+        folders = describe_stage(planner, stage).sources
+    return tuple(
+        posixpath.normpath(posixpath.join(target, posixpath.relpath(path, source)))
+        for path in changed
+        for source, target in folders
+        if path == source or path.startswith(f"{source}/")
+    )
 
 
 class _Answers:
@@ -104,9 +124,10 @@ class _Answers:
             self._code = 2
             self._done.set()
 
-    def wait(self, client: ReloadClient, arguments: list[str]) -> int:
+    def wait(self, client: ReloadClient, arguments: list[str], touched: list[str]) -> int:
         """Ask for the run, and return its exit code; Ctrl-C cancels it."""
-        while not client.send("test", args=arguments, touched=[], run=self._run):
+        chosen = {"touched": touched} if touched else {}
+        while not client.send("test", args=arguments, run=self._run, **chosen):
             self._done.wait(0.02)
         try:
             self._done.wait()

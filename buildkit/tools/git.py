@@ -54,6 +54,12 @@ def find_commit_time(folder: Path, commit: str) -> int | None:
     return int(seconds) if name == commit else None
 
 
+def list_changed(folder: Path) -> tuple[str, ...]:
+    """Return files below ``folder`` that differ from the commit, relative to it; none outside a repository."""
+    changed = _ask(folder, "diff", "--name-only", "--no-ext-diff", "--relative", "-z", "HEAD", "--", ".")
+    return tuple(filter(None, (changed or b"").decode("utf-8", "surrogateescape").split("\0")))
+
+
 def _ask(folder: Path, *words: str) -> bytes | None:
     """Return git's output about a work tree, or None if it fails."""
     safe = ("-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", "log.showSignature=false")

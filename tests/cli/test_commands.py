@@ -13,6 +13,7 @@ SESSIONS = {
     "audit",
     "audit-deps",
     "bench-build",
+    "bench-dev",
     "build",
     "cache",
     "dev",
