@@ -55,6 +55,21 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reload:
+    """How `nox -s dev` reloads a Python service; see docs/development.md.
+
+    ``keep`` are modules, or functions as ``module:function``, whose results outlive changes of the code; ``preload``
+    are modules that are imported once. ``probe`` is a path whose answer says that new code is ready. ``mode`` is
+    ``auto``, ``fresh`` (a new process each time), ``restart`` or ``off`` (the container is restarted).
+    """
+
+    keep: tuple[str, ...] = ()
+    preload: tuple[str, ...] = ()
+    probe: str = ""
+    mode: str = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """A service: the image of a ``stage``, or ``image`` by digest, and how it runs.
 
@@ -75,6 +90,7 @@ class Service:
     health: Healthcheck | None = None
     exceptions: tuple[Exemption, ...] = ()
     watch: tuple[Watch, ...] = ()
+    reload: Reload = Reload()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

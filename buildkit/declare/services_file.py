@@ -16,6 +16,7 @@ from buildkit.declare.services import (
     Environment,
     Exemption,
     NamedVolume,
+    Reload,
     Service,
     Services,
     ServiceSecret,
@@ -124,6 +125,7 @@ def _service(name: str, item: dict[str, Any], place: ValueLocation) -> Service:
         health=Healthcheck(**item["healthcheck"]) if "test" in item.get("healthcheck", {}) else None,
         exceptions=tuple(Exemption(**one) for one in item.get("exceptions", ()) if len(one) == len(("allow", "why"))),
         watch=tuple(_watches(item.get("watch", ()), place.at("watch"))),
+        reload=Reload(**item.get("reload", {})),
     )
 
 

@@ -44,6 +44,21 @@ _WATCH = TableSchema(
         "ignore": KeySchema(ListSchema(TEXT), "patterns below the path, as in .containerignore"),
     }
 )
+_MODULE = r"[A-Za-z_][A-Za-z0-9_.]*"
+_RELOAD = TableSchema(
+    {
+        "keep": KeySchema(
+            ListSchema(TextSchema(rf"{_MODULE}(:[A-Za-z_][A-Za-z0-9_]*)?", "a module, or `module:function`")),
+            "what outlives changes of the code, such as the function that loads a model",
+        ),
+        "preload": KeySchema(ListSchema(TextSchema(_MODULE, "a module")), "modules to import once (default: learnt)"),
+        "probe": KeySchema(TextSchema(r"/[^\0\s]*", "a path (`/ready`)"), "path whose answer says that it is ready"),
+        "mode": KeySchema(
+            TextSchema(choices=("auto", "fresh", "restart", "off")),
+            "how changes reach the service (default: auto, a fork of what is imported already)",
+        ),
+    }
+)
 _EXEMPTION = TableSchema(
     {
         "allow": KeySchema(
@@ -96,6 +111,7 @@ _SERVICE = {
     "healthcheck": KeySchema(HEALTH, "health check (default: the stage's)"),
     "exceptions": KeySchema(ListSchema(_EXEMPTION), "protections that it cannot have, each with a reason"),
     "watch": KeySchema(ListSchema(_WATCH), "what a change of a file does, beyond what follows from the stage"),
+    "reload": KeySchema(_RELOAD, "how `nox -s dev` reloads a Python service"),
 }
 _ENVIRONMENT = TableSchema(
     {

@@ -6,9 +6,10 @@ import json
 import posixpath
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from buildkit.declare.ports import PublishedPort
+from buildkit.declare.services import Reload
 from buildkit.running.environment import RunningService
 from buildkit.running.flags import ContainerSpec
 from buildkit.running.mounts import BindMount, VolumeMount
@@ -36,7 +37,7 @@ class ReloadPlan:
     python: str
     command: tuple[str, ...]
     watch: tuple[str, ...] = ()
-    probe: str = ""
+    settings: Reload = field(default_factory=Reload)
     debug: bool = False
     wait: bool = False
 
@@ -76,7 +77,10 @@ def _options(plan: ReloadPlan, container: ContainerSpec) -> tuple[str, ...]:
         "--state", STATE,
         "--stop-seconds", str(container.running.stop_seconds),
         *watched,
-        *(("--probe", plan.probe) if plan.probe else ()),
+        *(word for name in plan.settings.keep for word in ("--keep", name)),
+        *(word for name in plan.settings.preload for word in ("--preload", name)),
+        *(("--probe", plan.settings.probe) if plan.settings.probe else ()),
+        *(("--mode", plan.settings.mode) if plan.settings.mode != "auto" else ()),
         *debug,
         *(("--wait",) if plan.wait else ()),
     )  # fmt: skip

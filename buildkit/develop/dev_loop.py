@@ -68,7 +68,13 @@ class DevLoop:
         self._actions = actions
         self._tell = tell
         self._warned: set[str] = set()
+        self._took_stock = False
         self._builder = SingleRunner(self._rebuild)
+
+    def took_stock(self) -> bool:
+        """Return whether the project's files were listed since the last call, so that there may be new folders."""
+        took, self._took_stock = self._took_stock, False
+        return took
 
     def close(self) -> None:
         """Let a running rebuild or restart end, and start no other."""
@@ -76,6 +82,10 @@ class DevLoop:
         for service in self._services:
             if service.restarts is not None:
                 service.restarts.close()
+
+    def catch_up(self) -> None:
+        """Look for what changed before anybody watched."""
+        self.handle(frozenset((_INDEX,)))
 
     def handle(self, changes: frozenset[str]) -> None:
         """Do what a batch of changes asks for. Failures are reported."""
@@ -111,6 +121,7 @@ class DevLoop:
         """Read the definition again; show the files that images would have now, and ask for a build of what changed."""
         found: dict[str, tuple[str, ...]] = {}
         outdated = []
+        self._took_stock = True
         with self.planning() as planner:
             facts = {stage: describe_stage(planner, stage) for stage in self._trees}
         for stage, fact in facts.items():

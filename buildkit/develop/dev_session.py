@@ -138,7 +138,7 @@ def is_reloaded(request: DevRequest, service: RunningService, facts: StageFacts)
     """Return whether the reloader runs a service: a Python program with staged files, unless that was refused."""
     if not request.reload or service.name == JUPYTER or not facts.staging.folders:
         return False
-    return is_python_service(_command(service, facts))
+    return service.reload.mode != "off" and is_python_service(_command(service, facts))
 
 
 def _command(service: RunningService, facts: StageFacts) -> tuple[str, ...]:
@@ -157,6 +157,7 @@ def _plan_reload(request: DevRequest, service: RunningService, facts: StageFacts
         python=facts.python,
         command=_command(service, facts),
         watch=tuple(folder.target for folder in facts.staging.folders),
+        settings=service.reload,
         debug=request.debug and "debugpy" in facts.packages,
         wait=request.wait,
     )
@@ -218,13 +219,26 @@ def _attend(request: DevRequest, start: DevStart, run: Path, tell: Tell, emit: E
 
 
 def _watch(folder: Path, start: DevStart, loop: DevLoop, tell: Tell) -> None:
+    """React to changes until Ctrl-C; folders that come are watched, too."""
+    watched = _find_watched(folder, start)
+    said = False
+    while True:
+        with watching(folder, *watched) as queue:
+            loop.catch_up()
+            if not said:
+                tell(Said(event="watching", text="watching for changes; Ctrl-C ends what was started"))
+                said = True
+            while (now := _find_watched(folder, start) if loop.took_stock() else watched) == watched:
+                changes = queue.take()
+                assert changes is not None  # noqa: S101 - nobody closes it without an error
+                loop.handle(changes)
+        watched = now
+
+
+def _find_watched(folder: Path, start: DevStart) -> tuple[set[str], set[str]]:
     rules = [watch.path for service in start.environment.services for watch in service.watch]
     sources = [source for trees in start.trees.values() for source in trees.sources()]
-    deep, shallow = find_watched_folders(folder, sources, rules)
-    with watching(folder, deep, shallow) as queue:
-        tell(Said(event="watching", text="watching for changes; Ctrl-C ends what was started"))
-        while (changes := queue.take()) is not None:
-            loop.handle(changes)
+    return find_watched_folders(folder, sources, rules)
 
 
 def _connect(services: Sequence[DevService], run: Path, loop: DevLoop) -> Iterator[ReloadClient]:

@@ -19,22 +19,18 @@ def watching(folder: Path, deep: Iterable[str], shallow: Iterable[str] = ()) -> 
 
     Both are relative to ``folder``. What does not exist is not watched: watch the folder that it will be in.
     """
-    queue, stop = ChangeQueue(), threading.Event()
-    root = os.path.realpath(folder)
+    queue, root = ChangeQueue(), os.path.realpath(folder)
     groups = ((_existing(folder, deep), True), (_existing(folder, shallow), False))
-    threads = [
-        threading.Thread(target=_feed, args=(root, paths, recursive, queue, stop), daemon=True)
-        for paths, recursive in groups
-        if paths
-    ]
-    for thread in threads:
-        thread.start()
+    watches = [_Watch(root, paths, recursive=recursive, queue=queue) for paths, recursive in groups if paths]
+    for watch in watches:
+        watch.start()
     try:
+        for watch in watches:
+            watch.ready.wait()
         yield queue
     finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+        for watch in watches:
+            watch.end()
 
 
 def _existing(folder: Path, names: Iterable[str]) -> list[Path]:
@@ -42,9 +38,30 @@ def _existing(folder: Path, names: Iterable[str]) -> list[Path]:
     return sorted(path for path in paths if path.exists())
 
 
-def _feed(root: str, paths: Sequence[Path], recursive: bool, queue: ChangeQueue, stop: threading.Event) -> None:
-    try:
-        for changes in watch_files(paths, stop, recursive=recursive):
-            queue.add(os.path.relpath(path, root) for path in changes)
-    except BuildkitError as error:
-        queue.close(error)
+class _Watch(threading.Thread):
+    """Feeds a queue with what changes below some paths; ``ready`` is set once nothing is missed."""
+
+    def __init__(self, root: str, paths: Sequence[Path], *, recursive: bool, queue: ChangeQueue) -> None:
+        super().__init__(daemon=True)
+        self.ready = threading.Event()
+        self._stop_asked = threading.Event()
+        self._root = root
+        self._paths = paths
+        self._recursive = recursive
+        self._queue = queue
+
+    def run(self) -> None:
+        """Watch until ``end`` is called; an error closes the queue."""
+        try:
+            for changes in watch_files(self._paths, self._stop_asked, recursive=self._recursive):
+                self.ready.set()
+                self._queue.add(os.path.relpath(path, self._root) for path in changes)
+        except BuildkitError as error:
+            self._queue.close(error)
+        finally:
+            self.ready.set()
+
+    def end(self) -> None:
+        """Stop watching, and wait for that."""
+        self._stop_asked.set()
+        self.join()

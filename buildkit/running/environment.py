@@ -5,9 +5,18 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from buildkit.declare.services import FILE, Dependency, Environment, Service, Services, ServiceSecret, Watch
+from buildkit.declare.services import (
+    FILE,
+    Dependency,
+    Environment,
+    Reload,
+    Service,
+    Services,
+    ServiceSecret,
+    Watch,
+)
 from buildkit.declare.stage import Running
 from buildkit.errors import DefinitionError, Problem
 from buildkit.running.flags import ContainerSpec
@@ -40,6 +49,7 @@ class RunningService:
     secrets: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
     watch: tuple[Watch, ...] = ()
+    reload: Reload = field(default_factory=Reload)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +196,7 @@ def _running(
         secrets=tuple(secret.secret for secret in container.secrets),
         volumes=tuple(mount.volume for mount in container.mounts if isinstance(mount, VolumeMount)),
         watch=service.watch,
+        reload=service.reload,
     )
 
 

@@ -13,12 +13,14 @@ from buildkit.tools.file_system import find_file_system
 _STEP = 10  # milliseconds without another change until changes are reported; watchfiles' 50 would be felt at each save
 _DEBOUNCE = 400  # milliseconds after which they are reported although more come
 _POLL = 200  # milliseconds between looks where the kernel tells nothing
-_WAKE = 200  # milliseconds until a stop is noticed
+_WAKE = 100  # milliseconds until a stop is noticed
 _SILENT = ("nfs", "cifs", "smb2", "smb3", "v9fs", "fuse", "fuseblk", "UNKNOWN (0x786f4256)")  # the last is vboxsf
 
 
 def watch_files(paths: Sequence[Path], stop: threading.Event, *, recursive: bool = True) -> Iterator[frozenset[str]]:
     """Yield the absolute paths of what changed below ``paths``, several at once, until ``stop`` is set.
+
+    Now and then nothing is yielded; from the first time on, every change is noticed.
 
     With ``BUILDKIT_POLL=1`` the files are looked at again and again; so they are where the kernel tells of no change
     (network file systems, folders that a host shares with its virtual machine). Raises BuildError if there are too many
@@ -40,6 +42,7 @@ def watch_files(paths: Sequence[Path], stop: threading.Event, *, recursive: bool
             recursive=recursive,
             ignore_permission_denied=True,
             raise_interrupt=False,
+            yield_on_timeout=True,
         ):
             yield frozenset(_with_content(changes, watchfiles.Change.added))
     except OSError as error:
