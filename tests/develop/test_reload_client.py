@@ -1,0 +1,62 @@
+"""The connection to a reloader: kept, also when the other end comes late or goes away."""
+
+from __future__ import annotations
+
+import json
+import queue
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from buildkit.develop.reload_client import Event, ReloadClient
+
+
+@contextmanager
+def listening(path: Path) -> Iterator[socket.socket]:
+    """A socket that is removed at the end."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        yield server
+    path.unlink()
+
+
+def read(connection: socket.socket) -> dict[str, Any]:
+    with connection.makefile("rb") as lines:
+        asked: dict[str, Any] = json.loads(lines.readline())
+        return asked
+
+
+def test_client_connects_when_the_socket_comes_and_again_after_its_end(tmp_path: Path) -> None:
+    path, heard = tmp_path / "control", queue.SimpleQueue[Event]()
+    client = ReloadClient(path, heard.put, watches=True)
+    try:
+        assert not client.changed(["/app/a.py"], 1.0), "nobody listens yet"
+        with listening(path) as server:
+            connection, _ = server.accept()
+            with connection:
+                assert read(connection) == {"request": "watch"}
+                connection.sendall(b'no json\n[1]\n{"event": 1}\n{"event": "listening"}\n')
+                assert heard.get(timeout=10) == {"event": "listening"}
+                while not client.changed(["/app/a.py"], 1.5):
+                    pass
+                assert read(connection) == {"request": "changed", "paths": ["/app/a.py"], "at": 1.5}
+            again, _ = server.accept()
+            with again:
+                assert read(again) == {"request": "watch"}
+    finally:
+        client.close()
+
+
+def test_client_that_only_asks_does_not_watch(tmp_path: Path) -> None:
+    path = tmp_path / "control"
+    with listening(path) as server:
+        client = ReloadClient(path, lambda _event: None)
+        connection, _ = server.accept()
+        with connection:
+            while not client.send("test", args=["-q"], run="1"):
+                pass
+            assert read(connection) == {"request": "test", "args": ["-q"], "run": "1"}
+            client.close()
