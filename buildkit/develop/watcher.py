@@ -21,7 +21,7 @@ def watching(folder: Path, deep: Iterable[str], shallow: Iterable[str] = ()) -> 
     """
     queue, root = ChangeQueue(), os.path.realpath(folder)
     groups = ((_existing(folder, deep), True), (_existing(folder, shallow), False))
-    watches = [_Watch(root, paths, recursive=recursive, queue=queue) for paths, recursive in groups if paths]
+    watches = [_FolderWatch(root, paths, recursive=recursive, queue=queue) for paths, recursive in groups if paths]
     for watch in watches:
         watch.start()
     try:
@@ -38,7 +38,7 @@ def _existing(folder: Path, names: Iterable[str]) -> list[Path]:
     return sorted(path for path in paths if path.exists())
 
 
-class _Watch(threading.Thread):
+class _FolderWatch(threading.Thread):
     """Feeds a queue with what changes below some paths; ``ready`` is set once nothing is missed."""
 
     def __init__(self, root: str, paths: Sequence[Path], *, recursive: bool, queue: ChangeQueue) -> None:
