@@ -8,9 +8,11 @@ at the same time.
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from queue import Queue
 from types import TracebackType
 from typing import Protocol, Self
@@ -22,6 +24,11 @@ BLOCK = 1 << 20
 ZSTD_LEVEL = 3
 GZIP_LEVEL = 1
 _QUEUED = 4
+_LARGE = 8 << 20  # bytes of a tar; a compressor's memory grows with its input up to 50 MB
+_LARGE_AT_ONCE = max(1, min(3, len(os.sched_getaffinity(0)) // 2))  # each has two threads
+_PATIENCE = 0.2  # seconds
+
+_large = threading.BoundedSemaphore(_LARGE_AT_ONCE)
 
 Write = Callable[[bytes], object]
 
@@ -145,11 +152,25 @@ class BlobStream:
         self._progress(self.unpacked)
 
     def _work(self) -> None:
-        while (block := self._blocks.get()) is not None:
+        with ExitStack() as turn:
+            packed, waits = 0, self._compression is Compression.ZSTD
+            while (block := self._blocks.get()) is not None:
+                packed += len(block)
+                if waits and packed > _LARGE:
+                    waits = not self._take_turn(turn)
+                if self._failure is None:
+                    self._attempt(block)
             if self._failure is None:
-                self._attempt(block)
-        if self._failure is None:
-            self._attempt(None)
+                self._attempt(None)
+            self._compressor = _Plain()  # frees the memory before the next may go on
+
+    def _take_turn(self, turn: ExitStack) -> bool:
+        """Wait until few other large layers are compressed; return false if the layer has failed meanwhile."""
+        while not _large.acquire(timeout=_PATIENCE):
+            if self._failure is not None:
+                return False
+        turn.callback(_large.release)
+        return True
 
     def _attempt(self, block: bytes | None) -> None:
         began = time.monotonic()
