@@ -1,8 +1,9 @@
 """Finds wheels with different files at one path as soon as they are fetched, while layers are still packed.
 
 Most are found when they are locked. If nobody could look into a wheel then, nothing is packed before all are compared.
+Compiled wheels are compared once they are there.
 
-`CollisionCheck` decides about whole layers, compiled wheels and bytecode included, once all of them are packed.
+`CollisionCheck` decides about whole layers, bytecode included, once all of them are packed.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def wheel_comparison(context: BuildContext, composition: Composition, tasks: Tas
     ]
     if not packing:
         return {}
-    needs = dict.fromkeys(need for _, task in packing for need in task.needs if need.kind is TaskKind.FETCH)
+    wheels = (TaskKind.FETCH, TaskKind.COMPILE_WHEEL)
+    needs = dict.fromkeys(need for _, task in packing for need in task.needs if need.kind in wheels)
 
     def action() -> Outcome:
         WheelCollisions(context, composition).check([spec for spec, _ in packing])
@@ -83,11 +85,14 @@ class WheelCollisions:
         self._context = context
         self._composition = composition
         self._owners: dict[str, _Owner] = {}  # no members: an image has hundreds of thousands
+        self._compiled: dict[Artifact, Key] = {}
         self._read = lru_cache(maxsize=_WHEELS_AT_ONCE)(self._members)
 
     def check(self, packed: Sequence[Spec]) -> None:
         """Raise CollisionError for the first path of two wheels that differ, unless one of them is preferred."""
         for spec in packed:
+            compiled = spec.work.compiled if isinstance(spec.work, PackWheels) else ()
+            self._compiled |= {item.artifact: item.key for item in compiled}
             for wheel in _wheels_of(spec):
                 owner = _Owner(spec, f"{wheel.name} {wheel.version}", wheel)
                 for path in self._read(wheel):
@@ -99,12 +104,16 @@ class WheelCollisions:
                     self._add(owner, path, content)
 
     def _members(self, wheel: Artifact) -> Mapping[str, Member]:
-        """Return what a fetched wheel installs, by path; packing reports one that is damaged or gone."""
+        """Return what a fetched or compiled wheel installs, by path; packing reports one that is damaged or gone."""
         from buildkit.layers.wheel.install import read_wheel  # only builds that pack a layer need it
 
-        if wheel.is_wheel and wheel.sha256 is not None:
-            with suppress(WheelError, LostError):
-                path = self._context.files.get_file(f"{wheel.name} {wheel.version}", wheel.sha256, wheel.file)
+        files, what, path = self._context.files, f"{wheel.name} {wheel.version}", None
+        with suppress(WheelError, LostError):
+            if wheel.is_wheel and wheel.sha256 is not None:
+                path = files.get_file(what, wheel.sha256, wheel.file)
+            elif wheel in self._compiled:
+                path = files.get_wheel(what, self._compiled[wheel])
+            if path is not None:
                 return {member.path: member for member in read_wheel(path, self._context.project.target).members}
         return {}
 

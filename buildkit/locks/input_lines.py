@@ -21,6 +21,8 @@ _TOML = (
     "is not a file of requirements",
     "write ./ (or ./[extra]) for the project itself, or name its uv.lock in the stage",
 )
+_FILE_URL = re.compile(r"https?://[^\s@#?]+/[^\s@#?/]+\.(?:whl|tar\.gz|zip)(?:#\S*)?")
+_NO_URL = "write NAME @ https://HOST/FILE.whl, or NAME==VERSION with an index or --find-links that has the file"
 _UV = 'set locker = "uv", or depend on a release'
 _SHOWN = 200  # characters of a line in a message
 
@@ -71,7 +73,7 @@ def _judge(line: str, read: Read, locker: str) -> tuple[str, str] | None:
         return _judge_git(line, place) if locker == "uv" else (f"is what {locker} pins no commit of", _UV)
     path = place.removeprefix("file:")
     if _URL.match(place) and not place.startswith("file:."):
-        return "is a URL", "pin NAME==VERSION, and name an index or --find-links that has the file"
+        return None if place != line and _FILE_URL.fullmatch(place) else ("is a URL", _NO_URL)
     if itself := _ITSELF.fullmatch(path):
         return "is a folder without a slash", f"write {path.partition('[')[0]}/{itself[1] or ''}"
     if _FILE.search(path) and "/" in path:

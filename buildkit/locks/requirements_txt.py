@@ -1,9 +1,9 @@
 """Requirements locks (``requirements/NAME.txt``) as uv and pip-compile write them: text to pins.
 
 The format is a subset of pip's requirements file: ``name==version`` with hashes and an optional marker, paths of
-packages of the repository (``./libs/x``), commits of git repositories (``x @ git+https://…@COMMIT``), and
-``--no-binary`` and ``--only-binary``. Everything else in a lock is an error, and all errors of a file are reported at
-once.
+packages of the repository (``./libs/x``), files at a URL (``x @ https://…/x-1.0.tar.gz``) and commits of git
+repositories (``x @ git+https://…@COMMIT``), and ``--no-binary`` and ``--only-binary``. Everything else in a lock is an
+error, and all errors of a file are reported at once.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from types import MappingProxyType
+from urllib.parse import unquote
 
 from buildkit.declare.schema import format_value
 from buildkit.declare.target import Target
@@ -20,7 +21,7 @@ from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem
 from buildkit.locks.file_forms import FileForms
 from buildkit.locks.git_source import GitSource, parse_git_source
-from buildkit.locks.pins import Pin
+from buildkit.locks.pins import Pin, PinnedFile
 
 DescribeLocal = Callable[[str], tuple[str, str]]
 """Return name and version of the repository's package at a path (``./libs/x``). Raises DefinitionError."""
@@ -31,6 +32,10 @@ _LOCAL = re.compile(
     r"(?:(?:-e|--editable)[\s=]\s*)?(?:[\w.-]++\s*+(?:\[[^]]*+\])?\s*+@\s*+)?(?:file:)?(\.{1,2}/[^\s;\[]*)(?:\[[^]]*\])?"
 )
 _GIT = re.compile(r"([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*+(?:\[[^]]*+\])?\s*+@\s*+(git\+\S+)")
+_FILE = re.compile(
+    r"(?P<name>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*+(?:\[[^]]*+\])?\s*+@\s*+"
+    r"(?P<url>https?://[^\s@#?]+/[^\s@#?/]+\.(?:whl|tar\.gz|zip))(?:#\S*)?"
+)
 _URL = re.compile(r"(?:^|@\s*|^-e\s+)(?:git\+|hg\+|svn\+|bzr\+)?(?:https?|ssh|file|git)(?:://|:)", re.IGNORECASE)
 _SOURCES = ("-i", "-f", "--index-url", "--extra-index-url", "--find-links", "--no-index", "--trusted-host")
 _FORMS = {"": "may be any file", "sdist": "must be an sdist", "wheel": "must be a wheel"}
@@ -182,15 +187,39 @@ def _parse_line(line: str, place: tuple[str, int], require_hashes: bool, describ
             name=normalise_name(git[1]), version="", hashes=(), file=file, line=number, marker=marker,
             git=_parse_git(git[2]),
         )  # fmt: skip
-    pinned = _PIN.fullmatch(body)
-    if pinned is None:
+    pinned, url = _PIN.fullmatch(body), _FILE.fullmatch(body)
+    if pinned is None and url is None:
         raise _explain(body)
     hashes = _parse_hashes(line)
     if require_hashes and not hashes:
         raise _LineError(f"{format_value(body)} has no sha256 hash", "run: nox -s lock")
+    if url:
+        return _file_pin(url, hashes, place, marker)
+    assert pinned is not None  # noqa: S101 - one of the two
     return Pin(
         name=normalise_name(pinned[1]), version=pinned[3], hashes=hashes, file=file, line=number, marker=marker
     )  # fmt: skip
+
+
+def _file_pin(found: re.Match[str], hashes: tuple[FileHash, ...], place: tuple[str, int], marker: str) -> Pin:
+    """Return the pin of ``NAME @ URL``, whose version is in the name of the file."""
+    url = found["url"]
+    name = unquote(url.rpartition("/")[2])
+    files = tuple(PinnedFile(name=name, sha256=sha256, place=url) for sha256 in hashes[:1])
+    return Pin(
+        name=normalise_name(found["name"]), version=find_file_version(name), hashes=hashes[:1], file=place[0],
+        line=place[1], marker=marker, files=files,
+    )  # fmt: skip
+
+
+def find_file_version(file: str) -> str:
+    """Return the version in the name of a wheel or an sdist; empty if it has another name."""
+    from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
+
+    try:
+        return str(parse_wheel_filename(file)[1] if file.endswith(".whl") else parse_sdist_filename(file)[1])
+    except (InvalidWheelFilename, InvalidSdistFilename):
+        return ""
 
 
 def _parse_git(text: str) -> GitSource:

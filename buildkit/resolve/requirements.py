@@ -13,11 +13,12 @@ from buildkit.events import Emit, Note, step
 from buildkit.locks.freshness import check_fresh, find_inputs, render_header, requirements_inputs
 from buildkit.locks.input_lines import allows_prereleases, find_input_problems
 from buildkit.locks.pins import Pin
+from buildkit.locks.project_input import find_shown
 from buildkit.locks.requirement_inputs import find_places, is_moved
 from buildkit.locks.requirements_txt import applicable, check_agreement, normalise_name, parse_requirements
 from buildkit.locks.root_release import target_of
 from buildkit.locks.uv_sources import find_source_problems, find_sourced
-from buildkit.resolve.request import LockDrafts, LockRequest, find_release_for, lock_of
+from buildkit.resolve.request import LockDrafts, LockRequest, find_release_for, input_of, lock_of
 from buildkit.tools.resolver import ResolveRequest
 
 Resolve = Callable[[ResolveRequest], str]
@@ -103,8 +104,17 @@ def _at_input(pin: Pin, file: str, drafts: LockDrafts) -> Pin:
 
 
 def read_pins(drafts: LockDrafts, lock: str) -> tuple[Pin, ...]:
-    """Return the pins of a lock. Raises DefinitionError."""
-    return parse_requirements(drafts.get(lock), lock, describe_local=drafts.describe_local)
+    """Return the pins of a lock. Raises DefinitionError; for a lock that is not on disk, it names the input."""
+    try:
+        return parse_requirements(drafts.get(lock), lock, describe_local=drafts.describe_local)
+    except DefinitionError as error:
+        if drafts.get(lock) == drafts.read_disk(lock):
+            raise
+        file = find_shown(input_of(lock), drafts.project_inputs)
+        what = "what it resolves to cannot be locked: {}"
+        raise DefinitionError.of(
+            [replace(problem, file=file, what=what.format(problem.what), hint="") for problem in error.problems]
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +197,7 @@ class _GroupLocker:
     def resolve_part(self, file: str, together: str) -> str:
         """Resolve one of the files that were resolved together, at exactly those versions."""
         pins = parse_requirements(together, "the common lock", describe_local=self.drafts.describe_local)
-        limits = "".join(_line(replace(pin, hashes=())) for pin in pins if not (pin.path or pin.git))
+        limits = "".join(_line(replace(pin, hashes=())) for pin in pins if not (pin.path or pin.git or pin.files))
         if self.request.locker == "uv":
             warm = replace(
                 self, env=(("UV_OFFLINE", "1"),)
@@ -295,7 +305,7 @@ def _preferences(drafts: LockDrafts, locks: Sequence[str]) -> str:
         except DefinitionError:
             continue
         for pin in pins:
-            if not (pin.path or pin.git) and names.setdefault(pin.name, lock) == lock:
+            if not (pin.path or pin.git or pin.files) and names.setdefault(pin.name, lock) == lock:
                 lines[pin.name, pin.marker] = _line(pin)
     return "".join(lines.values())
 

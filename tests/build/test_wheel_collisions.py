@@ -20,7 +20,7 @@ from buildkit.layers.tar.member import Compression
 from buildkit.locks.pins import Artifact
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composition
-from buildkit.plan.spec import Kind, PackWheels, Spec
+from buildkit.plan.spec import Compile, Kind, PackWheels, Spec
 from buildkit.tasks.scheduler import Lane, Outcome, Task
 from buildkit.tasks.task_id import TaskId, TaskKind
 from tests.layers.wheelmaker import make_wheel
@@ -127,6 +127,29 @@ def test_layer_that_was_built_before_is_compared_by_its_listing(wheels: Wheels) 
         wheels.check(full, old=(less,))
     wheels.check(full, old=(less,), prefer=("opencv_python_headless",))
     wheels.check(wheels.layer("same", again={"cv2/__init__.py": b"headless"}), old=(less,))
+
+
+def test_compiled_wheel_is_compared_before_it_is_packed(wheels: Wheels) -> None:
+    """A stray `tests/` in the project's own package is as common as in others."""
+    made = wheels.layer("made", tk={"tests/__init__.py": b"ours"})
+    assert isinstance(made.work, PackWheels)
+    (wheel,) = made.work.wheels
+    assert wheel.sha256 is not None
+    own = Artifact(name="tk", version="1.0", path="./libs/tk")
+    key = Key.of(b"compiled")
+    wheels.context.ledger.wheels.add(key, "{}", wheel.file, wheel.sha256, 1.0)
+    compiled = Compile(artifact=own, recipe="{}", key=key)
+    layer = replace(made, work=PackWheels(wheels=(own,), compiled=(compiled,)))
+    other = wheels.layer("other", third={"tests/__init__.py": b"theirs"})
+    with pytest.raises(CollisionError, match=r"tests/__init__\.py is in tk 1\.0 and in third 1\.0"):
+        wheels.check(layer, other)
+    tasks = {
+        TaskId.of_key(TaskKind.LAYER, layer.key): Task(
+            name="x", phase="pack", lane=Lane.CPU, action=Outcome, needs=(TaskId(TaskKind.COMPILE_WHEEL, "c"),)
+        )
+    }
+    ((_, task),) = wheel_comparison(wheels.context, composition(layer, other), tasks).items()
+    assert task.needs == (TaskId(TaskKind.COMPILE_WHEEL, "c"),)
 
 
 def test_damaged_wheel_is_left_to_the_packing(wheels: Wheels) -> None:

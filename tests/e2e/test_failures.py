@@ -115,7 +115,10 @@ def test_locked_but_corrupt_wheel_is_refused(tiny: Tiny, how: str) -> None:
 def test_colliding_wheels_are_reported(tiny: Tiny, one: str, other: str) -> None:
     for name in (one, other):
         add_wheel(tiny.folder / "links", name, "3.0", {"shared/thing.py": name.encode()})
+    settled = f'prefer = ["{one}"]\n'  # or it would be found when they are locked
+    tiny.replace("stages/deps/stage.toml", "[wheels]\n", f"[wheels]\n{settled}")
     require(tiny, f"{one}==3.0", f"{other}==3.0")
+    tiny.replace("stages/deps/stage.toml", settled, "")
     message = tiny.refuse("app", code=1)
     assert "shared/thing.py" in message
     assert one in message

@@ -6,7 +6,7 @@ import pytest
 
 from buildkit.locks.input_lines import find_input_problems
 
-URL = "pin NAME==VERSION, and name an index or --find-links that has the file"
+URL = "write NAME @ https://HOST/FILE.whl, or NAME==VERSION with an index or --find-links that has the file"
 
 
 def problems(text: str, **files: str) -> list[tuple[str, str, str]]:
@@ -29,11 +29,12 @@ def problems(text: str, **files: str) -> list[tuple[str, str, str]]:
         ("file:/srv/libs/x", "is a path of this machine", "write the path from the checkout: ./libs/x"),
         ("https://x.test/x.whl", "is a URL", URL),
         (
-            "x @ https://x.test/x.zip",
+            "x @ https://x.test/x",
             "is a URL",
             URL,
         ),
         ("file:///srv/x", "is a URL", URL),
+        ("x @ ftp://x.test/x-1.tar.gz", "is a URL", URL),
         (
             "git+https://x.test/x@main",
             "is a repository without the name of its package",

@@ -194,3 +194,18 @@ def test_what_is_no_commit_or_no_package_is_named_at_its_line(folder: Path, serv
     assert "has no pyproject.toml and no setup.py at docs" in problem(folder)
     (folder / "pylock.toml").write_text(text.replace('"git"', '"hg"'))
     assert "kit is in a repository of hg, and only git is read; keep it below ./libs" in problem(folder)
+
+
+def test_dependency_that_no_lock_can_hold_names_the_input_and_not_a_lock_that_is_nowhere(
+    folder: Path, server: GitServer, commit: str
+) -> None:
+    place = f"git+file://{server.folder}/kit.git@{commit}"
+    (folder / "libs/tk").mkdir(parents=True)
+    text = f'[project]\nname = "tk"\nversion = "1"\ndependencies = ["kit @ {place}"]\n'
+    (folder / "libs/tk/pyproject.toml").write_text(text)
+    (folder / "pyproject.toml").write_text('[tool.buildkit]\nname = "p"\n')
+    (folder / "requirements/app.in").write_text("./libs/tk\n")
+    stage(folder, "requirements/app.txt")
+    said = "the package is in a repository that only https or ssh could reach from everywhere"
+    assert problem(folder) == f"requirements/app.in: what it resolves to cannot be locked: {said}"
+    assert not (folder / "requirements/app.txt").exists()

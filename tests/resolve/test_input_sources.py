@@ -130,3 +130,21 @@ def test_no_line_of_log_where_an_index_lacks_a_project(root, indexes, monkeypatc
     logging.getLogger().removeHandler(handler)
     assert any(path.startswith("empty/") for path in indexes.asked)
     assert [call.args[0].name for call in handler.emit.call_args_list if call.args[0].levelno >= logging.WARNING] == []
+
+
+def test_file_at_a_url_is_locked_and_fetched_from_there(root, indexes):
+    """In an input, and as a dependency of a package of the repository."""
+    wheel, sdist = indexes.add("direct", "1.5", index="files-only"), indexes.add_sdist("source", "0.3", "files-only")
+    urls = [indexes.url(f"files/files-only/{name}") for name in (f"direct/{wheel}", f"source/{sdist}")]
+    (root / "libs/tk").mkdir(parents=True)
+    text = f'[project]\nname = "tk"\nversion = "1"\ndependencies = ["source @ {urls[1]}"]\n'
+    (root / "libs/tk/pyproject.toml").write_text(text)
+    (root / "requirements/app.in").write_text(f"direct @ {urls[0]}\n./libs/tk\nalpha\n")
+    artifacts = lock(root)
+    found = {name: (one.version, one.file, one.place) for name, one in artifacts.items() if one.place}
+    assert found == {"direct": ("1.5", wheel, urls[0]), "source": ("0.3", sdist, urls[1])}
+    assert artifacts["direct"].size == len(indexes.files["files-only/direct"][wheel])
+    fetcher = make_fetcher(root, TARGET, threading.Event())
+    fetcher.fetch(artifacts["direct"], root / "out", progress=lambda _done: None)
+    fetcher.close()
+    assert (root / "out").read_bytes() == indexes.files["files-only/direct"][wheel]
