@@ -17,6 +17,7 @@ from buildkit.services.containers import MadeObjects, start_container, undoing
 from buildkit.services.labels import CHECKOUT, FINGERPRINT, SERVICE, environment_labels
 from buildkit.services.networks import ensure_networks
 from buildkit.services.secret_values import ensure_secrets, read_secrets
+from buildkit.services.turns import in_turn
 from buildkit.services.wait import wait_completed, wait_healthy
 from buildkit.tools import podman
 from buildkit.tools.podman_objects import FoundContainer, ensure_volume, find_image_ids, list_containers
@@ -55,6 +56,13 @@ def start_environment(environment: RunningEnvironment, options: StartOptions, em
     replaced runs again. Raises BuildError with the end of a service's log, and Interrupted.
     """
     values = read_secrets(environment.secrets, options.folder)
+    with in_turn(environment, emit):
+        return _start(environment, values, options, emit)
+
+
+def _start(
+    environment: RunningEnvironment, values: Mapping[str, bytes], options: StartOptions, emit: Emit
+) -> StartedEnvironment:
     labels = environment_labels(environment)
     with WorkerPool(_ASKED_AT_ONCE) as pool:  # podman takes a fifth of a second for each answer
         asked = pool.submit(_get_images, environment), pool.submit(list_containers, labels)
