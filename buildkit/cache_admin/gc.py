@@ -14,7 +14,15 @@ from pathlib import Path
 
 from buildkit.build.context import BuildContext, open_context
 from buildkit.build.root_folders import sweep_root_folders
-from buildkit.cache_admin.inventory import DOWNLOAD, Inventory, InventoryItem, ItemState, take_inventory, total_size
+from buildkit.cache_admin.inventory import (
+    BLOB,
+    DOWNLOAD,
+    Inventory,
+    InventoryItem,
+    ItemState,
+    take_inventory,
+    total_size,
+)
 from buildkit.cache_admin.needed_keys import Needed, find_needed
 from buildkit.cache_admin.store_garbage import PREFIX, StoreGarbage, find_store_garbage, remove_store_garbage
 from buildkit.cache_admin.stored_images import Leftovers, find_leftovers, remove_leftovers, select_removed
@@ -146,9 +154,11 @@ def _make_plan(collected: _Collected, rules: EvictionRules, emit: Emit) -> GcPla
     if 2 * future > layers:
         text = "most layers were used in the future: is this host's clock right? they count as new"
         emit(Note(text=text, warning=True))
-    items = {item.id: item for item in inventory.items}
-    candidates = [item.as_cache_item() for item in inventory.items if item.files]
-    sizes = {path: size for item in inventory.items for path, size in item.files.items() if path in garbage.used}
+    # without a limit, what is needed stays as it is
+    present = [i for item in inventory.items for i in (item.split_copies() if rules.limit is not None else (item,))]
+    items = {item.id: item for item in present if item.files}
+    candidates = [item.as_cache_item() for item in items.values()]
+    sizes = {path: size for item in present for path, size in item.files.items() if path in garbage.used}
     used = CacheItem(id="in use", files=sizes, seconds=0.0, used=rules.now, needed=True)
     eviction = choose_evictions([*candidates, used], rules, inventory.permanent_size)
     plan = GcPlan(
@@ -158,7 +168,7 @@ def _make_plan(collected: _Collected, rules: EvictionRules, emit: Emit) -> GcPla
         locks=inventory.cache_folder.locks,
         leftovers=find_leftovers(name, needed.refs, context.blobs.leases, emit),
         garbage=garbage,
-        needed=total_size(item for item in inventory.items if item.stages),
+        needed=total_size(item for item in present if item.stages),
     )
     if rules.limit is not None and eviction.left > rules.limit:
         emit(Note(text=_format_excess(rules, plan), warning=True))
@@ -211,7 +221,7 @@ def _delete(collected: _Collected, plan: GcPlan, now: float, removed: set[str]) 
     sweep_root_folders(context.blobs.leases)
     if collected.store:
         collected.store.sweep()
-    evicted = [(Key(item.hash), item.name) for item in plan.items if item.has_key]
+    evicted = [(Key(item.hash), item.name) for item in plan.items if item.has_key and item.kind != BLOB]
     try:
         maintenance.record_tombstones(evicted, WHY)
     except BuildError:  # a full disk has room for tombstones only once the files are gone

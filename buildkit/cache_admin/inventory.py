@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from buildkit.events import Emit
 from buildkit.imagestore.image_store import ImageStore
 from buildkit.imagestore.store_folder import find_image_store
 from buildkit.plan.forecast import SLOW, Pace, measure, measure_kinds
+from buildkit.plan.spec import Kind
 from buildkit.store.cache_files import CacheFile, CacheFolder, scan_cache_folder
 from buildkit.store.eviction import CacheItem
 from buildkit.store.ledger import Ledger
@@ -25,7 +26,8 @@ from buildkit.store.tables.layers import RecordedLayer
 from buildkit.store.tables.tombstones import Tombstone
 from buildkit.store.tables.wheels import RecordedWheel
 
-DOWNLOAD, WHEEL, TREE = "download", "wheel", "tree"
+DOWNLOAD, WHEEL, TREE, BLOB = "download", "wheel", "tree", "blob"
+_COMPRESSION = 2e-8  # seconds a byte of the blob
 
 
 class ItemState(StrEnum):
@@ -38,7 +40,7 @@ class ItemState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InventoryItem:
-    """A layer, a compiled wheel, a download, or a tree of no known layer.
+    """A layer, a compiled wheel, a download, a tree of no known layer, or a blob beside the tree of its layer.
 
     ``paths`` are its files below the cache's folder, and trees of the image store (``trees/HEX``); ``files`` are those
     that exist, with their bytes. ``hash`` is the key, or a download's or tree's own hash. ``seconds`` is how long
@@ -74,9 +76,23 @@ class InventoryItem:
         """Whether its hash is a key."""
         return self.kind not in (DOWNLOAD, TREE)
 
+    def split_copies(self) -> tuple[InventoryItem, ...]:
+        """Return the item without blobs that could be made again from its trees, and these by themselves.
+
+        The blobs of a registry's image stay with it: compressed again, they would be others than its manifest names.
+        """
+        pairs = zip(self.paths[::2], self.paths[1::2], strict=False)
+        copies = {blob: self.files[blob] for blob, tree in pairs if {blob, tree} <= self.files.keys()}
+        if self.kind == Kind.IMAGE or not copies:
+            return (self,)
+        rest = {path: size for path, size in self.files.items() if path not in copies}
+        seconds = sum(copies.values()) * _COMPRESSION
+        return replace(self, files=rest), replace(self, kind=BLOB, files=copies, seconds=seconds, stages=())
+
     def as_cache_item(self) -> CacheItem:
         """Return it as gc's decision sees it."""
-        return CacheItem(id=self.id, files=self.files, seconds=self.seconds, used=self.used, needed=bool(self.stages))
+        seconds = 0.0 if self.kind == BLOB else self.seconds  # the first to go: nothing is lost
+        return CacheItem(id=self.id, files=self.files, seconds=seconds, used=self.used, needed=bool(self.stages))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,9 @@ class StoreGarbage:
 
 def list_trees(store: ImageStore | None) -> dict[str, int]:
     """Return the path of every tree, as inventories name it, with the bytes of its layer."""
-    return {} if store is None else {tree_path(diff_id): store.size_of(diff_id) for diff_id in store.trees.all()}
+    if store is None:
+        return {}
+    return {tree_path(tree): store.size_of(tree) for tree in store.trees.all() if store.has_tree(tree)}
 
 
 def tree_path(diff_id: DiffId) -> str:

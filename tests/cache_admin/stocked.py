@@ -56,12 +56,21 @@ class Stocked:
 
     def unmade(self, name: str, tar: bytes, days: float = 100) -> Key:
         """A layer that no stage needs and whose bytes are a tree only: its blob is made when it is pushed."""
+        return self._of_tree(name, tar, tar, days)
+
+    def pushed(self, name: str, tar: bytes, blob: bytes, days: float = 100) -> Key:
+        """A layer that no stage needs and whose bytes are a tree, which the caller makes, and a blob."""
+        key = self._of_tree(name, tar, blob, days)
+        self.blob(blob).write_bytes(blob)
+        return key
+
+    def _of_tree(self, name: str, tar: bytes, blob: bytes, days: float) -> Key:
         key = self.layer(name, tar, days=days)
         self.blob(tar).unlink()
         own = Blob(
-            digest=Digest.of(tar),
+            digest=Digest.of(blob),
             diff_id=DiffId.of(tar),
-            size=len(tar),
+            size=len(blob),
             unpacked=len(tar),
             compression=Compression.ZSTD,
         )

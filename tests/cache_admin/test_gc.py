@@ -8,19 +8,23 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from buildkit.cache_admin import gc
+from buildkit.cache_admin.inventory import InventoryItem, ItemState
 from buildkit.cache_admin.stored_images import Leftovers
 from buildkit.cli.cache import parse_size
 from buildkit.errors import BuildError, ToolError
+from buildkit.imagestore.image_store import ImageStore
 from buildkit.store.maintenance import LedgerMaintenance
 from buildkit.tools import storage as storage_tool
 from buildkit.tools.storage import StoredImage
 from tests.cache_admin.stocked import DAY, Stocked
+from tests.imagestore.tars import add_layer, diff_id_of, entry, make_tar
 
 Ask = Callable[..., Any]
 Read = Callable[..., tuple[str, str]]
@@ -42,6 +46,37 @@ def test_gc_evicts_unneeded_stale_items_and_records_tombstones(stocked: Stocked,
     assert (answer["freed"], answer["needed"], answer["left"]) == (3, 6, 6 + 5 + ledger)
     assert names(ask("gc", "--keep-days", "12")) == ["app/app"]
     assert names(ask("gc", "--keep-days", "0")) == []
+
+
+def test_first_to_go_under_a_limit_are_blobs_of_layers_that_have_trees(stocked: Stocked, ask: Ask) -> None:
+    store = ImageStore.open(stocked.cache.with_name("store"))
+    tar = make_tar(entry("opt/app", b"x" * 5000))
+    add_layer(store, tar)
+    key = stocked.pushed("app/app", tar, b"compressed " * 9, days=1)
+    stocked.layer("cheap", b"cheap " * 99, seconds=0.001)
+    for stays in ((), ("--keep-days", "200")):
+        limit = str(ask("du")["size"] + len(tar) - 1)
+        assert ask("gc", "--max-size", limit, *stays, "--dry-run")["freed"] == (0 if stays else 99)
+    (blob,) = ask("gc", "--max-size", limit)["dropped"]
+    assert (blob["name"], blob["kind"], blob["key"]) == ("app/app", "blob", str(key))
+    assert [stocked.blob(data).exists() for data in (b"compressed " * 9, b"cheap " * 99)] == [False, True]
+    assert store.has_tree(diff_id_of(tar))
+    assert stocked.tombstones() == {}, "the layer is here"
+    states = {one["name"]: one["state"] for one in ask("ls")["things"]}
+    assert states == {"app/app": "present", "cheap": "present"}
+
+
+def test_needed_layer_loses_only_blobs_that_can_be_made_again() -> None:
+    item = InventoryItem(
+        kind="wheels", name="a", hash="0", paths=("sha256/1", "trees/1", "sha256/2", "trees/2"),
+        files={"sha256/1": 5, "trees/1": 10, "sha256/2": 6}, seconds=3.0, built=1.0, used=2.0, times=1,
+        stages=("app",), state=ItemState.PRESENT,
+    )  # fmt: skip
+    rest, copies = item.split_copies()
+    assert (rest.files, rest.as_cache_item().needed) == ({"trees/1": 10, "sha256/2": 6}, True)
+    assert (copies.files, copies.as_cache_item().needed, copies.as_cache_item().seconds) == ({"sha256/1": 5}, False, 0)
+    assert replace(item, kind="image").split_copies() == (replace(item, kind="image"),)
+    assert rest.split_copies() == (rest,)
 
 
 def test_gc_dry_run_reports_the_same_and_changes_nothing(stocked: Stocked, ask: Ask, read: Read) -> None:
