@@ -31,10 +31,13 @@ def find_scope(planner: Planner, stages: Iterable[str]) -> Scope:
     locks = dict.fromkeys(lock for part in parts.values() for lock in part.wheels)
     pins: dict[tuple[str, str], list[str]] = {}
     own: set[str] = set()
+    cloned: set[str] = set()
     for lock in locks:
         for artifact in planner.checkout.artifacts(lock):
             if artifact.path:
                 own.add(artifact.path)
+            elif not artifact.version:
+                cloned.add(artifact.name)
             else:
                 pins.setdefault((artifact.name, artifact.version), []).append(lock)
     for lock in dict.fromkeys(part.models.lock for part in parts.values() if part.models):
@@ -47,6 +50,7 @@ def find_scope(planner: Planner, stages: Iterable[str]) -> Scope:
         ("Debian package", len(packages), _DEBIAN),
         ("image of a registry", len(images), "what it holds is its maker's to watch"),
         ("package of the repository", len(own), "no advisory is about it"),
+        ("package of a git repository", len(cloned), "its lock does not say its version"),
     )
     whole = {pin: tuple(sorted(set(places))) for pin, places in sorted(pins.items())}
     return Scope(pins=whole, left_out=tuple(row for row in left_out if row[1]))

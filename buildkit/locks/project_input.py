@@ -28,7 +28,26 @@ def render_project_input(choice: LockChoice, text: str) -> str:
     elif not choice.only_groups:
         lists = (project.get("dependencies", ()), *(extras[normalise_name(name)] for name in choice.extras))
         lines += [str(line) for listed in lists if isinstance(listed, list) for line in listed]
-    return "\n".join((*lines, *_expand(choice, groups))) + "\n"
+    sources = _normalised(find_table(table, "tool", "uv", "sources"))
+    return "".join(f"{_from_git(line, sources)}\n" for line in (*lines, *_expand(choice, groups)))
+
+
+def _from_git(line: str, sources: Mapping[str, object]) -> str:
+    """Return a requirement with the git repository that ``[tool.uv.sources]`` names for it, if there is one."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        wanted = Requirement(line)
+    except InvalidRequirement:
+        return line  # the resolver refuses it
+    source = sources.get(normalise_name(wanted.name))
+    if not isinstance(source, dict) or "git" not in source or wanted.url:
+        return line
+    revision = next((f"@{source[key]}" for key in ("rev", "tag", "branch") if key in source), "")
+    folder = f"#subdirectory={source['subdirectory']}" if "subdirectory" in source else ""
+    extras = f"[{','.join(sorted(wanted.extras))}]" if wanted.extras else ""
+    marker = f" ; {wanted.marker}" if wanted.marker else ""
+    return f"{wanted.name}{extras} @ git+{source['git']}{revision}{folder}{marker}"
 
 
 def _expand(choice: LockChoice, groups: Table) -> tuple[str, ...]:

@@ -196,6 +196,25 @@ def test_what_is_no_commit_or_no_package_is_named_at_its_line(folder: Path, serv
     assert "kit is in a repository of hg, and only git is read; keep it below ./libs" in problem(folder)
 
 
+def test_pyproject_as_an_input_takes_repositories_of_its_sources_without_the_project(
+    folder: Path, server: GitServer, commit: str
+) -> None:
+    """uv applies that table to the project's own dependencies alone, and the project is left out."""
+    sources = SOURCES.format(url=server.url("kit"), commit=commit)
+    text = APP.replace('"kit"', "\"kit>=1 ; python_version > '3'\"")
+    (folder / "pyproject.toml").write_text(f'{text}[dependency-groups]\nextra = ["part"]\n{sources}')
+    for choice, names in (("project = false", ["kit", "part"]), ('only-groups = ["extra"]', ["part"])):
+        stage(folder, "pyproject.toml")
+        with (folder / "stages/app/stage.toml").open("a") as file:
+            file.write(choice)
+        lock(folder)
+        (sidecar,) = {path.name for path in folder.glob("*.wheels.toml")}
+        found = locked(folder, sidecar)
+        assert sorted(found) == names
+        assert {one.place.partition("#")[0] for one in found.values()} == {f"git+{server.url('kit')}@{commit}"}
+        (folder / sidecar).unlink()
+
+
 def test_dependency_that_no_lock_can_hold_names_the_input_and_not_a_lock_that_is_nowhere(
     folder: Path, server: GitServer, commit: str
 ) -> None:
