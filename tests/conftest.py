@@ -29,7 +29,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("BUILDKIT_LEDGER_KEY", str(Path(tempfile.gettempdir()) / f"buildkit-tests-{os.geteuid()}.key"))
 
 _SHARED_HOST = ("tests/docs", "tests/reference")  # they use the user's storage and the ports that documentation names
-_LONG = ("tests/e2e", "tests/containerfile", "tests/tools", "tests/resolve")
+_LONG = ("tests/e2e", "tests/databases", "tests/containerfile", "tests/tools", "tests/resolve")
 
 
 class _Scheduler(LoadScopeScheduling):

@@ -68,7 +68,7 @@ _DEBIAN = {
 }
 _GNU = re.compile(r"(GPL|LGPL|AGPL|GFDL)-?(\d+)(\.\d+)?(\+?)", re.IGNORECASE)
 _COPYRIGHT_FORMAT = re.compile(r"\AFormat:[^\n]*copyright-format", re.IGNORECASE)
-_LICENCE_FIELD = re.compile(r"^License:[ \t]*([^\n]*)", re.MULTILINE | re.IGNORECASE)
+_LICENCE_FIELD = re.compile(r"^License:[ \t]*([^\n]*)((?:\n[ \t][^\n]*)*)", re.MULTILINE | re.IGNORECASE)
 
 
 def parse_metadata(text: str) -> Message:
@@ -102,7 +102,8 @@ def licence_of_copyright(text: str) -> Licence:
     """Return all licences of a Debian ``copyright`` file, if it is in the machine-readable format (DEP 5)."""
     if not _COPYRIGHT_FORMAT.match(text.lstrip("\ufeff \t\r\n")):
         return Licence(missing="its copyright file is not machine-readable (DEP 5)")
-    names = {_squeeze(name) for name in _LICENCE_FIELD.findall(text)} - {""}
+    # without a short name, what follows says which it is: it must not be lost
+    names = {_squeeze(name) or _squeeze(follows)[:_LONGEST] for name, follows in _LICENCE_FIELD.findall(text)} - {""}
     if not names:
         return Licence(missing="its copyright file names none")
     expressions = [debian_expression(name) for name in sorted(names)]

@@ -46,9 +46,11 @@ def test_every_stage_of_the_repository_is_valid_and_names_the_schema(path: Path)
     assert (path.parent / named).resolve() == ROOT / "docs" / "stage.schema.json"
 
 
-def test_repository_has_eight_stages() -> None:
-    names = {path.parent.name for path in STAGES}
-    assert names == {"base", "builder", "wheels", "ml-deps", "models", "runtime", "development", "hardened"}
+def test_repository_has_these_stages() -> None:
+    assert {path.parent.name for path in STAGES} == {
+        "base", "builder", "wheels", "ml-deps", "clients", "models", "runtime", "development", "hardened", "redis",
+        "postgres",
+    }  # fmt: skip
 
 
 def test_schema_accepts_what_the_parser_accepts() -> None:

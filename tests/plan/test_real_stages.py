@@ -24,7 +24,10 @@ from buildkit.store.ledger import Ledger
 from buildkit.store.stat_index import StatIndex
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = ("base", "builder", "development", "hardened", "ml-deps", "models", "runtime", "wheels")
+STAGES = (
+    "base", "builder", "clients", "development", "hardened", "ml-deps", "models", "postgres", "redis", "runtime",
+    "wheels",
+)  # fmt: skip
 
 
 def compose_all(folder: Path, cache: Path) -> dict[str, Composition]:

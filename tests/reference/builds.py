@@ -15,7 +15,7 @@ from typing import Any
 from buildkit.build.context import cache_folder
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = ("base", "builder", "wheels", "ml-deps", "models", "runtime", "development", "hardened")
+STAGES = ("base", "builder", "wheels", "ml-deps", "clients", "models", "runtime", "development", "hardened")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,20 @@ def build(stage: str, cache: Path, *options: str, folder: Path = ROOT, **process
     )
     assert done.returncode == 0, done.stdout
     return Build(report=json.loads(report.read_text("utf-8")), output=done.stdout)
+
+
+def run_json(cache: Path, session: str, *arguments: str) -> tuple[int, dict[str, Any]]:
+    """Run a session whose output is JSON; return its exit code and the value."""
+    argv = [sys.executable, "-m", "nox", "-s", session, "--", *arguments]
+    env = dict(os.environ) | {"BUILDKIT_CACHE": str(cache)}
+    done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.stdout.startswith("{"), done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def audit(cache: Path, stage: str, *options: str) -> tuple[int, dict[str, Any]]:
+    """Audit a stage's image at rest."""
+    return run_json(cache, "audit", stage, "--at-rest", "--json", *options)
 
 
 def make_cache(folder: Path, *, downloads: Path | None = None) -> Path:

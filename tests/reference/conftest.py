@@ -1,4 +1,4 @@
-"""All eight stages, built once; podman; speech clips; and the segments that the model finds outside any container."""
+"""The service's stages, built once; podman; speech clips; and the segments found in them outside any container."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, podman: Podman) -> Project
         return done
 
     builds = {"base": run("base")}
-    others = ("ml-deps", "wheels", "models", "runtime", "hardened", "development")
+    others = ("ml-deps", "wheels", "clients", "models", "runtime", "hardened", "development")
     with ThreadPoolExecutor(1) as pool:  # two processes at once share the cache and the storage
         builder = pool.submit(run, "builder")
         builds |= {stage: run(stage) for stage in others}

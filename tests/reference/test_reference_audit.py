@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from typing import Any
-
 import pytest
 
-from tests.reference.builds import ROOT
+from tests.reference.builds import audit
 from tests.reference.conftest import Project
 
 pytestmark = [pytest.mark.tools, pytest.mark.network]
 
 
-def audit(project: Project, stage: str, *options: str) -> tuple[int, dict[str, Any]]:
-    argv = [sys.executable, "-m", "nox", "-s", "audit", "--", stage, "--at-rest", "--json", *options]
-    env = dict(os.environ) | {"BUILDKIT_CACHE": str(project.cache)}
-    done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True)
-    assert done.stdout.startswith("{"), done.stderr
-    return done.returncode, json.loads(done.stdout)
-
-
 def test_hardened_has_no_findings_and_is_smaller(project: Project) -> None:
-    code, found = audit(project, "hardened", "--fail-on", "note")
+    code, found = audit(project.cache, "hardened", "--fail-on", "note")
     assert found["findings"] == []
     assert code == 0
     assert (found["user"], found["pinned"]) == ("65532:65532", "requirements/hardened.apt.lock")
@@ -33,7 +19,7 @@ def test_hardened_has_no_findings_and_is_smaller(project: Project) -> None:
 
 
 def test_runtime_has_only_findings_that_debian_causes(project: Project) -> None:
-    code, found = audit(project, "runtime")
+    code, found = audit(project.cache, "runtime")
     assert code == 1
     by_rule: dict[str, list[str]] = {}
     for finding in found["findings"]:

@@ -1,4 +1,4 @@
-"""Content and config of the eight images, compared with the stage files and the locks."""
+"""Content and config of the images, compared with the stage files and the locks."""
 
 from __future__ import annotations
 

@@ -86,3 +86,13 @@ def test_free_form_licence_texts_are_not_guessed():
         "its copyright file is not"
     )
     assert licence_of_copyright(f"{FORMAT}\nFiles: *\nCopyright: me\n").missing == "its copyright file names none"
+
+
+def test_licence_without_a_short_name_is_kept_as_its_text():
+    unnamed = "Files: *\nLicense:\n Licensed under your choice of (a) one;\n or (b) another.\n"
+    text = f"{FORMAT}\n{unnamed}\nFiles: x\nLicense: MIT\n"
+    assert licence_of_copyright(text) == Licence(
+        names=("Licensed under your choice of (a) one; or (b) another.", "MIT")
+    )
+    long = licence_of_copyright(f"{FORMAT}\nLicense:\n {'word ' * 100}\n")
+    assert [len(name) for name in long.names] == [200]
