@@ -76,6 +76,7 @@ COMMANDS = (
     _command("watch", "Bring saved files into the containers of a compose file (-- FILE SERVICE, --json)."),
     _command("up", "Start services that run together, or end them (-- ENVIRONMENT, --down, --print)."),
     _command("devcontainer", "Write .devcontainer/devcontainer.json from services.toml (-- ENVIRONMENT SERVICE)."),
+    _command("parity", "List in what one stage differs from another, and fail for what is not meant (-- STAGE OTHER)."),
     _command("schema", "Print the JSON Schema of stage.toml, or of services.toml (-- --services; FILE writes it)."),
 )
 

@@ -74,6 +74,12 @@ def _parse_container(item: dict[str, Any]) -> FoundContainer:
     )
 
 
+def find_containers_of(ref: str) -> tuple[str, ...]:
+    """Return the names of the running containers of an image."""
+    argv = ("podman", "ps", "--filter", f"ancestor={ref}", "--format", "{{.Names}}")
+    return tuple(sorted(run(Command(argv=argv, what="listing containers")).text.split()))
+
+
 def find_image_ids(refs: Sequence[str]) -> dict[str, str]:
     """Return the ids of those images that local storage has, by the names that were asked for."""
     unique = tuple(dict.fromkeys(refs))

@@ -25,6 +25,7 @@ SESSIONS = {
     "init",
     "lock",
     "matrix",
+    "parity",
     "plan",
     "reproduce",
     "sbom",

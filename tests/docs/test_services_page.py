@@ -9,6 +9,7 @@ import pytest
 
 from buildkit.cli import up
 from buildkit.declare.graph import load_graph
+from buildkit.declare.parity_file import SORTS, load_allowances
 from buildkit.declare.services_file import load_services, parse_services
 from buildkit.declare.services_schema import EXEMPTION
 
@@ -16,10 +17,15 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/services.md").read_text("utf-8")
 
 
-def test_example_is_valid() -> None:
-    (example,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+def test_examples_are_valid(tmp_path: Path) -> None:
+    example, parity = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     services = parse_services(example, stages=("runtime", "development"))
     assert [environment.name for environment in services.environments] == ["dev", "production"]
+    (tmp_path / "stages/x").mkdir(parents=True)
+    (tmp_path / "stages/x/parity.toml").write_text(parity)
+    (allowance,) = load_allowances(tmp_path, "x")
+    assert allowance.covers("package", "debugpy", "added")
+    assert {sort for sort in SORTS if sort not in parity} == set()
 
 
 def test_table_lists_every_option(capsys: pytest.CaptureFixture[str]) -> None:
