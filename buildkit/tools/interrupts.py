@@ -1,4 +1,4 @@
-"""Make SIGTERM, which CI runners and service managers send, end a request as Ctrl-C does."""
+"""Signals that end a request: SIGTERM, which CI runners and service managers send, does so as Ctrl-C does."""
 
 from __future__ import annotations
 
@@ -24,3 +24,21 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def deferred_interrupts() -> Iterator[None]:
+    """Let SIGINT and SIGTERM that come inside the block take effect at its end (in the main thread; else no effect)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, _frame: came.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])

@@ -98,7 +98,9 @@ def remove_network(name: str) -> None:
 
 def start_detached(argv: Sequence[str]) -> None:
     """Start a container in the background. Raises ToolError."""
-    finished = run(Command(argv=tuple(argv), accept=_ANY))
+    finished = run(
+        Command(argv=tuple(argv), accept=_ANY, is_whole=True)
+    )  # CNI keeps an address that a killed podman had
     if finished.code != 0:
         message = finished.stderr.decode("utf-8", "replace").strip()
         raise ToolError(f"podman could not start {name_of(argv)}", hint=find_hint(message), output=message)

@@ -10,13 +10,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from buildkit.errors import Interrupted, MissingTool, ToolError, describe_full_disk
 from buildkit.tools.disk_full import is_disk_full
+from buildkit.tools.interrupts import deferred_interrupts
 from buildkit.tools.usage import record_child
 
 _KEPT_OUTPUT = 64 * 1024
@@ -43,6 +44,7 @@ class Command:
     stdin: bytes | None = None
     what: str = ""
     is_cleanup: bool = False  # runs even after a stop, because it removes what this process made
+    is_whole: bool = False  # ``run`` lets it end once it has begun: interrupted, it would leave something behind
     grace: float = 10.0  # seconds to end after SIGTERM
     inherits: tuple[int, ...] = ()  # file descriptors that it keeps open
     writes: tuple[Path | str, ...] = ()  # the disks to check for free space if it fails without a reason
@@ -103,7 +105,8 @@ def require_tool(name: str) -> str:
 
 def run(command: Command) -> CommandResult:
     """Run to the end. Raises MissingTool, ToolError (exit code not accepted) or Interrupted."""
-    with start(command, stdin=subprocess.PIPE if command.stdin is not None else subprocess.DEVNULL) as child:
+    stdin = subprocess.PIPE if command.stdin is not None else subprocess.DEVNULL
+    with deferred_interrupts() if command.is_whole else nullcontext(), start(command, stdin=stdin) as child:
         stdout, stderr = _communicate(child, command)
     return _check(command, child.returncode, stdout, stderr)
 
@@ -182,7 +185,7 @@ def converse(command: Command) -> Iterator[tuple[BinaryIO, BinaryIO]]:
 def stop_all() -> None:
     """Terminate every running child with its process group; later starts raise Interrupted.
 
-    Commands with ``is_cleanup`` are exempt and are waited for.
+    Commands with ``is_cleanup`` or ``is_whole`` are exempt and are waited for.
     """
     _stopping.set()
     with _lock:
@@ -193,7 +196,7 @@ def stop_all() -> None:
 
 def _register(child: subprocess.Popen[bytes], command: Command) -> None:
     """Register the child for ``stop_all``; a child started during a stop is stopped here."""
-    if command.is_cleanup:
+    if command.is_cleanup or command.is_whole:
         return
     with _lock:
         _running.add(child)

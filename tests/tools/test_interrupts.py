@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from buildkit.cli.guard import guarded
-from buildkit.tools.interrupts import interruptible
+from buildkit.tools.interrupts import deferred_interrupts, interruptible
 
 
 def test_sigterm_interrupts_only_inside_the_context() -> None:
@@ -40,3 +40,17 @@ def test_sigterm_interrupts_a_request_at_any_point(number: signal.Signals, capsy
     assert guarded(lambda: signal.raise_signal(number)) == 130
     assert capsys.readouterr().err == "interrupted\n"
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_deferred_interrupts_take_effect_at_the_end_of_the_block(number: signal.Signals) -> None:
+    ended = threading.Event()
+
+    def work() -> None:
+        with interruptible(), deferred_interrupts():
+            signal.raise_signal(number)
+            ended.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert ended.is_set()

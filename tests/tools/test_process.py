@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -188,8 +189,17 @@ def undo():
     run(shell("sleep 1; echo undone", is_cleanup=True))
     ended.append("undo")
 
-undoing = threading.Thread(target=undo)
-undoing.start()
+def finish():
+    run(shell("sleep 1; echo whole", is_whole=True))
+    ended.append("whole")
+    try:
+        run(shell("true", is_whole=True))
+    except Interrupted:
+        ended.append("but no other")
+
+threads = [threading.Thread(target=action) for action in (undo, finish)]
+for thread in threads:
+    thread.start()
 threading.Thread(target=later).start()
 began = time.monotonic()
 try:
@@ -202,7 +212,8 @@ try:
 except Interrupted:
     ended.append("nothing starts")
 print(run(shell("echo removed", is_cleanup=True)).text)
-undoing.join()
+for thread in threads:
+    thread.join()
 print(*sorted(ended), sep=", ")
 """
 
@@ -210,7 +221,14 @@ print(*sorted(ended), sep=", ")
 def test_stop_ends_running_children_refuses_new_ones_and_allows_cleanup() -> None:
     done = subprocess.run([sys.executable, "-c", STOP], capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
-    assert done.stdout.splitlines() == ["removed", "interrupted, nothing starts, undo"]
+    assert done.stdout.splitlines() == ["removed", "but no other, interrupted, nothing starts, undo, whole"]
+
+
+def test_ctrl_c_waits_for_a_whole_command(tmp_path: Path) -> None:
+    threading.Timer(0.3, signal.raise_signal, (signal.SIGINT,)).start()
+    with pytest.raises(KeyboardInterrupt):
+        run(shell("sleep 1; touch whole", is_whole=True, cwd=tmp_path))
+    assert (tmp_path / "whole").exists()
 
 
 def test_many_programs_run_concurrently() -> None:
