@@ -81,7 +81,7 @@ def test_an_allowance_covers_its_change_alone_and_one_that_nothing_needs_is_foun
 
 def test_a_mistake_in_the_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "stages/x").mkdir(parents=True)
-    (tmp_path / "stages/x/parity.toml").write_text('[[allow]]\nwhat = "pakage"\nname = "x"\nwhy = " "\n')
+    (tmp_path / "stages/x/parity.toml").write_text('[[allow]]\nwhat = "packages"\nname = "x"\nwhy = " "\n')
     with pytest.raises(DefinitionError) as raised:
         load_allowances(tmp_path, "x")
     assert [problem.key for problem in raised.value.problems] == ["allow[0].what", "allow[0].why"]
