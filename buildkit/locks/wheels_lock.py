@@ -15,6 +15,7 @@ from buildkit.declare.toml import parse_toml, render_toml
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem
 from buildkit.locks.freshness import find_inputs, render_header
+from buildkit.locks.git_source import is_git, parse_git_source
 from buildkit.locks.pins import Artifact
 
 _MOST_SIZE = 1 << 50
@@ -106,6 +107,8 @@ def parse_artifact(entry: dict[str, Any]) -> Artifact:
     if not file or "/" in file or file in {".", ".."}:
         raise ValueError("`file` must be a file name")
     sha256, place = FileHash(_text(entry, "sha256")), _text(entry, "place") if "place" in entry else ""
+    if is_git(place) and (file.endswith(".whl") or str(parse_git_source(place)) != place):
+        raise ValueError("`place` must be a commit, and its file no wheel")
     unseen = entry.get("unseen", False)
     if type(unseen) is not bool:
         raise TypeError("`unseen` must be true or false")

@@ -98,6 +98,8 @@ def _requirements() -> list[bytes]:
         'a==1 ; python_version >= "3.8" and (os_name == "posix" or extra == "y")',
         'b[c]==2.0 \\\n    --hash=sha256:' + "0" * 64,
         "-e ./libs/x", "    # via", "    #   a", "d===3", "e @ https://x/y.whl",
+        f"f[g] @ git+ssh://git@[::1]:22/x.git@{'a' * 40}#subdirectory=y ; os_name == 'z'",
+        "h @ https://x/h-1.0-py3-none-any.whl --hash=sha256:" + "1" * 64,
     )  # fmt: skip
     return [("\n".join(lines) + "\n").encode(), *files("requirements/*.txt", "requirements/*.in")]
 
@@ -115,11 +117,20 @@ def requirements(data: bytes) -> None:
     applicable(pins, Fits(python="3.13", glibc="2.41", arch="x86_64"))
 
 
-@target("text", partial(files, "requirements/*.wheels.toml"), DefinitionError)
+def _wheels_locks() -> list[bytes]:
+    whole = files("requirements/*.wheels.toml")
+    entry = f'[[artifact]]\nname = "k"\nversion = ""\nfile = "k.tar"\nsha256 = "{"0" * 64}"\nsize = 1\nunseen = true\n'
+    place = f'place = "git+https://h.example/k@{"a" * 40}#subdirectory=x"\n'
+    return [*whole, whole[0] + entry.encode() + place.encode()]
+
+
+@target("text", _wheels_locks, DefinitionError)
 def wheels_lock(data: bytes) -> None:
     from buildkit.locks.wheels_lock import parse_wheels_lock, render_wheels_lock
 
-    render_wheels_lock(parse_wheels_lock(as_text(data), "x.wheels.toml"))
+    parsed = parse_wheels_lock(as_text(data), "x.wheels.toml")
+    render_wheels_lock(parsed)
+    assert all(one.git is None or one.git.commit for one in parsed.artifacts)
 
 
 @target("text", partial(files, "requirements/*.apt", "requirements/*.apt.lock"), DefinitionError)

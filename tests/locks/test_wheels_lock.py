@@ -16,7 +16,10 @@ LOCK = make_wheels_lock(
     (
         Artifact(name="numpy", version="2.5.5", file="numpy-2.5.5-cp313-x.whl", sha256=HASH, size=10),
         Artifact(name="text-kit", version="1.2", path="./libs/textkit"),
-        Artifact(name="antlr", version="4", file="antlr-4.tar.gz", sha256=HASH, size=3),
+        Artifact(name="antlr", version="4", file="antlr-4.tar.gz", sha256=HASH, size=3, unseen=True),
+        Artifact(
+            name="kit", version="", file="kit-1.tar", sha256=HASH, size=3, place=f"git+https://h.example/kit@{'a' * 40}"
+        ),
     ),
 )
 
@@ -67,3 +70,23 @@ def test_values_of_wrong_type_are_refused(old, new, key):
         broken = broken.partition("[artifact]")[0] + "[artifact]\nx = 1\n"
     with pytest.raises(DefinitionError, match=f"x: `{key}`"):
         parse_wheels_lock(broken, "x")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "git+file:///srv/kit@" + "a" * 40,
+        "git+https://h.example/kit@main",
+        "git+https://[::1/kit@" + "a" * 40,
+        "git+https://h.example/kit@" + "a" * 40 + "#egg=kit",
+        "git+https://h.example/kit@" + "a" * 40 + "#subdirectory=../..",
+    ],
+)
+def test_place_that_is_no_commit_of_a_repository_is_refused(place):
+    """Whoever reads an artifact relies on it."""
+    broken = render_wheels_lock(LOCK).replace(f"git+https://h.example/kit@{'a' * 40}", place)
+    with pytest.raises(DefinitionError, match="x: `artifact kit`"):
+        parse_wheels_lock(broken, "x")
+    text = render_wheels_lock(LOCK).replace("kit-1.tar", "kit-1-py3-none-any.whl")
+    with pytest.raises(DefinitionError, match="its file no wheel"):
+        parse_wheels_lock(text, "x")
