@@ -21,11 +21,13 @@ def make_request(project: Project, graph: Graph, only: str = "") -> LockRequest:
     """
     choices, project_inputs = find_choices(graph), find_project_inputs(graph)
     groups, chosen, images = [], list[LockChoice](), list[ImageWheels]()
+    inner = _find_inner(graph)
     for name in (only,) if only else graph.stages:
         parts = graph.resolve(name).parts
         locks = {lock: part.file for part in parts for lock in part.wheels}
         prefer = tuple(dict.fromkeys(project for part in reversed(parts) for project in part.prefer))
-        images.append(ImageWheels(stage=name, files=locks, prefer=prefer))
+        if only or graph.stages[name].ships or name not in inner:
+            images.append(ImageWheels(stage=name, files=locks, prefer=prefer))
         chosen += [choices[lock] for lock in locks if lock in choices]
         own = [lock for lock in locks if lock not in choices]
         groups.append(tuple(input_of(lock) for lock in own if _has_input(project, lock, project_inputs)))
@@ -52,6 +54,12 @@ def make_request(project: Project, graph: Graph, only: str = "") -> LockRequest:
         roots={lock if lock in choices else input_of(lock): roots for lock, roots in find_roots(graph).items()},
         models=tuple(models_source_path(lock) for lock in dict.fromkeys(models)),
     )
+
+
+def _find_inner(graph: Graph) -> set[str]:
+    """Return the stages that others come from or include; those may settle what the inner ones leave open."""
+    parts = {name: graph.resolve(name).parts for name in graph.stages}
+    return {part.name for name, found in parts.items() for part in found if part.name != name}
 
 
 def _has_input(project: Project, lock: str, project_inputs: Mapping[str, LockChoice]) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from httpx2 import Response
 
+from buildkit.declare.project import parse_project
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem
@@ -20,6 +21,7 @@ from buildkit.events import Event, Note
 from buildkit.locks.pins import Artifact
 from buildkit.locks.wheels_lock import make_wheels_lock, parse_wheels_lock, render_wheels_lock
 from buildkit.resolve.meeting_wheels import check_meetings
+from buildkit.resolve.project_locks import make_request
 from buildkit.resolve.request import ImageWheels, LockDrafts
 from buildkit.resolve.wheel_contents import WheelContents
 from buildkit.tools.http import HttpSession, RetryPolicy
@@ -27,6 +29,7 @@ from buildkit.tools.index_settings import IndexSettings, PackageSources
 from buildkit.tools.indexes import Indexes
 from tests.layers.wheelmaker import make_wheel
 from tests.resolve.fileserver import serve_folder
+from tests.stagegraphs import graph as stage_graph
 
 TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
 SITE = "opt/venv/lib/python3.13/site-packages"
@@ -176,3 +179,22 @@ def test_wheel_that_is_nowhere_or_damaged_is_left_to_the_build(bench: Bench) -> 
     (bench.root / "made" / full.file).unlink()
     (bench.root / "made" / less.file).write_bytes(b"no zip")
     assert [one.unseen for one in bench.lock(full, less)] == [True, True]
+
+
+def test_images_are_those_that_ship_and_those_that_no_other_stage_is_made_of(tmp_path: Path) -> None:
+    """What a stage leaves open, one that includes it may settle."""
+    for name in ("deps", "top", "sold"):
+        (tmp_path / f"requirements/{name}.in").parent.mkdir(exist_ok=True)
+        (tmp_path / f"requirements/{name}.in").write_text("idna\n")
+    wheels = '[wheels]\nlocks = ["requirements/{}.txt"]\n'
+    graph = stage_graph(
+        deps=wheels.format("deps"),
+        sold="ships = true\n" + wheels.format("sold"),
+        top='include = ["deps", "sold"]\n' + wheels.format("top") + 'prefer = ["One"]\n',
+    )
+    request = make_request(parse_project("[tool.buildkit]\n", tmp_path), graph)
+    assert [(image.stage, sorted(image.files), image.prefer) for image in request.images] == [
+        ("sold", ["requirements/sold.txt"], ()),
+        ("top", [f"requirements/{name}.txt" for name in ("deps", "sold", "top")], ("one",)),
+    ]
+    assert [image.stage for image in make_request(parse_project("", tmp_path), graph, only="deps").images] == ["deps"]
