@@ -178,7 +178,7 @@ def test_unknown_extras_and_groups_and_old_locks_are_named(project):
     assert "is not of lock-version 1.1 or 2" in Locker(project).problem().what
     lock.write_text(text.replace('type = "directory"', 'type = "git"'))
     problem = Locker(project).problem()
-    assert "core is from git" in problem.what
+    assert "core is in a repository that only https or ssh could reach" in problem.what
     path, _, line = problem.file.partition(":")
     assert (project / path).read_text().splitlines()[int(line)] == 'name = "core"'
 
