@@ -95,7 +95,8 @@ def test_local_packages_and_files_are_relative_to_the_lock():
     [
         ("../libs/own", "../../own", "own is in ../own, outside of the repository"),
         ('directory = { path = "../libs/own", editable = true }',
-         'vcs = { type = "git", url = "https://x.test/x", commit-id = "1" }', "own names no whole commit of its repository"),
+         'vcs = { type = "git", url = "https://x.test/x", commit-id = "1" }',
+         "own names no whole commit of its repository"),
         (f'hashes = {{ sha256 = "{B}" }}', 'hashes = { md5 = "1" }',
          "gamma has no file with a SHA-256"),
         ('requires-python = ">=3.11"', 'requires-python = "<3.13"', "needs Python <3.13, and the images have 3.13.5"),
