@@ -38,7 +38,7 @@ def record_build(ledger: Ledger, plan: Plan, report: Report, started: float) -> 
     ``explain`` must compare with it.
     """
     _record_use(ledger, plan)
-    acted = plan.missing or report.imported or report.pushed
+    acted = plan.missing or report.is_new or report.pushed
     if acted or not ledger.builds.is_latest(report.stage, report.image, report.digest):
         ledger.builds.add(report.as_json(), started)
 

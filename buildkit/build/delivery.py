@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,15 @@ class Delivery(StrEnum):
     IMPORT = "import"
     DOCKER = "docker"
     """A Docker engine; what containers of a build start from goes where it goes by ``AUTO``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """How an image went where its users find it (None: it did not), the bytes moved, and whether it was not there."""
+
+    how: Delivery | None = None
+    size: int = 0
+    is_new: bool = False
 
 
 @contextmanager

@@ -81,8 +81,15 @@ class Planner:
         return self.context.remote_cache.find_records(name, [entry.spec.key for entry in plan.missing])
 
     def stored_keys(self, planned: Planned) -> frozenset[Key]:
-        """Return the layers that need no import: local storage has them in the image of this or another stage."""
+        """Return the layers that need no import: local storage has them in the image of this or another stage.
+
+        With an image store, they are those that it has as trees.
+        """
         layers = planned.plan.entries
+        if (store := self.context.image_store) is not None:
+            return frozenset(
+                e.spec.key for e in layers if e.result and all(store.has_tree(b.diff_id) for b in e.result.blobs)
+            )
         known = {layer.spec.key for layer in layers if layer.source is LayerSource.STORAGE}
         first = next((layer for layer in layers if layer.source is not LayerSource.STORAGE), None)
         if first is None or first.result is None:  # storage cannot have a layer that was never built, nor any above it

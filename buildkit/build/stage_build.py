@@ -14,6 +14,7 @@ from buildkit.build.build_request import BuildRequest, Lost, describe_loss, merg
 from buildkit.build.collision_sets import check_collisions
 from buildkit.build.deliver import import_image
 from buildkit.build.delivery import (
+    Delivered,
     Delivery,
     choose_delivery,
     deliver,
@@ -118,14 +119,16 @@ class StageBuild:
             self._check_models(plan)
             image = self._assemble(plan)
             with native_check_in_background(plan.composition, image, self._context) as check:
-                imported = self._import(image, planned)
+                delivered = self._deliver(image, planned)
                 pushed = publisher.publish(plan, image, check)
         done = replace(plan, entries=tuple(reported[layer.spec.key] for layer in plan.entries))
-        report = self._report(planned, done, image, imported, pushed)
+        report = self._report(planned, done, image, delivered, pushed)
         record_build(self._context.ledger, done, report, self._started)
         return report
 
-    def _report(self, planned: Planned, done: Plan, image: Image, imported: int, pushed: Pushed | None) -> Report:
+    def _report(
+        self, planned: Planned, done: Plan, image: Image, delivered: Delivered, pushed: Pushed | None
+    ) -> Report:
         context = self._context
         moved = context.tally.read() - self._moved_before
         return Report(
@@ -137,11 +140,12 @@ class StageBuild:
             layers=tuple(report_lines(done, context.state)),
             fetched=moved.fetched,
             built=moved.built,
-            imported=imported,
+            imported=delivered.size,
             pushed=moved.pushed,
             pushed_as={str(ref): str(pushed.digest) for ref in self._targets} if pushed else {},
             why_skopeo=pushed.why_skopeo if pushed else "",
-            delivered=not self._options.no_import,
+            delivery=delivered.how or "",
+            is_new=delivered.is_new,
             starts=image.starts,
         )
 
@@ -257,39 +261,42 @@ class StageBuild:
             self._context.ledger.forget_remote_layer(key)
             raise
 
-    def _import(self, image: Image, planned: Planned) -> int:
-        """Put the image where podman finds it, unless it is there; return the bytes imported or unpacked."""
+    def _deliver(self, image: Image, planned: Planned) -> Delivered:
+        """Put the image where podman or Docker finds it, unless it is there."""
         ref, stored, context = planned.ref, planned.stored, self._context
-        is_there = stored is not None and stored.manifest == image.docker_manifest() and is_whole(image, ref, context)
-        if self._options.no_import or is_there:
-            return 0
-        imports = self._must_import(image, ref)
-        phase = "import" if imports else "deliver"
+        if self._options.no_import:
+            return Delivered()
+        if stored is not None and stored.manifest == image.docker_manifest() and is_whole(image, ref, context):
+            return Delivered(how=Delivery.STORE if context.image_store else Delivery.IMPORT)
+        how = self._choose_delivery(image, ref)
+        phase = "import" if how is Delivery.IMPORT else "deliver"
         with context.meter.phase(phase), step(context.emit, ref, phase) as handle:
-            if imports:
+            if how is Delivery.IMPORT:
                 relatives = map(context.project.ref, self._planner.graph.stages)
                 known = stored if context.image_store is None else None
                 with importing(context):
                     handle.size = import_image(image, ref, context.layers, relatives, known)
-            elif self._delivery is Delivery.DOCKER:
+            elif how is Delivery.DOCKER:
                 from buildkit.build.deliver_docker import load_into_docker
 
                 handle.size = load_into_docker(image, ref, context.layers)
             else:
                 handle.size = deliver(image, ref, context)
                 uncover(image, ref, context)
-        if imports and handle.size and self._delivery is Delivery.AUTO and context.image_store is None:
+        if how is Delivery.IMPORT and handle.size and self._delivery is Delivery.AUTO and context.image_store is None:
             self._advise(handle.size)
-        return handle.size
+        return Delivered(how=how, size=handle.size, is_new=how is Delivery.STORE or handle.size > 0)
 
-    def _must_import(self, image: Image, ref: str) -> bool:
-        """Return whether the image is imported; if the tools could not mount it in the image store, say why."""
+    def _choose_delivery(self, image: Image, ref: str) -> Delivery:
+        """Return where an image goes; if the tools could not mount it in the image store, say why it is imported."""
         context = self._context
-        if self._delivery is Delivery.DOCKER or context.image_store is None:
-            return self._delivery is not Delivery.DOCKER
+        if self._delivery is Delivery.DOCKER:
+            return Delivery.DOCKER
+        if context.image_store is None:
+            return Delivery.IMPORT
         if why := find_obstacle_of(image, context.image_store):
             context.emit(Note(text=f"{ref} is imported: {why}", warning=True))
-        return bool(why)
+        return Delivery.IMPORT if why else Delivery.STORE
 
     def _advise(self, imported: int) -> None:
         if advice := describe_import(imported):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TextIO
 
 from buildkit.build.planner import Planner
@@ -26,6 +26,7 @@ class StageForecast:
     tools: tuple[PlannedLayer, ...]
     tool_costs: tuple[Cost, ...]
     pushes: bool
+    unpacks: bool = False
 
     @property
     def total(self) -> Cost:
@@ -51,6 +52,11 @@ def forecast_stage(planner: Planner, name: str, *, imports: bool = True, reposit
     pushed = planner.context.ledger.remote_blobs.find(repository) if repository else frozenset()
     planned = planner.plan(name, storage=imports)
     stored = planner.stored_keys(planned) if imports else frozenset()
+    unpacks = imports and planner.context.image_store is not None  # what is built becomes a tree on its way
+
+    def is_imported(entry: PlannedLayer) -> bool:
+        return entry.spec.key not in stored and not (unpacks and entry.source is LayerSource.BUILT)
+
     if repository and any(_lacks(entry, planner, pushed) for entry in planned.plan.entries):
         planned = planner.plan(name, storage=False)
     tools = planner.plan_tools(planned.plan)
@@ -63,12 +69,13 @@ def forecast_stage(planner: Planner, name: str, *, imports: bool = True, reposit
             planned.plan,
             paces,
             planner.to_fetch,
-            is_imported=(lambda entry: entry.spec.key not in stored) if imports else None,
+            is_imported=is_imported if imports else None,
             is_pushed=(lambda blob: blob.digest in pushed) if repository else None,
         ),
         tools=tools,
         tool_costs=forecast(Plan(composition=planned.plan.composition, entries=tools), paces, planner.to_fetch),
         pushes=bool(repository),
+        unpacks=unpacks,
     )
 
 
@@ -99,7 +106,8 @@ def print_forecast(stage_forecast: StageForecast, out: TextIO, *, whole: bool = 
         for e, c in zip(stage_forecast.tools, stage_forecast.tool_costs, strict=True)
         if e.source is LayerSource.BUILT
     ]
-    print_columns(_COLUMNS, [_row(entry, cost, pushes=stage_forecast.pushes) for entry, cost in busy], out)
+    columns = [replace(c, title="unpack") if stage_forecast.unpacks and c.title == "import" else c for c in _COLUMNS]
+    print_columns(columns, [_row(entry, cost, pushes=stage_forecast.pushes) for entry, cost in busy], out)
     print(render_sum(stage_forecast), file=out)
 
 
@@ -109,14 +117,14 @@ def render_sum(stage_forecast: StageForecast) -> str:
     counts = ", ".join(f"{sources.count(source)} {words}" for source, words in _SOURCES.items() if source in sources)
     costs = [*stage_forecast.costs, *stage_forecast.tool_costs]
     if all((cost.fetch, cost.build, cost.imports, cost.push or 0) == (0, 0, 0, 0) for cost in costs):
-        return f"{stage_forecast.stage}: nothing to build or to import: {counts}"
+        return f"{stage_forecast.stage}: nothing to build{'' if stage_forecast.unpacks else ' or to import'}: {counts}"
     seconds = stage_forecast.total.seconds
     work = "time not known yet" if seconds is None else f"about {format_seconds(seconds)} of work"
     expected = "about " * (LayerSource.BUILT in sources)  # sizes of layers that were never built
     amounts = {
         "fetch": _sum([c.fetch for c in costs]),
         "build": _sum([c.build for c in costs], expected),
-        "import": _sum([c.imports for c in costs], expected),
+        "unpack" if stage_forecast.unpacks else "import": _sum([c.imports for c in costs], expected),
         "push": _sum([c.push for c in stage_forecast.costs]) if stage_forecast.pushes else "",
     }
     work_amounts = ", ".join(f"to {what} {amount}" for what, amount in amounts.items() if amount)

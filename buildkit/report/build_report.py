@@ -30,7 +30,9 @@ class LayerLine:
 class Report:
     """The result of a build. ``digest`` is of the manifest in local storage; docs/report.md explains the bytes.
 
-    ``starts`` tells whether a container of the image has a command to run.
+    ``delivery`` says where the image went (``import``, ``store``, ``docker``; empty: nowhere), ``imported`` the bytes
+    that this moved, ``is_new`` whether it was not there before. ``starts`` tells whether a container of the image has a
+    command to run.
     """
 
     stage: str
@@ -45,7 +47,8 @@ class Report:
     pushed: int = 0
     pushed_as: Mapping[str, str] = field(default_factory=dict)
     why_skopeo: str = ""  # pushed, and not our own client
-    delivered: bool = True
+    delivery: str = "import"
+    is_new: bool = False
     starts: bool = False
 
     def as_json(self) -> dict[str, Any]:
@@ -55,6 +58,7 @@ class Report:
             "stage": self.stage,
             "image": self.image,
             "digest": self.digest,
+            "delivery": self.delivery or None,
             "seconds": round(self.seconds, 3),
             "phases": {name: round(spent.seconds, 3) for name, spent in sorted(self.phases.items())},
             "timings": {name: spent.as_json() for name, spent in sorted(self.phases.items())},
@@ -77,6 +81,9 @@ class Report:
         }
 
 
+_WORDS = {"import": "imported", "store": "unpacked", "docker": "loaded", "": ""}
+
+
 def print_report(report: Report, out: TextIO) -> None:
     """Print a table of what was built and why, and a last line; only that line if nothing was built."""
     built = [layer for layer in report.layers if layer.source == "built"]
@@ -90,7 +97,7 @@ def print_report(report: Report, out: TextIO) -> None:
 
 def render_next(reports: Sequence[Report]) -> str:
     """Return the line that names the next command: of the first new image that can run; empty if there is none."""
-    new = (report.stage for report in reports if report.delivered and report.starts and report.imported)
+    new = (report.stage for report in reports if report.delivery and report.starts and report.is_new)
     stage = next(new, "")
     return f"run it: {name_command('run', stage)}" if stage else ""
 
@@ -117,17 +124,24 @@ def render_last_line(report: Report) -> str:
     """Return the line that summarizes the build."""
     built = sum(layer.source == "built" for layer in report.layers)
     reused = [layer for layer in report.layers if layer.source != "built"]
-    what = f"{built} built, " if built else ("nothing to build, " if report.imported else "nothing changed, ")
+    what = f"{built} built, " if built else ("nothing to build, " if report.is_new else "nothing changed, ")
     parts = [
         f"{report.stage}: {what}{len(reused)} reused ({format_bytes(sum(x.size for x in reused))})",
         f"{format_bytes(report.fetched)} fetched" if report.fetched else "",
-        f"{format_bytes(report.imported)} imported" if report.imported else "nothing imported" * report.delivered,
+        _format_delivery(report),
         f"{format_bytes(report.pushed)} pushed" if report.pushed else "nothing pushed" * bool(report.pushed_as),
         format_seconds(report.seconds),
     ]
     lines = [", ".join(filter(None, parts))]
-    if report.delivered or not report.pushed_as:
-        where = report.image if report.delivered else f"not imported as {report.image}"
+    if report.delivery or not report.pushed_as:
+        where = report.image if report.delivery else f"not delivered as {report.image}"
         lines += [where, report.digest]
     lines += [f"pushed {ref}@{digest}" for ref, digest in report.pushed_as.items()]
     return "\n".join(map(sanitize_line, lines))
+
+
+def _format_delivery(report: Report) -> str:
+    """Return what delivering moved; the image store says nothing where layers became trees while they were packed."""
+    if report.imported:
+        return f"{format_bytes(report.imported)} {_WORDS[report.delivery]}"
+    return "nothing imported" if report.delivery == "import" else ""

@@ -50,8 +50,13 @@ def test_image_is_the_one_that_an_import_gives_and_podman_runs_it(seeing: Tiny, 
     assert built.digests() == imported.digests()
     assert seeing.run_image("app") == "hello from /app\n"
     assert own_images(seeing) == []
+    assert "run it: " in built.text
+    assert "imported" not in built.text
+    plan = seeing.run("plan", "app").text
+    assert plan.startswith("app: nothing to build: ")
     again = seeing.build("app")
     assert again.built() == {}
+    assert (imported.report["delivery"], again.report["delivery"]) == ("import", "store")
     assert again.report["bytes"] == {"fetched": 0, "built": 0, "imported": 0, "pushed": 0}
 
 

@@ -11,7 +11,7 @@ from tests.report.test_build_report import BUILT, REPORT
 
 
 def test_markdown_of_a_build_with_push_matches_the_expected_text() -> None:
-    report = replace(REPORT, pushed=7, delivered=False, imported=0, pushed_as={"r.io/me/a_b:1": "sha256:p"})
+    report = replace(REPORT, pushed=7, delivery="", imported=0, pushed_as={"r.io/me/a_b:1": "sha256:p"})
     assert render_markdown(report) == (
         "### runtime\n\n"
         "1 built, 2 reused (1.8 GB), 5.0 MB fetched, 7 B pushed, 1.2 s\n\n"

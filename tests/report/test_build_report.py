@@ -36,6 +36,7 @@ REPORT = Report(
     fetched=5_000_000,
     built=21_400,
     imported=70_000,
+    is_new=True,
 )
 
 
@@ -52,6 +53,7 @@ def test_json_of_a_report_matches_the_documented_form() -> None:
         "stage": "runtime",
         "image": "localhost/xoe/runtime:latest",
         "digest": "sha256:m",
+        "delivery": "import",
         "seconds": 1.235,
         "phases": {"assemble": 0.01, "plan": 0.02},
         "timings": {
@@ -63,7 +65,7 @@ def test_json_of_a_report_matches_the_documented_form() -> None:
         "pushed": [],
     }
     assert list(found) == [
-        "stage", "image", "digest", "seconds", "phases", "timings", "layers", "bytes", "pushed",
+        "stage", "image", "digest", "delivery", "seconds", "phases", "timings", "layers", "bytes", "pushed",
     ]  # fmt: skip
     pushed = replace(REPORT, pushed=7, pushed_as={"r.io/a:1": "sha256:p"}).as_json()
     assert pushed["bytes"]["pushed"] == 7
@@ -85,12 +87,13 @@ IMAGE = "\nlocalhost/xoe/runtime:latest\nsha256:m"
                 "pushed": 9000,
                 "pushed_as": {"r.io/a:1": "sha256:p", "r.io/a:2": "sha256:p"},
                 "imported": 0,
-                "delivered": False,
+                "delivery": "",
+                "is_new": False,
             },
             "runtime: 1 built, 2 reused (1.8 GB), 5.0 MB fetched, 9.0 kB pushed, 1.2 s" + PUSHED,
         ),
         (
-            {"layers": (REUSED,), "fetched": 0, "built": 0, "imported": 0},
+            {"layers": (REUSED,), "fetched": 0, "built": 0, "imported": 0, "is_new": False},
             "runtime: nothing changed, 1 reused (900 MB), nothing imported, 1.2 s",
         ),
         (
@@ -101,17 +104,29 @@ IMAGE = "\nlocalhost/xoe/runtime:latest\nsha256:m"
             {"layers": (BUILT,), "fetched": 0, "imported": 0},
             "runtime: 1 built, 0 reused (0 B), nothing imported, 1.2 s",
         ),
+        (
+            {"layers": (BUILT,), "imported": 0, "delivery": "store"},
+            "runtime: 1 built, 0 reused (0 B), 5.0 MB fetched, 1.2 s",
+        ),
+        (
+            {"layers": (REUSED,), "fetched": 0, "delivery": "store"},
+            "runtime: nothing to build, 1 reused (900 MB), 70.0 kB unpacked, 1.2 s",
+        ),
+        (
+            {"layers": (REUSED,), "fetched": 0, "delivery": "docker"},
+            "runtime: nothing to build, 1 reused (900 MB), 70.0 kB loaded, 1.2 s",
+        ),
     ],
 )
 def test_last_line_summarizes_the_build(changes: dict[str, object], line: str) -> None:
-    assert render_last_line(replace(REPORT, **changes)) == (line if "delivered" in changes else line + IMAGE)  # type: ignore[arg-type]
+    assert render_last_line(replace(REPORT, **changes)) == (line if changes.get("delivery") == "" else line + IMAGE)  # type: ignore[arg-type]
 
 
-def test_last_line_says_that_an_image_was_not_imported() -> None:
-    report = replace(REPORT, layers=(REUSED,), fetched=0, imported=0, delivered=False)
+def test_last_line_says_that_an_image_was_not_delivered() -> None:
+    report = replace(REPORT, layers=(REUSED,), fetched=0, imported=0, delivery="", is_new=False)
     first, *rest = render_last_line(report).splitlines()
     assert first == "runtime: nothing changed, 1 reused (900 MB), 1.2 s"
-    assert rest == ["not imported as localhost/xoe/runtime:latest", "sha256:m"]
+    assert rest == ["not delivered as localhost/xoe/runtime:latest", "sha256:m"]
 
 
 def test_report_prints_built_layers_in_a_table_above_the_last_line() -> None:
@@ -150,10 +165,10 @@ def test_timings_table_has_the_longest_phase_first() -> None:
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ([{"starts": True, "imported": 1}], "run it: nox -s run-runtime"),
-        ([{"imported": 1}, {"starts": True, "imported": 1, "stage": "other"}], "run it: nox -s run-other"),
-        ([{"starts": True, "imported": 0}], ""),
-        ([{"starts": True, "imported": 1, "delivered": False}], ""),
+        ([{"starts": True, "delivery": "store"}], "run it: nox -s run-runtime"),
+        ([{}, {"starts": True, "stage": "other"}], "run it: nox -s run-other"),
+        ([{"starts": True, "is_new": False}], ""),
+        ([{"starts": True, "delivery": ""}], ""),
         ([], ""),
     ],
 )
