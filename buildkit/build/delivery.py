@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -191,17 +190,12 @@ def write_trees(layers: Iterable[Layer], context: BuildContext) -> int:
 def _write_tree(blob: Blob, context: BuildContext, store: ImageStore) -> None:
     if not context.layers.has_blob(blob):
         raise LostError(f"the layer {blob.digest.short} is gone from the cache", hint="build again to rebuild it")
-    hasher, unpacked = hashlib.sha256(), 0
+    from buildkit.store.ingest import Unpacking  # few deliveries unpack anything
+
     try:
         with store.writing_tree(foreign_owners=True) as tree:
-            for chunk in context.layers.open_tar(blob):
-                hasher.update(chunk)
-                unpacked += len(chunk)
-                tree.write(chunk)
-            if hasher.hexdigest() != blob.diff_id.hex:
-                raise MismatchError("it unpacks to other bytes")
-            tree.keep(blob.diff_id, unpacked)
-    except (ValueError, MismatchError) as error:
+            Unpacking(context.layers.open_tar(blob), blob.digest).write_tree(tree, blob.diff_id)
+    except MismatchError as error:
         damaged = context.blobs.drop_damaged([blob.digest])
         message = f"the cached layer {blob.digest.short} was damaged, and is removed"
         raise DamagedError(message, digests=tuple(d.hex for d in damaged), hint="build again") from error

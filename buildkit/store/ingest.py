@@ -24,6 +24,10 @@ ReadTar = Callable[[Iterator[bytes]], object]
 """Reads a tar, or a part of it."""
 
 
+def _ignore(_tar: Iterator[bytes]) -> None:
+    """Read nothing."""
+
+
 def ingest_blob(
     path: Path,
     digest: Digest,
@@ -32,7 +36,7 @@ def ingest_blob(
     *,
     max_unpacked: int | None = None,
     open_tree: OpenTree = nullcontext,
-    read: ReadTar = lambda _tar: None,
+    read: ReadTar = _ignore,
 ) -> Blob:
     """Verify a layer's file against both hashes, unpack it, and move it into the cache; all in one pass.
 
@@ -42,17 +46,12 @@ def ingest_blob(
     verify_digest(path, digest)
     with path.open("rb") as file:
         compression = Compression.detect(file.read(MAGIC_SIZE))
-    unpacking = _Unpacking(inflate(path, compression), digest, max_unpacked)
-    with open_tree() as tree, BlobStream(tree or _Nowhere(), Compression.NONE) as stream:
-        unpacking.pass_to(stream.write, read)
-        packed = stream.finish()
-        if packed.diff_id != diff_id:
-            raise MismatchError(f"layer {digest.short} unpacks to other bytes than its image says")
-        if tree is not None:
-            tree.keep(diff_id, packed.unpacked)
+    with open_tree() as tree:
+        unpacking = Unpacking(inflate(path, compression), digest, max_unpacked)
+        unpacked = unpacking.write_tree(tree, diff_id, read)
     size = path.stat().st_size
     blobs.adopt(path, blobs.path(digest))
-    return Blob(digest=digest, diff_id=diff_id, size=size, unpacked=packed.unpacked, compression=compression)
+    return Blob(digest=digest, diff_id=diff_id, size=size, unpacked=unpacked, compression=compression)
 
 
 class _Nowhere:
@@ -60,16 +59,30 @@ class _Nowhere:
         return len(block)
 
 
-class _Unpacking:
+class Unpacking:
     """The chunks of a tar, for two who take them; what is wrong with the layer is not hidden by a reader's errors."""
 
-    def __init__(self, chunks: Iterator[bytes], digest: Digest, most: int | None) -> None:
+    def __init__(self, chunks: Iterator[bytes], digest: Digest, most: int | None = None) -> None:
         self._chunks = chunks
         self._digest = digest
         self._most = most
         self._failure: Exception | None = None
 
-    def pass_to(self, write: Callable[[bytes], None], read: ReadTar) -> None:
+    def write_tree(self, tree: TreeOutput | None, diff_id: DiffId, read: ReadTar = _ignore) -> int:
+        """Write the layer's tree if there is an output, and name it; return the bytes of the tar.
+
+        Raises MismatchError if the tar cannot be read, is too long, or is another; and what ``tree`` raises.
+        """
+        with BlobStream(tree or _Nowhere(), Compression.NONE) as stream:
+            self._pass_to(stream.write, read)
+            packed = stream.finish()
+            if packed.diff_id != diff_id:
+                raise MismatchError(f"layer {self._digest.short} unpacks to other bytes than its image says")
+            if tree is not None:
+                tree.keep(diff_id, packed.unpacked)
+        return packed.unpacked
+
+    def _pass_to(self, write: Callable[[bytes], None], read: ReadTar) -> None:
         """Pass every chunk to ``write``, and those that it wants to ``read``."""
         tar = self._take(write)
         try:
