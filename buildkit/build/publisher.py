@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from buildkit.build.planner import Planner
-from buildkit.events import step
+from buildkit.events import Note, step
+from buildkit.layers.tar.member import Compression
 from buildkit.oci.image import Image
 from buildkit.plan.plan import Plan
 from buildkit.plan.spec import PackWheels, Spec
@@ -23,15 +24,28 @@ if TYPE_CHECKING:
     from buildkit.tasks.scheduler import Task
     from buildkit.tasks.task_id import TaskId
 
+_ADVICE = (
+    "has zstd layers now, which Docker before 23 and containerd before 1.5 cannot pull; "
+    'compression = "gzip" in [tool.buildkit] is for those'
+)
+
 
 class Publisher:
-    """Publishes the image of one attempt under ``targets``; there may be none."""
+    """Publishes the image of one attempt under ``targets``; there may be none. ``advises``: people read along."""
 
-    def __init__(self, planner: Planner, targets: tuple[Ref, ...], attestations: AttestationRequest | None) -> None:
+    def __init__(
+        self,
+        planner: Planner,
+        targets: tuple[Ref, ...],
+        attestations: AttestationRequest | None,
+        *,
+        advises: bool = False,
+    ) -> None:
         self._planner = planner
         self._context = planner.context
         self._targets = targets
         self._attestations = attestations
+        self._advises = advises
 
     def tasks(self, building: Mapping[TaskId, Spec]) -> Iterator[tuple[TaskId, Task]]:
         """Yield the tasks that upload layers while others are built; ``building`` are the layers by their tasks."""
@@ -79,6 +93,7 @@ class Publisher:
             return None
         from buildkit.build.uploads import open_push
 
+        self._advises = self._advises and not self._context.ledger.remote_blobs.find(self._targets[0].repository)
         return open_push(self._context, self._targets)
 
     def _sharing(self, plan: Plan, check: Future[None]) -> AbstractContextManager[None]:
@@ -99,6 +114,8 @@ class Publisher:
             handle.size = pushed.size
             handle.note = f"by skopeo: {pushed.why_skopeo}" if pushed.why_skopeo else ""
         context.ledger.remote_blobs.add(target.repository, (layer.blob.digest for layer in image.layers))
+        if self._advises and any(layer.blob.compression is Compression.ZSTD for layer in image.layers):
+            context.emit(Note(text=f"{target.repository} {_ADVICE}"))  # with its first image only
         return pushed
 
     def _attest(self, plan: Plan, image: Image) -> None:

@@ -113,7 +113,8 @@ class StageBuild:
                 f"{plan.composition.stage.file}: there is nothing to build: it has neither a root nor layers",
                 hint="add `from`, [root], `include`, [wheels], [models] or [[copy]]",
             )
-        publisher = Publisher(self._planner, self._targets, self._attestations)
+        advises = self._options.json is None
+        publisher = Publisher(self._planner, self._targets, self._attestations, advises=advises)
         with ExitStack() as stack:
             self._build_layers(plan, fetch, publisher, stack)
             self._check_models(plan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -312,3 +313,16 @@ def test_push_to_a_registry_with_password_and_private_authority(tiny: Tiny, tmp_
         again = succeeded(tiny.run("push-app", ref, "--cache", f"{host}/some/app", REGISTRY_AUTH_FILE=login))
         assert set(sources(again).values()) == {"shared"}
         assert digest(again) == digest(ended)
+
+
+def test_first_push_to_a_repository_says_who_cannot_pull_zstd(tiny: Tiny, repo: str) -> None:
+    def said(*arguments: str) -> int:
+        argv = tiny.argv("push-app", *arguments)
+        done = subprocess.run(argv, cwd=tiny.folder, env=tiny.env, capture_output=True, text=True, check=True)
+        return (done.stdout + done.stderr).count("has zstd layers now")
+
+    assert said(f"{repo}/quiet:1", "--json", str(tiny.folder / "report.json")) == 0
+    assert [said(f"{repo}:{tag}") for tag in (1, 2)] == [1, 0]
+    text = (tiny.project / "pyproject.toml").read_text()
+    tiny.write("pyproject.toml", text.replace("[tool.buildkit]", '[tool.buildkit]\ncompression = "gzip"'))
+    assert said(f"{repo}/old:1") == 0
