@@ -6,7 +6,8 @@ Identifiers and levels follow SARIF 2.1.0 (``ruleId``, ``level``); severities ar
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from buildkit.lazy_dataclass import dataclass
 
 
 class Severity(enum.IntEnum):

@@ -17,8 +17,9 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Set
-from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from buildkit.lazy_dataclass import dataclass
 
 MAX_NESTING = 64
 MAX_TEXT = 1 << 20

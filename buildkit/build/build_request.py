@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from buildkit.digest import Key
 from buildkit.errors import BlobsMissingError, LostError, RemoteLostError
 from buildkit.events import Note
+from buildkit.lazy_dataclass import dataclass
 from buildkit.plan.plan import LayerSource, Plan, PlannedLayer
 from buildkit.report.text import format_count
 

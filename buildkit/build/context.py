@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from buildkit.build.build_state import BuildState
@@ -18,6 +18,7 @@ from buildkit.events import Emit, Note, StepProgress
 from buildkit.imagestore.image_store import ImageStore
 from buildkit.imagestore.store_folder import find_image_store
 from buildkit.layers.tar.member import PackedLayer
+from buildkit.lazy_dataclass import dataclass
 from buildkit.remote.remote_cache import RemoteCache
 from buildkit.store.blobs import Blobs
 from buildkit.store.layer_bytes import LayerBytes

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 
 from buildkit.digest import DiffId, Digest
 from buildkit.errors import DamagedError, LostError, ToolError
 from buildkit.layers.tar.member import Compression
+from buildkit.lazy_dataclass import dataclass
 from buildkit.oci.blob import Blob
 from buildkit.oci.image import DOCKER_MANIFEST, Image
 from buildkit.store.blobs import Blobs

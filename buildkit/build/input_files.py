@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from buildkit.declare.project import Project
 from buildkit.digest import FileHash, Key
 from buildkit.errors import LostError
 from buildkit.layers.files import read_file
+from buildkit.lazy_dataclass import dataclass
 from buildkit.store.blobs import Blobs, remove_same
 from buildkit.store.ledger import Ledger
 from buildkit.store.stat_index import StatIndex

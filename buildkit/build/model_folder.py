@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from buildkit.build.copy_source import suggest_path
@@ -17,6 +17,7 @@ from buildkit.build.own_files import own_path
 from buildkit.errors import DefinitionError
 from buildkit.layers.globs import compile_excludes
 from buildkit.layers.tar.member_path import find_path_problem
+from buildkit.lazy_dataclass import dataclass
 
 _BOOKKEEPING = frozenset({".git", ".hg", ".svn", ".jj", ".bzr", ".pijul", ".sl", ".huggingface", ".msc", ".mdl"})
 _FETCH = "fetch it (git lfs pull?), or take the model out of the models file"

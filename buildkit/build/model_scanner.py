@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -15,6 +14,7 @@ from buildkit.build.context import BuildContext
 from buildkit.declare.model_allowlist import ModelAllowlist
 from buildkit.digest import FileHash, Key
 from buildkit.errors import BuildError, BuildkitError, MismatchError
+from buildkit.lazy_dataclass import dataclass
 from buildkit.scan import (
     FileSource,
     Scan,

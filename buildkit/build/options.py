@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buildkit.errors import DefinitionError
+from buildkit.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from buildkit.build.context import BuildContext

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
@@ -21,6 +21,7 @@ from buildkit.declare.project import load_project
 from buildkit.digest import DiffId, Key
 from buildkit.errors import DefinitionError
 from buildkit.events import Emit
+from buildkit.lazy_dataclass import dataclass
 from buildkit.locks.model_source import UrlSource
 from buildkit.locks.pins import Artifact
 from buildkit.oci.blob import Blob, LayerResult

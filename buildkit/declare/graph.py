@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from pathlib import Path
 
 from buildkit.declare.apt_archives import PublicKey, parse_public_key
@@ -13,6 +13,7 @@ from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.schema import suggest_word
 from buildkit.declare.stage import Config, Running, Stage, parse_stage, with_patterns
 from buildkit.errors import DefinitionError, Problem
+from buildkit.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
+
+from buildkit.lazy_dataclass import dataclass
 
 CHOSEN_FROM = r"(?:uv\.lock|poetry\.lock|pyproject\.toml|pylock(?:\.[^./]+)?\.toml)"
 """The names of files that a stage may choose from, as a pattern."""

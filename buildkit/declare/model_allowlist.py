@@ -8,7 +8,7 @@ require a reason, for the next reader of the file.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from buildkit.declare.schema import KeySchema, ListSchema, TableSchema, TextSche
 from buildkit.declare.toml import parse_toml
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem
+from buildkit.lazy_dataclass import dataclass
 
 ALLOW_FILE = "requirements/models.allow.toml"
 LIBRARIES = ("catboost", "lightgbm", "optuna", "pandas", "statsmodels", "xgboost")  # the scanner has a list for each

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from buildkit.declare.stage_schema import STAGE_NAME
 from buildkit.declare.target import ARCHES, Target
 from buildkit.declare.toml import parse_toml
 from buildkit.errors import DefinitionError, Problem
+from buildkit.lazy_dataclass import dataclass
 
 _FILE = "pyproject.toml"
 _VERSION = TextSchema(r"[0-9]+\.[0-9]+", "a version (2.41)")

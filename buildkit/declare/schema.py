@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from buildkit.errors import Problem
+from buildkit.lazy_dataclass import dataclass
 
 _LONGEST_WORD = 64
 _MOST_PROBLEMS = 500

@@ -6,7 +6,7 @@ import posixpath
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from buildkit.declare.apt_archives import USUAL, Archives, parse_archives
@@ -15,6 +15,7 @@ from buildkit.declare.schema import ValueLocation
 from buildkit.declare.stage_schema import STAGE, STAGE_NAME, STAGE_NAME_WORDS
 from buildkit.declare.toml import parse_toml
 from buildkit.errors import DefinitionError, Problem
+from buildkit.lazy_dataclass import dataclass
 
 _RESERVED = ("bin", "lib", "lib32", "lib64", "libx32", "sbin", "proc", "sys", "dev", "run", "tmp", "var/tmp")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from buildkit.lazy_dataclass import dataclass
 
 _DEB_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 ARCHES = tuple(_DEB_ARCH)

@@ -6,7 +6,6 @@ import base64
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from buildkit.digest import DiffId, Digest
 from buildkit.errors import BuildError
 from buildkit.imagestore.layer_chain import chain_ids
 from buildkit.imagestore.storage_lock import read_own_records, storage_locked, write_records
+from buildkit.lazy_dataclass import dataclass
 from buildkit.oci.image import Image
 from buildkit.store.file_locks import remove_folder
 

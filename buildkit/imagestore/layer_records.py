@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from buildkit.errors import LostError
 from buildkit.imagestore.layer_chain import SHORTEST_LINK, chain_ids, link_name
 from buildkit.imagestore.storage_lock import read_own_records, storage_locked, write_records
 from buildkit.imagestore.trees import TreeFolder
+from buildkit.lazy_dataclass import dataclass
 from buildkit.oci.image import EPOCH
 from buildkit.store.file_locks import remove_folder
 

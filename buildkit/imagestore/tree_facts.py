@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Self
+
+from buildkit.lazy_dataclass import dataclass
 
 TREE, TAR_SPLIT, FACTS = "tree", "tar-split.gz", "facts.json"
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from buildkit.declare.apt_archives import USUAL, Archives
 from buildkit.declare.graph import Graph
 from buildkit.declare.stage import Debian, Stage
 from buildkit.errors import DefinitionError, Problem
+from buildkit.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

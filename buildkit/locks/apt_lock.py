@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem
+from buildkit.lazy_dataclass import dataclass
 from buildkit.locks.freshness import find_inputs, render_header
 from buildkit.locks.pins import AptPin
 

@@ -6,7 +6,7 @@ loss, so that a lock is rendered byte for byte as it was read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from buildkit.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

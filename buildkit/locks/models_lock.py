@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,6 +16,7 @@ from buildkit.declare.schema import IntegerSchema, KeySchema, ListSchema, TableS
 from buildkit.declare.toml import parse_toml, render_toml
 from buildkit.digest import FileHash, canonical_json
 from buildkit.errors import DefinitionError, Problem
+from buildkit.lazy_dataclass import dataclass
 from buildkit.locks.freshness import find_inputs, render_header
 from buildkit.locks.model_file_runs import FileRuns, Run
 from buildkit.locks.model_source import SOURCES, HubSource, ModelSource, PypiSource, UrlSource, parse_model_source

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from buildkit.digest import FileHash
+from buildkit.lazy_dataclass import dataclass
 from buildkit.locks.git_source import GitSource, is_git, parse_git_source
 from buildkit.locks.model_source import ModelSource
 

@@ -6,7 +6,6 @@ of every layer follows from the checkout alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from buildkit.declare.schema import format_value
@@ -14,6 +13,7 @@ from buildkit.declare.target import Target
 from buildkit.declare.toml import parse_toml, render_toml
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem
+from buildkit.lazy_dataclass import dataclass
 from buildkit.locks.freshness import find_inputs, render_header
 from buildkit.locks.git_source import is_git, parse_git_source
 from buildkit.locks.pins import Artifact

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from buildkit.digest import DiffId, Digest
 from buildkit.layers.tar.member import Compression, PackedLayer
+from buildkit.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from buildkit.declare.stage import Config
 from buildkit.digest import DiffId, Digest
 from buildkit.layers.tar.member import Compression
+from buildkit.lazy_dataclass import dataclass
 from buildkit.oci.blob import Blob
 from buildkit.oci.run_config import inherit_config
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 
 from buildkit.declare.graph import Graph, ResolvedStage
@@ -14,6 +14,7 @@ from buildkit.declare.stage import Config, Copy, Models, Stage
 from buildkit.declare.target import SYSTEM_PATH
 from buildkit.digest import Key, canonical_json
 from buildkit.errors import DefinitionError, Problem
+from buildkit.lazy_dataclass import dataclass
 from buildkit.locks.pins import Artifact, Model, ModelFile
 from buildkit.oci.image import TITLE, VERSION
 from buildkit.plan.checkout import Checkout

@@ -7,12 +7,12 @@ come from committed text and file contents alone, so that every key can be compu
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from buildkit.declare.stage import Copy, Debian, Run, Stage
 from buildkit.digest import FileHash, Key, canonical_json
+from buildkit.lazy_dataclass import dataclass
 from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile
 
 RECIPE_FORMAT = 2

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TextIO
 
 from buildkit.command_names import name_command
+from buildkit.lazy_dataclass import dataclass
 from buildkit.report.text import format_bytes, format_seconds, sanitize_line
 from buildkit.tools.usage import WorkCost
 

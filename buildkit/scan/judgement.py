@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from buildkit.declare.model_allowlist import ModelAllowlist
 from buildkit.digest import FileHash
 from buildkit.findings import Finding, Rule, Severity
+from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.result import UNKNOWN_CONTENT, Scan, ScanGap, Verdict
 
 NOT_SCANNED = Rule(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
 from buildkit.findings import Finding, Severity
+from buildkit.lazy_dataclass import dataclass
 
 UNKNOWN_CONTENT = "no known format of model files"  # the gap of content that no known loader would load
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import BinaryIO, Protocol
+
+from buildkit.lazy_dataclass import dataclass
 
 
 class ScanSource(Protocol):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 from buildkit.digest import DiffId
 from buildkit.errors import MismatchError
 from buildkit.layers.tar.decompress import inflate
+from buildkit.lazy_dataclass import dataclass
 from buildkit.oci.blob import Blob
 from buildkit.store.blobs import Blobs
 

@@ -11,9 +11,9 @@ import fcntl
 import os
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
+from buildkit.lazy_dataclass import dataclass
 from buildkit.store.file_locks import disk_errors_explained, lock_new_path
 
 

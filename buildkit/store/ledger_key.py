@@ -11,10 +11,11 @@ import hashlib
 import os
 import shlex
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from buildkit.errors import BuildError
+from buildkit.lazy_dataclass import dataclass
 from buildkit.store.private_folder import trusted_users
 
 VARIABLE = "BUILDKIT_LEDGER_KEY"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from buildkit.errors import ToolError
+from buildkit.lazy_dataclass import dataclass
 from buildkit.tools.process import Command, run
 
 # "… of the parent directories)"; if a repository is lost, git names its place instead

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+
+from buildkit.lazy_dataclass import dataclass
 
 ENGINES = {"picklescan": "picklescan", "modelaudit-picklescan": "modelaudit_picklescan"}
 

@@ -11,11 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from buildkit.errors import Interrupted, MissingTool, ToolError, describe_full_disk
+from buildkit.lazy_dataclass import dataclass
 from buildkit.tools.disk_full import is_disk_full
 from buildkit.tools.interrupts import deferred_interrupts
 from buildkit.tools.usage import record_child

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
+
+from buildkit.lazy_dataclass import dataclass
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _local = threading.local()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Literal
 
 from buildkit.digest import DiffId, Digest, FileHash
+from buildkit.lazy_dataclass import dataclass
 
 Chunks = Callable[[], Iterator[bytes]]
 
