@@ -55,7 +55,7 @@ def test_failed_import_into_storage_fails_its_step(
     build = StageBuild(planner, options, (), None)
     planned: Any = SimpleNamespace(ref="localhost/p/app:latest", stored=None)
     with pytest.raises(ToolError):
-        build._import(IMAGE, planned)
+        build._deliver(IMAGE, planned)
     step = {"step": "localhost/p/app:latest", "phase": "import"}
     assert events == [StepStarted(**step), StepFailed(**step, message="it broke")]
     assert "import" in context.meter.read()
