@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from buildkit.develop.change_queue import ChangeQueue
-from buildkit.errors import BuildkitError
 from buildkit.tools.file_watch import watch_files
 
 
@@ -56,7 +55,7 @@ class _FolderWatch(threading.Thread):
             for changes in watch_files(self._paths, self._stop_asked, recursive=self._recursive):
                 self.ready.set()
                 self._queue.add(os.path.relpath(path, self._root) for path in changes)
-        except BuildkitError as error:
+        except BaseException as error:  # noqa: BLE001 - whoever takes from the queue raises it
             self._queue.close(error)
         finally:
             self.ready.set()
