@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from buildkit.cli.options import make_parser
+from buildkit.command_names import name_commands
 from buildkit.doctor.diagnose import diagnose
 from buildkit.doctor.diagnosis import Diagnosis, DiagnosisStatus
 
@@ -30,7 +31,6 @@ def run(_folder: Path, arguments: Sequence[str]) -> int:
 
 
 def _set_store(*, enabled: bool) -> int:
-    from buildkit.command_names import name_commands
     from buildkit.doctor.image_store import disable_image_store, enable_image_store
 
     for line in enable_image_store() if enabled else disable_image_store():
@@ -45,4 +45,5 @@ def _render(findings: tuple[Diagnosis, ...], *, as_json: bool) -> str:
         return render_json(findings)
     terminal = sys.stdout.isatty()
     colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return render_text(findings, width=shutil.get_terminal_size().columns if terminal else 110, colour=colour)
+    text = render_text(findings, width=shutil.get_terminal_size().columns if terminal else 110, colour=colour)
+    return name_commands(text)

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from buildkit.build.options import BuildOptions, RemoteCacheOptions
 from buildkit.command_names import name_commands
+from buildkit.declare.schema import suggest_word
 from buildkit.digits import find_number
 from buildkit.errors import DefinitionError
 
+_SHORT = 120  # characters of a usage that is shown whole
+_OPTION = re.compile(r"\[-(?:[^\[\]]|\[[^\[\]]*\])*\] ?")
+
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises DefinitionError for wrong arguments, with the usage as the hint."""
+    """A parser that raises DefinitionError for wrong arguments; the hint is the usage, of many options without them."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise DefinitionError."""
-        raise DefinitionError(message, hint=" ".join(self.format_usage().split()))
+        """Raise DefinitionError, with the option that was probably meant."""
+        usage = " ".join(self.format_usage().split())
+        hint = usage
+        if len(usage) > _SHORT:
+            program, arguments = usage[: len(self.prog) + 7], usage[len(self.prog) + 7 :]
+            needed = _OPTION.sub("", arguments.strip()).strip()
+            hint = f"{program} [OPTION …] {needed}".strip() + "; --help lists the options"
+        unknown = message.partition("unrecognized arguments: ")[2].split()
+        if unknown and (near := suggest_word(unknown[0].partition("=")[0], re.findall(r"--[a-z-]+", usage))):
+            hint = f"{near} {hint}"
+        raise DefinitionError(message, hint=hint)
 
     def format_help(self) -> str:
         """Return the help text as it is printed."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from buildkit.doctor.containersconf import choose_backend, choose_limits
 from buildkit.doctor.diagnosis import Diagnosis, error, note, ok, warning
 from buildkit.doctor.facts import DiskSpace, HostFacts
-from buildkit.doctor.tool_checks import check_rootless_tools, check_runtime, check_tools
+from buildkit.doctor.tool_checks import check_rootless_tools, check_runtime, check_tools, is_older
 from buildkit.report.text import format_bytes
 from buildkit.tools.file_system import describe_file_system
 
@@ -102,6 +102,19 @@ def check_tun(facts: HostFacts) -> Iterator[Diagnosis]:
             f"{facts.system.user} may not open /dev/net/tun",
             "containers without root have no network: `podman run` fails, and so do steps with a network",
             "sudo modprobe tun && sudo chmod 0666 /dev/net/tun  # in a container: start it with --device /dev/net/tun",
+        )
+
+
+def check_user_network(facts: HostFacts) -> Iterator[Diagnosis]:
+    """Check the program by which containers of an ordinary user reach a network: pasta from podman 5 on."""
+    podman = next((tool.version for tool in facts.tools if tool.name == "podman" and tool.path), "")
+    program = "slirp4netns" if is_older(podman, "5") else "pasta"
+    if podman and facts.system.uid != 0 and program not in facts.containers.user_networks:
+        yield warning(
+            "user-network",
+            f"{program} is not installed, which podman {podman} starts for containers without root",
+            "`podman run` fails except with --network host or none",
+            f"sudo apt-get install {'passt' if program == 'pasta' else program}",
         )
 
 
@@ -223,6 +236,7 @@ CHECKS: tuple[Callable[[HostFacts], Iterator[Diagnosis]], ...] = (
     check_isolation,
     check_network,
     check_tun,
+    check_user_network,
     check_limits,
     check_ranges,
     check_namespaces,

@@ -94,7 +94,8 @@ class ContainerHost:
     and of processes in a container (-1: none), ``may_raise`` says whether they can be raised; ``backend`` is the
     network backend that podman chose, empty without podman or if it is unknown. A backend that is there lacks nothing
     that it starts; ``network_lacks`` are the Debian packages that the chosen one lacks. ``has_tun`` says whether this
-    user may open /dev/net/tun, by which containers of ordinary users reach a network.
+    user may open /dev/net/tun, by which containers of ordinary users reach a network, ``user_networks`` which of the
+    programs that do it are here.
     """
 
     cgroups: str = "v2"
@@ -108,6 +109,7 @@ class ContainerHost:
     has_netavark: bool = True
     network_lacks: tuple[str, ...] = ()
     has_tun: bool = True
+    user_networks: tuple[str, ...] = ("pasta", "slirp4netns")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,7 @@ def probe_containers() -> ContainerHost:
         has_netavark=not lacks["netavark"],
         network_lacks=lacks.get(backend, ()),
         has_tun=os.access("/dev/net/tun", os.R_OK | os.W_OK),
+        user_networks=tuple(name for name in ("pasta", "slirp4netns") if find_program(name)),
     )
 
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,13 @@ PAGES = (
     "docs/scanning.md",
     "docs/benchmarks.md",
 )
+
+
+def project_address():
+    """The address of the project, which only pyproject.toml knows."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]["GitHub"]
+
+
 NOT_RUN = {
     "nox -s push-runtime -- ghcr.io/me/app:1.0 --cache-write ghcr.io/me/app\n": (
         "it needs a registry to write to; docs/delivery.md runs the same with one"
@@ -58,10 +66,11 @@ NOT_RUN = {
     "nox -s bench-build -- --scale\n"
     "nox -s bench-build -- --compare old.json --fail-over 15%\n": "races take half an hour; tests/e2e runs short ones",
     "nox -s audit-deps\nnox -s audit-deps -- runtime --json\n": "it asks an advisory service on the internet",
-    "pip install 'xoe-buildkit @ git+https://github.com/xoe-buildkit/buildkit'\n": (
+    f"pip install 'xoe-buildkit @ git+{project_address()}'\n": (
         "it fetches this project from its public address; tests/e2e installs the wheel instead"
     ),
-    "sudo apt-get install buildah skopeo mmdebstrap debian-archive-keyring uidmap podman netavark nftables curl\n"
+    "sudo apt-get install buildah skopeo mmdebstrap debian-archive-keyring uidmap podman netavark nftables \\\n"
+    "  passt slirp4netns curl\n"
     "xoe-buildkit doctor\n": "it installs packages of the system",
     "nox -s lock -- --upgrade-apt\n": "it takes what Debian has now; tests/e2e runs it with an archive of its own",
     "nox -s build-runtime -- --to docker\ndocker run --rm localhost/xoe/runtime:latest python3 --version\n": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,17 @@ def test_missing_file_and_missing_heading_are_broken() -> None:
     assert is_broken(page, "docs/absent.md")
     assert is_broken(page, "docs/delivery.md#no-such-heading")
     assert not is_broken(page, "docs/delivery.md#pushing")
+
+
+def test_address_of_the_project_is_the_one_in_pyproject() -> None:
+    """A move of the project changes pyproject.toml; this names what has to follow."""
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]
+    address = urls["GitHub"]
+    assert [url for url in urls.values() if url != address and not url.startswith(f"{address}/")] == []
+    owner = address.rpartition("/")[0]
+    named = re.compile(rf"xoe-buildkit @ git\+([^\s'\"]*)|({re.escape(owner)}/[\w.-]*)")
+    found = {either for page in PAGES for place in named.findall(page.read_text("utf-8")) for either in place}
+    assert found == {address, ""}
 
 
 def test_every_page_of_docs_is_reachable_from_the_readme() -> None:

@@ -212,6 +212,20 @@ def test_device_for_networks_of_ordinary_users_is_reported() -> None:
     assert bad(having(containers=ContainerHost(has_tun=False), system=as_root, ranges=None)) == []
 
 
+@pytest.mark.parametrize(
+    ("version", "here", "package"),
+    [("4.3.1", "pasta", "slirp4netns"), ("5.4.2", "slirp4netns", "passt"), ("5.4.2", "pasta", "")],
+)
+def test_program_for_networks_of_ordinary_users_is_reported(version: str, here: str, package: str) -> None:
+    tools = [dataclasses.replace(tool, version=version) if tool.name == "podman" else tool for tool in HEALTHY.tools]
+    containers = dataclasses.replace(HEALTHY.containers, user_networks=(here,))
+    facts = having(containers=containers, tools=tuple(tools))
+    found = [finding.mend for finding in bad(facts) if finding.id == "user-network"]
+    assert found == ([f"sudo apt-get install {package}"] if package else [])
+    as_root = dataclasses.replace(facts, system=HostSystem(uid=0))
+    assert "user-network" not in [finding.id for finding in bad(as_root)]
+
+
 def test_file_limit_that_podman_cannot_raise_is_reported() -> None:
     host = ContainerHost(nofile=20000, may_raise=False)
     found = only(having(containers=host))
@@ -350,7 +364,8 @@ def test_every_check_can_produce_a_finding() -> None:
     )
     answering = dataclasses.replace(
         worst,
-        tools=(InstalledTool(name="buildah", path="/b"),),
+        tools=(InstalledTool(name="buildah", path="/b"), InstalledTool(name="podman", path="/p", version="5.4.2")),
+        containers=ContainerHost(user_networks=()),
         storage=ContainerStorage(),
         image_store=ImageStoreFacts(problem="x"),
         isolation=Isolation(kind="chroot", why="x", shared="y"),
