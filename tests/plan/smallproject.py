@@ -212,7 +212,7 @@ _FILES = {
     f"{APP}/main.py": ("print(1)\n", "file"),
     f"{APP}/run.sh": ("exec main\n", "exec"),
     f"{APP}/sub/é x.txt": ("x", "file"),
-    f"{APP}/sub/link": ("../main.py", "link"),
+    f"{APP}/sub/link": ("../run.sh", "link"),
     f"{APP}/debug.log": ("left out", "file"),
     f"{APP}/keep.log": ("kept", "file"),
     "stages/runtime/conf.ini": ("a=1\n", "file"),
