@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def replace_containers(wanted: Sequence[ComposedContainer], every: Sequence[Comp
 
     Raises ToolError; what was removed is made again even if this process is asked to stop.
     """
-    again = {item.id: make_again(item.argv) for item in _with_dependents(wanted, every)}
+    again = {item.id: make_again(item.argv) for item in find_dependents(wanted, every)}
     named = {item.id: item.name for item in every}
     for identity in reversed(again):
         run(Command(argv=("podman", "rm", "--force", identity), is_cleanup=True, grace=_GRACE))
@@ -92,13 +93,15 @@ def replace_containers(wanted: Sequence[ComposedContainer], every: Sequence[Comp
     return tuple(named[identity] for identity in again)
 
 
-def _with_dependents(
+def find_dependents(
     wanted: Sequence[ComposedContainer], every: Sequence[ComposedContainer]
 ) -> tuple[ComposedContainer, ...]:
+    """Return the containers, then those that depend on them, in an order in which they can be made."""
     found = {item.id: item for item in wanted}
     while more := [item for item in every if item.id not in found and not found.keys().isdisjoint(item.needs)]:
         found |= {item.id: item for item in more}
-    return tuple(found.values())
+    needs = {item.id: [other for other in item.needs if other in found] for item in found.values()}
+    return tuple(found[identity] for identity in TopologicalSorter(needs).static_order())
 
 
 def build_image(argv: Sequence[str], context: Path, containerfile: str = "") -> None:
