@@ -58,7 +58,7 @@ def parse_compose(text: str, path: str) -> ComposeFile:
             built.append(_read_service(str(name), keys, posixpath.dirname(path)))
             continue
         image = as_table(keys).get("image", "")
-        advice = "its image comes from a registry: keep it in the compose file, or run it with podman beside yours"
+        advice = "services.toml runs images of registries beside yours, by digest (docs/services.md)"
         line = read.line("services", str(name))
         left.append(Leftover(file=path, line=line, text=f"service {name}: {image}".rstrip(": "), advice=advice))
     return ComposeFile(path=path, services=tuple(built), leftovers=tuple(left), yaml=read)

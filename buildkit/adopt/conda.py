@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from buildkit.adopt.draft import Leftover
+from buildkit.adopt.installs import name_address
 from buildkit.adopt.yamlfile import YamlFile, as_list, parse_yaml
 from buildkit.errors import DefinitionError
 
@@ -56,8 +57,10 @@ def parse_environment(text: str, file: str, stage: str = "app") -> CondaEnvironm
         kind, _, rest = line.partition(" ")
         if kind in ("-r", "--requirement"):
             files.append(rest.strip())
-        elif "://" in line and not line.startswith("-"):
-            advice = "a package from there is refused: depend on a release, or keep it in the repository"
+        elif "://" in line and not line.startswith("-") and " @ " not in line:
+            named = name_address(line)
+            lines += [named] if named else []
+            advice = f"written into the input as `{named}`: check the name" if named else "write it as `NAME @ ADDRESS`"
             left.append(Leftover(file=file, line=read.line(*place), text=line, advice=advice))
         else:
             lines.append(line)

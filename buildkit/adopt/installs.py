@@ -76,6 +76,19 @@ class CommandOptions:
         return tuple(value for name in names for value in self.values.get(name, ()))
 
 
+def name_address(address: str) -> str:
+    """Return the requirement ``NAME @ ADDRESS`` for an address without a name; empty if none can be seen in it."""
+    place, _, fragment = address.partition("#")
+    named = re.search(r"(?:^|&)egg=([A-Za-z0-9._-]+)", fragment)
+    file = place.rstrip("/").rpartition("/")[2].partition("@")[0]
+    if address.startswith("git+"):
+        name = named[1] if named else file.removesuffix(".git")
+        kept = "&".join(part for part in fragment.split("&") if part.startswith("subdirectory="))
+        return f"{name} @ {place}#{kept}" if kept else f"{name} @ {place}"
+    name = file.partition("-")[0]
+    return f"{name} @ {place}" if name and file.endswith((".whl", ".tar.gz", ".zip")) else ""
+
+
 def read_apt(command: Sequence[str]) -> tuple[str, ...] | None:
     """Return the packages that an apt command installs: none for ``update`` and its kind."""
     if not command or command[0] not in ("apt-get", "apt", "aptitude"):
@@ -209,6 +222,8 @@ def parse_options(words: Sequence[str], valued: Sequence[str]) -> CommandOptions
 
 
 def _is_path(word: str) -> bool:
+    if "://" in word:
+        return False
     return word in (".", "..") or word.startswith(("./", "../", "/", ".[")) or word.endswith((".whl", ".tar.gz"))
 
 

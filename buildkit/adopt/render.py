@@ -60,7 +60,7 @@ def _name_model_stages(images: Sequence[ImageDraft]) -> dict[tuple[str, tuple[Mo
 
 def needs_builder(image: ImageDraft) -> bool:
     """Return whether the image needs a stage in which packages are compiled."""
-    is_local = any(re.match(r"\.{0,2}/|\.$|\.\[", line) for line in image.wheels.lines)
+    is_local = any(re.match(r"\.{0,2}/|\.$|\.\[", line) or " @ git+" in line for line in image.wheels.lines)
     return bool(image.builder_apt) or image.compilers or image.wheels.package or is_local
 
 

@@ -22,7 +22,7 @@ _SETTLED = {
 }  # fmt: skip
 _START = "nox -s run-{service} -- --option="
 _ADVICE = {
-    "depends_on": "nox -s run-{service} starts this service alone: start the others first",
+    "depends_on": "`depends-on` in services.toml starts services in their order (docs/services.md)",
     "env_file": f"variables are given when a container starts: {_START}--env-file={{value}}",
     "networks": "a container has a network of its own, which is closed; `outgoing = true` in [running] opens it",
     "network_mode": "its network is closed: `outgoing = true` in [running] opens it, or --option=--network={value}",
@@ -123,7 +123,7 @@ class _Applying:
                 self._image.volumes[target] = None
             if kind != "volume" or source:
                 is_bind = kind == "bind"
-                why = "the files of the host are not in the image" if is_bind else "the volume has a name"
+                why = "the files of the host are not in the image" if is_bind else "a name is for services.toml, or"
                 advice = f"{why}: nox -s run-{{service}} -- --option=--volume={source}:{target}"
                 yield self._leave(key, f"{source}:{target}", advice, str(number))
 

@@ -10,12 +10,21 @@ from typing import Any
 
 from buildkit.adopt.commands import Command, format_command
 from buildkit.adopt.conda import CondaEnvironment, advise_conda, find_python, parse_environment
-from buildkit.adopt.installs import LockInstall, PipInstall, parse_options, read_export, read_lock_install, read_pip
+from buildkit.adopt.installs import (
+    LockInstall,
+    PipInstall,
+    name_address,
+    parse_options,
+    read_export,
+    read_lock_install,
+    read_pip,
+)
 from buildkit.adopt.instructions import Instruction
 from buildkit.adopt.reading import ContainerfileReading
 from buildkit.declare.toml import parse_toml
 
-_GIT_PACKAGE = "a package from there is refused: depend on a release, or keep it in the repository and write its path"
+_GIT_PACKAGE = "write it as `NAME @ git+https://…@COMMIT` into requirements/{}.in (docs/locks.md), or keep it here"
+_NAMED = "written into the input as `{}`: check the name"
 _CONDA = ("conda", "mamba", "micromamba")
 
 
@@ -57,13 +66,14 @@ def _add_pip(reading: ContainerfileReading, instruction: Instruction, pip: PipIn
     for kind, files in (("-r", pip.files), ("-c", pip.constraints)):
         for file in files:
             _add_list(reading, instruction, kind, file, lines)
-    fetched = [line for line in pip.lines if "://" in line]
-    lines += [line for line in pip.lines if line not in fetched]
+    unnamed = {line: name_address(line) for line in pip.lines if "://" in line and " @ " not in line}
+    lines += [unnamed.get(line, line) for line in pip.lines if unnamed.get(line, line)]
     for path in pip.paths:
         _add_path(reading, instruction, path, lines)
-    if fetched:
-        reading.leave(instruction, _GIT_PACKAGE, f"pip install {' '.join(fetched)}")
-    if pip.flags and (lines or fetched):
+    for line, named in unnamed.items():
+        advice = _NAMED.format(named) if named else _GIT_PACKAGE.format(reading.tree.stage)
+        reading.leave(instruction, advice, f"pip install {line}")
+    if pip.flags and lines:
         flags = " ".join(pip.flags)
         reading.leave(instruction, f"{flags} has no effect here (docs/locks.md)", f"pip install {flags} …")
     settings = (line for line in pip.settings if not line.startswith("--find-links /"))
@@ -101,7 +111,7 @@ def _add_path(reading: ContainerfileReading, instruction: Instruction, path: str
         found = reading.in_context(bare)
     if found is None:
         if not re.fullmatch(r".*/(?:wheels?|wheelhouse|dist)(?:/.*)?|.*\*\.whl", bare):
-            reading.leave(instruction, f"{path} is not in the repository: {_GIT_PACKAGE}")
+            reading.leave(instruction, f"{path} is not in the repository: {_GIT_PACKAGE.format(reading.tree.stage)}")
         return
     wheels = reading.image.wheels
     beside = posixpath.dirname(wheels.locks[0]) or "." if wheels.locks else None

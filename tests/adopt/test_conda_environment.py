@@ -37,7 +37,11 @@ CMD ["conda", "run", "--no-capture-output", "-n", "speech", "python", "src/serve
 
 def test_environment() -> None:
     found = parse_environment(ENVIRONMENT, "conda/environment.yml", "api")
-    assert (found.python, found.lines, found.files) == ("3.11", ("fastapi==0.111.0",), ("more.txt",))
+    assert (found.python, found.lines, found.files) == (
+        "3.11",
+        ("fastapi==0.111.0", "y @ git+https://x.example/y"),
+        ("more.txt",),
+    )
     assert found.variables == (("MODEL_HOME", "/data"),)
     told = {left.line: left.advice for left in found.leftovers}
     assert told.keys() == {6, 7, 11}
@@ -80,7 +84,7 @@ def test_containerfile_of_an_environment() -> None:
     image, leftovers = translate(file, file.stages[0], facts)
     assert image.root is not None
     assert (image.root.suite, image.root.python) == ("bookworm", "3.11")
-    assert image.wheels.lines == ("-r conda/more.txt", "fastapi==0.111.0")
+    assert image.wheels.lines == ("-r conda/more.txt", "fastapi==0.111.0", "y @ git+https://x.example/y")
     assert (image.cmd, image.env) == (("python", "src/serve.py"), {"MODEL_HOME": "/data"})
     assert [(found.file, found.line) for found in leftovers] == [
         ("Dockerfile", 1),

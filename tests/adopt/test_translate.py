@@ -7,7 +7,7 @@ import pytest
 from buildkit.adopt.draft import CopyDraft, ImageDraft, Leftover, RootDraft, WheelsDraft
 from buildkit.adopt.instructions import read_containerfile
 from buildkit.adopt.reading import RepositoryFacts
-from buildkit.adopt.render import render_files
+from buildkit.adopt.render import needs_builder, render_files
 from buildkit.adopt.translate import translate
 
 FILES = ("src", "src/", "models", "models/", "run.sh", "web", "web/", ".", "./", "services/dev.txt")
@@ -410,3 +410,25 @@ def test_commands_of_no_use_in_an_image_are_dropped(command: str) -> None:
 def test_advice_fits_the_command(command: str, advice: str) -> None:
     (found,) = draft(f"FROM python:3.13\nWORKDIR /app\nCOPY run.sh .\nRUN {command}")[1]
     assert advice in found.advice
+
+
+@pytest.mark.parametrize(
+    ("address", "line"),
+    [
+        ("git+https://x/me/kit.git@v1", "kit @ git+https://x/me/kit.git@v1"),
+        ("git+https://x/me/r@a1#egg=kit&subdirectory=py", "kit @ git+https://x/me/r@a1#subdirectory=py"),
+        ("https://x/kit-1.0-py3-none-any.whl", "kit @ https://x/kit-1.0-py3-none-any.whl"),
+    ],
+)
+def test_package_at_an_address_gets_its_name(address: str, line: str) -> None:
+    image, (found,) = draft(f"FROM python:3.13-slim\nRUN pip install '{address}'")
+    assert image.wheels.lines == (line,)
+    assert needs_builder(image) == ("git+" in line)
+    assert found.advice == f"written into the input as `{line}`: check the name"
+
+
+def test_package_whose_name_cannot_be_seen_is_left_over() -> None:
+    image, (found,) = draft("FROM python:3.13\nRUN pip install https://x/download")
+    assert image.wheels.lines == ()
+    assert "NAME @ git+https" in found.advice
+    assert body("RUN pip install 'kit @ git+https://x/kit@v1'").wheels.lines == ("kit @ git+https://x/kit@v1",)
