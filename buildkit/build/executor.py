@@ -13,6 +13,7 @@ from buildkit.build.context import BuildContext
 from buildkit.build.inputs import InputTasks
 from buildkit.build.layer_writer import LayerWriter
 from buildkit.build.native_facts import observe_members, record_collected
+from buildkit.build.recompress import recompress
 from buildkit.digest import Key
 from buildkit.errors import MismatchError, RemoteLostError
 from buildkit.layers.files import CopiedFile, file_members
@@ -303,7 +304,7 @@ class Executor:
 
     def _record(self, spec: Spec, build: Callable[[], tuple[LayerResult, Contents]]) -> Outcome:
         began = time.monotonic()
-        result, owned = build()
+        result, owned = recompress(self._context, spec, compress=self._writer.compress) or build()
         result = replace(result, seconds=time.monotonic() - began)
         self._context.ledger.add_layer(spec, result, owned)
         self._context.state.learn_built(spec, result)

@@ -8,6 +8,7 @@ from typing import Protocol
 from buildkit.digest import DiffId
 from buildkit.errors import MismatchError
 from buildkit.layers.tar.decompress import inflate
+from buildkit.layers.tar.member import Compression
 from buildkit.lazy_dataclass import dataclass
 from buildkit.oci.blob import Blob
 from buildkit.store.blobs import Blobs
@@ -61,15 +62,17 @@ class LayerBytes:
             return inflate(self.blobs.path(blob.digest), blob.compression)
         return self.trees.open_tar(blob.diff_id)
 
-    def make_blob(self, blob: Blob, progress: Callable[[int], None]) -> tuple[Blob, float]:
-        """Compress a layer of the image store into the cache, as its ``compression`` says.
+    def make_blob(
+        self, blob: Blob, progress: Callable[[int], None], wanted: Compression | None = None
+    ) -> tuple[Blob, float]:
+        """Compress a layer that is here into the cache, as ``wanted`` or else its own ``compression`` says.
 
         Returns the blob, and the seconds of compressing. The same tar gives the same blob on every host. Raises
         MismatchError if the tree is not the layer, DamagedError and OSError as `open_tar` does.
         """
         from buildkit.layers.tar.blob_stream import BlobStream
 
-        with self.blobs.writing() as out, BlobStream(out, blob.compression, progress) as stream:
+        with self.blobs.writing() as out, BlobStream(out, wanted or blob.compression, progress) as stream:
             for chunk in self.open_tar(blob):
                 stream.write(chunk)
             packed = stream.finish()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.e2e.tinyproject import Tiny
@@ -176,3 +178,33 @@ def test_build_without_a_stage_builds_every_shipping_stage(tiny: Tiny) -> None:
 def test_lock_does_not_need_the_target_interpreter(tiny: Tiny) -> None:
     tiny.lock("--upgrade")
     assert not (tiny.folder / "home/.local/share/uv/python").exists(), "uv fetched a Python only to resolve for it"
+
+
+_NO_PACKING = """from buildkit.build import executor
+def refuse(*arguments, **named):
+    raise AssertionError("a layer is packed again")
+executor.write_layer = refuse
+"""  # code for `Tiny.after`
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_other_compression_compresses_layers_again_that_are_here(
+    tiny: Tiny, make_tiny: Callable[[], Tiny], *, seen: bool
+) -> None:
+    def choose_gzip(project: Tiny) -> None:
+        text = (project.project / "pyproject.toml").read_text()
+        project.write("pyproject.toml", text.replace("[tool.buildkit]", '[tool.buildkit]\ncompression = "gzip"'))
+
+    tiny.see_store(seen=seen)
+    first = tiny.build("app")
+    choose_gzip(tiny)
+    with tiny.after(_NO_PACKING):
+        again = tiny.build("app")
+    assert len(again.built()) == len(first.built()) - 1, "all but the registry's image"
+    assert again.report["digest"] == first.report["digest"]
+    other = make_tiny()
+    other.see_store(seen=seen)
+    choose_gzip(other)
+    fresh = other.build("app").report["layers"]
+    assert [(x["key"], x["digest"]) for x in again.report["layers"]] == [(x["key"], x["digest"]) for x in fresh]
+    assert tiny.run_image("app") == "hello from /app\n"
