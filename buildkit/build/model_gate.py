@@ -22,7 +22,7 @@ from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import Model, ModelFile
 from buildkit.plan.spec import PackModel, Spec
 from buildkit.report.text import format_count
-from buildkit.scan import Judgement, Scan, Verdict, judge
+from buildkit.scan import Judgement, Scan, Verdict, is_clean, judge
 
 if TYPE_CHECKING:
     from buildkit.tasks.scheduler import Outcome, Task
@@ -112,15 +112,18 @@ class ModelGate:
         """Raise ModelError for a refused file; warn of files that pass although they were not fully scanned."""
         policy = self._context.project.unscanned_models
         for file, scan in scans:
-            judgement = judge(scan, model_file_name(model, file), file.sha256, self._allow)
+            name = model_file_name(model, file)
+            if is_clean(scan, name):
+                continue
+            judgement = judge(scan, name, file.sha256, self._allow)
             if judgement.is_refused(policy):
-                raise refusal_error(model_file_name(model, file), judgement)
+                raise refusal_error(name, judgement)
             for finding in judgement.findings:
                 if finding.rule.id == "second-opinion-failed":
-                    self._context.emit(Note(text=f"{model_file_name(model, file)}: {finding.what}", warning=True))
+                    self._context.emit(Note(text=f"{name}: {finding.what}", warning=True))
             if judgement.verdict is Verdict.PARTIAL:
                 what = "unknown format, so not scanned" if judgement.unknown else "not fully scanned"
-                self._context.emit(Note(text=f"{model_file_name(model, file)}: {what}", warning=True))
+                self._context.emit(Note(text=f"{name}: {what}", warning=True))
 
 
 def model_file_name(model: Model, file: ModelFile) -> str:

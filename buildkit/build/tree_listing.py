@@ -112,22 +112,23 @@ def _find_others(folder: Path, place: str, listing: WorkTreeFiles) -> Iterator[s
     for name in sorted(folders):
         if not (folder / name).is_dir() or name in tracked:
             continue
+        at = posixpath.normpath(name)
+        prefix = "" if at == "." else f"{at}/"
         with os.scandir(folder / name) as entries:
-            names = [entry.name for entry in entries]
-        others = sorted(
-            (posixpath.normpath(f"{name}/{entry}"), (folder / name / entry).is_dir())  # which a link in a circle is not
-            for entry in names
-        )
-        for path, is_folder in others:
-            if path not in known and posixpath.basename(path) != ".git" and not (is_folder and not _walk(folder, path)):
+            others = sorted(prefix + entry.name for entry in entries if entry.name != ".git")
+        for path in others:
+            if path in known:
+                continue
+            is_folder = (folder / path).is_dir()  # which a link in a circle is not
+            if not (is_folder and not _walk(folder, path)):
                 yield f"{path}/" if is_folder else path
 
 
 def _parents(names: Iterable[str], place: str) -> set[str]:
     """Return the folders above files, as far as ``place``."""
     found = {place}
-    for name in names:
-        parent = posixpath.dirname(name) or "."
+    for folder in {posixpath.dirname(name) for name in names}:
+        parent = folder or "."
         while parent not in found and len(parent) > 1:
             found.add(parent)
             parent = posixpath.dirname(parent) or "."

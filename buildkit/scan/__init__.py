@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from buildkit.scan.judgement import DIFFERS_FROM_LOCK, NOT_SCANNED, Judgement, judge
+from buildkit.scan.judgement import DIFFERS_FROM_LOCK, NOT_SCANNED, Judgement, is_clean, judge
 from buildkit.scan.limits import ScanLimits
 from buildkit.scan.result import UNKNOWN_CONTENT, Scan, ScanGap, Verdict
 from buildkit.scan.source import BytesSource, FileSource, ScanSource
@@ -29,6 +29,7 @@ __all__ = [
     "ScanSource",
     "Verdict",
     "import_scanner",
+    "is_clean",
     "judge",
     "library_globals",
     "recognise",

@@ -146,10 +146,11 @@ class StatIndex:
 
 def _stat_file(path: str) -> os.stat_result | None:
     """Return the stat of a regular file, None for anything else."""
-    with suppress(OSError):
+    try:
         found = os.lstat(path)
-        return found if stat.S_ISREG(found.st_mode) else None
-    return None
+    except OSError:
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
 
 
 def _row(before: os.stat_result, after: os.stat_result, sha256: FileHash, began: int) -> HashedRow | None:
