@@ -48,7 +48,7 @@ def test_mmdebstrap_is_stopped_if_packing_the_root_fails(tmp_path: Path, monkeyp
     debian = SimpleNamespace(
         suite="trixie", variant="extract", components=("main",), exclude=(), users=(), drop_setuid=False
     )
-    work: Any = SimpleNamespace(debian=debian, pins=())
+    work: Any = SimpleNamespace(debian=debian, pins=(), sources=())
     with ExitStack() as stack, pytest.raises(BuildError, match="full"):
         ContainerRunner(context, LayerWriter(context=context), stack).make_root("base/root", work)
     assert seen == ["ended"]
