@@ -136,7 +136,7 @@ def _prepare(request: DevRequest, services: Services, run: Path, emit: Emit) -> 
 
 def is_reloaded(request: DevRequest, service: RunningService, facts: StageFacts) -> bool:
     """Return whether the reloader runs a service: a Python program with staged files, unless that was refused."""
-    if not request.reload or service.name == JUPYTER or not facts.staging.folders:
+    if not request.reload or service.name == JUPYTER or not facts.staging.folders or not RELOADER.is_dir():
         return False
     return service.reload.mode != "off" and is_python_service(_command(service, facts))
 
