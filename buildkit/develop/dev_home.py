@@ -41,7 +41,9 @@ def hold_home(folder: Path) -> Iterator[Path]:
         ) from error
     try:
         _lock(lock, home)
-        remove_runs(home)
+        for old in home.glob("run-*"):
+            if not (old / KEPT).exists():  # left by a process that was killed
+                shutil.rmtree(old, ignore_errors=True)
         run = home / f"run-{secrets.token_hex(4)}"
         run.mkdir(mode=0o711)  # containers' users pass through to what is mounted
         try:
@@ -91,7 +93,8 @@ def end_runner(home: Path) -> bool:
     return True
 
 
-def remove_runs(home: Path) -> None:
-    """Remove what earlier runs left for detached containers."""
+def remove_runs(home: Path, *, but: Path | None = None) -> None:
+    """Remove what runs have left, kept or not, but that of one run."""
     for old in home.glob("run-*"):
-        shutil.rmtree(old, ignore_errors=True)
+        if old != but:
+            shutil.rmtree(old, ignore_errors=True)

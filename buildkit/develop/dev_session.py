@@ -24,7 +24,7 @@ from buildkit.develop.dev_environment import (
     prepare_notebooks,
     with_jupyter,
 )
-from buildkit.develop.dev_home import KEPT, hold_home
+from buildkit.develop.dev_home import KEPT, hold_home, remove_runs
 from buildkit.develop.dev_loop import DevActions, DevLoop, DevService
 from buildkit.develop.reload_client import ReloadClient
 from buildkit.develop.stage_trees import StageFacts, StageTrees, describe_stage
@@ -88,6 +88,7 @@ def run_dev(request: DevRequest, tell: Tell, emit: Emit, show: Callable[[DevStar
         options = StartOptions(folder=request.folder, patience=_PATIENCE)
         with _ending(request, start.environment, run, tell, emit):
             start_environment(start.environment, options, emit)
+            remove_runs(run.parent, but=run)  # of detached containers, which were replaced
             show(start)
             if not request.detach:
                 _attend(request, start, run, tell, emit)
