@@ -1,0 +1,131 @@
+"""The development session with the real service: saves, mistakes, the debugger and tests, in one run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from buildkit.bench.dev_samples import attach_debugger
+from tests.reference.builds import ROOT
+from tests.reference.conftest import Project
+from tests.reference.engine import Podman
+
+pytestmark = [pytest.mark.tools, pytest.mark.network]
+API = "stages/runtime/app/api.py"
+HINT = "see /openapi.json for the routes"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A repository with the files of this one, to edit."""
+    folder = tmp_path / "checkout"
+    listed = subprocess.run(("git", "ls-files", "-z"), cwd=ROOT, check=True, capture_output=True).stdout
+    for name in filter(None, listed.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    for command in ("init --quiet", "add --all", "-c user.name=t -c user.email=t@localhost commit --quiet -m all"):
+        subprocess.run(("git", *command.split()), cwd=folder, check=True)
+    return folder
+
+
+class Session:
+    """A running development session of a checkout."""
+
+    def __init__(self, checkout: Path, env: dict[str, str], child: subprocess.Popen[str]) -> None:
+        self.checkout = checkout
+        self.env = env
+        self.child = child
+
+    def next(self, event: str) -> dict[str, Any]:
+        assert self.child.stdout is not None
+        while line := self.child.stdout.readline():
+            said: dict[str, Any] = json.loads(line)
+            if said["event"] == event:
+                return said
+        raise AssertionError(f"the session ended with {self.child.wait()}")
+
+    def save(self, old: str, new: str) -> None:
+        path = self.checkout / API
+        text = path.read_text()
+        assert old in text
+        path.with_suffix(".new").write_text(text.replace(old, new))
+        path.with_suffix(".new").replace(path)
+
+    def use(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        argv = (sys.executable, "-m", "buildkit", "dev", *arguments)
+        return subprocess.run(argv, cwd=self.checkout, env=self.env, capture_output=True, text=True, timeout=120)
+
+
+def ask() -> str:
+    """Return the hint of the service about an address that it does not have."""
+    try:
+        urllib.request.urlopen("http://127.0.0.1:8000/nowhere", timeout=20)
+    except urllib.error.HTTPError as error:
+        hint: str = json.loads(error.read())["hint"]
+        return hint
+    raise AssertionError
+
+
+@contextmanager
+def developing(checkout: Path, env: dict[str, str]) -> Iterator[Session]:
+    """Run the session until the block ends, by Ctrl-C."""
+    argv = (sys.executable, "-m", "buildkit", "dev", "--json", "--stage", "development", "--write-launch")
+    with (
+        (checkout.parent / "errors").open("w+") as errors,
+        subprocess.Popen(
+            argv, cwd=checkout, env=env, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+        ) as child,
+    ):
+        try:
+            yield Session(checkout, env, child)
+        finally:
+            os.killpg(child.pid, signal.SIGINT)
+            child.communicate(timeout=60)
+        errors.seek(0)
+        assert child.returncode == 0, errors.read()
+
+
+def test_service_follows_saves_and_keeps_answering_through_mistakes(
+    project: Project, podman: Podman, checkout: Path
+) -> None:
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    env = podman.env | {"BUILDKIT_CACHE": str(project.cache), "PYTHONPATH": path}
+    with developing(checkout, env) as session:
+        service = session.next("service")
+        assert (service["address"], service["state"]) == ("http://127.0.0.1:8000", "healthy")
+        session.next("watching")
+        assert ask() == HINT
+        (launch,) = json.loads((checkout / ".vscode/launch.json").read_text())["configurations"]
+        assert attach_debugger(launch["connect"]["port"]) > 0
+
+        session.save(HINT, "the second edition")
+        said = session.next("reacted")
+        assert (said["action"], said["files"], said["ok"]) == ("reloaded", [API], True), said
+        assert ask() == "the second edition"
+
+        session.save("the second edition", 'a mistake"(')
+        said = session.next("reacted")
+        assert (said["ok"], "still answers" in said["text"]) == (False, True), said
+        assert "SyntaxError" in said["output"]
+        assert ask() == "the second edition", "the old code goes on"
+        session.save('a mistake"(', "the third edition")
+        assert session.next("reacted")["ok"]
+        assert ask() == "the third edition"
+
+        tested = session.use("--test", "-q", "tests/test_settings.py")
+        assert tested.returncode == 0, tested.stdout + tested.stderr
+        assert " passed" in tested.stdout
+    assert "xoe-dev-app" not in podman("ps", "--all", "--format", "{{.Names}}")
