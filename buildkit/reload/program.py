@@ -22,7 +22,12 @@ _OWN_RELOAD = {  # options by which servers start further processes or reload by
     "fastapi": {"--reload": False, "--workers": True},
     "flask": {"--reload": False, "--debug": False},
 }
-_INSTEAD = {"hypercorn": ("--workers", "0"), "fastapi": ("--no-reload",), "flask": ("--no-reload",), "gunicorn": ("--workers", "1")}
+_INSTEAD = {
+    "hypercorn": ("--workers", "0"),
+    "fastapi": ("--no-reload",),
+    "flask": ("--no-reload",),
+    "gunicorn": ("--workers", "1"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
