@@ -32,7 +32,7 @@ CHANNEL = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
+class _ParentPlace:
     """What a parent knows beside its modules."""
 
     setting: Setting
@@ -49,12 +49,12 @@ def run_parent(descriptor: int, text: str) -> int:
         program=given["program"],
         path=tuple(sys.path),
     )
-    place = _Place(setting=setting, threads=limits.limit_threads(os.environ))
+    place = _ParentPlace(setting=setting, threads=limits.limit_threads(os.environ))
     return _Parent(Channel(socket.socket(fileno=descriptor)), place).serve()
 
 
 class _Parent:
-    def __init__(self, channel: Channel, place: _Place) -> None:
+    def __init__(self, channel: Channel, place: _ParentPlace) -> None:
         self._channel, self._place = channel, place
         self._children: set[int] = set()
         self._kept: dict[str, keeping.Kept] = {}

@@ -22,11 +22,11 @@ _OWN_RELOAD = {  # options by which servers start further processes or reload by
     "fastapi": {"--reload": False, "--workers": True},
     "flask": {"--reload": False, "--debug": False},
 }
-_INSTEAD = {
-    "hypercorn": ("--workers", "0"),
+_INSTEAD = {  # hypercorn starts another interpreter for each worker unless there are none
     "fastapi": ("--no-reload",),
     "flask": ("--no-reload",),
     "gunicorn": ("--workers", "1"),
+    "hypercorn": ("--workers", "0"),
 }
 
 

@@ -25,7 +25,7 @@ from .remembered import Remembered
 from .restarting import Restarting
 from .testing import Testing
 from .trees import IGNORED, AppTrees
-from .watching import Changes, Watching
+from .watching import GatheredChanges, Watching
 
 REPORT_AFTER = 0.25
 """Seconds after the first answer when a worker is asked what it imported: lazy imports come with first requests."""
@@ -149,7 +149,7 @@ class _Supervisor:
 
     # changes
 
-    def _changed(self, changes: Changes) -> None:
+    def _changed(self, changes: GatheredChanges) -> None:
         kept = frozenset() if self._restarting is not None else self._family.files
         decision = decide(changes.paths, self._place.trees, kept)
         if decision.part == Part.CONTAINER:

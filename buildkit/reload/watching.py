@@ -19,7 +19,7 @@ SLOWEST, SHARE = 0.15, 20
 
 
 @dataclass(slots=True)
-class Changes:
+class GatheredChanges:
     """Paths that changed, and since when (seconds since the epoch)."""
 
     paths: set[str] = field(default_factory=set)
@@ -29,9 +29,9 @@ class Changes:
 class Watching:
     """Gathers changes, and looks for them where nobody tells."""
 
-    def __init__(self, loop: Loop, trees: AppTrees, call: Callable[[Changes], None]) -> None:
+    def __init__(self, loop: Loop, trees: AppTrees, call: Callable[[GatheredChanges], None]) -> None:
         self._loop, self._trees, self._call = loop, trees, call
-        self._waiting: Changes | None = None
+        self._waiting: GatheredChanges | None = None
         self._found: dict[str, Stamp] = {}
         self._told, self._teller = socket.socketpair()
         self._result: dict[str, Stamp] = {}
@@ -54,7 +54,7 @@ class Watching:
         if not paths:
             return
         if self._waiting is None:
-            self._waiting = Changes(since=since)
+            self._waiting = GatheredChanges(since=since)
             self._loop.later(SETTLE, self._settle)
         self._waiting.paths.update(paths)
         self._waiting.since = min(self._waiting.since, since)
