@@ -119,6 +119,21 @@ def test_pre_of_an_input_or_of_an_included_file_takes_versions_before_a_release(
     assert not [event for event in events if isinstance(event, Note)], "uv's warning that it ignores the line"
 
 
+def test_constraints_of_an_input_hold_and_add_nothing(root, indexes):
+    indexes.add("alpha", "2.0")
+    (root / "limits.txt").write_text("alpha<2\nbeta<9\n")
+    (root / "requirements/app.in").write_text("-c ../limits.txt\nalpha\n")
+    request = LockRequest(root=root, target=TARGET, groups=(("requirements/app.in",),))
+    lock_all(request, upgrade=False, check=False, emit=ignore_event)
+    pins = [line for line in (root / "requirements/app.txt").read_text().splitlines() if "==" in line]
+    assert [pin.split()[0] for pin in pins] == ["alpha==1.0", "beta==1.0"], "beta is what alpha 1.0 needs"
+    (root / "limits.txt").write_text("alpha\n")
+    lock_all(request, upgrade=False, check=False, emit=ignore_event)
+    assert "alpha==1.0" in (root / "requirements/app.txt").read_text(), "the lock's version is kept where it may be"
+    lock_all(request, upgrade=True, check=False, emit=ignore_event)
+    assert "alpha==2.0" in (root / "requirements/app.txt").read_text()
+
+
 def test_no_line_of_log_where_an_index_lacks_a_project(root, indexes, monkeypatch):
     """Nox prints what reaches the root logger."""
     monkeypatch.setenv("UV_INDEX", indexes.url("empty"))
