@@ -64,7 +64,7 @@ def plan_staging(composition: Composition, is_occupied: Callable[[str], bool]) -
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
+class _CopyPlace:
     """The files of a copy: ``target`` is the path of a single file, or of the folder."""
 
     target: str
@@ -87,9 +87,9 @@ class _Place:
         }
 
 
-def _place(work: PackFiles) -> _Place:
+def _place(work: PackFiles) -> _CopyPlace:
     target = posixpath.normpath(posixpath.join("/", work.copy.target))
-    return _Place(target=target, path=work.tree.path, files=work.tree.files)
+    return _CopyPlace(target=target, path=work.tree.path, files=work.tree.files)
 
 
 def _outermost(targets: set[str]) -> list[str]:
