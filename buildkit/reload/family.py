@@ -80,7 +80,7 @@ class Family:
         ``background`` says that the present ones are as good, but slower.
         """
         self.is_background = background
-        self._names = [name for name in names if name not in self._excluded]
+        self._names = [name for name in names if name.partition(".")[0] not in self._excluded]
         self._ready = ready
         if self._next is not None:
             self._next.close()
@@ -178,7 +178,8 @@ class Family:
         self._fork_kept(parent)
 
     def _exclude(self, name: str) -> None:
-        """Make the first parent again without a module that starts threads."""
+        """Make the first parent again without a package that starts threads."""
+        name = name.partition(".")[0]
         self._excluded.add(name)
         self._rounds += 1
         names = [] if self._rounds > ROUNDS else self._names

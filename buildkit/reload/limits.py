@@ -22,6 +22,7 @@ VARIABLES = (
 
 def limit_threads(environ: MutableMapping[str, str]) -> dict[str, str | None]:
     """Ask for one thread each; return what the variables were, for `restore_threads`."""
+    environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime's import would start a thread for it
     before = {name: environ.get(name) for name in VARIABLES}
     environ.update(dict.fromkeys(VARIABLES, "1"))
     return before

@@ -95,7 +95,8 @@ class _Supervisor:
         self._family.make(self._names(), self._start_worker)
 
     def _names(self) -> list[str]:
-        return list(dict.fromkeys((*self._options.preload, *self._learned)))
+        debugger = ("debugpy.server.api",) if self._options.debug else ()  # it traces nothing before it listens
+        return list(dict.fromkeys((*self._options.preload, *self._learned, *debugger)))
 
     def _emit(self, name: str, to: Client | None = None, **values: Any) -> None:
         self._control.emit(name, to, **values)

@@ -197,6 +197,51 @@ def test_kept_object_is_made_once_for_all_workers_until_its_module_changes(place
         assert reloader.get()["kept"] == "mn"
 
 
+ONNX = """
+import onnxruntime
+
+
+def load(path):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+"""
+INFERENCE = """
+import json
+import os
+from pathlib import Path
+from wsgiref.simple_server import make_server
+
+import numpy
+import onnxruntime
+
+import kept
+
+MODEL = Path(onnxruntime.__file__).parent / "datasets/mul_1.onnx"
+
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "application/json")])
+    answer = kept.load(str(MODEL)).run(None, {{"X": numpy.full((3, 2), {value}, "f4")}})
+    return [json.dumps(float(answer[0].max())).encode()]
+
+
+if __name__ == "__main__":
+    make_server("127.0.0.1", int(os.environ["PORT"]), app).serve_forever()
+"""
+
+
+def test_kept_session_of_onnxruntime_infers_in_forked_workers(place):
+    files = {"main.py": INFERENCE.format(value=1), "kept.py": ONNX}
+    with run_reloader(place, files, [sys.executable, "main.py"], "--keep", "kept:load") as reloader:
+        reloader.wait("reloaded")
+        reloader.get()
+        reloader.wait("learned")
+        assert reloader.save("main.py", INFERENCE.format(value=0))["event"] == "reloaded"
+        assert reloader.get() == 0.0
+        assert [event for event in reloader.events if event["event"] == "notice"] == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_ends_every_process(place, number):
     with run_reloader(place, FILES, UVICORN) as reloader:
