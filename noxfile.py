@@ -39,7 +39,7 @@ LOCKED = {  # the locks, by what uv resolves for each
     "bootstrap": ("--all-extras", "pyproject.toml", "-"),  # ci/bootstrap installs it; - is the build backend
     "lint": ("--group", "lint"),
     "tests": ("--group", "tests"),
-    "application": ("requirements/api.in", "requirements/ml.in"),
+    "application": ("requirements/api.in", "requirements/clients.in", "requirements/ml.in"),
 }
 
 

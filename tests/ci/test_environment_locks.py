@@ -61,7 +61,7 @@ def find_requirements() -> Iterator[tuple[str, Requirement]]:
         **{group: resolve(value["dependency-groups"], group) for group in ("lint", "tests")},
         "application": [
             line.partition("#")[0].strip()
-            for name in ("api", "ml")
+            for name in ("api", "clients", "ml")
             for line in read_lines(ROOT / f"requirements/{name}.in")
         ],
     }

@@ -68,7 +68,8 @@ def test_stages_reuse_layers_of_each_other(project: Project) -> None:
     assert builds["hardened"].built == {"hardened/root", "hardened/sbom"}
     assert all(name.startswith("development/") for name in builds["development"].built)
     assert set(builds["runtime"].layers) == {
-        *builds["base"].layers, *builds["ml-deps"].layers, *builds["wheels"].layers, *builds["models"].layers,
+        *builds["base"].layers, *builds["ml-deps"].layers, *builds["wheels"].layers, *builds["clients"].layers,
+        *builds["models"].layers,
         "runtime/app",
     }  # fmt: skip
 
@@ -121,7 +122,7 @@ def test_history_names_the_content_of_each_layer(project: Project, podman: Podma
     lines = [entry["created_by"] for entry in known["History"]]
     assert len(lines) == len(known["RootFS"]["Layers"])
     assert all(lines)
-    locks = ("api", "ml", "dev") if stage == "development" else ("api", "ml")
+    locks = ("api", "clients", "ml", "dev") if stage == "development" else ("api", "clients", "ml")
     words = re.split(r"(?:, |: )", "\n".join(lines).replace("\n", ", "))
     missing = {f"{name} {version}" for name, version in read_pins(*locks).items()} - set(words)
     assert missing == set()
@@ -134,17 +135,17 @@ def test_history_names_the_content_of_each_layer(project: Project, podman: Podma
 
 @pytest.mark.parametrize("stage", ["runtime", "hardened"])
 def test_python_finds_every_pin(project: Project, podman: Podman, stage: str) -> None:
-    assert dists(podman.python(project.images[stage], LISTED)) == read_pins("api", "ml")
+    assert dists(podman.python(project.images[stage], LISTED)) == read_pins("api", "clients", "ml")
 
 
 def test_pip_lists_every_pin(project: Project, podman: Podman) -> None:
     mount = f"type=image,source={project.images['runtime']},destination=/image"
     pip = ("python", "-m", "pip", "list", "--path", f"/image/{SITE}", "--format=json", "--disable-pip-version-check")
     listed = json.loads(podman("run", "--rm", "--network=none", "--mount", mount, project.images["builder"], *pip))
-    assert dists({entry["name"]: entry["version"] for entry in listed}) == read_pins("api", "ml")
+    assert dists({entry["name"]: entry["version"] for entry in listed}) == read_pins("api", "clients", "ml")
 
 
-@pytest.mark.parametrize(("stage", "lock"), [("wheels", "api"), ("ml-deps", "ml")])
+@pytest.mark.parametrize(("stage", "lock"), [("wheels", "api"), ("ml-deps", "ml"), ("clients", "clients")])
 def test_wheel_stages_hold_only_wheels(project: Project, podman: Podman, stage: str, lock: str) -> None:
     entries = podman.walk(project.images[stage], project.images["base"])
     assert {entry.path.split("/")[0] for entry in entries} - made_by_podman(entries) == {"opt"}

@@ -56,7 +56,7 @@ def test_syft_finds_the_packages_of_the_sbom(project: Project, podman: Podman, s
     }
     assert scanned.noted() <= sources  # of packages that we list
     assert found["wheel"] == scanned.packages("python")
-    assert found["wheel"] == set(read_pins("api", "ml").items())
+    assert found["wheel"] == set(read_pins("api", "clients", "ml").items())
 
 
 def test_every_component_names_a_layer_of_the_image(project: Project) -> None:
@@ -68,7 +68,7 @@ def test_every_component_names_a_layer_of_the_image(project: Project) -> None:
     licensed = [
         part for part in document["components"] if properties_of(part)["kind"] == "wheel" and part.get("licenses")
     ]
-    assert len(licensed) == len(read_pins("api", "ml"))
+    assert len(licensed) == len(read_pins("api", "clients", "ml"))
 
 
 def test_hardened_holds_the_sbom_that_is_printed(project: Project, podman: Podman, tmp_path: Path) -> None:
@@ -85,4 +85,4 @@ def test_hardened_holds_the_sbom_that_is_printed(project: Project, podman: Podma
     found = scan_image(f"dir:{tmp_path}", tmp_path, "--select-catalogers", "+sbom-cataloger")
     pairs = {(name, version) for kind, name, version in listed(held) if kind == "debian"}
     assert found.packages("deb") == pairs
-    assert found.packages("python") == set(read_pins("api", "ml").items())
+    assert found.packages("python") == set(read_pins("api", "clients", "ml").items())

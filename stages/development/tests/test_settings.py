@@ -59,8 +59,14 @@ def test_every_setting_is_read_and_typed() -> None:
         "min_speech_ms": 1,
         "min_silence_ms": 2,
         "pad_ms": 3,
+        "cache": "",
+        "cache_password_file": None,
+        "cache_seconds": 86_400,
+        "journal": "",
+        "journal_password_file": None,
     }
-    assert settings.model_fields_set == set(Settings.model_fields)
+    elsewhere = {"cache", "cache_password_file", "cache_seconds", "journal", "journal_password_file"}
+    assert settings.model_fields_set == set(Settings.model_fields) - elsewhere
 
 
 def test_every_problem_is_told_at_once_with_its_variable_and_its_value() -> None:
@@ -111,3 +117,39 @@ def test_what_kubernetes_sets_for_a_service_named_speech_is_no_misspelling() -> 
     )
     (line,) = problems(SPEECH_PORT="tcp://10.0.0.1:8000")
     assert "enableServiceLinks" in line
+
+
+def test_addresses_and_their_password_files_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("secret\n", "utf-8")
+    settings = parse_settings(
+        {
+            "SPEECH_CACHE": "redis://redis:6379/0",
+            "SPEECH_CACHE_PASSWORD_FILE": str(file),
+            "SPEECH_CACHE_SECONDS": "60",
+            "SPEECH_JOURNAL": "postgresql://app@postgres/app",
+            "SPEECH_JOURNAL_PASSWORD_FILE": str(file),
+        }
+    )
+    assert (settings.cache, settings.cache_seconds) == ("redis://redis:6379/0", 60)
+    assert (settings.journal, settings.journal_password_file) == ("postgresql://app@postgres/app", file)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("SPEECH_CACHE", "http://redis", "must be an address such as redis://host"),
+        ("SPEECH_CACHE", "redis:///0", "must be an address such as redis://host"),
+        ("SPEECH_CACHE", "redis://:hidden@redis", "SPEECH_CACHE_PASSWORD_FILE names a file with it"),
+        ("SPEECH_CACHE", "redis://redis?password=hidden", "SPEECH_CACHE_PASSWORD_FILE names a file with it"),
+        ("SPEECH_JOURNAL", "mysql://db", "must be an address such as postgresql://host"),
+        ("SPEECH_JOURNAL", "postgresql://app:hidden@db/app", "SPEECH_JOURNAL_PASSWORD_FILE names a file with it"),
+        ("SPEECH_CACHE_PASSWORD_FILE", "/nowhere", "cannot be read: No such file or directory"),
+        ("SPEECH_JOURNAL_PASSWORD_FILE", "/dev/null", "holds no password"),
+    ],
+)
+def test_a_bad_address_or_password_file_is_one_line_that_shows_no_password(name: str, value: str, said: str) -> None:
+    (line,) = problems(**{name: value})
+    assert line.startswith(f"{name}: ")
+    assert said in line
+    assert "hidden" not in line

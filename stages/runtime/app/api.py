@@ -23,6 +23,7 @@ from settings import Milliseconds, Probability, Settings
 from uploads import UNTYPED
 
 VERSION = "1.0.0"
+CACHE_STATUS = {"hit": "speech; hit", "miss": "speech; fwd=miss", "unavailable": "speech; fwd=bypass"}  # RFC 9211
 
 
 class Tuning(BaseModel):
@@ -132,9 +133,12 @@ def add_speech(app: FastAPI, service: Service) -> None:
     }
 
     @app.post("/v1/speech", openapi_extra={"requestBody": body}, responses=responses)
-    async def find_speech(request: Request, tuning: Annotated[Tuning, Query()]) -> SpeechBody:
+    async def find_speech(request: Request, response: Response, tuning: Annotated[Tuning, Query()]) -> SpeechBody:
         """Find speech in the audio file that is the request's body: WAV, FLAC, OGG or MP3, any rate and channels."""
-        return make_body(await service.handle(request, tuning.make_rules(service.settings)))
+        answer = await service.handle(request, tuning.make_rules(service.settings))
+        if answer.lookup:
+            response.headers["Cache-Status"] = CACHE_STATUS[answer.lookup]
+        return make_body(answer.analysis)
 
 
 def add_probes(app: FastAPI, service: Service) -> None:

@@ -36,6 +36,8 @@ class Metrics:
         self.problems = Counter("speech_problems_total", "Requests refused, by problem code.", ("code",), registry=own)
         self.audio = Counter("speech_audio_seconds_total", "Audio analysed, in seconds.", registry=own)
         self.speech = Counter("speech_detected_seconds_total", "Speech found, in seconds.", registry=own)
+        self.lookups = Counter("speech_cache_lookups_total", "Results looked up.", ("outcome",), registry=own)
+        self.rows = Counter("speech_journal_rows_total", "Rows of the journal.", ("outcome",), registry=own)
         self.ready = Gauge("speech_ready", "Whether the model is loaded and has answered.", registry=own)
         self.model = Gauge("speech_model_info", "The loaded model.", ("name", "sha256"), registry=own)
 

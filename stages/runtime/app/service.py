@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from starlette.requests import Request
 
@@ -15,11 +17,20 @@ from analysis import AbandonedError, Analyser, Analysis
 from detector import ModelError, load_detector
 from metrics import NO_ANSWER, Metrics
 from problems import Problem
+from records import open_records
 from segments import RATE, Rules
 from settings import Settings
 from uploads import Gate, check_headers, read_body
 
 log = logging.getLogger("speech")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An analysis, and how it went to look it up: hit, miss, unavailable; empty without a cache."""
+
+    analysis: Analysis
+    lookup: str = ""
 
 
 class Service:
@@ -38,6 +49,7 @@ class Service:
         self._gate = Gate(settings.admitted)
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="speech")
         self._stopping = threading.Event()
+        self._records = open_records(settings, metrics)
 
     @property
     def is_ready(self) -> bool:
@@ -47,6 +59,7 @@ class Service:
     async def load(self) -> None:
         """Load the model; where it cannot be used, say so and call `on_failure`."""
         settings = self.settings
+        self._records.start()
         loop = asyncio.get_running_loop()
         try:
             detector = await loop.run_in_executor(self._pool, load_detector, settings.model, settings.threads)
@@ -69,21 +82,30 @@ class Service:
         self._stopping.set()
         self.metrics.ready.set(0)
         await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)
+        await self._records.stop()
 
-    async def handle(self, request: Request, rules: Rules) -> Analysis:
-        """Take one request's body and return what was found in it.
+    async def handle(self, request: Request, rules: Rules) -> Answer:
+        """Take one request's body and return what was found in it, now or before.
 
         Raises:
             Problem: the request is refused, or nobody waits for its answer.
         """
-        check_headers(request, self.settings.max_bytes)
-        with self._gate.admit():
-            analyser = self._get_analyser()
-            body = await read_body(request, self.settings.max_bytes, self.settings.upload_timeout)
-            analysis = await self._run(request, analyser, body, rules)
-        self.metrics.audio.inc(analysis.seconds)
-        self.metrics.speech.inc(sum(segment.end - segment.start for segment in analysis.segments) / RATE)
-        return analysis
+        with self._records.note() as noted:
+            check_headers(request, self.settings.max_bytes)
+            with self._gate.admit():
+                analyser = self._get_analyser()
+                body = await read_body(request, self.settings.max_bytes, self.settings.upload_timeout)
+                if self._records.wanted:
+                    noted.model, noted.bytes = analyser.detector.info.sha256, body.getbuffer().nbytes
+                    noted.content = await asyncio.to_thread(_hash, body)
+                analysis, noted.lookup = await self._records.find(noted, rules)
+                if analysis is None:
+                    analysis = await self._run(request, analyser, body, rules)
+                    self.metrics.audio.inc(analysis.seconds)
+                    self.metrics.speech.inc(sum(segment.end - segment.start for segment in analysis.segments) / RATE)
+                    await self._records.keep(noted, rules, analysis)
+            noted.analysis = analysis
+        return Answer(analysis=analysis, lookup=noted.lookup)
 
     def _get_analyser(self) -> Analyser:
         if self._analyser is None or self._stopping.is_set():
@@ -115,3 +137,7 @@ class Service:
 async def _wait_until_gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def _hash(body: io.BytesIO) -> str:
+    return hashlib.sha256(body.getbuffer()).hexdigest()

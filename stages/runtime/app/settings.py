@@ -6,15 +6,19 @@ Plain pydantic, which FastAPI has loaded already, rather than pydantic-settings:
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from cpus import count_cpus
+from secret_file import read_secret
 
 PREFIX = "SPEECH_"
+SECRET = re.compile(r"(?<=:)[^@/:]*(?=@)|(?<=password=)[^&]*")  # in an address; an error must not show it
 
 Probability = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 Milliseconds = Annotated[int, Field(ge=0, le=60_000)]
@@ -68,6 +72,45 @@ class Settings(BaseModel):
     min_silence_ms: Milliseconds = 100
     pad_ms: Milliseconds = 30
 
+    cache: str = ""
+    """Where results are kept: redis://HOST:PORT/NUMBER; empty for nowhere."""
+
+    cache_password_file: Path | None = None
+    cache_seconds: int = Field(default=86_400, ge=1, le=31_536_000)
+    """Seconds for which a result is kept."""
+
+    journal: str = ""
+    """Where requests are noted: postgresql://USER@HOST:PORT/DATABASE; empty for nowhere."""
+
+    journal_password_file: Path | None = None
+
+    @field_validator("cache", "journal")
+    @classmethod
+    def check_address(cls, value: str, info: ValidationInfo) -> str:
+        """Refuse addresses of something else, and those that hold a password."""
+        schemes = {"cache": ("redis", "rediss"), "journal": ("postgresql", "postgres")}[info.field_name or ""]
+        if not value:
+            return value
+        parts = urlsplit(value)
+        if parts.scheme not in schemes or not parts.hostname:
+            raise ValueError(f"must be an address such as {schemes[0]}://host")
+        if parts.password is not None or "password=" in parts.query:
+            name = f"{PREFIX}{info.field_name}_PASSWORD_FILE".upper()
+            raise ValueError(f"must hold no password: {name} names a file with it")
+        return value
+
+    @field_validator("cache_password_file", "journal_password_file")
+    @classmethod
+    def check_secret(cls, value: Path | None) -> Path | None:
+        """Refuse a file that cannot be read, or holds nothing."""
+        try:
+            empty = value is not None and not read_secret(value)
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}") from error
+        if empty:
+            raise ValueError("holds no password")
+        return value
+
     @property
     def admitted(self) -> int:
         """Requests admitted at once, at work and waiting."""
@@ -110,7 +153,7 @@ def check_names(environ: Mapping[str, str], known: tuple[str, ...]) -> list[str]
 def render_error(loc: tuple[int | str, ...], message: str, given: Mapping[str, str]) -> str:
     """Return the line for one of pydantic's errors."""
     field = str(loc[0])
-    value = given.get(field, "")
+    value = SECRET.sub("…", given.get(field, ""))
     line = f"{PREFIX}{field.upper()}: {message} (got {value!r})"
     if value.startswith("tcp://"):
         line += "; Kubernetes sets this for a Service named `speech`: set `enableServiceLinks: false` in the pod"
