@@ -43,4 +43,4 @@ def test_every_exception_is_explained() -> None:
 
 def test_services_of_this_repository_are_valid() -> None:
     services = load_services(ROOT, load_graph(ROOT).stages)
-    assert {environment.name for environment in services.environments} == {"dev", "production"}
+    assert {environment.name for environment in services.environments} == {"complete", "dev", "production"}
