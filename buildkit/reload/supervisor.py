@@ -235,7 +235,10 @@ class _Supervisor:
             return
         worker.pins = self._remembered.write_pins(worker.number, report["code"])
         new = [name for name in report["modules"] if name not in set(self._learned)]
-        if not self._options.learn or not new or self._family.fresh_why or self._family.is_making:
+        if not self._options.learn or not new or self._family.fresh_why:
+            return
+        if self._family.is_making:  # of what is kept, or anew: it must not be disturbed
+            self._loop.later(REPORT_AFTER, lambda: self._ask_report(worker))
             return
         self._learned += new
         self._remembered.save_modules(self._learned)

@@ -197,6 +197,20 @@ def test_kept_object_is_made_once_for_all_workers_until_its_module_changes(place
         assert reloader.get()["kept"] == "mn"
 
 
+def test_modules_are_learnt_although_the_parent_is_busy_with_a_slow_model(place):
+    slow = KEPT.format(mark="k").replace(
+        "    return name", "    import time\n\n    time.sleep(0.8)\n    return name", 1
+    )
+    main = WSGI.format(value="1").replace("import kept\n", 'import kept\n\nkept.load("m")\n')
+    with run_reloader(
+        place, {"main.py": main, "kept.py": slow}, [sys.executable, "main.py"], "--keep", "kept:load"
+    ) as reloader:
+        reloader.wait("reloaded")
+        reloader.wait("learned")
+        assert reloader.save("main.py", main.replace("'1'", "'2'"))["event"] == "reloaded"
+        assert reloader.get()["value"] == "2"
+
+
 ONNX = """
 import onnxruntime
 
