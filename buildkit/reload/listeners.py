@@ -87,7 +87,7 @@ class Listeners:
 
     def route(self, feeds: dict[Key, Feed]) -> None:
         """Send connections to these feeds from now on; sockets without one are closed."""
-        for key in self._by_key.keys() - feeds.keys():
+        for key in [known for known in self._by_key if known not in feeds]:
             self._close(self._by_key.pop(key))
         for key, feed in feeds.items():
             listener = self._by_key[key]

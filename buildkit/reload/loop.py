@@ -86,6 +86,6 @@ class Loop:
                     timer.call()
 
     def _dispatch_signals(self) -> None:
-        for number in set(self._woken.recv(4096)):
+        for number in sorted(set(self._woken.recv(4096))):
             if number in self._signals:
                 self._signals[number]()
