@@ -67,6 +67,26 @@ def remote_cache_options(options: argparse.Namespace) -> RemoteCacheOptions:
     )
 
 
+def add_prior_build_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the build that comes before something is run."""
+    add_changed_models_argument(parser)
+    add_secret_argument(parser)
+    add_arg_argument(parser)
+    add_remote_cache_arguments(parser)
+
+
+def prior_build_options(options: argparse.Namespace, delivery: str) -> BuildOptions:
+    """Return what ``add_prior_build_arguments`` asks for."""
+    return BuildOptions(
+        jobs=count_cpus(),
+        share=remote_cache_options(options),
+        changed_models=options.changed_models,
+        secrets=tuple(options.secret),
+        delivery=delivery,
+        args=tuple(options.arg),
+    )
+
+
 def parse_build_options(arguments: Sequence[str], stage: str = "", *, push: bool = False) -> BuildOptions:
     """Parse the options of ``build``, ``build-STAGE`` or (``push``) ``push-STAGE``; raises DefinitionError."""
     parser = _build_parser(stage, push=push)

@@ -9,18 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from buildkit.build.delivery import Delivery, choose_delivery
-from buildkit.build.options import BuildOptions
 from buildkit.build.planner import open_planner
 from buildkit.cli.building import build
-from buildkit.cli.options import (
-    add_arg_argument,
-    add_changed_models_argument,
-    add_remote_cache_arguments,
-    add_secret_argument,
-    count_cpus,
-    make_parser,
-    remote_cache_options,
-)
+from buildkit.cli.options import add_prior_build_arguments, make_parser, prior_build_options
 from buildkit.digits import find_number
 from buildkit.errors import BuildError
 from buildkit.inspection.stage_container import check_runnable, describe_container
@@ -51,15 +42,7 @@ def run(folder: Path, stage: str, arguments: Sequence[str]) -> int:
         sys.stdout.write(RENDERERS[options.format](container))
         return 0
     if not options.no_build:
-        asked = BuildOptions(
-            jobs=count_cpus(),
-            share=remote_cache_options(options),
-            changed_models=options.changed_models,
-            secrets=tuple(options.secret),
-            delivery=delivery,
-            args=tuple(options.arg),
-        )
-        build(folder, (stage,), asked)
+        build(folder, (stage,), prior_build_options(options, delivery))
     elif podman.find_image_config(container.image) is None:
         raise BuildError(f"{container.image} is not in local storage", hint=f"nox -s build-{stage}")
     strict = container.running.strict if options.strict is None else options.strict
@@ -112,10 +95,7 @@ def _parse(stage: str, arguments: Sequence[str]) -> argparse.Namespace:
         metavar="OPTION",
         help="pass this to podman run, too (--option=--gpus=all)",
     )
-    add_changed_models_argument(parser)
-    add_secret_argument(parser)
-    add_arg_argument(parser)
-    add_remote_cache_arguments(parser)
+    add_prior_build_arguments(parser)
     parser.add_argument("command", nargs="*", metavar="WORD", help="run this command, not the image's; after --")
     return parser.parse_args(list(arguments))
 

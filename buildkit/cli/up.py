@@ -11,18 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.build.delivery import Delivery, choose_delivery
-from buildkit.build.options import BuildOptions
 from buildkit.build.planner import Planner, open_planner
 from buildkit.cli.building import build
-from buildkit.cli.options import (
-    add_arg_argument,
-    add_changed_models_argument,
-    add_remote_cache_arguments,
-    add_secret_argument,
-    count_cpus,
-    make_parser,
-    remote_cache_options,
-)
+from buildkit.cli.options import add_prior_build_arguments, make_parser, prior_build_options
 from buildkit.declare.services import Services
 from buildkit.declare.services_file import load_services
 from buildkit.errors import DefinitionError
@@ -88,23 +79,16 @@ def without(environment: RunningEnvironment, names: Sequence[str]) -> RunningEnv
 def _get_only(services: Services) -> str:
     names = [environment.name for environment in services.environments]
     if len(names) != 1:
-        raise DefinitionError("which environment?", hint=f"nox -s up -- {names[0] if names else 'NAME'}, of {names}")
+        hint = f"name one: nox -s up -- {' | '.join(names)}" if names else "add [environments.NAME] to services.toml"
+        raise DefinitionError("which environment?", hint=hint)
     return names[0]
 
 
 def build_images(folder: Path, environment: RunningEnvironment, options: argparse.Namespace, *, delivery: str) -> None:
     """Build the stages of an environment, and pull the images that local storage lacks."""
     stages = tuple(dict.fromkeys(service.stage for service in environment.services if service.stage))
-    asked = BuildOptions(
-        jobs=count_cpus(),
-        share=remote_cache_options(options),
-        changed_models=options.changed_models,
-        secrets=tuple(options.secret),
-        delivery=delivery,
-        args=tuple(options.arg),
-    )
     if stages:
-        build(folder, stages, asked)
+        build(folder, stages, prior_build_options(options, delivery))
     images = [service.image for service in environment.services if service.image]
     for image in sorted(set(images) - find_image_ids(images).keys()):
         pull(image)
@@ -188,10 +172,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         action=argparse.BooleanOptionalAction,
         help="fail if this host cannot apply a flag (default: what the stages say)",
     )
-    add_changed_models_argument(parser)
-    add_secret_argument(parser)
-    add_arg_argument(parser)
-    add_remote_cache_arguments(parser)
+    add_prior_build_arguments(parser)
     options = parser.parse_args(list(arguments))
     if options.volumes and not options.down:
         parser.error("--volumes needs --down")
