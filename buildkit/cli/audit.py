@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from buildkit.build.planner import Planner, open_planner
@@ -44,7 +45,8 @@ def _sarif(result: Audit) -> str:
 
     description = "the root of the image's file system"
     run = SarifRun.of("audit", base="IMAGE", base_description=description, inside=True, subject=result.name)
-    return render_sarif(result.findings, run)
+    accepted = dict(result.accepted)
+    return render_sarif((*result.findings, *accepted), replace(run, accepted=accepted))
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from buildkit.audit.audit import check_image
@@ -11,6 +11,7 @@ from buildkit.audit.service import find_base_pin
 from buildkit.audit.view import ImageView, format_untrusted
 from buildkit.build.image_sources import open_image, read_view
 from buildkit.build.planner import Planner
+from buildkit.declare.audit_file import AuditAcceptance, load_acceptances
 from buildkit.errors import BuildError, DefinitionError
 from buildkit.events import step
 from buildkit.findings import Finding, Severity
@@ -33,14 +34,17 @@ AT_REST, RUNNING = "at rest", "running"
 class Audit:
     """The findings in an image, and which parts of it were examined.
 
-    ``parts`` are the requested ones, each with the reason why it could not be examined, else an empty text.
-    ``view`` is what was read of the image; None if it was only started.
+    ``accepted`` are findings that the stages accept, each with the reason; they are not in ``findings``. ``idle`` are
+    acceptances that were for nothing. ``parts`` are the requested ones, each with the reason why it could not be
+    examined, else an empty text. ``view`` is what was read of the image; None if it was only started.
     """
 
     name: str
     findings: tuple[Finding, ...]
     parts: Mapping[str, str]
     view: ImageView | None = None
+    accepted: tuple[tuple[Finding, str], ...] = ()
+    idle: tuple[AuditAcceptance, ...] = ()
 
     def closes(self, gate: Severity | None) -> bool:
         """Return whether a finding reaches ``gate``, or a requested part could not be examined, which is not a pass."""
@@ -54,6 +58,9 @@ class Audit:
             "parts": {part: why or None for part, why in self.parts.items()},
             **(_view_json(self.view) if self.view is not None else {}),
             "findings": findings_json(self.findings),
+            "accepted": [
+                {**entry, "reason": reason} for finding, reason in self.accepted for entry in findings_json((finding,))
+            ],
             "fail_on": format_severity(gate) if gate is not None else NEVER,
             "failed": self.closes(gate),
         }
@@ -74,7 +81,35 @@ def _view_json(view: ImageView) -> dict[str, Any]:
 
 
 def audit_target(planner: Planner, target: str, parts: Sequence[str]) -> Audit:
-    """Examine the requested parts of an image, each once."""
+    """Examine the requested parts of an image, each once. Of a stage, findings that it accepts are set aside.
+
+    So are those that the stages accept on which it stands. Raises DefinitionError and BuildError.
+    """
+    stages: tuple[str, ...] = ()
+    if target in planner.graph.stages:
+        stages = tuple(part.name for part in planner.graph.resolve(target).parts)
+    acceptances = load_acceptances(planner.context.project.folder, stages)
+    return accept_findings(_examine(planner, target, parts), acceptances)
+
+
+def accept_findings(audit: Audit, acceptances: Sequence[AuditAcceptance]) -> Audit:
+    """Return the audit with the findings set aside that are accepted."""
+    reasons = {
+        finding: found.reason
+        for finding in audit.findings
+        if (found := next((one for one in acceptances if one.covers(finding)), None))
+    }
+    examined = all(not why for why in audit.parts.values()) and {AT_REST, RUNNING} <= audit.parts.keys()
+    idle = [one for one in acceptances if not any(one.covers(finding) for finding in audit.findings)]
+    return replace(
+        audit,
+        findings=tuple(finding for finding in audit.findings if finding not in reasons),
+        accepted=tuple(reasons.items()),
+        idle=tuple(idle) if examined else (),  # what was not examined may have what is accepted
+    )
+
+
+def _examine(planner: Planner, target: str, parts: Sequence[str]) -> Audit:
     if AT_REST not in parts:
         findings, why = _run(planner, target)
         return Audit(name=target, findings=findings, parts={RUNNING: why})
@@ -118,6 +153,11 @@ def render_audit(audit: Audit, gate: Severity | None) -> list[str]:
     if audit.view is not None:
         lines += _format_view(audit.view)
     lines += [f"not looked at {part}: {format_untrusted(why, 1000)}" for part, why in audit.parts.items() if why]
+    lines += [
+        f"accepted: {finding.rule.id}: {format_untrusted(finding.path or finding.what)} ({format_untrusted(reason)})"
+        for finding, reason in audit.accepted
+    ]
+    lines += [f"nothing needs what {one.file} accepts: {one.rule} {one.path}".rstrip() for one in audit.idle]
     lines.append(_format_sum(audit, gate))
     return lines
 
