@@ -28,8 +28,11 @@ def load_compose(path: Path) -> ComposeProject:
     """Read a compose file with the variables of the environment and of ``.env`` beside it. Raises DefinitionError."""
     try:
         text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DefinitionError(f"{path}: cannot be read: {error}", hint="nox -s watch -- FILE") from None
+    except OSError as error:
+        why = f"cannot be read: {error.strerror}"
+        raise DefinitionError(f"{path}: {why}", hint="name a compose file: nox -s watch -- FILE") from None
+    except UnicodeDecodeError:
+        raise DefinitionError(f"{path}: not UTF-8 text") from None
     folder = path.absolute().parent
     return parse_compose(text, path.name, folder=folder.name, environment={**_read_env(folder / ".env"), **os.environ})
 

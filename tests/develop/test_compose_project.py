@@ -97,3 +97,11 @@ def test_containers_that_depend_on_a_replaced_one_are_replaced_after_it() -> Non
 
     every = (container("edge", "web", "proxy"), container("proxy", "web"), container("web", "db"), container("db"))
     assert [one.name for one in find_dependents([every[2]], every)] == ["web", "proxy", "edge"]
+
+
+def test_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(DefinitionError, match=r"compose\.yaml: cannot be read: No such file or directory$"):
+        load_compose(tmp_path / "compose.yaml")
+    (tmp_path / "compose.yaml").write_bytes(b"\xff")
+    with pytest.raises(DefinitionError, match=r"compose\.yaml: not UTF-8 text$"):
+        load_compose(tmp_path / "compose.yaml")
