@@ -33,7 +33,18 @@ class SigningKey:
         return _gpg(self.home, "--armor", "--export-secret-keys").decode()
 
 
-def make_key(home: Path, name: str) -> SigningKey:
+@contextmanager
+def make_keys(folder: Path, *names: str) -> Iterator[tuple[SigningKey, ...]]:
+    """Make keys, each in a home below ``folder``, whose agents end with the block."""
+    homes = [folder / f"{name}-home" for name in names]
+    try:
+        yield tuple(_make_key(home, name) for home, name in zip(homes, names, strict=True))
+    finally:
+        for home in homes:
+            subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "gpg-agent"], check=True)
+
+
+def _make_key(home: Path, name: str) -> SigningKey:
     home.mkdir(mode=0o700)
     _gpg(home, "--passphrase", "", "--quick-generate-key", f"{name} <{name}@example.invalid>", "ed25519", "sign", "0")
     return SigningKey(home=home, public=_gpg(home, "--armor", "--export").decode())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.aptrepository import make_key, make_package, serve_archives, write_archive
+from tests.aptrepository import SigningKey, make_keys, make_package, serve_archives, write_archive
 from tests.e2e.conftest import short_folder
 from tests.e2e.tinyproject import Tiny, one_error
 
@@ -29,7 +29,11 @@ key = "requirements/vendor.asc"
 
 @pytest.fixture
 def tiny(tmp_path: Path, registry: str) -> Iterator[Tiny]:
-    debian, vendor = make_key(tmp_path / "debian-home", "debian"), make_key(tmp_path / "vendor-home", "vendor")
+    with make_keys(tmp_path, "debian", "vendor") as (debian, vendor):
+        yield from _serve(tmp_path, registry, debian, vendor)
+
+
+def _serve(tmp_path: Path, registry: str, debian: SigningKey, vendor: SigningKey) -> Iterator[Tiny]:
     hello, tool = (make_package(tmp_path, name, "1.0", {f"usr/share/{name}": name}) for name in ("hello", "tool"))
     for name in ("debian", "debian-security"):
         folder = tmp_path / f"www/snapshots/{name}/20261120T000000Z"

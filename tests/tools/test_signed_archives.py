@@ -14,7 +14,7 @@ from buildkit.layers.root.apt_sources import render_sources
 from buildkit.locks.pins import AptPin
 from buildkit.tools.apt import AptResolveRequest, resolve_apt
 from buildkit.tools.mmdebstrap import RootSpec, Workplace, stream_root
-from tests.aptrepository import SigningKey, make_key, make_package, serve_archives, write_archive
+from tests.aptrepository import SigningKey, make_keys, make_package, serve_archives, write_archive
 
 pytestmark = pytest.mark.tools
 _SUITES = ("trixie", "trixie-updates", "trixie-security")
@@ -32,20 +32,20 @@ class Served(NamedTuple):
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("archives")
-    debian, vendor = make_key(folder / "debian-home", "debian"), make_key(folder / "vendor-home", "vendor")
-    old, new, tool = (
-        make_package(folder, name, version, {f"usr/share/{name}": version})
-        for name, version in (("hello", "1.0"), ("hello", "2.0"), ("tool", "1"))
-    )
-    www = folder / "www"
-    for name in ("debian", "debian-security"):
-        write_archive(www / f"snapshots/{name}/{_DAY}", [old], debian, suites=_SUITES, days_valid=-30)
-    write_archive(www / "flat", [tool], vendor)
-    write_archive(www / "strangers", [tool], debian)
-    write_archive(www / "expired", [tool], vendor, days_valid=-2)
-    write_archive(www / "suites", [new], vendor, suites=("stable",))
-    with serve_archives(www) as url:
-        yield Served(url, debian, vendor)
+    with make_keys(folder, "debian", "vendor") as (debian, vendor):
+        old, new, tool = (
+            make_package(folder, name, version, {f"usr/share/{name}": version})
+            for name, version in (("hello", "1.0"), ("hello", "2.0"), ("tool", "1"))
+        )
+        www = folder / "www"
+        for name in ("debian", "debian-security"):
+            write_archive(www / f"snapshots/{name}/{_DAY}", [old], debian, suites=_SUITES, days_valid=-30)
+        write_archive(www / "flat", [tool], vendor)
+        write_archive(www / "strangers", [tool], debian)
+        write_archive(www / "expired", [tool], vendor, days_valid=-2)
+        write_archive(www / "suites", [new], vendor, suites=("stable",))
+        with serve_archives(www) as url:
+            yield Served(url, debian, vendor)
 
 
 @pytest.fixture(autouse=True)
