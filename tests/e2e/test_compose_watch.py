@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.tinyproject import Tiny
+from tests.e2e.tinyproject import Tiny, read_event
 
 pytestmark = pytest.mark.tools
 SERVICE = "trap 'exit 0' TERM\nwhile :; do sleep 0.1; done\n"
@@ -40,13 +39,7 @@ class Watched:
         self.child = child
 
     def next(self, event: str = "reacted") -> dict[str, Any]:
-        """Return the next event of a kind; the suite's time limit ends the wait."""
-        assert self.child.stdout is not None
-        while line := self.child.stdout.readline():
-            said: dict[str, Any] = json.loads(line)
-            if said["event"] == event:
-                return said
-        raise AssertionError(f"the session ended with {self.child.wait()}")
+        return read_event(self.child, event)
 
     def read(self, path: str) -> str:
         return self.tiny.tool("podman", "exec", "shop_web_1", "cat", path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import signal
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.tinyproject import Tiny, one_error
+from tests.e2e.tinyproject import Tiny, one_error, read_event
 
 pytestmark = pytest.mark.tools
 MAIN = "trap 'exit 0' TERM\ncat /app/words.txt > /tmp/answer\nwhile :; do sleep 0.1; done\n"
@@ -40,13 +39,7 @@ class DevProcess:
         self.child = child
 
     def next(self, event: str = "reacted") -> dict[str, Any]:
-        """Return the next event of a kind; the suite's time limit ends the wait."""
-        assert self.child.stdout is not None
-        while line := self.child.stdout.readline():
-            said: dict[str, Any] = json.loads(line)
-            if said["event"] == event:
-                return said
-        raise AssertionError(f"the session ended with {self.child.wait()}")
+        return read_event(self.child, event)
 
     def answer(self) -> str:
         return self.tiny.tool("podman", "exec", f"{self.name}-dev-app", "cat", "/tmp/answer")

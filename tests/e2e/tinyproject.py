@@ -299,6 +299,16 @@ def one_error(ended: SessionResult, code: int) -> str:
     return "error: " + ("\n" + ended.text).partition("\nerror: ")[2].partition("nox >")[0]
 
 
+def read_event(child: subprocess.Popen[str], event: str) -> dict[str, Any]:
+    """Return the next event of a kind that a session with --json prints; the suite's time limit ends the wait."""
+    assert child.stdout is not None
+    while line := child.stdout.readline():
+        said: dict[str, Any] = json.loads(line)
+        if said["event"] == event:
+            return said
+    raise AssertionError(f"the session ended with {child.wait()}")
+
+
 def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait until ``holds`` is true, at most ``seconds``."""
     end = time.monotonic() + seconds

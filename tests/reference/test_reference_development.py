@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from buildkit.bench.dev_samples import attach_debugger
+from tests.e2e.tinyproject import read_event
 from tests.reference.builds import ROOT
 from tests.reference.conftest import Project
 from tests.reference.engine import Podman
@@ -50,12 +51,7 @@ class Session:
         self.child = child
 
     def next(self, event: str) -> dict[str, Any]:
-        assert self.child.stdout is not None
-        while line := self.child.stdout.readline():
-            said: dict[str, Any] = json.loads(line)
-            if said["event"] == event:
-                return said
-        raise AssertionError(f"the session ended with {self.child.wait()}")
+        return read_event(self.child, event)
 
     def save(self, old: str, new: str) -> None:
         path = self.checkout / API
