@@ -57,9 +57,9 @@ def find_failure(output: str, suite: str) -> BuildError | None:
 
 def _key_hint(uri: str) -> str:
     if _OWN in uri:
-        return "install Debian's keys: sudo apt-get install debian-archive-keyring"
+        return "install Debian's keys: sudo apt-get install debian-archive-keyring; or correct `key` in [root]"
     if ".ubuntu.com/" in uri:
-        return "install Ubuntu's keys: sudo apt-get install ubuntu-keyring; or name the key as `key` in [root]"
+        return "install Ubuntu's keys: sudo apt-get install ubuntu-keyring; or name their file as `key` in [root]"
     return "commit the archive's present public key, and name it as `key` of its [[root.source]]"
 
 
