@@ -17,6 +17,7 @@ from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile
 
 RECIPE_FORMAT = 2
 _READABLE_FORMATS = (1, RECIPE_FORMAT)  # 1 has the same parts, with wheels in another order
+_WHEEL_FORMATS = {"pip": "2"}  # a wheel whose own bytes changed since; 2: a script is named after Python's version
 
 
 class Kind(StrEnum):
@@ -193,6 +194,8 @@ def make_source_recipe(artifact: Artifact, tree: Tree | None) -> dict[str, Any]:
 def make_wheel_recipe(artifact: Artifact, compiled: Compile | None) -> dict[str, str]:
     """Return a wheel of a layer, as in its recipe."""
     pin = {"name": artifact.name, "version": artifact.version}
+    if artifact.name in _WHEEL_FORMATS:
+        pin["format"] = _WHEEL_FORMATS[artifact.name]
     if compiled:
         return pin | {"compiled": compiled.key.hex}
     return pin | {"sha256": artifact.sha256.hex if artifact.sha256 else ""}

@@ -47,7 +47,7 @@ def wheels(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheels")
     fetch = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:")
     run(Command(argv=(*fetch, "--dest", str(folder), "--", *NAMES, PIP)))
-    return sorted(path for path in folder.glob("*.whl") if not path.name.startswith("pip-"))
+    return sorted(folder.glob("*.whl"))  # with pip's own, whose scripts are named after Python's version
 
 
 @pytest.fixture(scope="module")

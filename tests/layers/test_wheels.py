@@ -67,6 +67,17 @@ def test_record_lists_every_file_sorted_as_by_pip(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(("name", "expected"), [("pip", ["pip", "pip3", "pip3.13"]), ("piper", ["pip", "pip3.9"])])
+def test_pip_alone_gets_scripts_of_the_targets_version_as_pip_makes_them(tmp_path, name, expected):
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
+    points = "[console_scripts]\npip = pip.cli:main\npip3.9 = pip.cli:main\n"
+    found = install(make_wheel(tmp_path, name=name, METADATA=metadata, **{"entry_points.txt": points}))
+    assert sorted(path.removeprefix("opt/venv/bin/") for path in found if "/bin/" in path) == expected
+    assert len({found[f"opt/venv/bin/{script}"] for script in expected}) == 1
+    record = found[f"{SITE}/{name}-1.0.dist-info/RECORD"][0].decode()
+    assert all(f"../../../bin/{script},sha256=" in record for script in expected)
+
+
 def test_entry_points_become_scripts_of_the_images_interpreter(tmp_path):
     points = (
         "[console_scripts]\ndemo = demo.cli:main\n[gui_scripts]\ndemo-gui = demo.gui:App.run [extra]\n[other]\nx = y\n"

@@ -944,6 +944,16 @@ def test_change_outside_the_checkout_has_its_cause(text: str) -> None:
     assert format_causes(found) == text
 
 
+def test_wheel_whose_own_format_changed_says_so() -> None:
+    made = edited(wheels(HEAVY, LIGHT, THIN, NATIVE, wheel("pip", "26.3", 2 << 20)))
+    history = build_history(made, "runtime")
+    (spec,) = (spec for spec in made.compose("runtime").specs if spec.name == "deps/pip")
+    before = json.loads(spec.recipe)
+    del before["wheels"][0]["format"]
+    found = find_causes(spec, json.dumps(before), history, EchoLocations(made, made.compose("runtime")))
+    assert found == (Cause(CauseKind.FORMAT_CHANGED, before=1, after=2),)
+
+
 def test_builder_with_unknown_layers_is_one_cause() -> None:
     history = build_history(composer(), "runtime")
     for spec in composer().builder.specs:

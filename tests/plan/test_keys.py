@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -42,6 +43,16 @@ def test_every_kind_of_layer_has_its_golden_key() -> None:
         "runtime/app": "006193711ba4",
         "runtime/conf": "0eabf201b61b",
     }
+
+
+def test_only_the_layer_of_pip_has_a_format_of_its_own() -> None:
+    checkout = base_checkout()
+    _add(wheel("pip", "26.3", 2 << 20))(checkout)
+    specs = composer(checkout=checkout).compose("runtime").specs
+    assert changed({spec.name: spec.key.hex for spec in specs}) == {"deps/pip"}
+    recipes = {spec.name: json.loads(spec.recipe) for spec in specs}
+    assert recipes["deps/pip"]["wheels"][0]["format"] == "2"
+    assert not any("format" in row for name in WHEELS for row in recipes[name]["wheels"])
 
 
 def changed(after: dict[str, str]) -> set[str]:

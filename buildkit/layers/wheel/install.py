@@ -8,6 +8,7 @@ import csv
 import hashlib
 import io
 import posixpath
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from email.parser import HeaderParser
@@ -39,6 +40,7 @@ INSTALLER = b"buildkit\n"
 _TEXT_LIMIT = 64 << 20  # bytes: RECORD of a wheel with half a million files
 _SCRIPT_LIMIT = 64 << 20
 _HASHES = {"sha256", "sha384", "sha512"}  # the specification: sha256 or better
+_PIP, _PIP_SCRIPT = "pip", re.compile(r"pip(\d+(\.\d+)?)?")
 _LONGEST_SHEBANG = 127  # what every kernel reads
 # pip's since 25.1; it has no import that slows the start
 _SCRIPT = """\
@@ -101,10 +103,9 @@ class _Source(WheelSource):
     def __init__(self, archive: WheelZip) -> None:
         self.archive = archive
         try:
-            name, self._version, _, _ = parse_wheel_filename(archive.path.name)
+            self.project, self._version, _, _ = parse_wheel_filename(archive.path.name)
         except InvalidWheelFilename as error:
             raise archive.refuse(f"has a name that no wheel has: {error}") from error
-        self._name = name
         self._tops = sorted({path.split("/", 1)[0] for path in archive.files})
         distribution, version = archive.path.name.split("-")[:2]
         super().__init__(distribution, version)
@@ -163,7 +164,7 @@ class _Source(WheelSource):
 
     def _matches(self, name: str, version: str) -> bool:
         try:
-            return canonicalize_name(name) == self._name and Version(version) == self._version
+            return canonicalize_name(name) == self.project and Version(version) == self._version
         except InvalidVersion:
             return False
 
@@ -223,9 +224,19 @@ class _Destination(WheelDestination):
     ) -> RecordEntry:
         if why := find_name_problem(name) or ("has a slash in its name" if "/" in name else ""):
             raise self._archive.refuse(f"has an entry point {name!r} that {why}")
-        self._wrappers.add(name)
+        names = self._script_names(name)
+        self._wrappers.update(names)
         script = _SCRIPT.format(shebang=self._shebang(), module=module, name=attr.split(".")[0], function=attr)
-        return self._add_held("scripts", name, script.encode(), executable=True)
+        for own in names:
+            self._add_held("scripts", own, script.encode(), executable=True)
+        return RecordEntry(name, None, None)
+
+    def _script_names(self, name: str) -> tuple[str, ...]:
+        """Return the scripts of an entry point: pip's own are ``pip``, ``pip3`` and ``pip3.13``, whatever it lists."""
+        if self._source.project != _PIP or not _PIP_SCRIPT.fullmatch(name):
+            return (name,)
+        minor = self._target.minor
+        return (_PIP, f"{_PIP}{minor.partition('.')[0]}", f"{_PIP}{minor}") if name == _PIP else ()
 
     def write_file(
         self, scheme: Scheme, path: str | PathLike[str], stream: BinaryIO, is_executable: bool

@@ -69,6 +69,8 @@ def _compare_wheel(
     name, version = new["name"], new["version"]
     if old["version"] != version:
         yield Cause(CauseKind.PIN_CHANGED, name=name, before=old["version"], after=version, where=where)
+    elif old.get("format") != new.get("format"):
+        yield changed_format(old.get("format", 1), int(new.get("format", 1)))
     elif "compiled" in old and "compiled" in new:
         causes: list[Cause | None] = [*_compare_compiled(layer, name, old["compiled"], where)]
         for because in causes or [None]:
