@@ -1,6 +1,6 @@
 """Registries, by our own client (`tools.distribution`) or, where that does not know what is set, by skopeo.
 
-Both have the same errors and retries, and push the same bytes. Configs and layers are fetched by skopeo.
+Both have the same errors and retries, and push and fetch the same bytes. Configs alone are read by skopeo.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from buildkit.digest import Digest
 from buildkit.errors import RegistryError
@@ -121,12 +121,30 @@ class RegistryClient:
         """Return the config blob of the manifest of a tag or a digest; skopeo verifies it."""
         return self._skopeo.config(ref)
 
-    def fetch(self, ref: Ref, folder: Path, *, most: int = 0) -> None:
-        """Fetch manifest, config and blobs into a ``dir:`` layout; skopeo verifies their digests.
+    def fetch(self, ref: Ref, folder: Path, *, arch: str = "", most: int = 0) -> None:
+        """Fetch manifest, config and blobs into a ``dir:`` layout, and verify their digests.
 
-        ``most`` limits the bytes of each file, because a registry may send more than the manifest declares.
+        Of an index that is the image for Linux on ``arch`` (Go's name; this host's if empty). ``most`` limits the bytes
+        of each file, because a registry may send more than the manifest declares.
         """
-        self._skopeo.fetch(ref, folder, most=most)
+        self._either(
+            ref,
+            lambda ours: ours.fetch(ref, folder, self.timeouts, arch=arch, most=most),
+            lambda skopeo: skopeo.fetch(ref, folder, arch=arch, most=most),
+        )
+
+    def fetch_blob(
+        self, ref: Ref, blob: tuple[Digest, int], out: BinaryIO, report: Callable[[int], None] = lambda _come: None
+    ) -> None:
+        """Fetch one blob, of a digest and a size, of the manifest ``ref`` into ``out``, and verify it.
+
+        ``out`` is empty, seekable and writable. ``report`` is called with the bytes that have come.
+        """
+        self._either(
+            ref,
+            lambda ours: ours.fetch_blob(ref, blob, out, self.timeouts, report),
+            lambda skopeo: skopeo.fetch_blob(ref, blob, out),
+        )
 
     def push(self, folder: Path, ref: Ref, details: PushDetails = _PLAIN) -> tuple[Digest, ...]:
         """Push a ``dir:`` layout to a tag; return the blobs that the registry did not have. Others may be absent.

@@ -12,7 +12,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from shutil import copyfileobj
+from tempfile import TemporaryDirectory
+from typing import BinaryIO, TypeVar
 
 from buildkit.digest import Digest
 from buildkit.errors import BlobsMissingError, DamagedError, Interrupted, RegistryError, ToolError
@@ -30,7 +32,7 @@ from buildkit.tools.registry_errors import (
     without_names,
     without_secrets,
 )
-from buildkit.tools.skopeo import skopeo_argv, skopeo_env_without_blob_cache
+from buildkit.tools.skopeo import drop_tag, skopeo_argv, skopeo_env_without_blob_cache
 
 _Result = TypeVar("_Result")
 
@@ -76,15 +78,28 @@ class SkopeoRegistry:
         command = Command(argv=argv, stall_seconds=self.timeouts.fetch)
         return self._try(ref, "reading the config of", lambda: run(command).stdout)
 
-    def fetch(self, ref: Ref, folder: Path, *, most: int = 0) -> None:
-        """Fetch manifest, config and blobs into a ``dir:`` layout; skopeo verifies their digests.
-
-        ``most`` limits the bytes of each file, because a registry may send more than the manifest declares.
-        """
-        limit = ("prlimit", f"--fsize={most}", "--") if most else ()
-        argv = (*limit, *skopeo_argv(), "copy", "--quiet", "--preserve-digests", f"docker://{ref}", f"dir:{folder}")
-        command = Command(argv=argv, stall_seconds=self.timeouts.fetch)
+    def fetch(self, ref: Ref, folder: Path, *, arch: str = "", most: int = 0) -> None:
+        """Fetch manifest, config and blobs into a ``dir:`` layout; see `RegistryClient.fetch`."""
+        argv = (
+            *(("prlimit", f"--fsize={most}", "--") if most else ()),
+            *skopeo_argv(),
+            *(("--override-os", "linux", "--override-arch", arch) if arch else ()),
+            "copy", "--quiet", "--preserve-digests",
+            f"docker://{drop_tag(str(ref))}", f"dir:{folder}",
+        )  # fmt: skip
+        command = Command(argv=argv, stall_seconds=self.timeouts.fetch, writes=(folder,))
         self._try(ref, "fetching", lambda: run(command))
+
+    def fetch_blob(self, ref: Ref, blob: tuple[Digest, int], out: BinaryIO) -> None:
+        """Fetch all blobs of a manifest, and copy one of them into ``out``: skopeo fetches none alone."""
+        digest, size = blob
+        with TemporaryDirectory(dir="/var/tmp") as name:
+            self.fetch(ref, Path(name))
+            path = Path(name, digest.hex)
+            if not path.is_file() or path.stat().st_size != size:
+                raise registry_error(ref, "fetching", f"it has no blob {digest.short} of {size} bytes")
+            with path.open("rb") as file:
+                copyfileobj(file, out)
 
     def push(self, folder: Path, ref: Ref, *, notes: bool = True) -> tuple[Digest, ...]:
         """Push a ``dir:`` layout to a tag; return the blobs that the registry did not have. Others may be absent.

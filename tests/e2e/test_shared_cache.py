@@ -477,7 +477,7 @@ def test_cache_cut_off_within_a_blob_is_not_used_again(machines: Callable[[], Ti
     trust(tiny, warm.registry, place.proxy.host)
     place.proxy.fault("GET", "/blobs/", Fault(cut_down=5), times=1)
     assert set(sources(tiny.build("app", "--no-import", "--cache", place.repo)).values()) == {"shared"}
-    place.proxy.fault("GET", f"/blobs/sha256:{warm.blob('deps/bulk')}", Fault(cut_down=50_000))
+    place.proxy.fault("GET", f"/blobs/sha256:{warm.blob('deps/bulk')}", Fault(cut_down=5))
     ended = tiny.build("app", "--cache", place.repo)
     (warning,) = warnings(ended)
     assert "fetching" in warning

@@ -14,11 +14,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException, HTTPSConnection, IncompleteRead
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from buildkit.errors import is_disk_error
 from buildkit.tools.distribution.proxies import Proxy, find_proxy
 
 _CONNECTING = 15.0  # seconds
@@ -60,7 +61,10 @@ class FilePart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpRequest:
-    """A request; ``target`` is path and query. At most ``limit`` bytes of the answer's body are read."""
+    """A request; ``target`` is path and query. At most ``limit`` bytes of the answer's body are read.
+
+    ``into`` gets the status (200 or 206) and the headers, and returns what takes the body, of any size.
+    """
 
     method: str
     origin: RegistryOrigin
@@ -69,6 +73,7 @@ class HttpRequest:
     body: bytes | FilePart = b""
     limit: int = 64 << 10
     sent: Callable[[int], None] = field(default=lambda _done: None, repr=False)  # called with the bytes sent so far
+    into: Callable[[int, Mapping[str, str]], Callable[[memoryview], None]] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,12 +171,15 @@ class Operation:
 
     def request(self, request: HttpRequest) -> HttpResponse:
         """Return the response, whatever its status; raises ConnectionFailed and LeftToSkopeo."""
+        again = () if isinstance(request.body, FilePart) or request.into else (ConnectionError,)
         try:
             if kept := self._connections.take(request.origin):
-                with suppress(*() if isinstance(request.body, FilePart) else (ConnectionError,)):  # closed just now
+                with suppress(*again):  # the other side has closed it just now
                     return self._exchange(kept, request)
             return self._exchange(self._connections.open(request.origin), request)
         except (OSError, HTTPException, ValueError) as error:
+            if is_disk_error(error):  # of what takes a body
+                raise
             raise self._explain(error) from error
 
     def _exchange(self, connection: HTTPConnection, request: HttpRequest) -> HttpResponse:
@@ -179,10 +187,9 @@ class Operation:
             used.settimeout(self._stall)
             early = _send(connection, request)
             with connection.getresponse() as answer:
-                expected = answer.length
-                body = answer.read(request.limit + 1)
-                if request.method != "HEAD" and expected is not None and len(body) < min(expected, request.limit + 1):
-                    raise ConnectionResetError("cut off")
+                headers = {name.lower(): ", ".join(answer.headers.get_all(name, [])) for name in answer.headers}
+                takes = request.into(answer.status, headers) if request.into and answer.status in (200, 206) else None
+                body = _pass_on(answer, takes) if takes else _read(answer, request)
                 closes = early or answer.will_close or not answer.isclosed()
         if closes:
             connection.close()
@@ -191,7 +198,7 @@ class Operation:
         return HttpResponse(
             origin=request.origin,
             status=answer.status,
-            headers={name.lower(): ", ".join(answer.headers.get_all(name, [])) for name in answer.headers},
+            headers=headers,
             body=body[: request.limit],
             whole=len(body) <= request.limit,
         )
@@ -232,6 +239,25 @@ class Operation:
                 return ConnectionFailed(error.strerror or str(error))
             case _:
                 return ConnectionFailed(f"its answer is not HTTP: {type(error).__name__}", transient=False)
+
+
+def _read(answer: HTTPResponse, request: HttpRequest) -> bytes:
+    """Return the body up to one byte more than the limit."""
+    expected = answer.length
+    body = answer.read(request.limit + 1)
+    if request.method != "HEAD" and expected is not None and len(body) < min(expected, request.limit + 1):
+        raise ConnectionResetError("cut off")
+    return body
+
+
+def _pass_on(answer: HTTPResponse, take: Callable[[memoryview], None]) -> bytes:
+    """Pass the body on in blocks, and return nothing of it."""
+    block = memoryview(bytearray(_BLOCK))
+    while count := answer.readinto(block):
+        take(block[:count])
+    if answer.length:
+        raise ConnectionResetError("cut off")
+    return b""
 
 
 def _send(connection: HTTPConnection, request: HttpRequest) -> bool:

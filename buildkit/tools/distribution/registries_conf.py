@@ -19,6 +19,7 @@ from buildkit.tools.skopeo import find_policy
 
 AUTH_FILES = "containers-auth.json"
 _SYSTEM = Path("/etc/containers")
+_SOURCES = {"dir": "a folder", "docker": "a registry"}
 _KNOWN = frozenset(("prefix", "location", "insecure", "blocked", "mirror", "mirror-by-digest-only"))
 
 
@@ -69,19 +70,19 @@ def load_registries_conf() -> RegistriesConf:
     return RegistriesConf(rules=rules, helpers=helpers)
 
 
-def check_policy() -> None:
-    """Raise LeftToSkopeo unless containers-policy.json(5) lets images of any folder be copied."""
+def check_policy(transport: str) -> None:
+    """Raise LeftToSkopeo unless containers-policy.json(5) lets any image be copied from a transport (``docker``)."""
     path = find_policy()
     if path is None:
         return
     try:
         policy = json.loads(path.read_bytes())
-        scopes = policy.get("transports", {}).get("dir", {"": policy["default"]})
+        scopes = policy.get("transports", {}).get(transport, {"": policy["default"]})
         kinds = {requirement["type"] for requirement in scopes.get("", policy["default"])}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LeftToSkopeo(f"{path} cannot be read") from error
     if kinds != {"insecureAcceptAnything"} or scopes.keys() != {""}:
-        raise LeftToSkopeo(f"{path} restricts what is copied from a folder")
+        raise LeftToSkopeo(f"{path} restricts what is copied from {_SOURCES[transport]}")
 
 
 def _files() -> Iterator[Path]:

@@ -1,6 +1,7 @@
-"""Manifests and blobs of one repository: look-ups, and pushes of several blobs at once with the manifest last.
+"""Manifests and blobs of one repository: look-ups, fetches and pushes of several blobs at once.
 
-A push sends the layout of a folder (`tools.skopeo.write_layout`): `manifest.json`, and blobs named by their digits.
+Images are layouts of a folder (`tools.skopeo.write_layout`): `manifest.json`, and blobs named by their digits. A push
+sends the manifest last.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from buildkit.digest import Digest
 from buildkit.errors import BlobsMissingError, DamagedError, RegistryError
+from buildkit.hostile_json import MalformedError
 from buildkit.oci.image import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from buildkit.oci.reference import Ref
 from buildkit.tools.distribution.connections import HttpRequest, HttpResponse, Operation
@@ -24,6 +27,7 @@ from buildkit.tools.distribution.registries_conf import check_policy, load_regis
 from buildkit.tools.distribution.session import RepositorySession, RequestFailed, failure_of
 from buildkit.tools.distribution.workers import Workers
 from buildkit.tools.registry_errors import RegistryTimeouts, registry_error
+from buildkit.tools.skopeo import write_layout
 
 Mounts = Callable[[Digest], str]
 Report = Callable[[int], None]
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 
 _LOOKUPS = 8
 _UPLOADS = 4
+_DOWNLOADS = 4
 _MAX_MANIFEST = 4 << 20  # the limit of skopeo and of most registries
 _DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 _ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, _DOCKER_INDEX))
@@ -90,10 +95,13 @@ class DistributionRepository:
         with self._pushing(ref, timeouts) as workers:
             workers.run(lambda: self._put_manifest(workers.operation, ref, folder))
 
-    def _look(self, ref: Ref, method: str, timeouts: RegistryTimeouts) -> HttpResponse:
-        """Return the response of status 200 or 404, to HEAD any that the registry gives where it does not know HEAD."""
+    def _check_rewriting(self) -> None:
         if self._session.rule.rewritten:
             raise LeftToSkopeo(f"{self._session.rule.prefix} is read elsewhere, says registries.conf(5)")
+
+    def _look(self, ref: Ref, method: str, timeouts: RegistryTimeouts) -> HttpResponse:
+        """Return the response of status 200 or 404, to HEAD any that the registry gives where it does not know HEAD."""
+        self._check_rewriting()
         operation = Operation(self._session.connections, timeouts.look)
         limit = timeouts.look + sum(timeouts.waits)
         workers = Workers(operation, self._stop, timeouts.waits, most_stalls=0, limit=limit)
@@ -102,7 +110,7 @@ class DistributionRepository:
             target = f"/v2/{self._session.path}/manifests/{ref.digest or ref.tag or 'latest'}"
             origin, headers = self._session.origin(operation), {"Accept": _ACCEPT}
             request = HttpRequest(method=method, origin=origin, target=target, headers=headers, limit=_MAX_MANIFEST)
-            response = self._session.request(operation, request, (f"repository:{self._session.path}:pull",))
+            response = self._session.request(operation, request, self._session.pull_scopes)
             if response.status not in ((200, 404, 405, 501) if method == "HEAD" else (200, 404)):
                 raise failure_of(response)
             return response
@@ -110,9 +118,60 @@ class DistributionRepository:
         with _explained(ref, "looking up"):
             return workers.run(attempt)
 
+    def fetch(self, ref: Ref, folder: Path, timeouts: RegistryTimeouts, *, arch: str, most: int) -> None:
+        """Fetch an image into a layout, several blobs at once; of an index the image for Linux on ``arch``.
+
+        No blob may have more than ``most`` bytes, if that is not 0.
+        """
+        from buildkit.tools.distribution.blob_fetch import BlobFetch, at_end_of
+        from buildkit.tools.distribution.image_fetch import list_blobs
+
+        with self._fetching(ref, timeouts) as workers:
+            manifest = self._image_manifest(ref, timeouts, arch)
+            fetches = [
+                BlobFetch(self._session, blob, at_end_of(folder / blob[0].hex), lambda _come: None)
+                for blob in list_blobs(manifest, most)
+            ]
+            folder.mkdir(exist_ok=True)
+            workers.map(lambda fetch: fetch.run(workers.operation), fetches, _DOWNLOADS)
+        write_layout(folder, manifest)
+
+    def fetch_blob(
+        self, ref: Ref, blob: tuple[Digest, int], out: BinaryIO, timeouts: RegistryTimeouts, report: Report
+    ) -> None:
+        """Fetch a blob of a digest and a size into ``out``, which is empty, seekable and writable."""
+        from buildkit.tools.distribution.blob_fetch import BlobFetch
+
+        fetch = BlobFetch(self._session, blob, lambda: nullcontext(out), report)
+        with self._fetching(ref, timeouts) as workers:
+            workers.run(lambda: fetch.run(workers.operation))
+
+    def _image_manifest(self, ref: Ref, timeouts: RegistryTimeouts, arch: str) -> bytes:
+        from buildkit.tools.distribution.image_fetch import find_image, host_arch
+
+        manifest = self._get_manifest(ref, timeouts)
+        if (chosen := find_image(manifest, arch or host_arch())) is None:
+            return manifest
+        return self._get_manifest(replace(ref, digest=chosen), timeouts)
+
+    def _get_manifest(self, ref: Ref, timeouts: RegistryTimeouts) -> bytes:
+        manifest = self.manifest(ref, timeouts)
+        if manifest is None:
+            raise RequestFailed(f"404 Not Found: manifest unknown: {ref.digest or ref.tag}", status=404)
+        if ref.digest and Digest.of(manifest) != ref.digest:
+            raise RequestFailed("the registry returned another manifest")
+        return manifest
+
+    @contextmanager
+    def _fetching(self, ref: Ref, timeouts: RegistryTimeouts) -> Iterator[Workers]:
+        check_policy("docker")
+        self._check_rewriting()
+        with _explained(ref, "fetching"):
+            yield Workers(Operation(self._session.connections, timeouts.fetch), self._stop, timeouts.waits)
+
     @contextmanager
     def _pushing(self, ref: Ref, timeouts: RegistryTimeouts) -> Iterator[Workers]:
-        check_policy()
+        check_policy("dir")
         with _explained(ref, "pushing"):
             yield Workers(Operation(self._session.connections, timeouts.push), self._stop, timeouts.waits)
 
@@ -209,6 +268,8 @@ def _explained(ref: Ref, action: str) -> Iterator[None]:
     """Turn the failure of a request into an error that names the registry."""
     try:
         yield
+    except MalformedError as malformed:
+        raise registry_error(ref, action, str(malformed)) from malformed
     except RequestFailed as failure:
         error: RegistryError = registry_error(ref, action, str(failure))
         error.down = error.down or failure.transient

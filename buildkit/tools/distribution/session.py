@@ -81,6 +81,11 @@ class RepositorySession:
         self._tokens: dict[tuple[str, ...], AccessToken] = {}
 
     @property
+    def pull_scopes(self) -> tuple[str, ...]:
+        """The scopes of a token that may pull."""
+        return (f"repository:{self.path}:pull",)
+
+    @property
     def push_scopes(self) -> tuple[str, ...]:
         """The scopes of a token that may push."""
         return (f"repository:{self.path}:pull,push",)

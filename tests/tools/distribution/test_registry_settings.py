@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,13 +139,18 @@ def test_explicit_file_replaces_the_users(home: Path, tmp_path: Path, monkeypatc
         ([], "cannot be read"),
     ],
 )
-def test_policy_that_restricts_folders_is_left_to_skopeo(home: Path, policy: object, why: str) -> None:
-    conf(home, json.dumps(policy), "policy.json")
+@pytest.mark.parametrize(("transport", "other"), [("dir", "docker"), ("docker", "dir")])
+def test_policy_that_restricts_a_transport_is_left_to_skopeo(
+    home: Path, policy: object, why: str, transport: str, other: str
+) -> None:
+    names = {"dir": transport, "docker": other}
+    text = re.sub('"(dir|docker)"', lambda found: f'"{names[found[1]]}"', json.dumps(policy))
+    conf(home, text, "policy.json")
     if why:
         with pytest.raises(LeftToSkopeo, match=why):
-            check_policy()
+            check_policy(transport)
     else:
-        check_policy()
+        check_policy(transport)
 
 
 @pytest.mark.tools

@@ -1,0 +1,55 @@
+"""What a manifest asks to be fetched: which image of an index, and which blobs. The documents are distrusted."""
+
+from __future__ import annotations
+
+import os
+
+from buildkit.digest import Digest
+from buildkit.hostile_json import JsonValue, MalformedError
+from buildkit.oci.manifest import parse_manifest_json
+
+_MOST_PARTS = 10_000
+_MOST_BYTES = 1 << 50
+_GO_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def host_arch() -> str:
+    """Return the processor of this host by Go's name."""
+    machine = os.uname().machine
+    return _GO_NAMES.get(machine, machine)
+
+
+def find_image(index: bytes, arch: str) -> Digest | None:
+    """Return the digest of the image for Linux on ``arch`` (Go's name, as in indexes), or None for no index.
+
+    Raises MalformedError, also if the index has no such image.
+    """
+    value = parse_manifest_json(index)
+    if not value.has("manifests"):
+        return None
+    for entry in value.member("manifests").items(_MOST_PARTS):
+        platform = entry.find("platform")
+        if platform and (_text(platform, "os"), _text(platform, "architecture")) == ("linux", arch):
+            return entry.member("digest").parsed(Digest.parse, "a digest")
+    raise MalformedError(f"no image found in the index for Linux on {arch}")
+
+
+def list_blobs(manifest: bytes, most: int = 0) -> list[tuple[Digest, int]]:
+    """Return digest and size of config and layers, each once, the largest first; raises MalformedError.
+
+    None may have more than ``most`` bytes, if that is not 0.
+    """
+    value = parse_manifest_json(manifest)
+    parts = (value.member("config"), *value.member("layers").items(_MOST_PARTS))
+    blobs = {
+        part.member("digest").parsed(Digest.parse, "a digest"): part.member("size").integer(0, _MOST_BYTES)
+        for part in parts
+    }
+    if most and max(blobs.values()) > most:
+        raise MalformedError(f"file too large: a blob of {max(blobs.values())} bytes")
+    return sorted(blobs.items(), key=lambda blob: -blob[1])
+
+
+def _text(value: JsonValue, key: str) -> str:
+    found = value.find(key)
+    return found.text() if found else ""
