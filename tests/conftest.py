@@ -28,6 +28,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # of all processes of the suite, whatever home they are given; the user's own stays as it is
 os.environ.setdefault("BUILDKIT_LEDGER_KEY", str(Path(tempfile.gettempdir()) / f"buildkit-tests-{os.geteuid()}.key"))
 
+# no test asks with the user's own token, or takes what the user has fetched from the model hub
+os.environ["HF_HOME"] = str(Path(tempfile.gettempdir()) / f"buildkit-tests-{os.geteuid()}-no-hub")
+for name in ("HF_TOKEN", "HF_HUB_CACHE", "HF_TOKEN_PATH", "HF_HUB_OFFLINE", "HUGGING_FACE_HUB_TOKEN"):
+    os.environ.pop(name, None)
+
 _SHARED_HOST = ("tests/docs", "tests/reference")  # they use the user's storage and the ports that documentation names
 _LONG = ("tests/e2e", "tests/databases", "tests/containerfile", "tests/tools", "tests/resolve")
 

@@ -22,6 +22,7 @@ from buildkit.digest import FileHash
 from buildkit.digits import find_number
 from buildkit.errors import BuildError, BuildkitError, FetchError, MismatchError, describe_disk_error
 from buildkit.locks.git_source import GitSource
+from buildkit.locks.model_source import HUB
 from buildkit.locks.pins import Artifact
 from buildkit.store.file_locks import locked_temporary_file
 from buildkit.tools.http import HttpSession, RetryPolicy, TransientFailure, url_name
@@ -91,7 +92,14 @@ class Fetcher:
         self._fetch_any(candidates, expected, into, progress)
 
     def fetch_url(self, url: str, expected: ExpectedFile, into: Path, *, progress: Progress) -> None:
-        """Fetch the file behind ``url`` to ``into``; raises as ``fetch`` does."""
+        """Fetch the file behind ``url`` to ``into``; raises as ``fetch`` does.
+
+        What the model hub's own library has cached on this host is copied, if it has the right bytes.
+        """
+        for cached in _find_hub_files(url, expected.sha256):
+            with suppress(FetchError, MismatchError):  # damaged, or of another user: the hub is asked
+                self._take_local(cached, expected, into, progress)
+                return
         with _atomic_file(into) as file:
             self._download(url, _Sink(file, expected, progress))
 
@@ -246,6 +254,13 @@ def make_fetcher(root: Path, target: Target, stop: threading.Event) -> Fetcher:
     retry_policy = RetryPolicy(stop)
     session = HttpSession(sources, retry_policy)
     return Fetcher(session, Indexes(sources, session, target), retry_policy)
+
+
+def _find_hub_files(url: str, sha256: FileHash) -> Iterator[Path]:
+    if url.startswith(f"{HUB}/"):
+        from buildkit.tools.hub_user import find_cached  # loads the hub's library
+
+        yield from find_cached(url, sha256)
 
 
 def _mismatch(expected: ExpectedFile, actual: FileHash, source: str) -> MismatchError:

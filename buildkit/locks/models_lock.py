@@ -45,8 +45,9 @@ MODELS_INPUT = TableSchema(
                         "source": KeySchema(_SOURCE, SOURCES, required=True),
                         "version": KeySchema(
                             TextSchema(),
-                            "pypi: a version or a specifier; hf: a branch, tag or commit; else any text",
+                            "pypi: a version or a specifier; hf: as `revision`; else any text",
                         ),
+                        "revision": KeySchema(TextSchema(), "hf: a branch, a tag or a commit (default: main)"),
                         "files": KeySchema(
                             ListSchema(_PATH, least=1),
                             "paths below the source; for pypi, hf and path also `*`, `?`, `**`",
@@ -132,11 +133,8 @@ def parse_models(text: str, file: str) -> tuple[ModelRequest, ...]:
     """Parse the user's models file. Raises DefinitionError with every problem found."""
     problems: list[Problem] = []
     table = MODELS_INPUT.read(parse_toml(text, file), ValueLocation(file, problems)) or {}
-    requests = [
-        ModelRequest(**{**entry, "source": parse_model_source(entry["source"])})
-        for entry in table.get("model", ())
-        if {"name", "source"} <= entry.keys()
-    ]
+    entries = [entry for entry in table.get("model", ()) if {"name", "source"} <= entry.keys()]
+    requests = [_read_request(entry, ValueLocation(file, problems, f"model {entry['name']}")) for entry in entries]
     seen: set[str] = set()
     for request in requests:
         place = ValueLocation(file, problems, f"model {request.name}")
@@ -179,6 +177,18 @@ def render_models_lock(lock: ModelsLock) -> str:
     header = ("Made by `nox -s lock`: models, their files and hashes.",)
     tables = [_model_table(*pair) for pair in zip(lock.models, lock.requests, strict=True)]
     return render_header(lock.inputs) + render_toml({"model": tables}, header=header)
+
+
+def _read_request(entry: dict[str, Any], place: ValueLocation) -> ModelRequest:
+    source = parse_model_source(entry["source"])
+    kept = {**entry, "source": source}
+    if (revision := kept.pop("revision", None)) is not None:
+        if not isinstance(source, HubSource):
+            place.at("revision").report("is for sources of a hub (`hf:`)", "write `version`")
+        elif "version" in entry:
+            place.at("version").report("says the same as `revision`", "remove one of both")
+        kept["version"] = revision
+    return ModelRequest(**kept)
 
 
 def _check_request(request: ModelRequest, place: ValueLocation) -> None:

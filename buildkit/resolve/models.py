@@ -145,7 +145,7 @@ class ModelLocker:
         return _plain(request, tuple(files))
 
     def _lock_hub(self, request: ModelRequest, source: HubSource, progress: Progress) -> Model:
-        """Pin files of a model hub by commit and SHA-256; only those of which the hub knows no SHA-256 are fetched."""
+        """Pin files of a model hub by commit and SHA-256; only those of which the hub knows no SHA-256 are read."""
         from buildkit.tools.model_hub import ModelHub
 
         hub = ModelHub(self._indexes().session, source)
@@ -159,8 +159,9 @@ class ModelLocker:
         for path in chosen:
             check_model_path(path, f"{source}: {path!r}")
             file, url = present[path], hub.url_of(revision.commit, path)
-            sha256, size = (file.sha256, file.size) if file.sha256 else self._fetcher().hash_url(url, progress=progress)
-            files.append(ModelFile(path=path, sha256=sha256, size=size, source=url))
+            sha256 = file.sha256 or FileHash.of(hub.read_small(revision.commit, file))
+            files.append(ModelFile(path=path, sha256=sha256, size=file.size, source=url))
+            progress(sum(file.size for file in files))
         return Model(
             name=request.name, version=revision.commit, source=source,
             license=request.license or revision.license, files=tuple(files),

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from buildkit.digits import find_number
 from buildkit.errors import DefinitionError, FetchError, Interrupted
@@ -21,15 +21,24 @@ from buildkit.tools.index_settings import PackageSources, host_of
 if TYPE_CHECKING:
     import ssl
 
-    from httpx2 import Response
+    from httpx2 import Client, Response
     from unearth.fetchers import PyPIClient
 
 _TRANSIENT = frozenset((408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 527))
 _REFUSED = frozenset((401, 403, 407))
+_OF_BODY = frozenset(("content-encoding", "content-length", "transfer-encoding"))
 _TRIES = 5
 _TRIES_TO_CONNECT = 3
 _LONGEST_PAUSE = 30.0  # seconds
 _DEFAULT_TIMEOUT = 20.0  # seconds without a byte
+_Result = TypeVar("_Result")
+
+
+_HUB_HINTS = {
+    401: "accept the model's conditions on its page, and set HF_TOKEN to a token that may read it",
+    404: "the hub has removed or renamed it; run: nox -s lock -- --upgrade",
+    429: "the hub limits how much it is asked: wait some minutes, or set HF_TOKEN, with which it allows more",
+}
 
 
 class TransientFailure(Exception):
@@ -71,6 +80,7 @@ class HttpSession:
         self._retry_policy = retry_policy
         self._lock = threading.Lock()
         self._made: PyPIClient | None = None
+        self._hub_token: str | None = None
         self.refused: set[str] = set()
 
     def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Response:
@@ -80,6 +90,20 @@ class HttpSession:
     def head(self, url: str, *, headers: Mapping[str, str] | None = None) -> Response:
         """Return the response to HEAD; see ``get``."""
         return self._whole("HEAD", url, headers)
+
+    def get_limited(self, url: str, *, most: int, headers: Mapping[str, str] | None = None) -> tuple[Response, bytes]:
+        """Return the response as ``get`` does, and its body; raises FetchError for one of more than ``most`` bytes."""
+
+        def attempt(url: str, headers: dict[str, str]) -> tuple[Response, bytes]:
+            body = bytearray()
+            with self.client.stream("GET", url, headers=headers) as response:
+                for chunk in response.iter_bytes():
+                    body += chunk
+                    if len(body) > most:
+                        raise FetchError(f"{host_of(url)} sent more than {most} bytes for {url_name(url)}")
+            return self._checked(url, response), bytes(body)
+
+        return self._retried(url, headers, attempt)
 
     @contextmanager
     def get_stream(self, url: str, *, headers: Mapping[str, str] | None = None) -> Iterator[Response]:
@@ -147,22 +171,31 @@ class HttpSession:
             return self._made
 
     def _whole(self, method: str, url: str, headers: Mapping[str, str] | None) -> Response:
+        def attempt(url: str, headers: dict[str, str]) -> Response:
+            return self._checked(url, self.client.request(method, url, headers=headers))
+
+        return self._retried(url, headers, attempt)
+
+    def _retried(
+        self, url: str, headers: Mapping[str, str] | None, attempt: Callable[[str, dict[str, str]], _Result]
+    ) -> _Result:
         tries = 0
-        url, headers = self._at_hub(url, dict(headers or {}))
+        url, own_headers = self._at_hub(url, dict(headers or {}))
         while True:
             self._retry_policy.check()
             tries += 1
             try:
                 with self._translated(url):
-                    response = self.client.request(method, url, headers=headers)
-                if response.status_code in _TRANSIENT:
-                    raise self._failed(url, response)
+                    return attempt(url, own_headers)
             except TransientFailure as failure:
                 self._retry_policy.wait(failure, tries)
-            else:
-                if response.status_code in _REFUSED:
-                    self.refused.add(host_of(url))
-                return response
+
+    def _checked(self, url: str, response: Response) -> Response:
+        if response.status_code in _TRANSIENT:
+            raise self._failed(url, response)
+        if response.status_code in _REFUSED:
+            self.refused.add(host_of(url))
+        return response
 
     def public_hub_url(self, url: str) -> str:
         """Return a URL that the hub of the settings gave as one of the public hub; others as they are."""
@@ -176,9 +209,20 @@ class HttpSession:
         """
         if not url.startswith(f"{HUB}/"):
             return url, headers
-        token = self._sources.hub_token
+        token = self.find_hub_token()
         secret = {"Authorization": f"Bearer {token}"} if token else {}
         return self._sources.hub + url.removeprefix(HUB), {**headers, **secret}
+
+    def find_hub_token(self) -> str:
+        """Return the token for the hub: that of the settings, else that of the user's log-in, asked once."""
+        if self._sources.hub_token:
+            return self._sources.hub_token
+        with self._lock:
+            if self._hub_token is None:
+                from buildkit.tools.hub_user import find_token
+
+                self._hub_token = find_token()
+            return self._hub_token
 
     @contextmanager
     def _translated(self, url: str) -> Iterator[None]:
@@ -203,13 +247,13 @@ class HttpSession:
 
     def _failed(self, url: str, response: Response) -> FetchError | TransientFailure:
         host, status = host_of(url), response.status_code
+        at_hub = url.startswith(f"{self._sources.hub}/")
         if status in _REFUSED:
             self.refused.add(host)
             hint = "put credentials for it into netrc, a keyring, or the index settings of pip or uv"
-            if url.startswith(f"{self._sources.hub}/"):
-                hint = "accept the model's conditions on its page, and set HF_TOKEN to a token that may read it"
-            return FetchError(f"{host} refused with {status}", hint=hint)
-        failure = FetchError(f"{host} answered {status} for {url_name(url)}")
+            return FetchError(f"{host} refused with {status}", hint=_HUB_HINTS[401] if at_hub else hint)
+        hint = _HUB_HINTS.get(status, "") if at_hub else ""
+        failure = FetchError(f"{host} answered {status} for {url_name(url)}", hint=hint)
         if status not in _TRANSIENT:
             return failure
         return TransientFailure(failure, wait=float(find_number(response.headers.get("Retry-After", "")) or 0))
@@ -218,6 +262,19 @@ class HttpSession:
 def url_name(url: str) -> str:
     """Return the file name at the end of ``url``."""
     return url.partition("?")[0].partition("#")[0].rstrip("/").rpartition("/")[2]
+
+
+def make_carried_client(carry: Callable[[str], tuple[int, Mapping[str, str], bytes]]) -> Client:
+    """Return a client for another library: ``carry`` answers each GET with status, headers and decoded body."""
+    import httpx2
+
+    class _Carrier(httpx2.BaseTransport):
+        def handle_request(self, request: httpx2.Request) -> Response:
+            status, headers, body = carry(str(request.url))
+            kept = {name: value for name, value in headers.items() if name.lower() not in _OF_BODY}
+            return httpx2.Response(status, headers=kept, content=body)
+
+    return httpx2.Client(transport=_Carrier(), trust_env=False)
 
 
 def make_client(sources: PackageSources) -> PyPIClient:

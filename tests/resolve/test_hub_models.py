@@ -1,17 +1,23 @@
 """Models of a hub, on loopback: pinned by commit and SHA-256, fetched from where the settings say."""
 
+import os
+import re
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from buildkit.build.fetch import ExpectedFile, Fetcher
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
-from buildkit.errors import DefinitionError, FetchError
+from buildkit.errors import DefinitionError, FetchError, MismatchError
 from buildkit.events import ignore_event
 from buildkit.locks.models_lock import parse_models_lock
 from buildkit.resolve.models import ModelLocker
 from buildkit.resolve.request import LockDrafts, LockRequest
+from buildkit.tools import model_hub
 from buildkit.tools.http import HttpSession, RetryPolicy
 from buildkit.tools.index_settings import load_sources
 from buildkit.tools.indexes import Indexes
@@ -93,28 +99,143 @@ def test_a_build_fetches_the_locked_bytes_and_the_token_goes_to_the_hub_alone(tm
     assert "hf_secret" not in repr(bench.session._sources)
 
 
-def test_what_the_hub_lacks_or_refuses_is_said(tmp_path, hub):
-    with pytest.raises(DefinitionError, match="there is no revision `nope` of org/name"):
-        Bench(tmp_path, hub).lock('version = "nope"\n')
-    with pytest.raises(DefinitionError, match="there is no revision `main` of org/other"):
-        Bench(tmp_path, hub).lock(source="hf:org/other")
-    with pytest.raises(DefinitionError, match=r"hf:org/name has no member `\*\.gguf`"):
-        Bench(tmp_path, hub).lock('files = ["*.gguf"]\n')
-    hub.token = "hf_other"
-    with pytest.raises(FetchError, match="the hub refused with 401") as caught:
-        Bench(tmp_path, hub).lock()
-    assert "HF_TOKEN" in caught.value.hint
-    (tmp_path / FILE).write_text('[[model]]\nname = "m"\nsource = "hf:a/b/c"\n')
-    with pytest.raises(DefinitionError, match="hf:ORG/NAME"):
-        Bench(tmp_path, hub).locker.lock(FILE, ignore_event, upgrade=False)
+def test_revision_is_the_key_of_hub_sources_alone(tmp_path, hub):
+    bench = Bench(tmp_path, hub)
+    assert bench.lock('revision = "v1.0"\n').version == hub.revisions["main"]
+    with pytest.raises(DefinitionError, match="says the same as `revision`"):
+        bench.lock('revision = "main"\nversion = "main"\n')
+    with pytest.raises(DefinitionError, match=r"is for sources of a hub \(`hf:`\)"):
+        bench.lock('revision = "main"\n', source="path:models")
 
 
-def test_hostile_answers_are_refused(tmp_path, hub):
+@pytest.mark.parametrize(
+    ("more", "source", "message", "hint"),
+    [
+        ('revision = "man"\n', "hf:org/name", "no revision `man` of org/name", "did you mean `main`.*branches"),
+        ('revision = "x/y"\n', "hf:org/name", "no revision `x/y` of org/name", "^branches and tags: main, v1.0$"),
+        ("", "hf:org/other", "the hub has no model org/other", "HF_TOKEN"),
+        ('files = ["*.gguf"]\n', "hf:org/name", r"hf:org/name has no member `\*\.gguf`", ""),
+        ("", "hf:a/b/c", "hf:ORG/NAME", ""),
+        ("", "hf:old/name", "the hub knows old/name as 'org/name' now", 'source = "hf:org/name"'),
+    ],
+)
+def test_what_the_hub_lacks_is_said(tmp_path, hub, more, source, message, hint):
+    hub.renamed = "old/name"
+    with pytest.raises(DefinitionError, match=message) as caught:
+        Bench(tmp_path, hub).lock(more, source=source)
+    assert re.search(hint, caught.value.problems[0].hint)
+
+
+@pytest.mark.parametrize(
+    ("state", "message", "hint"),
+    [
+        ({"token": "hf_other"}, "refused with 401: there is no such model, or it may not be read", "HF_TOKEN"),
+        ({"gated": True}, "org/name is gated: the hub refused with 403", "accept its conditions .*org/name.*HF_TOKEN"),
+        ({"busy": True}, "answered 429 for main", "wait some minutes, or set HF_TOKEN"),
+    ],
+)
+def test_what_the_hub_refuses_is_said(tmp_path, hub, state, message, hint):
+    for name, value in state.items():
+        setattr(hub, name, value)
+    with pytest.raises(FetchError, match=message) as caught:
+        Bench(tmp_path, hub, HF_TOKEN="hf_mine").lock()
+    assert re.search(hint, caught.value.hint)
+    assert "hf_mine" not in f"{caught.value.message}{caught.value.hint}"
+
+
+def test_hostile_answers_are_refused(tmp_path, hub, monkeypatch):
     commit = hub.commit({"../../etc/passwd": b"x"}, "main")
     with pytest.raises(DefinitionError, match="passwd"):
         Bench(tmp_path, hub).lock()
-    hub.commits[commit] = {}
-    hub.revisions = {"main": "no commit"}
-    hub.commits["no commit"] = {}
+    hub.commits[commit] = {"a": b"1"}
+    tree = f"/api/models/org/name/tree/{commit}"
+    one = {"type": "file", "path": "a", "size": 1, "oid": "0" * 40}
+    lfs = {"oid": "sha256:0", "size": 1, "pointerSize": 1}
+    for said in ("text", [one, one], [one | {"size": "1"}], [one | {"lfs": lfs}], [{"type": "file"}], [[[]]]):
+        hub.said = {tree: said}
+        with pytest.raises(FetchError, match="not as documented"):
+            Bench(tmp_path, hub).lock()
+    hub.said = {tree: [one]}
+    with pytest.raises(FetchError, match=r"the hub lists a with 0000.* and 1 bytes, but sends 56a6051.* and 1 bytes"):
+        Bench(tmp_path, hub).lock()
+    hub.said = {"/api/models/org/name/revision/main": {"id": "org/name", "sha": "no commit"}}
     with pytest.raises(FetchError, match=r"not as documented: .* names no commit"):
         Bench(tmp_path, hub).lock()
+    monkeypatch.setattr(model_hub, "_MOST_BYTES", 10)
+    with pytest.raises(FetchError, match="sent more than 10 bytes"):
+        Bench(tmp_path, hub).lock()
+
+
+def test_a_list_without_end_and_one_that_leads_elsewhere_are_refused(tmp_path, hub, monkeypatch):
+    hub.said = {"/api/models/org/name/revision/main": {"id": "org/name", "sha": (commit := hub.revisions["main"])}}
+    hub.said[f"/api/models/org/name/tree/{commit}"] = []
+    hub.more = f"{hub.url}/api/models/org/name/tree/{commit}?cursor=0"
+    monkeypatch.setattr(model_hub, "_MOST_REQUESTS", 5)
+    with pytest.raises(FetchError, match="without an end"):
+        Bench(tmp_path, hub).lock()
+    hub.more = "http://169.254.169.254/latest"
+    with pytest.raises(FetchError, match=r"at 169\.254\.169\.254"):
+        Bench(tmp_path, hub).lock()
+
+
+def test_a_hub_that_sends_other_large_bytes_is_named_with_both_hashes(tmp_path, hub):
+    bench = Bench(tmp_path, hub)
+    file = bench.lock('files = ["*.safetensors"]\n').files[0]
+    hub.swapped = b"WEIGHTS"
+    expected = ExpectedFile(what="m: model.safetensors", sha256=file.sha256, size=file.size)
+    with pytest.raises(MismatchError, match=r"m: model\.safetensors: the lock says") as caught:
+        bench.fetcher.fetch_url(file.source, expected, tmp_path / "out", progress=lambda _done: None)
+    assert str(file.sha256) in caught.value.message
+    assert str(FileHash.of(b"WEIGHTS")) in caught.value.message
+    assert not (tmp_path / "out").exists()
+
+
+USER = """
+import os, sys, threading
+from pathlib import Path
+from huggingface_hub import snapshot_download
+from tests.resolve.test_hub_models import Bench, ExpectedFile
+class Hub: url = os.environ["HF_ENDPOINT"]
+root = Path(sys.argv[1])
+snapshot_download("org/name")  # the user had it before
+print("cached", flush=True)
+sys.stdin.readline()
+before = sorted((str(p), p.lstat().st_mtime_ns) for p in Path(os.environ["HF_HOME"]).rglob("*"))
+bench = Bench(root, Hub)
+model = bench.lock()
+for file in model.files:
+    expected = ExpectedFile(what=file.path, sha256=file.sha256, size=file.size)
+    bench.fetcher.fetch_url(file.source, expected, root / "out", progress=lambda _done: None)
+assert before == sorted((str(p), p.lstat().st_mtime_ns) for p in Path(os.environ["HF_HOME"]).rglob("*"))
+"""
+
+
+def test_the_cache_and_the_log_in_of_the_real_library_are_used_and_left_as_they_are(tmp_path, hub):
+    hub.token = "hf_file"
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "token").write_text("hf_file\n")
+    env = {**os.environ, "HF_HOME": str(home), "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_TELEMETRY": "1",
+           "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_XET": "1"}  # fmt: skip
+    argv = (sys.executable, "-c", USER, str(tmp_path))
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(argv, env=env, cwd=Path(__file__).parents[2], **pipes) as user:
+        assert user.stdout.readline() == "cached\n"
+        hub.asked.clear()
+        blob = home / "hub/models--org--name/blobs" / FileHash.of(b"more weights").hex
+        blob.write_bytes(b"damaged! ...")  # is fetched again, and not mended
+        user.communicate("\n")
+    assert user.returncode == 0
+    asked = [path for path, _ in hub.asked]
+    assert [path for path in asked if not path.startswith("/api/")] == [
+        f"/org/name/resolve/{hub.revisions['main']}/onnx/model%20one.bin", f"store/{blob.name}"
+    ]  # fmt: skip
+    assert blob.read_bytes() == b"damaged! ..."
+
+
+def test_offline_means_that_the_hub_is_not_asked(tmp_path, hub, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(FetchError, match="the settings forbid to ask the model hub") as caught:
+        Bench(tmp_path, hub).lock()
+    assert "unset HF_HUB_OFFLINE" in caught.value.hint
+    assert not hub.asked
