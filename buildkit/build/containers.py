@@ -36,7 +36,7 @@ from buildkit.oci.blob import Blob, LayerResult
 from buildkit.oci.image import Image
 from buildkit.plan.compose import Composition
 from buildkit.plan.roots import find_apt_pins
-from buildkit.plan.spec import Compile, MakeRoot, PullImage, RunStep, Spec
+from buildkit.plan.spec import Compile, MakeRoot, PullImage, RunStep, Spec, arch_of
 from buildkit.tasks.scheduler import Outcome
 from buildkit.tools import buildah, skopeo
 from buildkit.tools.isolation import Isolation
@@ -71,7 +71,7 @@ class ContainerRunner:
 
         spec = RootSpec(
             suite=debian.suite,
-            arch=context.project.target.deb_arch,
+            arch=work.arch,
             pins=work.pins,
             variant=debian.variant,
             components=debian.components,
@@ -92,7 +92,7 @@ class ContainerRunner:
         from buildkit.remote.image_pull import pull_image
 
         context, contents, opened = self._context, RootContents(), self._writer.open_tree_of(spec)
-        result = pull_image(work.ref, context.project.target.deb_arch, context.blobs, opened, contents.read)
+        result = pull_image(work.ref, work.arch, context.blobs, opened, contents.read)
         return result, contents.keep(context.ledger)
 
     def run_step(self, spec: Spec, work: RunStep) -> tuple[LayerResult, None]:
@@ -152,7 +152,7 @@ class ContainerRunner:
 
     def ensure_image(self, chain: tuple[Spec, ...]) -> int:
         """Import a root into local storage under its own reference; return the bytes imported."""
-        arch, results = self._context.project.target.deb_arch, self._context.state.results
+        arch, results = arch_of(chain), self._context.state.results
         image = assemble(chain, Config(), results, arch, only_env=True)  # a step runs as root in /
         return self._ensure(image, self._root_ref(chain))
 

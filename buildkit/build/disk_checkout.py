@@ -58,6 +58,7 @@ class DiskCheckout:
     ) -> None:
         self.replaced_locks = locks or {}
         self._project = project
+        self._graph = graph
         self._index = index
         self._emit = emit
         self._model_changes = models
@@ -70,6 +71,16 @@ class DiskCheckout:
         self._project_inputs = find_project_inputs(graph)
         self._lists = cache(lambda: find_apt_lists(graph))
         self._roots = cache(lambda: find_roots(graph))
+
+    @property
+    def project(self) -> Project:
+        """The project with the processor whose locks are read."""
+        return self._project
+
+    def of_arch(self, arch: str) -> DiskCheckout:
+        """Return the same checkout for another processor of the project."""
+        project, models, locks = self._project.of_arch(arch), self._model_changes, self.replaced_locks
+        return DiskCheckout(project, self._graph, self._index, self._emit, models=models, locks=locks)
 
     def read(self, path: str) -> str | None:
         """Return the text of a file of the project, or None if there is none."""
@@ -116,7 +127,8 @@ class DiskCheckout:
         """Return what the sidecar of another tool's lock chooses; raises DefinitionError if the lock lacks it."""
         release = find_root_release(self._roots().get(choice.id, ()), self.read, self._project.target)
         _raise(check_choice(choice, self.read, self._project.target, release))
-        artifacts = parse_wheels_lock(self.read(choice.id) or "", choice.id).artifacts
+        sidecar = wheels_lock_path(choice.id, self._project.target.lock_arch)
+        artifacts = parse_wheels_lock(self.read(sidecar) or "", sidecar).artifacts
         text = self.read(choice.file) or ""
         hashes = set(_HASH.findall(text))
         what, hint = (
@@ -124,7 +136,7 @@ class DiskCheckout:
             "one of the two was altered; if that is intended, run: nox -s lock",
         )
         problems = [
-            Problem(file=choice.id, what=f"{one.name} {one.version} has {one.sha256}, {what}", hint=hint)
+            Problem(file=sidecar, what=f"{one.name} {one.version} has {one.sha256}, {what}", hint=hint)
             for one in artifacts
             if one.sha256 and (one.git.commit not in text if one.git else one.sha256.hex not in hashes)
         ]
@@ -143,7 +155,7 @@ class DiskCheckout:
             self._raise_stale(source, check_fresh(lock, text, inputs, release))
         elif text is None:
             raise DefinitionError(f"{lock}: the lock is missing, and so is its input {source}")
-        wheels = wheels_lock_path(lock)
+        wheels = wheels_lock_path(lock, self._project.target.lock_arch)
         wheels_text = self.read(wheels)
         stale = check_fresh(wheels, wheels_text, wheels_inputs(text or "", self._project.target))
         if stale or wheels_text is None:
@@ -189,8 +201,8 @@ class DiskCheckout:
         if listed is None:
             raise DefinitionError(f"{packages}: there is no such apt list", hint="one Debian package a line")
         known = next(entry for entry in self._lists() if entry.file == packages)
-        base = "".join(self.read(apt_lock_path(name)) or "" for name in known.base)
-        arch = self._project.target.deb_arch
+        arch, lock_arch = self._project.target.deb_arch, self._project.target.lock_arch
+        base = "".join(self.read(apt_lock_path(name, lock_arch)) or "" for name in known.base)
         sources = render_sources(known.suite, known.components, known.archives, arch)
         inputs = apt_inputs(
             listed,
@@ -201,7 +213,7 @@ class DiskCheckout:
             arch=arch,
             **({"sources": sources} if sources else {}),
         )
-        lock = apt_lock_path(packages)
+        lock = apt_lock_path(packages, lock_arch)
         text = self.read(lock)
         _raise(check_fresh(lock, text, inputs))
         return parse_apt_lock(text or "", lock).pins

@@ -160,7 +160,7 @@ class CheckoutLocations:
 
     def package(self, packages: str, name: str) -> str:
         """Return the line of an apt lock that pins a package."""
-        lock = apt_lock_path(packages)
+        lock = apt_lock_path(packages, self._checkout.project.target.lock_arch)
         return self._line(lock, [f"{name}="])
 
     def model_file(self, stage: str, model: str, path: str) -> str:
@@ -175,7 +175,7 @@ class CheckoutLocations:
 
     def compiler(self) -> tuple[Spec, ...]:
         """Return the root whose interpreter compiles bytecode."""
-        return self._composer.compiler
+        return self._composer.bytecode_root
 
     def builder(self) -> tuple[Spec, ...]:
         """Return the stage in which sdists are compiled."""

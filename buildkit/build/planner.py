@@ -57,8 +57,12 @@ class Planner:
         self.context = context
         self.graph = graph
         self.checkout = checkout
-        self.composer = Composer(context.project, graph, checkout)
+        self.composer = Composer(context.project, graph, checkout, cache(self._compose_for))
         self._find_stored = cache(find_stored)  # asked for several stages
+
+    def _compose_for(self, arch: str) -> Composer:
+        checkout = self.checkout.of_arch(arch)
+        return Composer(checkout.project, self.graph, checkout)
 
     def plan(self, name: str, *, storage: bool = True) -> Planned:
         """Return the plan of a stage's image; with ``storage``, layers that local storage has are left there.
@@ -193,15 +197,18 @@ def open_planner(
     args: Iterable[tuple[str, str]] = (),
     delivery: str = "",
     stop: threading.Event | None = None,
+    arch: str = "",
 ) -> Iterator[Planner]:
     """Open a planner for the project in ``folder`` and the user's cache; raises DefinitionError and BuildError.
+
+    ``arch`` is the processor of the images; by default the host's, if the project has images for it.
 
     ``models`` says what happens if a model of the repository differs from its lock; ``secrets`` are sources of steps'
     secrets by name; ``locks`` are texts of locks by path that count in place of those on disk;
     ``args`` are values of build arguments; ``delivery`` is where images go, if it is not where environment and settings
     say.
     """
-    project = load_project(folder)
+    project = load_project(folder, arch)
     graph = load_graph(folder, dict(args), lambda: _ready_arguments(folder))
     chosen = choose_delivery(delivery, project)
     with open_context(project, emit, stop=stop) as opened, open_delivery(chosen, emit) as store:

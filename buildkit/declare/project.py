@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from buildkit.declare.schema import (
     KeySchema,
     ListSchema,
     MapSchema,
+    OneOrMoreSchema,
     TableSchema,
     TextSchema,
     ValueLocation,
 )
 from buildkit.declare.stage import check_target
 from buildkit.declare.stage_schema import STAGE_NAME
-from buildkit.declare.target import ARCHES, Target
+from buildkit.declare.target import ARCH_NAMES, ARCHES, Target
 from buildkit.declare.toml import parse_toml
 from buildkit.errors import DefinitionError, Problem
 from buildkit.lazy_dataclass import dataclass
@@ -38,7 +40,10 @@ SETTINGS = TableSchema(
             TextSchema(r"3\.[0-9]+(\.[0-9]+)?", "a Python version (3.13)"), "the images' Python (default: 3.13)"
         ),
         "glibc": KeySchema(_VERSION, "the images' C library (default: 2.41 (Debian 13))"),
-        "arch": KeySchema(TextSchema(choices=ARCHES), "the images' processor (default: the host's)"),
+        "arch": KeySchema(
+            OneOrMoreSchema(TextSchema(choices=ARCHES)),
+            "the images' processor, or a list of them (default: the host's)",
+        ),
         "prefix": KeySchema(TextSchema(r"/[^\0:]+", "an absolute path"), "virtual environment (default: /opt/venv)"),
         "interpreter": KeySchema(
             TextSchema(r"/[^\0 ]+", "an absolute path"), "the images' Python, e.g. /usr/bin/python3"
@@ -89,11 +94,17 @@ SETTINGS = TableSchema(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """A repository that builds images: its folder, its settings, and the labels of its images."""
+    """A repository that builds images: its folder, its settings, and the labels of its images.
+
+    ``arches`` are the processors that it has images for, ``host`` is that of this machine, and ``target`` has the one
+    that this build is for. All are the kernel's names.
+    """
 
     folder: Path
     name: str
     target: Target
+    arches: tuple[str, ...] = ()
+    host: str = ""
     locker: str = "uv"
     bytecode: bool = True
     bytecode_root: str = "base"
@@ -116,22 +127,48 @@ class Project:
         """The entries of a recipe for the storage of layers: none for zstd."""
         return {} if self.compression == "zstd" else {"compression": self.compression}
 
-    def ref(self, stage: str, tag: str = "latest") -> str:
-        """Return the name of a stage's image in local storage."""
-        return f"localhost/{self.name}/{stage}:{tag}"
+    def ref(self, stage: str, tag: str = "") -> str:
+        """Return the name of a stage's image in local storage: ``latest``, or ``latest-aarch64`` of another processor.
+
+        Images that this machine runs by itself are ``latest``, as the only ones of a project are.
+        """
+        return f"localhost/{self.name}/{stage}:{tag or self._tag}"
+
+    @property
+    def _tag(self) -> str:
+        own = self.host if self.host in self.arches else next(iter(self.arches), self.target.arch)
+        return "latest" if self.target.arch == own else f"latest-{self.target.arch}"
+
+    def of_arch(self, arch: str) -> Project:
+        """Return the same project for images of another of its processors; raises DefinitionError for one it lacks."""
+        if arch not in self.arches:
+            others = [name for name in ARCHES if name in (arch, *self.arches)]
+            wanted = ", ".join(f'"{name}"' for name in others)
+            raise DefinitionError(
+                f"no image is for `{arch}`: the project has {' and '.join(self.arches)}",
+                hint=f"set arch = [{wanted}] in [tool.buildkit], then run: nox -s lock" if arch in ARCHES else "",
+            )
+        lock_arch = "" if arch == self.arches[0] else arch
+        return replace(self, target=replace(self.target, arch=arch, lock_arch=lock_arch))
+
+    def of_each_arch(self) -> tuple[Project, ...]:
+        """Return the project once for each of its processors, in their order."""
+        return tuple(map(self.of_arch, self.arches)) or (self,)
 
 
-def load_project(folder: Path) -> Project:
+def load_project(folder: Path, arch: str = "") -> Project:
     """Read the settings of the repository at ``folder``; a missing pyproject.toml means all defaults.
 
-    Raises DefinitionError with every problem found.
+    ``arch`` is the processor to build for, by one of its names (``aarch64``, ``arm64``); the default is the host's or,
+    if the project has no images for that, the first of the project. Raises DefinitionError with every problem found.
     """
     path = folder / _FILE
     try:
         text = path.read_text("utf-8") if path.is_file() else ""
     except UnicodeDecodeError:
         raise DefinitionError(f"{_FILE}: not UTF-8 text") from None
-    return parse_project(text, folder)
+    project = parse_project(text, folder)
+    return project.of_arch(ARCH_NAMES.get(arch, arch)) if arch else project
 
 
 def parse_project(text: str, folder: Path) -> Project:
@@ -142,16 +179,13 @@ def parse_project(text: str, folder: Path) -> Project:
     settings = SETTINGS.read(_without_secrets(_table(table, "tool").get("buildkit", {}), place), place) or {}
     about = _table(table, "project")
     name = settings.pop("name", None) or _image_name(str(about.get("name", folder.name)))
-    target = _target(settings)
+    arches, host = _arches(settings, place.at("arch")), platform.machine()
+    target = _target(settings, host if host in arches else arches[0], arches[0])
     check_target(target.prefix, place.at("prefix"))
-    if target.arch not in ARCHES:
-        place.at("arch").report(
-            f"this host is `{target.arch}`, and images are made for {' or '.join(ARCHES)}", "set `arch` to one of them"
-        )
     labels = tuple(sorted((_labels(about) | dict(settings.pop("labels", ()))).items()))
     if problems:
         raise DefinitionError.of(problems)
-    return Project(folder=folder, name=name, target=target, labels=labels, **settings)
+    return Project(folder=folder, name=name, target=target, arches=arches, host=host, labels=labels, **settings)
 
 
 def _without_secrets(table: Any, place: ValueLocation) -> Any:  # noqa: ANN401 - TOML
@@ -165,13 +199,32 @@ def _without_secrets(table: Any, place: ValueLocation) -> Any:  # noqa: ANN401 -
     return {key: value for key, value in table.items() if key != "secrets"}
 
 
-def _target(settings: dict[str, Any]) -> Target:
+def _arches(settings: dict[str, Any], place: ValueLocation) -> tuple[str, ...]:
+    """Return the processors of the images; the host's without a setting."""
+    chosen = settings.pop("arch", None) or ()
+    if not chosen and (host := platform.machine()) not in ARCHES and not place.faulty:
+        place.report(
+            f"this host is `{host}`, and images are made for {' or '.join(ARCHES)}", "set `arch` to one of them"
+        )
+    arches = (chosen,) if isinstance(chosen, str) else chosen or (platform.machine(),)
+    if len(set(arches)) < len(arches):
+        place.report("names a processor twice")
+    if len(arches) > 1 and settings.get("locker") == "pip-tools":
+        place.report(
+            "names several processors, and pip-tools resolves for that of the machine it runs on",
+            'set locker = "uv", whose locks hold for every processor',
+        )
+    return arches
+
+
+def _target(settings: dict[str, Any], arch: str, first: str) -> Target:
     python = settings.pop("python", "3.13")
     minor = ".".join(python.split(".")[:2])
     return Target(
         python=python,
         glibc=settings.pop("glibc", "2.41"),
-        arch=settings.pop("arch", None) or platform.machine(),
+        arch=arch,
+        lock_arch="" if arch == first else arch,
         prefix=settings.pop("prefix", "/opt/venv"),
         interpreter=settings.pop("interpreter", f"/usr/bin/python{minor}"),
     )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import field
+
 from buildkit.lazy_dataclass import dataclass
 
 _DEB_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 ARCHES = tuple(_DEB_ARCH)
+ARCH_NAMES = {name: arch for arch, deb in _DEB_ARCH.items() for name in (arch, deb)}
+"""Processors by the kernel's names and by those of Debian and OCI."""
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """PATH of a container whose image sets none, as container runtimes have it."""
 
@@ -16,6 +20,7 @@ class Target:
 
     ``python`` is ``3.13`` or ``3.13.5``; ``glibc`` is ``2.41``; ``arch`` is the kernel's name (``x86_64``,
     ``aarch64``). Wheels are installed into the virtual environment ``prefix`` and run by ``interpreter``.
+    ``lock_arch`` is the processor in the names of locks that each has its own of: empty for the first of a project.
     """
 
     python: str
@@ -23,6 +28,7 @@ class Target:
     arch: str
     prefix: str = "/opt/venv"
     interpreter: str = "/usr/bin/python3"
+    lock_arch: str = field(default="", repr=False)
 
     @property
     def minor(self) -> str:

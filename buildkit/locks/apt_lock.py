@@ -23,9 +23,14 @@ class AptLock:
     pins: tuple[AptPin, ...]
 
 
-def apt_lock_path(file: str) -> str:
-    """Return ``requirements/base.apt.lock`` for ``requirements/base.apt``."""
-    return f"{file}.lock"
+def apt_lock_path(file: str, arch: str = "") -> str:
+    """Return ``requirements/base.apt.lock`` for ``requirements/base.apt``.
+
+    ``arch`` is `Target.lock_arch`; with it, the name is ``requirements/base.aarch64.apt.lock``.
+    """
+    if not arch:
+        return f"{file}.lock"
+    return f"{file.removesuffix('.apt')}.{arch}.apt.lock" if file.endswith(".apt") else f"{file}.{arch}.lock"
 
 
 def parse_apt_list(text: str, file: str) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from buildkit.locks.choice_forms import find_form_options
 from buildkit.locks.freshness import find_inputs, find_release
 from buildkit.locks.project_tables import needed_tables
 from buildkit.locks.requirement_inputs import Read
+from buildkit.locks.wheels_lock import wheels_lock_path
 
 _LOCAL = re.compile(r'^source = \{ (?:editable|virtual|directory) = "([^"\n]+)" \}$', re.MULTILINE)  # as uv writes it
 _POETRY_LOCAL = re.compile(r'^type = "directory"\nurl = "([^"\n]+)"$', re.MULTILINE)
@@ -33,14 +34,15 @@ def check_choice(choice: LockChoice, read: Read, target: Target, release: str) -
     """
     if read(choice.file) is None:
         return Problem(file=choice.file, what="there is no such lock", hint=_MAKE[choice.kind])
-    sidecar = read(choice.id)
+    file = wheels_lock_path(choice.id, target.lock_arch)
+    sidecar = read(file)
     if sidecar is None:
         return Problem(file=choice.file, what="which of its files the images get was not chosen yet", hint=_LOCK)
     if find_inputs(sidecar) != choice_inputs(choice, read, target):
-        what = f"has changed, or what its projects need, since {choice.id} was made from it"
+        what = f"has changed, or what its projects need, since {file} was made from it"
         return Problem(file=choice.file, what=what, hint=_LOCK)
     if find_release(sidecar) not in ("", release):
-        return Problem(file=choice.id, what=f"is not for the root's Python {release}".rstrip(), hint=_LOCK)
+        return Problem(file=file, what=f"is not for the root's Python {release}".rstrip(), hint=_LOCK)
     return None
 
 

@@ -51,7 +51,7 @@ def find_releases_of(apt_list: str, read: Read, target: Target) -> tuple[str, ..
     if not target.interpreter.startswith(_DEBIANS_PYTHON):
         return ()
     line = re.compile(rf"^python{re.escape(target.minor)}(?:-minimal)?=(?:\d+:)?(\d+\.\d+\.\d+)", re.MULTILINE)
-    return tuple(dict.fromkeys(line.findall(read(apt_lock_path(apt_list)) or "")))
+    return tuple(dict.fromkeys(line.findall(read(apt_lock_path(apt_list, target.lock_arch)) or "")))
 
 
 def target_of(lock: str, target: Target) -> Target:

@@ -33,9 +33,16 @@ class WheelsLock:
     artifacts: tuple[Artifact, ...]
 
 
-def wheels_lock_path(lock: str) -> str:
-    """Return ``requirements/api.wheels.toml`` for ``requirements/api.txt`` (or ``.in``)."""
-    return lock.rpartition(".")[0] + ".wheels.toml"
+_SUFFIX = ".wheels.toml"
+
+
+def wheels_lock_path(lock: str, arch: str = "") -> str:
+    """Return ``requirements/api.wheels.toml`` for ``requirements/api.txt`` (or ``.in``), of another tool's lock its id.
+
+    ``arch`` is `Target.lock_arch`; with it, the name is ``requirements/api.aarch64.wheels.toml``.
+    """
+    stem = lock.removesuffix(_SUFFIX) if lock.endswith(_SUFFIX) else lock.rpartition(".")[0]
+    return f"{stem}.{arch}{_SUFFIX}" if arch else f"{stem}{_SUFFIX}"
 
 
 def make_wheels_lock(inputs: FileHash, target: Target, artifacts: tuple[Artifact, ...]) -> WheelsLock:

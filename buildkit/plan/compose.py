@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from functools import cached_property
 
@@ -29,6 +29,7 @@ from buildkit.plan.spec import (
     PackPrefix,
     PackSbom,
     PackWheels,
+    PullImage,
     Spec,
     Tree,
     distinct,
@@ -71,12 +72,18 @@ class Composition:
 
 
 class Composer:
-    """Composes stages of one checkout; each lock and tree is read once."""
+    """Composes stages of one checkout for one processor; each lock and tree is read once.
 
-    def __init__(self, project: Project, graph: Graph, checkout: Checkout) -> None:
+    ``peer`` gives the composer of another processor of the project; by default there is none.
+    """
+
+    def __init__(
+        self, project: Project, graph: Graph, checkout: Checkout, peer: Callable[[str], Composer] | None = None
+    ) -> None:
         self._project = project
         self._graph = graph
         self._checkout = checkout
+        self._peer = peer
         self._roots = RootComposer(project, checkout)
         self._own: dict[str, tuple[Spec, ...]] = {}
         self._compiling = False
@@ -141,7 +148,20 @@ class Composer:
 
     @cached_property
     def compiler(self) -> tuple[Spec, ...]:
-        """The root whose interpreter compiles bytecode."""
+        """The root whose interpreter compiles bytecode: the one of this machine's processor, if it has the same Python.
+
+        Bytecode depends on the release of Python, and not on the processor.
+        """
+        native = self._of_arch(self._project.host).bytecode_root
+        return native if _is_same_python(native, self.bytecode_root, self._project) else self.bytecode_root
+
+    def _of_arch(self, arch: str) -> Composer:
+        own = self._peer is None or arch == self._project.target.arch or arch not in self._project.arches
+        return self if own or self._peer is None else self._peer(arch)
+
+    @cached_property
+    def bytecode_root(self) -> tuple[Spec, ...]:
+        """The root whose Python bytecode is for; recipes name it."""
         name = self._project.bytecode_root
         if name not in self._graph.stages:
             raise DefinitionError(
@@ -236,12 +256,11 @@ class Composer:
         """The identity of the compiling interpreter in recipes; None without bytecode."""
         if not self._project.bytecode:
             return None
-        first = self.compiler[0].work
-        pins = first.pins if isinstance(first, MakeRoot) else ()
-        pythons = [f"{pin.name}={pin.version}" for pin in pins if pin.name.startswith(("python3", "libpython3"))]
-        if pythons and self._project.target.interpreter.startswith(_DEBIANS_PYTHON):
-            return pythons
-        return [spec.key.hex for spec in self.compiler]  # a later step installs the interpreter
+        if pythons := find_python_pins(self.bytecode_root, self._project):
+            return list(pythons)
+        first = self._of_arch(self._project.arches[0]).bytecode_root if self._project.arches else ()
+        same = _is_same_python(first, self.bytecode_root, self._project)  # one key for all processors
+        return [spec.key.hex for spec in (first if same else self.bytecode_root)]
 
     def _models(self, stage: Stage, models_of_stage: Models) -> Iterator[Spec]:
         models = {model.name: model for model in self._checkout.models(models_of_stage.lock)}
@@ -315,6 +334,28 @@ class Composer:
             **dict(config.labels),
         }
         return replace(config, env=tuple(env.items()), labels=tuple(labels.items()))
+
+
+def find_python_pins(chain: Sequence[Spec], project: Project) -> tuple[str, ...]:
+    """Return the packages (``NAME=VERSION``) of the interpreter in a Debian root; none if something else brings it."""
+    first = chain[0].work if chain else None
+    pins = first.pins if isinstance(first, MakeRoot) else ()
+    if not project.target.interpreter.startswith(_DEBIANS_PYTHON):
+        return ()  # a later step installs the interpreter
+    return tuple(f"{pin.name}={pin.version}" for pin in pins if pin.name.startswith(("python3", "libpython3")))
+
+
+def _is_same_python(first: Sequence[Spec], second: Sequence[Spec], project: Project) -> bool:
+    """Tell whether two roots have one release of Python, as far as locks say: by version, or by digest."""
+    if pins := find_python_pins(first, project):
+        return pins == find_python_pins(second, project)
+    pulled = _pulled(first)
+    return bool(pulled) and pulled == _pulled(second)
+
+
+def _pulled(chain: Sequence[Spec]) -> str:
+    """Return the image that a root is, whatever the processor; empty for any other root."""
+    return chain[0].work.ref if len(chain) == 1 and isinstance(chain[0].work, PullImage) else ""
 
 
 def _check_known(stage: Stage, key: str, what: str, names: Sequence[str], known: Collection[str]) -> None:

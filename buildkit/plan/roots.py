@@ -53,10 +53,10 @@ class RootComposer:
 
     def _start(self, stage: Stage) -> Spec | None:
         if stage.image:
-            recipe, key = make_recipe(Kind.IMAGE, image=stage.image, arch=self._project.target.deb_arch)
-            return make_spec(
-                stage, "image", Kind.IMAGE, recipe, key, work=PullImage(ref=stage.image), history=stage.image
-            )
+            arch = self._project.target.deb_arch
+            recipe, key = make_recipe(Kind.IMAGE, image=stage.image, arch=arch)
+            work = PullImage(ref=stage.image, arch=arch)
+            return make_spec(stage, "image", Kind.IMAGE, recipe, key, work=work, history=stage.image)
         debian = stage.debian
         if debian is None:
             return None
@@ -84,7 +84,7 @@ class RootComposer:
             Kind.ROOT,
             recipe,
             key,
-            work=MakeRoot(debian=debian, pins=pins, sources=sources),
+            work=MakeRoot(debian=debian, pins=pins, arch=arch, sources=sources),
             history=history,
         )
 

@@ -6,7 +6,7 @@ come from committed text and file contents alone, so that every key can be compu
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -64,18 +64,23 @@ class Tree:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MakeRoot:
-    """Make a Debian root with mmdebstrap; ``sources`` are its archives (`layers.root.apt_sources`), empty if usual."""
+    """Make a Debian root with mmdebstrap; ``sources`` are its archives (`layers.root.apt_sources`), empty if usual.
+
+    ``arch`` is Debian's name of its processor.
+    """
 
     debian: Debian
     pins: tuple[AptPin, ...]
+    arch: str
     sources: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullImage:
-    """Pull a root from a registry, pinned by digest."""
+    """Pull a root from a registry, pinned by digest, for ``arch`` in Debian's terms."""
 
     ref: str
+    arch: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +179,12 @@ class Spec:
     def is_of_root(self) -> bool:
         """Whether the layer belongs to a root, whose paths other layers may not replace."""
         return self.kind in (Kind.ROOT, Kind.IMAGE, Kind.RUN)
+
+
+def arch_of(chain: Sequence[Spec]) -> str:
+    """Return the processor of a root, in Debian's terms; empty if it is not known."""
+    first = chain[0].work if chain else None
+    return first.arch if isinstance(first, MakeRoot | PullImage) else ""
 
 
 def make_recipe(kind: str, **parts: Any) -> tuple[str, Key]:  # noqa: ANN401 - parts are JSON values

@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from buildkit.build.fetch import Fetcher
+from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Interrupted, Problem
 from buildkit.events import Emit
@@ -65,8 +66,7 @@ def lock_all(
         if problems := check_root_python(request, services.drafts):
             raise DefinitionError.of(list(problems))
         if request.images:
-            contents = services.contents
-            run_jobs([lambda: check_meetings(request.images, services.drafts, contents, emit)], services.stop)
+            run_jobs([lambda: _check_meetings(request, services, emit)], services.stop)
     changes = tuple(
         LockChange(file=file, details=describe_changes(services.drafts.read_disk(file), services.drafts.get(file)))
         for file in services.drafts.changed()
@@ -101,6 +101,11 @@ class _LockServices:
     def indexes(self) -> Indexes:
         return Indexes(self.sources, HttpSession(self.sources, self.retry_policy), self.request.target)
 
+    def find_hashes(self, name: str, version: str) -> tuple[FileHash, ...]:
+        """Return the hashes of all files of a version, for every processor."""
+        targets = (self.request.target, *self.request.others)
+        return tuple(value for target in targets for value in self.indexes.of(target).find_hashes(name, version))
+
     @cached_property
     def named(self) -> Indexes | None:
         """What the inputs name themselves; None if that is nothing."""
@@ -118,14 +123,18 @@ class _LockServices:
     def fetcher(self) -> Fetcher:
         return Fetcher(self.indexes.session, self.indexes, self.retry_policy)
 
-    @property
-    def contents(self) -> WheelContents:
-        """Read into wheels without fetching all of them."""
-        return WheelContents(self.indexes, self.request.target, self.places)
+    def contents(self, target: Target) -> WheelContents:
+        """Read into wheels for a target without fetching all of them."""
+        return WheelContents(self.indexes.of(target), target, self.places)
 
     @cached_property
     def models(self) -> ModelLocker:
         return ModelLocker(self.request, self.drafts, lambda: self.fetcher, lambda: self.indexes)
+
+
+def _check_meetings(request: LockRequest, services: _LockServices, emit: Emit) -> None:
+    for target in (request.target, *request.others):
+        check_meetings(request.images, services.drafts, services.contents(target), emit, arch=target.lock_arch)
 
 
 def check_all(request: LockRequest, services: _LockServices) -> tuple[LockChange, ...]:
@@ -134,9 +143,11 @@ def check_all(request: LockRequest, services: _LockServices) -> tuple[LockChange
     for group in merge_groups(request.groups):
         problems += find_stale(request, drafts, group)
     locks = sorted({lock_of(file) for group in request.groups for file in group})
-    stale = [find_stale_wheels(request, drafts, lock) for lock in locks if drafts.read(lock) is not None]
-    stale += [find_stale_choice(request, drafts, choice) for choice in request.choices]
-    stale += [find_stale_apt(apt_input, drafts, request.target) for apt_input in request.apt]
+    stale: list[Problem | None] = []
+    for each in request.of_each_arch():
+        stale += [find_stale_wheels(each, drafts, lock) for lock in locks if drafts.read(lock) is not None]
+        stale += [find_stale_choice(each, drafts, choice) for choice in request.choices]
+        stale += [find_stale_apt(apt_input, drafts, each.target) for apt_input in request.apt]
     stale += [services.models.find_stale(file) for file in request.models]
     problems += [problem for problem in stale if problem]
     problems += check_root_python(request, drafts)
@@ -162,17 +173,19 @@ def _jobs(
 
         def resolve(asked: ResolveRequest) -> str:
             text = packages.resolve(_add_environment(asked, env))
-            return complete_hashes(text, services.indexes.find_hashes)
+            return complete_hashes(text, services.find_hashes)
 
         choose = make_choose(
             lambda: services.indexes, locker=request.locker, named=lambda: services.named, places=services.places
         )  # fmt: skip
         lock_packages(request, drafts, resolve, choose, emit, upgrade=upgrade)
-        lock_choices(request, drafts, export_lock, choose, emit)
+        for each in request.of_each_arch():
+            lock_choices(each, drafts, export_lock, choose, emit)
 
     def debian() -> None:
         try:
-            lock_apt(request, drafts, services.resolve_apt, emit, upgrade=upgrade_apt)
+            for each in request.of_each_arch():
+                lock_apt(each, drafts, services.resolve_apt, emit, upgrade=upgrade_apt)
         finally:
             debian_done.set()
 

@@ -18,7 +18,7 @@ from buildkit.locks.choice_inputs import check_choice, choice_inputs
 from buildkit.locks.pins import Pin
 from buildkit.locks.poetry_lock import PoetryReader
 from buildkit.locks.pylock import PylockReader
-from buildkit.locks.wheels_lock import make_wheels_lock, parse_wheels_lock, render_wheels_lock
+from buildkit.locks.wheels_lock import make_wheels_lock, parse_wheels_lock, render_wheels_lock, wheels_lock_path
 from buildkit.resolve.request import LockDrafts, LockRequest, find_release_for
 from buildkit.resolve.wheels import Choose, choose_files
 from buildkit.tools.uv_project import ExportRequest
@@ -44,8 +44,9 @@ def find_stale_choice(request: LockRequest, drafts: LockDrafts, choice: LockChoi
     release = find_release_for(request, drafts, (choice.id,))
     if problem := check_choice(choice, drafts.read, request.target, release):
         return problem
+    sidecar = wheels_lock_path(choice.id, request.target.lock_arch)
     try:
-        parse_wheels_lock(drafts.get(choice.id), choice.id)
+        parse_wheels_lock(drafts.get(sidecar), sidecar)
     except DefinitionError as error:
         return error.problems[0]
     return None
@@ -68,7 +69,8 @@ class _ChoiceLocker:
         )
         artifacts = choose_files(pins, target, choose)
         inputs = choice_inputs(choice, drafts.read, request.target)
-        drafts.decide(choice.id, render_wheels_lock(make_wheels_lock(inputs, target, artifacts), release))
+        sidecar = wheels_lock_path(choice.id, target.lock_arch)
+        drafts.decide(sidecar, render_wheels_lock(make_wheels_lock(inputs, target, artifacts), release))
 
     def _read(self, choice: LockChoice, target: Target) -> tuple[Pin, ...]:
         text = self.drafts.get(choice.file)

@@ -25,11 +25,16 @@ _CONCURRENT = 16  # wheels read at the same time, most of them over the network
 _SHOWN = 4  # names in a warning
 
 
-def check_meetings(images: Sequence[ImageWheels], drafts: LockDrafts, contents: WheelContents, emit: Emit) -> None:
-    """Raise DefinitionError with every two wheels that meet in an image whose locks change; mark the unseen ones."""
+def check_meetings(
+    images: Sequence[ImageWheels], drafts: LockDrafts, contents: WheelContents, emit: Emit, *, arch: str = ""
+) -> None:
+    """Raise DefinitionError with every two wheels that meet in an image whose locks change; mark the unseen ones.
+
+    ``arch`` is the `Target.lock_arch` of the wheels locks that are looked into.
+    """
     changed = set(drafts.changed())
-    todo = [image for image in images if any(_sidecar_of(lock) in changed for lock in image.files)]
-    wheels = {image.stage: _wheels_of(image, drafts) for image in todo}
+    todo = [image for image in images if any(wheels_lock_path(lock, arch) in changed for lock in image.files)]
+    wheels = {image.stage: _wheels_of(image, drafts, arch) for image in todo}
     unique = {wheel.sha256: wheel for found in wheels.values() for wheel, _ in found}
     if not unique:
         return
@@ -43,7 +48,7 @@ def check_meetings(images: Sequence[ImageWheels], drafts: LockDrafts, contents: 
         meetings = {**found, **meetings}
     if meetings:
         raise DefinitionError.of(list(meetings.values()))
-    _mark(todo, drafts, {wheel.sha256 for wheel in unseen})
+    _mark(_sidecars(todo, arch), drafts, {wheel.sha256 for wheel in unseen})
     if unseen:
         names = ", ".join(wheel.name for wheel in unseen[:_SHOWN])
         more = f" and {len(unseen) - _SHOWN} more" if len(unseen) > _SHOWN else ""
@@ -51,25 +56,24 @@ def check_meetings(images: Sequence[ImageWheels], drafts: LockDrafts, contents: 
         emit(Note(text=f"{text}, so a build fetches all before it packs any", warning=True))
 
 
-def _sidecar_of(lock: str) -> str:
-    return lock if lock.endswith(".wheels.toml") else wheels_lock_path(lock)
+def _sidecars(images: Sequence[ImageWheels], arch: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(wheels_lock_path(lock, arch) for image in images for lock in image.files))
 
 
-def _wheels_of(image: ImageWheels, drafts: LockDrafts) -> list[tuple[Artifact, str]]:
+def _wheels_of(image: ImageWheels, drafts: LockDrafts, arch: str) -> list[tuple[Artifact, str]]:
     """Return the wheels of an image, sorted by name, each with the stage file whose lock has it."""
     artifacts = {
         artifact.name: (artifact, file)
         for lock, file in image.files.items()
-        if (text := drafts.read(_sidecar_of(lock))) is not None
-        for artifact in parse_wheels_lock(text, _sidecar_of(lock)).artifacts
+        if (text := drafts.read(wheels_lock_path(lock, arch))) is not None
+        for artifact in parse_wheels_lock(text, wheels_lock_path(lock, arch)).artifacts
     }
     return [artifacts[name] for name in sorted(artifacts) if artifacts[name][0].is_wheel]
 
 
-def _mark(images: Sequence[ImageWheels], drafts: LockDrafts, unseen: set[FileHash | None]) -> None:
-    """Write into the locks which of their wheels were not seen."""
-    for lock in dict.fromkeys(lock for image in images for lock in image.files):
-        file = _sidecar_of(lock)
+def _mark(files: Sequence[str], drafts: LockDrafts, unseen: set[FileHash | None]) -> None:
+    """Write into the wheels locks ``files`` which of their wheels were not seen."""
+    for file in files:
         if (text := drafts.read(file)) is None:
             continue
         parsed = parse_wheels_lock(text, file)

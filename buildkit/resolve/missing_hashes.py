@@ -1,4 +1,7 @@
-"""Hashes of pins that a resolver writes without: uv hashes no file of a page of links whose metadata it has."""
+"""Hashes of pins that a resolver leaves out.
+
+uv hashes no file of a page of links whose metadata it has, and of a folder of files only the one that it has read.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,24 @@ from collections.abc import Callable, Sequence
 
 from buildkit.digest import FileHash
 
-_BARE_PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)(?: ; [^\\\n]*)?$", re.MULTILINE)
+_PIN = re.compile(
+    r"^(?P<pin>(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[^\s;\\]+)(?: ; [^\\\n]*?)?)"
+    r"(?P<hashes>(?: \\\n    --hash=\S+)*)$",
+    re.MULTILINE,
+)
 
 
 def complete_hashes(text: str, find: Callable[[str, str], Sequence[FileHash]]) -> str:
-    """Return a lock's text with ``find(name, version)`` as the hashes of each pin that has none."""
+    """Return a lock's text with ``find(name, version)`` added to the hashes of each pin that has none, or one.
+
+    Files for several processors are at least two, so a pin of one hash may lack that of the file that fits.
+    """
 
     def complete(line: re.Match[str]) -> str:
-        return line[0] + "".join(f" \\\n    --hash={value}" for value in find(line[1], line[2]))
+        known = re.findall(r"--hash=(\S+)", line["hashes"])
+        if len(known) > 1:
+            return line[0]
+        hashes = sorted({*known, *map(str, find(line["name"], line["version"]))})
+        return line["pin"] + "".join(f" \\\n    --hash={value}" for value in hashes)
 
-    return _BARE_PIN.sub(complete, text)
+    return _PIN.sub(complete, text)

@@ -35,7 +35,8 @@ def lock_packages(
                 raise refused from error  # the inputs allow no other version
             raise
         try:
-            lock_wheels(request, drafts, choose, emit)
+            for each in request.of_each_arch():
+                lock_wheels(each, drafts, choose, emit)
         except ExcludedByPythonError as error:
             refused = error
         else:

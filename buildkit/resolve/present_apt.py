@@ -27,7 +27,8 @@ def find_present_locks(folder: Path, emit: Emit) -> tuple[PresentLock, ...]:
     """Return the apt locks that differ from those on disk, and write nothing. Raises what ``lock_apt`` raises."""
     request = make_request(load_project(folder), load_graph(folder))
     drafts = LockDrafts(request.root)
-    lock_apt(request, drafts, resolve_apt, emit, upgrade=True)
+    for each in request.of_each_arch():
+        lock_apt(each, drafts, resolve_apt, emit, upgrade=True)
     texts = {file: drafts.get(file) for file in drafts.changed()}
     return tuple(
         PresentLock(file, text, describe_changes(drafts.read_disk(file), text)) for file, text in texts.items()

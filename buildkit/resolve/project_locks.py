@@ -31,10 +31,12 @@ def make_request(project: Project, graph: Graph, only: str = "") -> LockRequest:
         chosen += [choices[lock] for lock in locks if lock in choices]
         own = [lock for lock in locks if lock not in choices]
         groups.append(tuple(input_of(lock) for lock in own if _has_input(project, lock, project_inputs)))
+    target, *others = (each.target for each in project.of_each_arch())
     models = [] if only else [stage.models.lock for stage in graph.stages.values() if stage.models]
     return LockRequest(
         root=project.folder,
-        target=project.target,
+        target=target,
+        others=tuple(others),
         locker=project.locker,
         groups=tuple(dict.fromkeys(group for group in groups if group)),
         choices=tuple(dict.fromkeys(chosen)),

@@ -7,7 +7,7 @@ import posixpath
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from buildkit.declare.apt_archives import USUAL, Archives
@@ -56,10 +56,12 @@ class LockRequest:
     or id of a choice, the roots on which its wheels are installed: their Python counts. ``excluded`` are names and
     versions that no lock may pin. ``images`` are those whose wheels must not meet.
     Build backends run by ``describe``, in a container, and with ``host_builds`` on this host if that is impossible.
+    ``others`` are targets of other processors, with apt and wheels locks of their own; all else is locked once.
     """
 
     root: Path
     target: Target
+    others: tuple[Target, ...] = ()
     locker: str = "uv"
     groups: tuple[tuple[str, ...], ...] = ()
     apt: tuple[AptInput, ...] = ()
@@ -71,6 +73,10 @@ class LockRequest:
     images: tuple[ImageWheels, ...] = ()
     describe: Describe | None = None
     host_builds: bool = False
+
+    def of_each_arch(self) -> tuple[LockRequest, ...]:
+        """Return the request once for each processor, the first one first."""
+        return tuple(replace(self, target=target, others=()) for target in (self.target, *self.others))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

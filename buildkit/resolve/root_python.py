@@ -15,11 +15,12 @@ def check_root_python(request: LockRequest, drafts: LockDrafts) -> tuple[Problem
     """
     target = request.target
     if not target.is_exact:
-        return ()
+        return _check_archs(request, drafts)
     found = [
-        (apt_lock_path(entry.file), release)
+        (apt_lock_path(entry.file, each.lock_arch), release)
         for entry in request.apt
-        for release in find_releases_of(entry.file, drafts.read, target)
+        for each in (target, *request.others)
+        for release in find_releases_of(entry.file, drafts.read, each)
     ]
     differ = target.python in {release for _, release in found}
     return tuple(
@@ -34,3 +35,19 @@ def check_root_python(request: LockRequest, drafts: LockDrafts) -> tuple[Problem
         for lock, release in dict.fromkeys(found)
         if release != target.python
     )
+
+
+def _check_archs(request: LockRequest, drafts: LockDrafts) -> tuple[Problem, ...]:
+    """Return a problem for each apt list whose locks have several releases of Python: a requirements lock is of one."""
+    problems = []
+    for entry in request.apt:
+        locks = {
+            apt_lock_path(entry.file, target.lock_arch): find_releases_of(entry.file, drafts.read, target)
+            for target in (request.target, *request.others)
+            if drafts.read(apt_lock_path(entry.file, target.lock_arch)) is not None
+        }
+        if len(set(locks.values())) > 1:
+            what = "; ".join(f"{lock} has Python {' and '.join(found) or 'none'}" for lock, found in locks.items())
+            hint = "the archive has them at different times; run: nox -s lock -- --upgrade-apt"
+            problems.append(Problem(file=entry.file, what=f"its locks differ: {what}", hint=hint))
+    return tuple(problems)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from buildkit.declare.lock_choice import find_kind
+from buildkit.declare.target import ARCHES
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, FetchError, Problem
 from buildkit.events import Emit, step
@@ -88,7 +89,7 @@ def lock_wheels(request: LockRequest, drafts: LockDrafts, choose: Choose, emit: 
         artifacts = tuple(chosen[_identity(pin, targets[lock])] for pin in found)
         inputs = wheels_inputs(drafts.get(lock), request.target)
         wheels_lock = make_wheels_lock(inputs, targets[lock], artifacts)
-        drafts.decide(wheels_lock_path(lock), render_wheels_lock(wheels_lock))
+        drafts.decide(wheels_lock_path(lock, request.target.lock_arch), render_wheels_lock(wheels_lock))
 
 
 def choose_files(pins: Sequence[Pin], target: Target, choose: Choose) -> tuple[Artifact, ...]:
@@ -114,7 +115,7 @@ def _identity(pin: Pin, target: Target) -> _Identity:
 
 def find_stale_wheels(request: LockRequest, drafts: LockDrafts, lock: str) -> Problem | None:
     """Return the problem of the wheels lock of the requirements ``lock``, or None."""
-    path = wheels_lock_path(lock)
+    path = wheels_lock_path(lock, request.target.lock_arch)
     text = drafts.read(path)
     if problem := check_fresh(path, text, wheels_inputs(drafts.get(lock), request.target)):
         return problem
@@ -241,7 +242,20 @@ def _explain(pin: Pin, offered: Sequence[OfferedFile], target: Target) -> tuple[
     shown = ", ".join(tags[:6]) + (f" and {len(tags) - 6} more" if len(tags) > 6 else "")
     sdist = "there is no sdist" if len(allowed) == len(offered) else f"the {owner}'s `{only_wheels}` allows no sdist"
     fits = f"Python {target.minor}, glibc {target.glibc}, {target.arch}"
-    return f": no wheel fits {fits}, and {sdist}", f"there are wheels for {shown or 'nothing'}"
+    return (
+        f": no wheel fits {fits}, and {sdist}",
+        f"there are wheels for {shown or 'nothing'}{_elsewhere(pin, target, tags)}",
+    )
+
+
+def _elsewhere(pin: Pin, target: Target, tags: Sequence[str]) -> str:
+    """Return the ways out for a pin that has wheels for another processor only; empty for others."""
+    if not any(tag.endswith(f"_{arch}") for tag in tags for arch in ARCHES if arch != target.arch):
+        return ""
+    return (
+        f"; pin a version that has one for {target.arch}, or leave it out there: "
+        f"{pin.name} ; platform_machine != '{target.arch}'"
+    )
 
 
 _FORM_WORDS = {  # what forbids wheels, and what forbids sdists, by the kind of lock
@@ -255,7 +269,7 @@ def _known(drafts: LockDrafts, targets: Mapping[str, Target]) -> Mapping[tuple[T
     """Return the wheels of ``targets``, by lock, that were chosen before and need not be looked up again."""
     known: dict[tuple[Target, str, str], Artifact] = {}
     for lock, target in targets.items():
-        path = wheels_lock_path(lock)
+        path = wheels_lock_path(lock, target.lock_arch)
         try:
             old = parse_wheels_lock(drafts.read(path) or "", path)
         except DefinitionError:

@@ -145,3 +145,49 @@ def test_repository_that_says_where_secrets_are_is_refused_with_what_to_do_inste
     assert "`tool.buildkit.secrets`: a repository must not say where secrets are" in str(caught.value)
     assert "--secret id=NAME,src=FILE" in str(caught.value.hint)
     assert "shadow" not in str(caught.value)
+
+
+BOTH = "tool.buildkit.arch = ['x86_64', 'aarch64']"
+
+
+@pytest.mark.parametrize(
+    ("host", "text", "ref"),
+    [
+        ("x86_64", BOTH, "localhost/x/app:latest"),
+        ("aarch64", BOTH, "localhost/x/app:latest"),
+        ("riscv64", BOTH, "localhost/x/app:latest"),
+        ("x86_64", "tool.buildkit.arch = 'aarch64'", "localhost/x/app:latest"),
+        ("x86_64", "", "localhost/x/app:latest"),
+    ],
+)
+def test_image_that_this_machine_runs_or_the_only_one_is_latest(
+    host: str, text: str, ref: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: host)
+    assert parse_project(text, Path("/x")).ref("app") == ref
+
+
+def test_image_of_another_processor_never_has_the_name_of_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    first, second = parse_project(BOTH, Path("/x")).of_each_arch()
+    assert (first.target.arch, first.target.lock_arch, first.ref("app")) == ("x86_64", "", "localhost/x/app:latest")
+    assert (second.target.arch, second.target.lock_arch) == ("aarch64", "aarch64")
+    assert second.ref("app") == "localhost/x/app:latest-aarch64"
+    assert second.of_arch("x86_64") == first
+
+
+def test_processor_that_the_project_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    with pytest.raises(DefinitionError) as caught:
+        parse_project("", Path("/x")).of_arch("aarch64")
+    assert caught.value.message == "no image is for `aarch64`: the project has x86_64"
+    assert caught.value.hint == 'set arch = ["x86_64", "aarch64"] in [tool.buildkit], then run: nox -s lock'
+
+
+def test_processors_are_different_and_pip_tools_resolves_for_one() -> None:
+    assert problems_of("tool.buildkit.arch = ['x86_64', 'x86_64']") == {"tool.buildkit.arch": "names a processor twice"}
+    both = f"{BOTH}\ntool.buildkit.locker = 'pip-tools'"
+    assert problems_of(both) == {
+        "tool.buildkit.arch": "names several processors, and pip-tools resolves for that of the machine it runs on"
+    }
+    assert problems_of("tool.buildkit.arch = []") == {"tool.buildkit.arch": "needs at least 1 item"}

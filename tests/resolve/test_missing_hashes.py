@@ -49,17 +49,18 @@ def test_hashes_of_a_page_are_taken_and_missing_ones_computed_for_files_that_fit
         assert hashes(f"{url}/silent.html") == sorted(hash_of(name) for name in FILES[:2])
 
 
-def test_only_pins_without_hashes_are_completed():
+def test_pins_without_hashes_or_with_one_are_completed():
     text = (
         "--no-binary a\na==1.0\n    # via b\nb==2 ; sys_platform == 'linux'\nc==3 \\\n    --hash=sha256:1\n./libs/d\n"
+        "e==4 \\\n    --hash=sha256:2 \\\n    --hash=sha256:3\n    # via a\n"
     )
     asked = []
 
     def find(*pin):
         asked.append(pin)
-        return ("sha256:x", "sha256:y") if pin[0] == "a" else ()
+        return {"a": ("sha256:x", "sha256:y"), "c": ("sha256:0", "sha256:1")}.get(pin[0], ())
 
-    assert complete_hashes(text, find) == text.replace(
-        "a==1.0\n", "a==1.0 \\\n    --hash=sha256:x \\\n    --hash=sha256:y\n"
-    )
-    assert asked == [("a", "1.0"), ("b", "2")]
+    expected = text.replace("a==1.0\n", "a==1.0 \\\n    --hash=sha256:x \\\n    --hash=sha256:y\n")
+    expected = expected.replace("c==3 \\\n", "c==3 \\\n    --hash=sha256:0 \\\n")
+    assert complete_hashes(text, find) == expected
+    assert asked == [("a", "1.0"), ("b", "2"), ("c", "3")]
