@@ -77,4 +77,4 @@ class LayerOutput:
             self.tree.keep(packed.diff_id, packed.unpacked)
         if self.blob:
             self.blobs.keep(self.blob, self.blobs.path(packed.digest))
-        return replace(packed, compression=self.wanted)
+        return packed if self.blob else replace(packed, compression=self.wanted)

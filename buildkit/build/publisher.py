@@ -28,6 +28,7 @@ _ADVICE = (
     "has zstd layers now, which Docker before 23 and containerd before 1.5 cannot pull; "
     'compression = "gzip" in [tool.buildkit] is for those'
 )
+_ZSTD = (Compression.ZSTD, Compression.CHUNKED)
 
 
 class Publisher:
@@ -114,7 +115,7 @@ class Publisher:
             handle.size = pushed.size
             handle.note = f"by skopeo: {pushed.why_skopeo}" if pushed.why_skopeo else ""
         context.ledger.remote_blobs.add(target.repository, (layer.blob.digest for layer in image.layers))
-        if self._advises and any(layer.blob.compression is Compression.ZSTD for layer in image.layers):
+        if self._advises and any(layer.blob.compression in _ZSTD for layer in image.layers):
             context.emit(Note(text=f"{target.repository} {_ADVICE}"))  # with its first image only
         return pushed
 

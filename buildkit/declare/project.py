@@ -61,7 +61,7 @@ SETTINGS = TableSchema(
         "bins": KeySchema(IntegerSchema(1, 64), "layers that the other wheels of a stage share (default: 8)"),
         "max-layers": KeySchema(IntegerSchema(2, 120), "layers an image may have (default: 64)"),
         "compression": KeySchema(
-            TextSchema(choices=("zstd", "gzip")), "how layers are stored and pushed (default: zstd)"
+            TextSchema(choices=("zstd", "zstd:chunked", "gzip")), "how layers are stored and pushed (default: zstd)"
         ),
         "delivery": KeySchema(
             TextSchema(choices=("auto", "store", "import", "docker")),

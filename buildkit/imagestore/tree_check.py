@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from buildkit.errors import BuildError, DamagedError
-from buildkit.imagestore.tar_parser import (
+from buildkit.imagestore.tree_paths import find_whiteout, normalise, resolve_folder
+from buildkit.imagestore.tree_reader import read_tree
+from buildkit.layers.tar.parser import (
     BLOCK_DEVICE,
     CHARACTER_DEVICE,
     FILE,
@@ -20,8 +22,6 @@ from buildkit.imagestore.tar_parser import (
     LayerMember,
     TarParser,
 )
-from buildkit.imagestore.tree_paths import find_whiteout, normalise, resolve_folder
-from buildkit.imagestore.tree_reader import read_tree
 
 _TYPES = {
     FILE: stat.S_IFREG, FOLDER: stat.S_IFDIR, SYMLINK: stat.S_IFLNK, PIPE: stat.S_IFIFO,

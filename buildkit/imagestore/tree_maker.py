@@ -15,12 +15,12 @@ from typing import Self
 from fastcrc import crc64
 
 from buildkit.errors import BuildError
-from buildkit.imagestore.sparse import SparsePlacer
-from buildkit.imagestore.tar_parser import FILE, LayerMember, TarParser
 from buildkit.imagestore.tar_split import TarSplitWriter
 from buildkit.imagestore.tree_facts import FACTS, TAR_SPLIT, TREE, TreeFacts
 from buildkit.imagestore.tree_paths import normalise
 from buildkit.imagestore.tree_writer import TreeWriter
+from buildkit.layers.tar.parser import FILE, LayerMember, TarParser
+from buildkit.layers.tar.sparse import SparsePlacer
 
 
 class TreeMaker:

@@ -16,8 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from buildkit.errors import BuildError
-from buildkit.imagestore.tar_parser import BLOCK_DEVICE, CHARACTER_DEVICE, FOLDER, HARD_LINK, PIPE, SYMLINK, LayerMember
 from buildkit.imagestore.tree_paths import find_whiteout, is_opaque_marker, normalise, resolve_folder
+from buildkit.layers.tar.parser import BLOCK_DEVICE, CHARACTER_DEVICE, FOLDER, HARD_LINK, PIPE, SYMLINK, LayerMember
 
 _MOST_OPEN = 64
 _OPEN_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

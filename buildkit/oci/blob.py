@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from buildkit.digest import DiffId, Digest
 from buildkit.layers.tar.member import Compression, PackedLayer
+from buildkit.layers.tar.toc import Toc
 from buildkit.lazy_dataclass import dataclass
 
 
@@ -12,7 +13,7 @@ class Blob:
     """One layer blob: ``size`` stored bytes under ``digest``, ``unpacked`` bytes of tar under ``diff_id``.
 
     A layer that was packed into the image store alone has no compressed blob yet: `is_made` is false, and digest and
-    size are those of its tar until it is compressed.
+    size are those of its tar until it is compressed. ``toc`` is the table of contents of a zstd:chunked blob.
     """
 
     digest: Digest
@@ -20,6 +21,7 @@ class Blob:
     size: int
     unpacked: int
     compression: Compression
+    toc: Toc | None = None
 
     @classmethod
     def of(cls, packed: PackedLayer) -> Blob:
@@ -30,7 +32,13 @@ class Blob:
             size=packed.size,
             unpacked=packed.unpacked,
             compression=packed.compression,
+            toc=packed.toc,
         )
+
+    def to_row(self) -> list[str | int]:
+        """Return the form in which the ledger and cache records keep it: the table of contents comes last, if any."""
+        toc = (self.toc.to_text(),) if self.toc else ()
+        return [self.digest.hex, self.diff_id.hex, self.size, self.unpacked, self.compression.value, *toc]
 
     @property
     def is_made(self) -> bool:

@@ -31,6 +31,7 @@ OCI_LAYER = {
     Compression.NONE: "application/vnd.oci.image.layer.v1.tar",
     Compression.GZIP: "application/vnd.oci.image.layer.v1.tar+gzip",
     Compression.ZSTD: "application/vnd.oci.image.layer.v1.tar+zstd",
+    Compression.CHUNKED: "application/vnd.oci.image.layer.v1.tar+zstd",
 }
 TITLE = "org.opencontainers.image.title"
 VERSION = "org.opencontainers.image.version"
@@ -93,7 +94,11 @@ class Image:
 
     def oci_manifest(self) -> bytes:
         """Return the manifest that names the blobs as they are stored."""
-        layers = [_descriptor(OCI_LAYER[x.compression], x.digest, x.size) for x in self._blobs]
+        layers = [
+            _descriptor(OCI_LAYER[x.compression], x.digest, x.size)
+            | ({"annotations": x.toc.annotations()} if x.toc else {})
+            for x in self._blobs
+        ]
         return self._manifest(OCI_MANIFEST, _OCI_CONFIG, layers)
 
     def docker_manifest(self) -> bytes:

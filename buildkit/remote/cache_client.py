@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from buildkit.digest import Digest, Key
 from buildkit.errors import BuildError, DamagedError, MismatchError
 from buildkit.hostile_json import MalformedError
+from buildkit.layers.tar.member import Compression
+from buildkit.layers.tar.toc import find_toc
 from buildkit.oci.manifest import parse_manifest
 from buildkit.oci.reference import Ref
 from buildkit.remote.cache_manifest import EMPTY
@@ -118,6 +120,8 @@ class CacheClient:
                     raise BuildError(f"{ref}: it has no layer {blob.digest.short}")
                 limit = blob.unpacked
                 taken = ingest_blob(path, blob.digest, blob.diff_id, blobs, max_unpacked=limit, open_tree=open_tree)
+                if blob.compression is Compression.CHUNKED:
+                    taken = replace(taken, compression=blob.compression, toc=find_toc(blobs.path(blob.digest)))
                 if taken != blob:
                     raise MismatchError(f"{ref}: layer {blob.digest.short} is of another size or compression")
             contents = _read_listing(folder)

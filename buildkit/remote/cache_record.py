@@ -17,6 +17,7 @@ from buildkit.digest import DiffId, Digest, Key, canonical_json
 from buildkit.hostile_json import JsonValue, MalformedError
 from buildkit.layers.path_prefixes import MAX_PREFIXES
 from buildkit.layers.tar.member import Compression
+from buildkit.layers.tar.toc import Toc
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.oci.image import OCI_LAYER
 from buildkit.oci.run_config import read_run_config
@@ -106,7 +107,7 @@ def describe_record(record: CacheRecord) -> dict[str, Any]:
         "seconds": round(result.seconds, 3),
         "config": json.loads(result.config),
         "claims": list(record.path_prefixes),
-        "blobs": [[b.digest.hex, b.diff_id.hex, b.size, b.unpacked, b.compression.value] for b in result.blobs],
+        "blobs": [blob.to_row() for blob in result.blobs],
     }
 
 
@@ -136,11 +137,14 @@ def _layers(record: CacheRecord) -> list[dict[str, Any]]:
 
 
 def _read_blob(value: JsonValue) -> Blob:
-    digest, diff_id, size, unpacked, compression = value.row(5)
+    parts = value.items(6)
+    has_toc = len(parts) == 6
+    digest, diff_id, size, unpacked, compression, *toc = value.row(6 if has_toc else 5)
     return Blob(
         digest=digest.parsed(Digest, "a digest"),
         diff_id=diff_id.parsed(DiffId, "a diff_id"),
         size=size.integer(0, _MAX_SIZE),
         unpacked=unpacked.integer(0, _MAX_SIZE),
         compression=compression.parsed(Compression, "a compression"),
+        toc=toc[0].parsed(Toc.parse, "a table of contents") if toc else None,
     )

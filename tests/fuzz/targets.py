@@ -16,7 +16,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -657,20 +657,23 @@ def attached(data: bytes) -> None:
 def _entries() -> list[bytes]:
     from buildkit.digest import DiffId, Digest, Key
     from buildkit.layers.tar.member import Compression
+    from buildkit.layers.tar.toc import Toc
     from buildkit.native import NOTHING
     from buildkit.oci.blob import Blob, LayerResult
     from buildkit.remote.cache_record import CacheRecord, encode_record
     from buildkit.remote.stage_index import encode_stage_index
 
     blob = Blob(digest=Digest.of(b"a"), diff_id=DiffId.of(b"b"), size=1, unpacked=2, compression=Compression.ZSTD)
-    result = LayerResult(blobs=(blob,), seconds=1.5, config='{"Env":["A=b"]}')
+    toc = Toc.parse(f"{'c' * 64}:1:2:3:4:5:6")
+    parts = replace(blob, compression=Compression.CHUNKED, toc=toc)
+    result = LayerResult(blobs=(blob, parts), seconds=1.5, config='{"Env":["A=b"]}')
     record = CacheRecord(
         key=Key.of(b"k"),
         kind="wheels",
         name="numpy",
         result=result,
         path_prefixes=("opt/venv",),
-        native_facts=(NOTHING,),
+        native_facts=(NOTHING, NOTHING),
     )
     return [encode_record(record, b"{}"), encode_stage_index([record, record])]
 

@@ -53,6 +53,7 @@ DIGESTS = {
     Compression.NONE: "sha256:f262e4960fa2bfb8edb44b1763388d145719a2df5de6f11b6b355c33c392dd0f",
     Compression.GZIP: "sha256:34f79d28ac8b853f3d76a392a084eb82e540d2a7f63695549fc5a1729380cc0f",
     Compression.ZSTD: "sha256:a7c8cbc4850a0b8541a9d8e02d33e0d18facd7201cbbc2e4fc5569f297838682",
+    Compression.CHUNKED: "sha256:4b016dfccd5dfae8133b1017e996e3c24d844148e25d37186e2caa210255b0db",
 }
 
 

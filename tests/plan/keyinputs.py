@@ -237,6 +237,7 @@ PROJECT: dict[str, Mutate] = {
     "bins": setting("bins", 10, regrouped),
     "max-layers": setting("max-layers", 99, none),
     "compression": setting("compression", "gzip", lambda seen, _: seen.specs.keys() - {"base/image"}),
+    "compression: in parts": setting("compression", "zstd:chunked", lambda seen, _: seen.specs.keys() - {"base/image"}),
     "cache": setting("cache", "localhost:5000/c", none),
     "cache-write": setting("cache-write", "localhost:5000/c", none),
     "delivery": setting("delivery", "import", none),

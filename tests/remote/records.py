@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from buildkit.digest import DiffId, Digest, Key, canonical_json
 from buildkit.hostile_json import MalformedError
 from buildkit.layers.tar.member import Compression
+from buildkit.layers.tar.toc import Toc, TocPart
 from buildkit.native import NOTHING
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.remote.cache_record import CacheRecord, decode_record
@@ -21,6 +22,7 @@ ANNOTATION = "io.xoe.buildkit.layers"
 WORDS = st.from_regex(r"[a-zäß ._-]{1,8}", fullmatch=True)
 PATHS = st.lists(st.from_regex(r"[a-zä ]{1,4}(\.[a-z]{1,3})?", fullmatch=True), min_size=1, max_size=7).map("/".join)
 SIZES = st.integers(0, 1 << 50)
+PARTS = st.tuples(SIZES, SIZES, SIZES).map(lambda numbers: TocPart(*numbers))
 BLOBS = st.builds(
     Blob,
     digest=st.binary(max_size=2).map(Digest.of),
@@ -28,6 +30,7 @@ BLOBS = st.builds(
     size=SIZES,
     unpacked=SIZES,
     compression=st.sampled_from(Compression),
+    toc=st.none() | st.builds(Toc, digest=st.binary(max_size=2).map(Digest.of), table=PARTS, tar_split=PARTS),
 )
 RESULTS = st.builds(
     LayerResult,

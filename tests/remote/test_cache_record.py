@@ -183,7 +183,7 @@ def test_record_that_does_not_describe_exactly_one_layer_is_refused(count: int) 
         (lambda v: v["layers"][0].update(natives=None), "natives is not a list"),
         (lambda v: v["layers"][0].update(natives=[base64.b64encode(bytes(300_000)).decode()]), "natives.0. is longer"),
         (lambda v: v["layers"][0].update(blobs=["abcde"]), r"blobs\[0\] is not a list"),
-        (lambda v: v["layers"][0]["blobs"][0].append(1), r"blobs\[0\] does not have 5 items"),
+        (lambda v: v["layers"][0]["blobs"][0].append(1), r"blobs\[0\]\[5\] is not a text"),
         (lambda v: v["layers"][0]["blobs"][0].__setitem__(0, "../../../x"), r"blobs\[0\]\[0\] is not a digest"),
         (lambda v: v["layers"][0]["blobs"][0].__setitem__(2, -1), r"blobs\[0\]\[2\] is not between"),
         (lambda v: v["layers"][0]["blobs"][0].__setitem__(2, True), r"blobs\[0\]\[2\] is not an integer"),

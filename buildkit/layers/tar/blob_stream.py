@@ -18,7 +18,9 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from buildkit.digest import DiffId, Digest
+from buildkit.layers.tar.chunked import ChunkedCompressor
 from buildkit.layers.tar.member import Compression, PackedLayer
+from buildkit.layers.tar.toc import Toc
 
 BLOCK = 1 << 20
 ZSTD_LEVEL = 3
@@ -69,10 +71,15 @@ def _make_gzip() -> _Compressor:
     return isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, 31)
 
 
+def _make_chunked() -> _Compressor:
+    return ChunkedCompressor(ZSTD_LEVEL)
+
+
 _MAKERS: dict[Compression, Callable[[], _Compressor]] = {
     Compression.NONE: _Plain,
     Compression.GZIP: _make_gzip,
     Compression.ZSTD: _make_zstd,
+    Compression.CHUNKED: _make_chunked,
 }
 
 
@@ -105,6 +112,7 @@ class BlobStream:
         self._waiting = 0
         self.unpacked = 0
         self._busy = 0.0  # seconds that the thread compressed, hashed and wrote
+        self._toc: Toc | None = None
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -132,13 +140,15 @@ class BlobStream:
         self._thread.join()
         if self._failure is not None:
             raise self._failure
+        is_plain_zstd = self._compression is Compression.CHUNKED and self._toc is None
         return PackedLayer(
             digest=Digest(self._blob.hexdigest()),
             diff_id=DiffId(self._tar.hexdigest()),
             size=self._stored,
             unpacked=self.unpacked,
-            compression=self._compression,
+            compression=Compression.ZSTD if is_plain_zstd else self._compression,
             contents=contents,
+            toc=self._toc,
             busy=self._busy,
         )
 
@@ -177,6 +187,7 @@ class BlobStream:
         try:
             if block is None:
                 self._store(self._compressor.flush())
+                self._toc = self._compressor.toc if isinstance(self._compressor, ChunkedCompressor) else None
                 return
             packed = self._compressor.compress(block)
             self._tar.update(block)

@@ -15,7 +15,7 @@ _WRAPPED = 31  # window bits of a gzip file
 def inflate(path: Path, compression: Compression) -> Iterator[bytes]:
     """Yield the tar in pieces of about a mebibyte; raises ValueError for a damaged blob."""
     with path.open("rb") as file:
-        if compression is Compression.ZSTD:
+        if compression in (Compression.ZSTD, Compression.CHUNKED):
             yield from _unzstd(file)
             return
         gunzip = _Gzip() if compression is Compression.GZIP else None

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Literal
 
 from buildkit.digest import DiffId, Digest, FileHash
+from buildkit.layers.tar.toc import Toc
 from buildkit.lazy_dataclass import dataclass
 
 Chunks = Callable[[], Iterator[bytes]]
@@ -40,10 +41,12 @@ class Compression(StrEnum):
     NONE = "none"
     GZIP = "gzip"
     ZSTD = "zstd"
+    CHUNKED = "zstd:chunked"
+    """zstd with a table of contents (`layers.tar.chunked`)."""
 
     @classmethod
     def detect(cls, start: bytes) -> Compression:
-        """Return the compression of a blob by its first bytes, of which `MAGIC_SIZE` suffice."""
+        """Return the compression of a blob by its first bytes, of which `MAGIC_SIZE` suffice; a table is not seen."""
         return next((compression for magic, compression in _MAGIC.items() if start.startswith(magic)), cls.NONE)
 
 
@@ -55,8 +58,8 @@ MAGIC_SIZE = 4
 class PackedLayer:
     """A written layer: ``size`` bytes stored under ``digest``, ``unpacked`` bytes of tar under ``diff_id``.
 
-    ``contents`` is the layer's listing (`layers.tar.listing`). ``busy`` are the seconds spent on compressing, hashing
-    and writing, while another thread read.
+    ``contents`` is the layer's listing (`layers.tar.listing`), ``toc`` the table of contents of its blob. ``busy`` are
+    the seconds spent on compressing, hashing and writing, while another thread read.
     """
 
     digest: Digest
@@ -65,4 +68,5 @@ class PackedLayer:
     unpacked: int
     compression: Compression
     contents: tuple[tuple[str, str], ...]
+    toc: Toc | None = None
     busy: float = field(default=0.0, compare=False)

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 from buildkit.digest import DiffId, Digest, Key, canonical_json
 from buildkit.layers.path_prefixes import path_prefixes_of
 from buildkit.layers.tar.member import Compression
+from buildkit.layers.tar.toc import Toc
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.store.database import Database
 from buildkit.store.tables.table import LedgerTable, is_recipe_of
@@ -215,14 +216,21 @@ def pack_listing(contents: Sequence[tuple[str, str]]) -> bytes:
 
 
 def _format_blobs(blobs: Iterable[Blob]) -> str:
-    return json.dumps([[b.digest.hex, b.diff_id.hex, b.size, b.unpacked, b.compression.value] for b in blobs])
+    return json.dumps([blob.to_row() for blob in blobs])
 
 
 def _parse_blobs(text: str) -> tuple[Blob, ...]:
-    """Parse the column ``blobs``: ``[digest, diff_id, size, unpacked, compression]`` of each, lowest first."""
+    """Parse the column ``blobs``: the rows of each, lowest first (`Blob.to_row`)."""
     return tuple(
-        Blob(digest=Digest(d), diff_id=DiffId(i), size=size, unpacked=unpacked, compression=Compression(how))
-        for d, i, size, unpacked, how in json.loads(text)
+        Blob(
+            digest=Digest(digest),
+            diff_id=DiffId(diff_id),
+            size=size,
+            unpacked=unpacked,
+            compression=Compression(how),
+            toc=Toc.parse(*toc) if toc else None,
+        )
+        for digest, diff_id, size, unpacked, how, *toc in json.loads(text)
     )
 
 

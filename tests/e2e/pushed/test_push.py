@@ -326,3 +326,17 @@ def test_first_push_to_a_repository_says_who_cannot_pull_zstd(tiny: Tiny, repo: 
     text = (tiny.project / "pyproject.toml").read_text()
     tiny.write("pyproject.toml", text.replace("[tool.buildkit]", '[tool.buildkit]\ncompression = "gzip"'))
     assert said(f"{repo}/old:1") == 0
+
+
+def test_layers_in_parts_have_their_tables_from_a_cache_too(tiny: Tiny, repo: str) -> None:
+    text = (tiny.project / "pyproject.toml").read_text()
+    tiny.write("pyproject.toml", text.replace("[tool.buildkit]", '[tool.buildkit]\ncompression = "zstd:chunked"'))
+    first = push(tiny, f"{repo}:parts", "--cache-write", f"{repo}/cache")
+    there = manifest(tiny, f"{repo}:parts")
+    layers = [one for one in there["layers"][1:] if one["mediaType"] == ZSTD]
+    tables = {one["annotations"]["io.github.containers.zstd-chunked.manifest-checksum"] for one in layers}
+    assert len(tables) == len(layers) > 2
+    forget(tiny)
+    again = push(tiny, f"{repo}:again", "--cache", f"{repo}/cache")
+    assert set(sources(again).values()) == {"shared"}
+    assert digest(again) == digest(first)

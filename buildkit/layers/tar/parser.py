@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from buildkit.errors import BuildError
-from buildkit.imagestore.sparse import SparseMap, parse_old_sparse_map, parse_pax_sparse_map
 from buildkit.layers.tar.header import BLOCK
+from buildkit.layers.tar.sparse import SparseMap, parse_old_sparse_map, parse_pax_sparse_map
 
 FILE, HARD_LINK, SYMLINK, CHARACTER_DEVICE, BLOCK_DEVICE, FOLDER, PIPE = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
 XATTR = b"SCHILY.xattr."
