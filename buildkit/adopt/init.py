@@ -13,7 +13,6 @@ from buildkit.adopt.compose import ComposeFile
 from buildkit.adopt.draft import CopyDraft, ImageDraft, Leftover, WheelsDraft
 from buildkit.adopt.instructions import read_containerfile
 from buildkit.adopt.models import add_models
-from buildkit.adopt.pinning import find_digest
 from buildkit.adopt.reading import RepositoryFacts
 from buildkit.adopt.render import render_files, render_settings
 from buildkit.adopt.roots import choose_without_file
@@ -89,7 +88,7 @@ def _read(
     file = read_containerfile(found.read(source.file), source.file)
     tree = RepositoryFacts(
         exists=found.exists, find=found.find, read=found.read, is_executable=found.is_executable,
-        find_digest=find_digest, python=found.python, context=source.context, stage=source.name,
+        python=found.python, context=source.context, stage=source.name,
     )  # fmt: skip
     image, left = translate(file, choose_target(file, source.target), tree, source.arguments)
     if image.root is None:

@@ -19,8 +19,7 @@ class RepositoryFacts:
     """What the translation asks about the repository; all paths are relative to it.
 
     ``exists`` tells of a path whether it is there (a folder, if it ends in a slash), ``find`` returns what a pattern of
-    ``COPY`` matches, ``read`` the text of a file, ``is_executable`` its mode; ``find_digest`` returns that of an image,
-    empty if it is not known. ``python`` is the minor version that the
+    ``COPY`` matches, ``read`` the text of a file, ``is_executable`` its mode. ``python`` is the minor version that the
     project wants, ``context`` the folder that sources are relative to, ``stage`` the name of the image's stage.
     """
 
@@ -28,7 +27,6 @@ class RepositoryFacts:
     find: Callable[[str], tuple[str, ...]] = lambda _: ()
     read: Callable[[str], str] = lambda _: ""
     is_executable: Callable[[str], bool] = lambda _: False
-    find_digest: Callable[[str], str] = lambda _: ""
     python: str = ""
     context: str = "."
     stage: str = "app"

@@ -91,10 +91,13 @@ def _render_root(base: str, images: Sequence[ImageDraft]) -> dict[str, str]:
     users = {name: uid for image in images for name, uid in image.users.items()}
     if root.image:
         lines = ['summary = "the root: an image of a registry"', "", "[root]", f"image = {quote(root.image)}"]
-        if apt or users:
-            script = quote(_root_script(apt, users))
-            lines += ["", "[[run]]", 'name = "packages"', f"script = {script}", "network = true"]
-        return {f"stages/{base}/stage.toml": "\n".join(lines) + "\n"}
+        listed = {f"requirements/{base}.apt": "".join(f"{name}\n" for name in apt)} if apt else {}
+        for file in listed:
+            lines += ["", "[apt]", f"packages = {quote(file)}"]
+        if users:
+            script = " && ".join(f"useradd --uid {uid} --create-home {name}" for name, uid in users.items())
+            lines += ["", "[[run]]", 'name = "users"', f"script = {quote(script)}"]
+        return {f"stages/{base}/stage.toml": "\n".join(lines) + "\n", **listed}
     names = dict.fromkeys(("ca-certificates", f"python{root.python}", *apt))
     lines = ['summary = "the root: Debian, Python, and the user"', "", "[root]", f"suite = {quote(root.suite)}"]
     lines += [f'packages = "requirements/{base}.apt"', _EXCLUDE]
@@ -104,14 +107,6 @@ def _render_root(base: str, images: Sequence[ImageDraft]) -> dict[str, str]:
         f"stages/{base}/stage.toml": "\n".join(lines) + "\n",
         f"requirements/{base}.apt": "".join(f"{name}\n" for name in names),
     }
-
-
-def _root_script(apt: Iterable[str], users: Mapping[str, int]) -> str:
-    parts = [f"useradd --uid {uid} --create-home {name}" for name, uid in users.items()]
-    if apt:
-        install = f"apt-get update && apt-get install -y --no-install-recommends {' '.join(apt)}"
-        parts = [install, "rm -rf /var/lib/apt/lists/*", *parts]
-    return " && ".join(parts)
 
 
 def _render_builder(images: Sequence[ImageDraft], requirements: Sequence[str]) -> dict[str, str]:
@@ -125,12 +120,9 @@ def _render_builder(images: Sequence[ImageDraft], requirements: Sequence[str]) -
     build = [*(line for line in _BUILD if _project_of(line) not in named), *requirements]
     lines = ['summary = "compiles packages; never shipped"', 'from = "base"', ""]
     files = {"requirements/build.in": "".join(f"{line}\n" for line in build)}
-    if names and not root.image:
+    if names:
         lines += ["[apt]", 'packages = "requirements/builder.apt"', ""]
         files["requirements/builder.apt"] = "".join(f"{name}\n" for name in names)
-    elif names:
-        script = f"apt-get update && apt-get install -y --no-install-recommends {' '.join(names)}"
-        lines += ["[[run]]", 'name = "compilers"', f"script = {quote(script)}", "network = true", ""]
     text = "\n".join([*lines, "[wheels]", 'locks = ["requirements/build.txt"]']) + "\n"
     return {"stages/builder/stage.toml": text, **files}
 

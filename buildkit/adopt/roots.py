@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 
 from buildkit.adopt.draft import RootDraft
+from buildkit.declare.image_names import full_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,27 +103,9 @@ def advise_root(image: str, root: RootDraft, stage: str) -> str:
             f"packages of this image are not seen by yours: write `{package}{version}` into requirements/{stage}.in. "
             "Wheels bring CUDA, so an image of Python is enough as a root"
         )
-    if root.image and "@sha256:" not in root.image:
-        advice.append(
-            f"pin it: put the digest of {root.image} into `image` of stages/base/stage.toml; it is printed by"
-        )
-        advice.append(f"  {digest_command(root.image)}")
     if root.image and not root.interpreter.startswith("/usr/local/"):
         advice.append("check `python`, `glibc` and `interpreter` in [tool.buildkit]: they must be those of this image")
     return "\n".join(advice)
-
-
-def digest_command(image: str) -> str:
-    """Return a command that prints the digest of an image."""
-    return f"skopeo inspect --format '{{{{.Digest}}}}' docker://{image}"
-
-
-def full_name(image: str) -> str:
-    """Return the name of an image with its registry: names without one are Docker Hub's."""
-    first, slash, _ = image.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost"):
-        return image
-    return f"docker.io/{image}" if slash else f"docker.io/library/{image}"
 
 
 def with_python(root: RootDraft, python: str) -> RootDraft:

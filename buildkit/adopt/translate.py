@@ -96,8 +96,6 @@ class _Translation:
             reading.leave(_from(stage), "the image stands on Debian here, which brings Python")
             return
         root = choose_root(base, reading.tree.python)
-        if root.image and "@" not in root.image and (digest := reading.tree.find_digest(root.image)):
-            root = replace(root, image=f"{root.image}@{digest}")
         reading.image.root = root
         if advice := advise_root(base, root, reading.tree.stage):
             reading.leave(_from(stage), advice)

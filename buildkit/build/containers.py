@@ -89,10 +89,11 @@ class ContainerRunner:
     def pull(self, spec: Spec, work: PullImage) -> tuple[LayerResult, Listing | None]:
         """Fetch a registry's image as blobs."""
         from buildkit.build.root_contents import RootContents
-        from buildkit.remote.image_pull import pull_image
+        from buildkit.remote.image_pull import LayerReaders, pull_image
 
         context, contents, opened = self._context, RootContents(), self._writer.open_tree_of(spec)
-        result = pull_image(work.ref, work.arch, context.blobs, opened, contents.read)
+        readers = LayerReaders(tree=opened, read=contents.read)
+        result = pull_image(work.image, work.arch, context.blobs, readers)
         return result, contents.keep(context.ledger)
 
     def run_step(self, spec: Spec, work: RunStep) -> tuple[LayerResult, None]:

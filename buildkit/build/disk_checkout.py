@@ -15,18 +15,19 @@ from buildkit.build.source_tree import SourceTrees
 from buildkit.build.tree_listing import TreeListing
 from buildkit.declare.containerignore import parse_ignore_file
 from buildkit.declare.graph import Graph, find_choices, find_project_inputs
+from buildkit.declare.image_names import is_pinned
 from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.project import Project
 from buildkit.declare.stage import Copy, Stage
 from buildkit.errors import DefinitionError, Problem
 from buildkit.events import Emit, Note
-from buildkit.layers.root.apt_sources import render_sources
-from buildkit.locks.apt_lists import find_apt_lists
+from buildkit.locks.apt_lists import find_apt_lists, find_sources, hash_inputs
 from buildkit.locks.apt_lock import apt_lock_path, parse_apt_lock
 from buildkit.locks.choice_inputs import check_choice, find_lines
-from buildkit.locks.freshness import apt_inputs, check_fresh, models_inputs, requirements_inputs, wheels_inputs
+from buildkit.locks.freshness import check_fresh, models_inputs, requirements_inputs, wheels_inputs
+from buildkit.locks.images_lock import pin_image
 from buildkit.locks.model_source import RepoSource
-from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile, Pin
+from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile, Pin, PinnedImage
 from buildkit.locks.root_release import find_root_release, find_roots, target_of
 from buildkit.locks.wheels_lock import parse_wheels_lock, wheels_lock_path
 from buildkit.plan.spec import Tree
@@ -98,6 +99,17 @@ class DiskCheckout:
             raise DefinitionError(f"{path}: not UTF-8 text") from None
         except OSError as error:
             raise DefinitionError(f"{path}: cannot be read: {error.strerror}") from error
+
+    def image(self, name: str) -> PinnedImage:
+        """Return what the lock of images has for a name; one that is written with a digest needs no lock."""
+        if is_pinned(name):
+            return PinnedImage(ref=name, pinned=name)
+        return pin_image(name, self.read, self._project.target.deb_arch)
+
+    def sources(self, packages: str) -> str:
+        """Return the text of the archives that ``[apt]`` puts into an image of a registry."""
+        known = next(entry for entry in self._lists() if entry.file == packages)
+        return find_sources(known, self.read, self._project.target.deb_arch) if known.image else ""
 
     def pins(self, lock: str) -> tuple[Pin, ...]:
         """Return the pins of a requirements lock that apply to the target."""
@@ -201,19 +213,9 @@ class DiskCheckout:
         if listed is None:
             raise DefinitionError(f"{packages}: there is no such apt list", hint="one Debian package a line")
         known = next(entry for entry in self._lists() if entry.file == packages)
-        arch, lock_arch = self._project.target.deb_arch, self._project.target.lock_arch
-        base = "".join(self.read(apt_lock_path(name, lock_arch)) or "" for name in known.base)
-        sources = render_sources(known.suite, known.components, known.archives, arch)
-        inputs = apt_inputs(
-            listed,
-            base=base,
-            suite=known.suite,
-            variant=known.variant,
-            components=",".join(known.components),
-            arch=arch,
-            **({"sources": sources} if sources else {}),
-        )
-        lock = apt_lock_path(packages, lock_arch)
+        target = self._project.target
+        inputs = hash_inputs(known, listed, self.read, target)
+        lock = apt_lock_path(packages, target.lock_arch)
         text = self.read(lock)
         _raise(check_fresh(lock, text, inputs))
         return parse_apt_lock(text or "", lock).pins

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from email.message import Message
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -11,9 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from buildkit.build.assemble import assemble
 from buildkit.build.commit_labels import label_commit, source_time
 from buildkit.build.planner import Planner
+from buildkit.build.read_layers import read_layers
 from buildkit.declare.graph import find_choices
 from buildkit.digest import Digest, FileHash, Key
-from buildkit.errors import BuildError, LostError, WheelError
+from buildkit.errors import LostError, WheelError
 from buildkit.events import Note
 from buildkit.layers.root.installed import InstalledPackages
 from buildkit.locks.pins import Artifact
@@ -27,7 +27,6 @@ from buildkit.tools.git import find_commit
 
 FORMATS = ("cyclonedx", "spdx")
 MEDIA_TYPES = {"cyclonedx": "application/vnd.cyclonedx+json", "spdx": "application/spdx+json"}
-_DAMAGED = "run: nox -s cache -- verify"
 _METADATA_LIMIT = 16 << 20
 
 
@@ -105,24 +104,9 @@ def _read_root(planner: Planner, chain: Iterable[Spec], results: Mapping[Key, La
 
 
 def _read_layers(planner: Planner, blobs: Iterable[Blob]) -> InstalledPackages:
-    """Read cached layers, lowest first; raises BuildError for a damaged one."""
     inside = InstalledPackages()
-    for blob in blobs:
-        what = f"the layer {blob.digest.short} of the cache"
-        found = hashlib.sha256()
-        try:
-            inside.add(_hashed(planner.context.layers.open_tar(blob), found.update), what)
-        except (BuildError, ValueError) as error:
-            raise BuildError(f"{what} cannot be read: {error}", hint=_DAMAGED) from error
-        if found.hexdigest() != blob.diff_id.hex:
-            raise BuildError(f"{what} holds other bytes than were packed", hint=_DAMAGED)
+    read_layers(planner.context.layers, blobs, inside.add)
     return inside
-
-
-def _hashed(chunks: Iterable[bytes], update: Callable[[bytes], None]) -> Iterator[bytes]:
-    for chunk in chunks:
-        update(chunk)
-        yield chunk
 
 
 class _MetadataFinder:

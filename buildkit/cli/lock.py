@@ -16,6 +16,7 @@ from buildkit.errors import BuildError
 from buildkit.report.view import open_view
 from buildkit.resolve.all_locks import lock_all
 from buildkit.resolve.builder import open_builder
+from buildkit.resolve.images import report_moved
 from buildkit.resolve.package_metadata import HOST_BUILDS
 from buildkit.resolve.project_locks import make_request
 from buildkit.resolve.request import LockChange
@@ -31,8 +32,15 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     with open_view(sys.stderr) as emit, open_builder(project, graph, emit, allowed=allowed) as describe:
         request = replace(request, describe=describe)
         changes = lock_all(
-            request, upgrade=options.upgrade, upgrade_apt=options.upgrade_apt, check=options.check, emit=emit
+            request,
+            upgrade=options.upgrade,
+            upgrade_apt=options.upgrade_apt,
+            upgrade_images=options.upgrade_images,
+            check=options.check,
+            emit=emit,
         )
+        if options.check:
+            report_moved(request, emit)
     if options.check and changes:
         lines = "\n".join(f"  - {change.file}: {', '.join(change.details)}" for change in changes)
         raise BuildError(f"locks to refresh:\n{lines}", hint="run: nox -s lock")
@@ -43,6 +51,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = make_parser("lock")
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions that the inputs allow")
     parser.add_argument("--upgrade-apt", action="store_true", help="take the versions that Debian has now")
+    parser.add_argument("--upgrade-images", action="store_true", help="take what the names of root images mean now")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a lock is missing or stale")
     parser.add_argument(
         "--allow-host-builds",

@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Iterator
 
 from buildkit.containerfile.find_expression import render_find
+from buildkit.declare.apt_sources import FILE_NAME
 from buildkit.declare.stage import Debian, User
-from buildkit.layers.root.apt_sources import FILE_NAME
 from buildkit.plan.spec import MakeRoot
 from buildkit.shell import load_script
 

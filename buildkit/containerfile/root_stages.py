@@ -11,7 +11,7 @@ from buildkit.containerfile.root_script import ROOT, SOURCES, render_root_script
 from buildkit.containerfile.tool_stages import ToolStages
 from buildkit.declare.project import Project
 from buildkit.digest import Key
-from buildkit.plan.roots import find_apt_pins
+from buildkit.plan.roots import find_apt_pins, writes_sources
 from buildkit.plan.spec import MakeRoot, PullImage, RunStep, Spec
 
 _TIDY = "rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb /var/log/*"
@@ -86,7 +86,7 @@ class RootStages:
 
     def _step(self, stage: str, spec: Spec, work: RunStep) -> list[str]:
         run, file = work.run, f"stages/{stage}/stage.toml"
-        if (pins := find_apt_pins(run.command)) is not None:
+        if (pins := find_apt_pins(run.command)) is not None and not writes_sources(run.command):
             return [_install(pins)]
         mounts = []
         for tree, target in work.mounts:

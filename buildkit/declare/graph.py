@@ -50,7 +50,7 @@ class Graph:
         """The files of patterns and of keys that stage files name, relative to the project."""
         roots = [stage.debian for stage in self.stages.values() if stage.debian]
         patterns = (debian.exclude_file for debian in roots if debian.exclude_file)
-        return (*patterns, *dict.fromkeys(key for debian in roots for key in debian.archives.keys))
+        return (*patterns, *dict.fromkeys(key for stage in self.stages.values() for key in stage.archives.keys))
 
     def resolve(self, name: str) -> ResolvedStage:
         """Return the stage with its inheritance resolved. Raises DefinitionError for an unknown name."""
@@ -109,7 +109,7 @@ def _read_named(stage: Stage, folder: Path) -> Stage:
 
 def _read_keys(stage: Stage, folder: Path) -> Stage:
     """Return the stage with the public keys of its archives."""
-    if stage.debian is None or not stage.debian.archives.keys:
+    if not stage.archives.keys:
         return stage
 
     def read(file: str) -> PublicKey:
@@ -122,7 +122,10 @@ def _read_keys(stage: Stage, folder: Path) -> Stage:
         problem = Problem(file=stage.file, key="root", what=f"{file} {why}", hint="gpg --export --armor KEY > FILE.asc")
         raise DefinitionError.of([problem])
 
-    return replace(stage, debian=replace(stage.debian, archives=stage.debian.archives.with_keys(read)))
+    archives = stage.archives.with_keys(read)
+    if stage.debian is None:
+        return replace(stage, image_archives=archives)
+    return replace(stage, debian=replace(stage.debian, archives=archives))
 
 
 def _read_patterns(stage: Stage, folder: Path) -> Stage:

@@ -7,7 +7,7 @@ are reported at once. Schemas are JSON Schema 2020-12.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Any, Protocol
 
@@ -83,11 +83,15 @@ class ValueSchema(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TextSchema:
-    """A string: all of it must match ``pattern`` (``expected`` describes it), or it is one of ``choices``."""
+    """A string: all of it must match ``pattern`` (``expected`` describes it), or it is one of ``choices``.
+
+    ``advise`` gives the hint for a string that does not match.
+    """
 
     pattern: str = ""
     expected: str = ""
     choices: tuple[str, ...] = ()
+    advise: Callable[[str], str] = lambda _value: ""
 
     def read(self, value: Any, location: ValueLocation) -> str | None:  # noqa: ANN401
         """Return the string, or None after a report."""
@@ -98,7 +102,7 @@ class TextSchema:
                 f"`{format_value(value)}` is none of {', '.join(self.choices)}", suggest_word(value, list(self.choices))
             )
         elif self.pattern and not re.fullmatch(self.pattern, value):
-            location.report(f"`{format_value(value)}` is not {self.expected}")
+            location.report(f"`{format_value(value)}` is not {self.expected}", self.advise(value))
         elif "\0" in value:
             location.report("must not hold a NUL character")
         else:

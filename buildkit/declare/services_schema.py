@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from buildkit.declare.image_names import PINNED_IMAGE
 from buildkit.declare.schema import (
     BooleanSchema,
     IntegerSchema,
@@ -16,7 +17,6 @@ from buildkit.declare.stage_schema import (
     ABSOLUTE,
     ARGV,
     HEALTH,
-    PINNED_IMAGE,
     RELATIVE,
     SECRET_NAME,
     SIZE,

@@ -12,7 +12,7 @@ from typing import Any
 from buildkit.declare.apt_archives import USUAL, Archives, parse_archives
 from buildkit.declare.lock_choice import LockChoice, find_kind
 from buildkit.declare.schema import ValueLocation
-from buildkit.declare.stage_schema import STAGE, STAGE_NAME, STAGE_NAME_WORDS
+from buildkit.declare.stage_schema import STAGE, STAGE_NAME, STAGE_NAME_WORDS, WITH_IMAGE
 from buildkit.declare.toml import parse_toml
 from buildkit.errors import DefinitionError, Problem
 from buildkit.lazy_dataclass import dataclass
@@ -140,6 +140,8 @@ class Running:
 class Stage:
     """A stage as its file defines it; ``file`` is relative to the project.
 
+    ``image_archives`` are those from which `[apt]` installs into ``image``, where they are not the image's own.
+
     ``wheels`` are paths of requirements locks, and ids of ``choices``, in the order of the file.
     ``prefer`` are projects, whose files win where two wheels meet; the first wins over the next. ``used_args`` are the
     values of the build arguments that the stage used, once they are known.
@@ -153,6 +155,7 @@ class Stage:
     ships: bool = False
     sbom: bool = False
     image: str = ""
+    image_archives: Archives = USUAL
     debian: Debian | None = None
     apt: str = ""
     args: tuple[tuple[str, str], ...] = ()
@@ -165,6 +168,11 @@ class Stage:
     copy: tuple[Copy, ...] = ()
     config: Config = Config()
     running: Running | None = None
+
+    @property
+    def archives(self) -> Archives:
+        """The archives of the stage's own root."""
+        return self.debian.archives if self.debian else self.image_archives
 
     @property
     def folder(self) -> str:
@@ -214,6 +222,7 @@ def _stage(read: dict[str, Any], place: ValueLocation, name: str) -> Stage:
         ships=read.get("ships", False),
         sbom=read.get("sbom", False),
         image=(root or {}).get("image", ""),
+        image_archives=parse_archives(root, place.at("root")) if root and "image" in root else USUAL,
         debian=_debian(root, place.at("root")) if root is not None else None,
         apt=read.get("apt", {}).get("packages", ""),
         args=read.get("args", ()),
@@ -257,8 +266,8 @@ def _choices(wheels: dict[str, Any], place: ValueLocation) -> tuple[LockChoice, 
 
 def _debian(root: dict[str, Any], place: ValueLocation) -> Debian | None:
     if "image" in root:
-        for key in sorted(root.keys() - {"image"}):
-            place.at(key).report("has no effect with `image`")
+        for key in sorted(root.keys() - {"image", *WITH_IMAGE}):
+            place.at(key.replace("_", "-")).report("has no effect with `image`")
         return None
     if place.at("image").faulty:
         return None

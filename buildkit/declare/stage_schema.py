@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from buildkit.declare.apt_archives import KEY, SNAPSHOT, SOURCES
+from buildkit.declare.image_names import ROOT_IMAGE
 from buildkit.declare.lock_choice import CHOSEN_FROM
 from buildkit.declare.schema import (
     BooleanSchema,
@@ -18,7 +19,6 @@ from buildkit.declare.schema import (
 
 STAGE_NAME = r"[a-z0-9]+(?:[._-][a-z0-9]+)*"
 STAGE_NAME_WORDS = "a stage name (lower case letters, digits, `.`, `_`, `-`)"
-PINNED_IMAGE = r"(?:\[[0-9a-fA-F:]+\]|[a-z0-9])[A-Za-z0-9./:_-]*@sha256:[0-9a-f]{64}"
 VARIANTS = ("extract", "custom", "essential", "apt", "minbase")
 
 TEXT = TextSchema()
@@ -42,11 +42,11 @@ _USER = TableSchema(
         "shell": KeySchema(ABSOLUTE, "login shell (default: /usr/sbin/nologin)"),
     }
 )
+WITH_IMAGE = ("key", "snapshot", "source")
+"""Keys of `[root]` that say where `[apt]` on a registry's image takes packages from."""
 _ROOT = TableSchema(
     {
-        "image": KeySchema(
-            TextSchema(PINNED_IMAGE, "an image pinned by digest (NAME@sha256:...)"), "a registry image, by digest"
-        ),
+        "image": KeySchema(ROOT_IMAGE, "a registry image: by name, locked in requirements/images.lock, or by digest"),
         "suite": KeySchema(TextSchema(r"[a-z0-9][a-z0-9.-]*", "a Debian suite"), "Debian suite, e.g. trixie"),
         "packages": KeySchema(RELATIVE, "apt list; its lock is LIST.lock in the same folder"),
         "variant": KeySchema(TextSchema(choices=VARIANTS), "mmdebstrap variant (default: minbase)"),
@@ -61,7 +61,12 @@ _ROOT = TableSchema(
         "drop-setuid": KeySchema(BooleanSchema(), "clear every setuid and setgid bit"),
         "user": KeySchema(ListSchema(_USER), "accounts to add"),
     },
-    rules={"oneOf": [{"required": ["image"], "maxProperties": 1}, {"required": ["suite", "packages"]}]},
+    rules={
+        "oneOf": [
+            {"required": ["image"], "propertyNames": {"enum": ["image", *WITH_IMAGE]}},
+            {"required": ["suite", "packages"]},
+        ]
+    },
 )
 _MOUNT = TableSchema(
     {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from buildkit.digest import FileHash
+from buildkit.digest import Digest, FileHash
 from buildkit.lazy_dataclass import dataclass
 from buildkit.locks.git_source import GitSource, is_git, parse_git_source
 from buildkit.locks.model_source import ModelSource
@@ -87,6 +87,18 @@ class AptPin:
 
     name: str
     version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinnedImage:
+    """An image of a registry: ``ref`` is its name with the digest, ``pinned`` what names its content alone.
+
+    ``manifests`` are the digests of the images for the target, of which one must arrive; empty if they are not known.
+    """
+
+    ref: str
+    pinned: str
+    manifests: tuple[Digest, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

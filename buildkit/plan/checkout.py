@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from buildkit.declare.stage import Copy, Stage
-from buildkit.locks.pins import AptPin, Artifact, Model, Pin
+from buildkit.locks.pins import AptPin, Artifact, Model, Pin, PinnedImage
 from buildkit.plan.spec import Tree
 
 
@@ -20,6 +20,12 @@ class Checkout(Protocol):
 
     def apt(self, packages: str) -> tuple[AptPin, ...]:
         """Return the pins of the lock that belongs to an apt list."""
+
+    def image(self, name: str) -> PinnedImage:
+        """Return what the name of a root's image stands for."""
+
+    def sources(self, packages: str) -> str:
+        """Return the text of the archives that an apt list puts into an image; empty for those that it has."""
 
     def models(self, lock: str) -> tuple[Model, ...]:
         """Return the models of a models lock."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from buildkit.declare.apt_sources import FILE_NAME, is_replacing, render_sources
 from buildkit.declare.graph import ResolvedStage
 from buildkit.declare.project import Project
 from buildkit.declare.stage import Run, Stage
 from buildkit.errors import DefinitionError, Problem
-from buildkit.layers.root.apt_sources import render_sources
+from buildkit.locks.pins import PinnedImage
 from buildkit.plan.checkout import Checkout
 from buildkit.plan.spec import Kind, MakeRoot, PullImage, RunStep, Spec, distinct, make_recipe, make_spec
 
@@ -17,6 +18,8 @@ _SHELL = ("/bin/sh", "-eu", "-c")
 _INSTALL = (
     "export DEBIAN_FRONTEND=noninteractive; apt-get update -qq; apt-get install -qq --yes --no-install-recommends "
 )
+_REPLACE = "rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*; "
+_WRITTEN = f" > /etc/apt/sources.list.d/{FILE_NAME}; "
 _TIDY = "; rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb /var/log/*"
 
 
@@ -44,7 +47,7 @@ class RootComposer:
             first = self._start(stage)
             if first:
                 chain = (*chain, first)
-            for run in ((self._apt_step(stage),) if stage.apt else ()) + stage.run:
+            for run in ((self._apt_step(stage, chain),) if stage.apt else ()) + stage.run:
                 if not chain:
                     problem = Problem(file=stage.file, key="from", what=f"`{stage.base}` has no root to run steps in")
                     raise DefinitionError.of([problem])
@@ -53,10 +56,7 @@ class RootComposer:
 
     def _start(self, stage: Stage) -> Spec | None:
         if stage.image:
-            arch = self._project.target.deb_arch
-            recipe, key = make_recipe(Kind.IMAGE, image=stage.image, arch=arch)
-            work = PullImage(ref=stage.image, arch=arch)
-            return make_spec(stage, "image", Kind.IMAGE, recipe, key, work=work, history=stage.image)
+            return pull_spec(stage, self._checkout.image(stage.image), self._project.target.deb_arch)
         debian = stage.debian
         if debian is None:
             return None
@@ -88,10 +88,13 @@ class RootComposer:
             history=history,
         )
 
-    def _apt_step(self, stage: Stage) -> Run:
+    def _apt_step(self, stage: Stage, chain: Sequence[Spec]) -> Run:
         pins = self._checkout.apt(stage.apt)
         names = " ".join(f"{pin.name}={pin.version}" for pin in pins)
-        return Run(name=_apt_name(stage), command=(*_SHELL, f"{_INSTALL}{names}{_TIDY}"), network=True)
+        is_first = not any(isinstance(spec.work, RunStep) and find_apt_pins(spec.work.run.command) for spec in chain)
+        sources = self._checkout.sources(stage.apt) if is_first else ""
+        script = f"{_source_script(sources)}{_INSTALL}{names}{_TIDY}"
+        return Run(name=_apt_name(stage), command=(*_SHELL, script), network=True)
 
     def _run_step(self, stage: Stage, run: Run, chain: tuple[Spec, ...]) -> Spec:
         mounts = tuple((self._checkout.tree(mount.source), mount.target) for mount in run.mounts)
@@ -110,12 +113,34 @@ class RootComposer:
         return replace(spec, name=distinct(spec.name, [below.name for below in chain]))
 
 
+def pull_spec(stage: Stage, image: PinnedImage, arch: str) -> Spec:
+    """Return the layer that a registry's image is; ``arch`` is Debian's name."""
+    recipe, key = make_recipe(Kind.IMAGE, image=image.pinned, arch=arch)
+    return make_spec(stage, "image", Kind.IMAGE, recipe, key, work=PullImage(image=image, arch=arch), history=image.ref)
+
+
 def find_apt_pins(command: Sequence[str]) -> list[str] | None:
     """Return the packages (``gcc=14.2``) that the command of an ``[apt]`` step installs; None for other commands."""
     shell, script = tuple(command[:-1]), "".join(command[-1:])
-    if shell != _SHELL or not (script.startswith(_INSTALL) and script.endswith(_TIDY)):
+    if shell != _SHELL or not script.endswith(_TIDY):
         return None
-    return script[len(_INSTALL) : -len(_TIDY)].split()
+    sources, install, names = script.removesuffix(_TIDY).partition(_INSTALL)
+    return names.split() if install and (not sources or sources.endswith(_WRITTEN)) else None
+
+
+def writes_sources(command: Sequence[str]) -> bool:
+    """Return whether the command of an ``[apt]`` step also writes archives into an image of a registry."""
+    return bool(command) and _WRITTEN in command[-1].partition(_INSTALL)[0]
+
+
+def _source_script(sources: str) -> str:
+    """Return the script that writes archives into an image; a snapshot takes the place of those that it has."""
+    if not sources:
+        return ""
+    from shlex import quote  # few images get other archives
+
+    text = quote(sources)
+    return f"{_REPLACE if is_replacing(sources) else ''}printf %s {text}{_WRITTEN}"
 
 
 def _apt_name(stage: Stage) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from buildkit.declare.stage import Copy, Debian, Run, Stage
 from buildkit.digest import FileHash, Key, canonical_json
 from buildkit.lazy_dataclass import dataclass
-from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile
+from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile, PinnedImage
 
 RECIPE_FORMAT = 2
 _READABLE_FORMATS = (1, RECIPE_FORMAT)  # 1 has the same parts, with wheels in another order
@@ -64,7 +64,7 @@ class Tree:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MakeRoot:
-    """Make a Debian root with mmdebstrap; ``sources`` are its archives (`layers.root.apt_sources`), empty if usual.
+    """Make a Debian root with mmdebstrap; ``sources`` are its archives (`declare.apt_sources`), empty if usual.
 
     ``arch`` is Debian's name of its processor.
     """
@@ -77,10 +77,15 @@ class MakeRoot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullImage:
-    """Pull a root from a registry, pinned by digest, for ``arch`` in Debian's terms."""
+    """Pull a root from a registry, for ``arch`` in Debian's terms."""
 
-    ref: str
+    image: PinnedImage
     arch: str
+
+    @property
+    def ref(self) -> str:
+        """The name of the image, with its digest."""
+        return self.image.ref
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 
 from buildkit.digest import Digest, canonical_json
 from buildkit.errors import BuildError, MismatchError
 from buildkit.hostile_json import JsonValue, MalformedError
+from buildkit.locks.pins import PinnedImage
 from buildkit.oci.blob import LayerResult
 from buildkit.oci.manifest import parse_config, parse_manifest
 from buildkit.oci.run_config import read_run_config
@@ -20,25 +22,37 @@ ReadLayer = Callable[[Digest, Iterator[bytes]], object]
 """Reads the tar of a layer that is being pulled; it is not verified yet."""
 
 
-def pull_image(
-    ref: str, arch: str, blobs: Blobs, open_tree: OpenTree = nullcontext, read: ReadLayer = lambda _digest, _tar: None
-) -> LayerResult:
-    """Return the layers and the run config of ``NAME@sha256:...`` for ``arch``, in Debian's terms.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerReaders:
+    """What reads layers while they are pulled, lowest first: ``tree`` keeps their files, ``read`` gets their tars."""
 
-    ``read`` gets each layer, lowest first.
+    tree: OpenTree = nullcontext
+    read: ReadLayer = lambda _digest, _tar: None
+
+
+_NONE = LayerReaders()
+
+
+def pull_image(image: PinnedImage, arch: str, blobs: Blobs, readers: LayerReaders = _NONE) -> LayerResult:
+    """Return the layers and the run config of an image for ``arch``, in Debian's terms.
 
     Raises ToolError if the registry does not deliver it, MismatchError or BuildError if it is not such an image.
     """
+    ref = image.ref
     with blobs.working_folder() as folder:
         skopeo.copy_registry_to_dir(ref, folder, arch=arch)
         try:
-            manifest = parse_manifest((folder / "manifest.json").read_bytes())
+            data = (folder / "manifest.json").read_bytes()
+            manifest = parse_manifest(data)
             verify_digest(folder / manifest.config.hex, manifest.config)
             config, diff_ids = parse_config((folder / manifest.config.hex).read_bytes())
             run_config, found = read_run_config(config.find("config")), _architecture(config)
         except (MalformedError, OSError) as error:
             reason = type(error).__name__ if isinstance(error, OSError) else str(error)
             raise BuildError(f"{ref}: not an image that can be read: {reason}") from error
+        if image.manifests and Digest.of(data) not in image.manifests:
+            what = f"{ref}: the lock names other images for {arch} than the registry has under this digest"
+            raise MismatchError(what, hint="the lock was altered; run: nox -s lock -- --upgrade-images")
         if found != arch:
             raise MismatchError(f"{ref} is for {found}, not for {arch}", hint="pin the image of the right architecture")
         digests = [digest for digest, _ in manifest.layers]
@@ -48,7 +62,9 @@ def pull_image(
             raise BuildError(f"{ref}: the registry gave no layer {absent[0]}")
         pairs = zip(digests, diff_ids, strict=True)
         taken = (
-            ingest_blob(folder / digest.hex, digest, diff_id, blobs, open_tree=open_tree, read=partial(read, digest))
+            ingest_blob(
+                folder / digest.hex, digest, diff_id, blobs, open_tree=readers.tree, read=partial(readers.read, digest)
+            )
             for digest, diff_id in pairs
         )
         return LayerResult(blobs=tuple(taken), config=canonical_json(run_config))

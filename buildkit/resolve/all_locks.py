@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
+from typing import NamedTuple
 
 from buildkit.build.fetch import Fetcher
 from buildkit.declare.target import Target
@@ -19,9 +20,11 @@ from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Interrupted, Problem
 from buildkit.events import Emit
 from buildkit.locks.input_sources import find_input_sources
-from buildkit.resolve.apt import ResolveApt, find_stale_apt, lock_apt
+from buildkit.resolve.apt import AptResolver, find_stale_apt, lock_apt
 from buildkit.resolve.changes import describe_changes
 from buildkit.resolve.choices import find_stale_choice, lock_choices
+from buildkit.resolve.image_roots import ImageRoots, find_image_at
+from buildkit.resolve.images import ImageLocker
 from buildkit.resolve.meeting_wheels import check_meetings
 from buildkit.resolve.missing_hashes import complete_hashes
 from buildkit.resolve.models import ModelLocker
@@ -37,6 +40,7 @@ from buildkit.tools.http import HttpSession, RetryPolicy
 from buildkit.tools.index_settings import IndexSettings, PackageSources, load_sources, pip_environment, uv_environment
 from buildkit.tools.indexes import Candidate, Indexes, default_index
 from buildkit.tools.process import stop_all
+from buildkit.tools.registry import RegistryClient
 from buildkit.tools.resolver import ResolveRequest
 from buildkit.tools.uv_project import export_lock
 from buildkit.worker_pool import WorkerPool
@@ -49,20 +53,22 @@ def lock_all(
     check: bool,
     emit: Emit,
     upgrade_apt: bool = False,
+    upgrade_images: bool = False,
     stop: threading.Event | None = None,
 ) -> tuple[LockChange, ...]:
     """Make the locks that are missing or stale, with ``upgrade`` all of them; return the changes by file.
 
-    ``upgrade_apt`` is the same for apt locks alone.
+    ``upgrade_apt`` is the same for apt locks alone, ``upgrade_images`` for the lock of images.
 
     With ``check`` nothing is written, no network is used, and the changes are those still to be made. Raises
     DefinitionError, ToolError, FetchError or Interrupted (``stop``), and then no lock has changed.
     """
-    services = _LockServices(request, stop or threading.Event())
+    services = _LockServices(request, emit, stop or threading.Event())
     if check:
         return check_all(request, services)
+    renewed = _Renewed(all=upgrade, apt=upgrade or upgrade_apt, images=upgrade or upgrade_images)
     with closing(services):
-        run_jobs(_jobs(request, services, emit, upgrade, upgrade_apt=upgrade or upgrade_apt), services.stop)
+        run_jobs(_jobs(request, services, emit, renewed), services.stop)
         if problems := check_root_python(request, services.drafts):
             raise DefinitionError.of(list(problems))
         if request.images:
@@ -78,16 +84,18 @@ def lock_all(
 class _LockServices:
     """The services that locking uses, each made on first use."""
 
-    def __init__(self, request: LockRequest, stop: threading.Event) -> None:
+    def __init__(self, request: LockRequest, emit: Emit, stop: threading.Event) -> None:
         self.request = request
+        self.emit = emit
         self.stop = stop
         self.drafts = LockDrafts(request.root, request.project_inputs)
-        self.resolve_apt: ResolveApt = resolve_apt
         self.places: dict[FileHash, Candidate] = {}
 
     def close(self) -> None:
         if "indexes" in self.__dict__:
             self.indexes.session.close()
+        if "image_roots" in self.__dict__:
+            self.image_roots.close()
 
     @cached_property
     def sources(self) -> PackageSources:
@@ -128,6 +136,24 @@ class _LockServices:
         return WheelContents(self.indexes.of(target), target, self.places)
 
     @cached_property
+    def image_roots(self) -> ImageRoots:
+        return ImageRoots(self.request.root, self.emit, self.stop)
+
+    @property
+    def apt(self) -> AptResolver:
+        return AptResolver(resolve=resolve_apt, read_image=self.image_roots.read_files)
+
+    @cached_property
+    def images(self) -> ImageLocker:
+        client = RegistryClient(self.stop)
+        return ImageLocker(
+            request=self.request,
+            drafts=self.drafts,
+            find=partial(find_image_at, client),
+            roots=lambda: self.image_roots,
+        )
+
+    @cached_property
     def models(self) -> ModelLocker:
         return ModelLocker(self.request, self.drafts, lambda: self.fetcher, lambda: self.indexes)
 
@@ -150,26 +176,31 @@ def check_all(request: LockRequest, services: _LockServices) -> tuple[LockChange
         stale += [find_stale_apt(apt_input, drafts, each.target) for apt_input in request.apt]
     stale += [services.models.find_stale(file) for file in request.models]
     problems += [problem for problem in stale if problem]
+    problems += services.images.find_stale()
     problems += check_root_python(request, drafts)
     unique = {str(problem): problem for problem in problems}
     return tuple(LockChange(file=problem.file, details=(problem.what,)) for problem in unique.values())
 
 
-def _jobs(
-    request: LockRequest, services: _LockServices, emit: Emit, upgrade: bool, *, upgrade_apt: bool
-) -> list[Callable[[], None]]:
+class _Renewed(NamedTuple):
+    """Which locks are made although they are not stale."""
+
+    all: bool
+    apt: bool
+    images: bool
+
+
+def _jobs(request: LockRequest, services: _LockServices, emit: Emit, renewed: _Renewed) -> list[Callable[[], None]]:
     """Return jobs that run at the same time."""
     drafts = services.drafts
-    debian_done = threading.Event()
-    if not request.apt:
-        debian_done.set()
+    roots_done = threading.Event()
 
     def python() -> None:
         packages = PackageResolver(emit=emit, describe=request.describe, allowed=request.host_builds)
         # each tool is also given the other's settings, because downloads use both
         sources = services.sources
         env = uv_environment(sources, default_index()) if request.locker == "uv" else pip_environment(sources)
-        debian_done.wait()  # the Python of the roots counts
+        roots_done.wait()  # the Python of the roots counts
 
         def resolve(asked: ResolveRequest) -> str:
             text = packages.resolve(_add_environment(asked, env))
@@ -178,23 +209,24 @@ def _jobs(
         choose = make_choose(
             lambda: services.indexes, locker=request.locker, named=lambda: services.named, places=services.places
         )  # fmt: skip
-        lock_packages(request, drafts, resolve, choose, emit, upgrade=upgrade)
+        lock_packages(request, drafts, resolve, choose, emit, upgrade=renewed.all)
         for each in request.of_each_arch():
             lock_choices(each, drafts, export_lock, choose, emit)
 
-    def debian() -> None:
+    def roots() -> None:
         try:
+            services.images.lock(emit, upgrade=renewed.images)
             for each in request.of_each_arch():
-                lock_apt(each, drafts, services.resolve_apt, emit, upgrade=upgrade_apt)
+                lock_apt(each, drafts, services.apt, emit, upgrade=renewed.apt)
         finally:
-            debian_done.set()
+            roots_done.set()
 
     def models() -> None:
         for file in request.models:
-            services.models.lock(file, emit, upgrade=upgrade)
+            services.models.lock(file, emit, upgrade=renewed.all)
 
-    wanted = ((debian, request.apt), (python, request.groups or request.choices), (models, request.models))
-    return [job for job, inputs in wanted if inputs]  # python waits for debian, which therefore starts first
+    wanted = ((python, request.groups or request.choices), (models, request.models))
+    return [roots, *(job for job, inputs in wanted if inputs)]  # python waits for the roots, which start first
 
 
 def _add_environment(asked: ResolveRequest, env: Mapping[str, str]) -> ResolveRequest:

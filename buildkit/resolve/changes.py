@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _PINNED = re.compile(r"^([A-Za-z0-9][\w.+-]*?)(?:==|=| @ git\+\S+@)([^\s;\\#]+)", re.MULTILINE)
-_NAMED = re.compile(r'^name = "([^"]+)"\nversion = "([^"]*)"', re.MULTILINE)
+_NAMED = re.compile(r'^name = "([^"]+)"\n(?:version = "|digest = "(?=sha256:))((?:sha256:\w{12}|[^"]*))', re.MULTILINE)
 
 
 def describe_changes(old: str | None, new: str) -> tuple[str, ...]:

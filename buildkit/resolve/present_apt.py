@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
 from buildkit.events import Emit
-from buildkit.resolve.apt import lock_apt
+from buildkit.resolve.apt import AptResolver, lock_apt
 from buildkit.resolve.changes import describe_changes
+from buildkit.resolve.image_roots import ImageRoots
 from buildkit.resolve.project_locks import make_request
 from buildkit.resolve.request import LockDrafts
 from buildkit.tools.apt import resolve_apt
@@ -27,8 +30,10 @@ def find_present_locks(folder: Path, emit: Emit) -> tuple[PresentLock, ...]:
     """Return the apt locks that differ from those on disk, and write nothing. Raises what ``lock_apt`` raises."""
     request = make_request(load_project(folder), load_graph(folder))
     drafts = LockDrafts(request.root)
-    for each in request.of_each_arch():
-        lock_apt(each, drafts, resolve_apt, emit, upgrade=True)
+    with closing(ImageRoots(folder, emit, threading.Event())) as roots:
+        resolver = AptResolver(resolve=resolve_apt, read_image=roots.read_files)
+        for each in request.of_each_arch():
+            lock_apt(each, drafts, resolver, emit, upgrade=True)
     texts = {file: drafts.get(file) for file in drafts.changed()}
     return tuple(
         PresentLock(file, text, describe_changes(drafts.read_disk(file), text)) for file, text in texts.items()

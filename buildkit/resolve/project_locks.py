@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from buildkit.declare.graph import Graph, find_choices, find_project_inputs
+from buildkit.declare.image_names import is_pinned
 from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.project import Project
 from buildkit.errors import DefinitionError
-from buildkit.locks.apt_lists import find_apt_lists
+from buildkit.locks.apt_lists import AptList, find_apt_lists
 from buildkit.locks.models_lock import models_source_path
 from buildkit.locks.root_release import find_roots
-from buildkit.resolve.request import AptInput, ImageWheels, LockRequest, input_of
+from buildkit.resolve.request import ImageWheels, LockRequest, RootImage, input_of
 
 
 def make_request(project: Project, graph: Graph, only: str = "") -> LockRequest:
@@ -32,6 +33,7 @@ def make_request(project: Project, graph: Graph, only: str = "") -> LockRequest:
         own = [lock for lock in locks if lock not in choices]
         groups.append(tuple(input_of(lock) for lock in own if _has_input(project, lock, project_inputs)))
     target, *others = (each.target for each in project.of_each_arch())
+    lists = find_apt_lists(graph)
     models = [] if only else [stage.models.lock for stage in graph.stages.values() if stage.models]
     return LockRequest(
         root=project.folder,
@@ -42,19 +44,19 @@ def make_request(project: Project, graph: Graph, only: str = "") -> LockRequest:
         choices=tuple(dict.fromkeys(chosen)),
         project_inputs=project_inputs,
         images=tuple(image for image in images if image.files),
-        apt=tuple(
-            AptInput(
-                file=entry.file,
-                suite=entry.suite,
-                variant=entry.variant,
-                components=entry.components,
-                base=entry.base,
-                archives=entry.archives,
-            )
-            for entry in find_apt_lists(graph)
-        ),
+        root_images=_find_root_images(graph, lists),
+        apt=lists,
         roots={lock if lock in choices else input_of(lock): roots for lock, roots in find_roots(graph).items()},
         models=tuple(models_source_path(lock) for lock in dict.fromkeys(models)),
+    )
+
+
+def _find_root_images(graph: Graph, lists: Iterable[AptList]) -> tuple[RootImage, ...]:
+    """Return the images that are locked: those without a digest, and those that packages are installed into."""
+    extended = {listed.image for listed in lists}
+    named = {stage.image: stage.file for stage in graph.stages.values() if stage.image}
+    return tuple(
+        RootImage(name=name, file=file) for name, file in named.items() if not is_pinned(name) or name in extended
     )
 
 

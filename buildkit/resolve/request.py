@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from buildkit.declare.apt_archives import USUAL, Archives
 from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.target import Target
 from buildkit.errors import BuildError, DefinitionError, describe_disk_error
+from buildkit.locks.apt_lists import AptList
 from buildkit.locks.local_package import make_describe_local
 from buildkit.locks.project_input import render_project_input
 from buildkit.locks.requirements_txt import DescribeLocal
@@ -22,19 +22,11 @@ from buildkit.tools.resolver import Describe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AptInput:
-    """An apt list, and the root that its packages are for.
+class RootImage:
+    """An image of a registry that is a root, by the name that the stage ``file`` gives it."""
 
-    ``base`` names the lists whose locks are underneath, the lowest first; their versions are kept, and the lock
-    contains only the packages added to them.
-    """
-
+    name: str
     file: str
-    suite: str
-    variant: str
-    components: tuple[str, ...] = ("main",)
-    base: tuple[str, ...] = ()
-    archives: Archives = USUAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +44,10 @@ class LockRequest:
 
     Each of ``groups`` contains requirements inputs (``requirements/api.in``) that one image uses and that must agree;
     ``project_inputs`` are those that stand for a pyproject.toml. ``choices`` are taken from locks of other tools.
-    ``apt`` is ordered: a list comes after those in its ``base``. ``models`` are models files. ``roots`` are, by input
-    or id of a choice, the roots on which its wheels are installed: their Python counts. ``excluded`` are names and
-    versions that no lock may pin. ``images`` are those whose wheels must not meet.
+    ``root_images`` are locked by their names. ``apt`` is ordered: a list comes after those in its ``base``. ``models``
+    are models files. ``roots`` are, by input or id of a choice, the roots on which its wheels are installed: their
+    Python counts. ``excluded`` are names and versions that no lock may pin. ``images`` are those whose wheels must not
+    meet.
     Build backends run by ``describe``, in a container, and with ``host_builds`` on this host if that is impossible.
     ``others`` are targets of other processors, with apt and wheels locks of their own; all else is locked once.
     """
@@ -64,7 +57,8 @@ class LockRequest:
     others: tuple[Target, ...] = ()
     locker: str = "uv"
     groups: tuple[tuple[str, ...], ...] = ()
-    apt: tuple[AptInput, ...] = ()
+    root_images: tuple[RootImage, ...] = ()
+    apt: tuple[AptList, ...] = ()
     models: tuple[str, ...] = ()
     choices: tuple[LockChoice, ...] = ()
     project_inputs: Mapping[str, LockChoice] = field(default_factory=dict)

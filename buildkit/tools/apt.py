@@ -66,7 +66,7 @@ def resolve_apt(request: AptResolveRequest) -> tuple[AptPin, ...]:
 
     Raises DefinitionError for packages that do not exist, BuildError if a kept version is gone, else ToolError.
     """
-    _check_asked(request)
+    check_asked(request)
     with tempfile.TemporaryDirectory(prefix="buildkit-apt-") as folder:
         preferences = Path(folder) / "preferences"
         preferences.mkdir()
@@ -79,11 +79,11 @@ def resolve_apt(request: AptResolveRequest) -> tuple[AptPin, ...]:
                 Command(argv=_argv(request, preferences, sources), what=f"resolving {request.file or 'packages'}")
             )
         except ToolError as error:
-            raise _explain(error, request) from None
+            raise explain_apt(error, request) from None
     return parse_simulation((result.stdout + result.stderr).decode("utf-8", "replace"))
 
 
-def _check_asked(request: AptResolveRequest) -> None:
+def check_asked(request: AptResolveRequest) -> None:
     """Raise DefinitionError for a version of the list that the lock of the root below does not have."""
     kept = {pin.name: pin.version for pin in request.kept}
     pairs = (package.partition("=")[::2] for package in request.packages)
@@ -141,7 +141,8 @@ def _missing(name: str, output: str, request: AptResolveRequest) -> Problem:
     return Problem(file=request.file, key=name, what=f"{request.suite} has no such package", hint=hint)
 
 
-def _explain(error: ToolError, request: AptResolveRequest) -> Exception:
+def explain_apt(error: ToolError, request: AptResolveRequest) -> Exception:
+    """Return the error for what apt said: DefinitionError where the list is wrong, else a BuildError."""
     asked = {tuple(package.split("=", 1)) for package in request.packages if "=" in package}
     names = sorted({first or second for first, second in _MISSING.findall(error.output)})
     problems = [_missing(name, error.output, request) for name in names]

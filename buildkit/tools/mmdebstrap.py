@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from buildkit.declare.apt_sources import FILE_NAME
 from buildkit.errors import BuildError, ToolError
-from buildkit.layers.root.apt_sources import FILE_NAME
 from buildkit.locks.pins import AptPin
 from buildkit.shell import load_script
 from buildkit.tools.apt_output import find_failure, find_gone
@@ -31,7 +31,7 @@ class RootSpec:
     """A root: every package at its exact version, including essential ones and dependencies.
 
     The ``variant`` ``extract`` unpacks without running package scripts; every other one installs. ``arch`` is Debian's
-    name (``amd64``). ``sources`` is the text of ``archives.sources`` (`layers.root.apt_sources`); the default is what
+    name (``amd64``). ``sources`` is the text of ``archives.sources`` (`declare.apt_sources`); the default is what
     mmdebstrap knows of the suite, with updates and security. ``bytecode`` compiles Python's standard library.
     """
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from buildkit.declare.apt_archives import USUAL, AptSource, Archives, PublicKey, parse_public_key
+from buildkit.declare.apt_sources import render_sources
 from buildkit.declare.graph import load_graph
 from buildkit.declare.stage import parse_stage
 from buildkit.errors import DefinitionError
-from buildkit.layers.root.apt_sources import render_sources
 
 _ROOT = 'summary = "x"\n[root]\nsuite = "trixie"\npackages = "base.apt"\n'
 _ARMORED = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDM=\n-----END PGP PUBLIC KEY BLOCK-----\n"

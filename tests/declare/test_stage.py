@@ -223,7 +223,7 @@ BAD = {
     "image by tag": (
         SAY + '[root]\nimage = "debian:trixie"',
         "root.image",
-        "`debian:trixie` is not an image pinned by digest (NAME@sha256:...)",
+        "`debian:trixie` is not the whole name of an image (REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:...)",
     ),
     "no packages": (SAY + '[root]\nsuite = "trixie"', "root.packages", "is missing"),
     "a suite of another type": (

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 PROGRAMS = ("bash", "cat", "env", "id", "ls", "mkdir", "sleep", "touch")
@@ -19,9 +20,23 @@ _FOLDERS = ("dev", "etc", "home", "mnt", "opt", "proc", "run", "sys", "tmp", "us
 _OCI = "application/vnd.oci.image"
 
 
+@dataclass(frozen=True, kw_only=True)
+class RootSpecimen:
+    """What a root is: its name, ``more`` programs and files of the host, and ``files`` by path."""
+
+    name: str = "tiny/root"
+    more: tuple[Path, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
 def push_root(registry: str, folder: Path, env: Mapping[str, str], more: Iterable[Path] = ()) -> str:
     """Push the root, with ``more`` programs and files of the host; returns its name pinned by digest."""
-    layer = make_root_tar(tuple(more))
+    return push_specimen(registry, folder, env, RootSpecimen(more=tuple(more)))
+
+
+def push_specimen(registry: str, folder: Path, env: Mapping[str, str], root: RootSpecimen) -> str:
+    """Push a root; returns its name pinned by digest."""
+    layer = make_root_tar(root.more, root.files)
     config = json.dumps(
         {
             "architecture": "arm64" if os.uname().machine == "aarch64" else "amd64",
@@ -42,10 +57,10 @@ def push_root(registry: str, folder: Path, env: Mapping[str, str], more: Iterabl
     for name, data in ((_sha256(layer), layer), (_sha256(config), config), ("manifest.json", manifest)):
         (folder / name).write_bytes(data)
     (folder / "version").write_text("Directory Transport Version: 1.1\n")
-    name = f"{registry}/tiny/root"
+    name = f"{registry}/{root.name}"
     argv = ("skopeo", "--insecure-policy", "copy", "--quiet", "--preserve-digests", f"dir:{folder}", f"docker://{name}")
     subprocess.run(argv, env=env, check=True)
-    return f"{name}@sha256:{_sha256(manifest)}"
+    return f"{name.rpartition(':')[0] if ':' in root.name else name}@sha256:{_sha256(manifest)}"
 
 
 def _described(kind: str, data: bytes) -> dict[str, object]:
@@ -56,7 +71,7 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def make_root_tar(more: Sequence[Path] = ()) -> bytes:
+def make_root_tar(more: Sequence[Path] = (), files: Mapping[str, bytes] | None = None) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name in _FOLDERS:
@@ -71,6 +86,10 @@ def make_root_tar(more: Sequence[Path] = ()) -> bytes:
             name = path.lstrip("/")
             info = _entry(f"usr/{name}" if name.startswith(merged) else name, tarfile.REGTYPE)
             data = Path(path).read_bytes()
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+        for name, data in (files or {}).items():
+            info = _entry(name, tarfile.REGTYPE)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
         if _PYTHON not in map(str, more):

@@ -618,6 +618,7 @@ def _layout(manifest: bytes, config: bytes) -> None:
     from buildkit.audit.view import ImageOrigin
     from buildkit.build.image_sources import read_layout
     from buildkit.digest import Digest
+    from buildkit.locks.pins import PinnedImage
     from buildkit.remote.image_pull import pull_image
     from buildkit.store.blobs import Blobs
 
@@ -631,7 +632,11 @@ def _layout(manifest: bytes, config: bytes) -> None:
         give("", place, arch="")
         ours(lambda: read_layout(place, "x", ImageOrigin()))
         with patch("buildkit.remote.image_pull.skopeo.copy_registry_to_dir", give):
-            ours(lambda: pull_image("localhost:5000/x", "amd64", Blobs(Path(folder, "blobs"))))
+            ours(
+                lambda: pull_image(
+                    PinnedImage(ref="localhost:5000/x", pinned="x"), "amd64", Blobs(Path(folder, "blobs"))
+                )
+            )
 
 
 def _attached() -> list[bytes]:

@@ -104,7 +104,12 @@ def test_python_packages_of_debian_are_listed_only_as_debian_packages():
 def test_release_is_read_from_os_release():
     text = 'PRETTY_NAME="Debian GNU/Linux 13"\nID=debian\nVERSION_ID="13"\nVERSION_CODENAME=trixie\n'
     found = inside(tar({"usr/lib/os-release": text}, {"etc/os-release": "../usr/lib/os-release"}))
-    assert found.release == {"ID": "debian", "VERSION_ID": "13", "VERSION_CODENAME": "trixie"}
+    assert found.release == {
+        "PRETTY_NAME": "Debian GNU/Linux 13",
+        "ID": "debian",
+        "VERSION_ID": "13",
+        "VERSION_CODENAME": "trixie",
+    }
 
 
 def test_damaged_layer_is_refused():

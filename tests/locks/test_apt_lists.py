@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 from stagegraphs import graph
 
+from buildkit.declare.apt_archives import Archives
+from buildkit.declare.target import Target
+from buildkit.digest import Digest, FileHash
 from buildkit.errors import DefinitionError
-from buildkit.locks.apt_lists import AptList, find_apt_lists
+from buildkit.locks.apt_lists import AptList, find_apt_lists, hash_inputs
+from buildkit.locks.images_lock import IMAGES_LOCK, ImageContents, LockedImage, render_images_lock
 
 BASE = '[root]\nsuite = "trixie"\npackages = "base.apt"'
 
@@ -40,8 +44,30 @@ def test_list_used_by_two_different_roots_is_an_error(other: str) -> None:
         find_apt_lists(graph(a=BASE, b=other, c='from = "b"'))
 
 
-def test_apt_on_top_of_a_registry_image_is_refused() -> None:
-    image = f'[root]\nimage = "x@sha256:{"0" * 64}"\n'
-    with pytest.raises(DefinitionError, match=r"stages/b/stage\.toml: `apt` needs a Debian root") as caught:
-        find_apt_lists(graph(a=image, b='from = "a"\n[apt]\npackages = "b.apt"'))
-    assert "network = true" in caught.value.hint
+def test_list_on_top_of_a_registry_image_names_it_and_its_archives() -> None:
+    image = '[root]\nimage = "docker.io/library/debian:13"\nsnapshot = "2026-11-20T00:00:00Z"\n'
+    (found,) = find_apt_lists(graph(a=image, b='from = "a"\n[apt]\npackages = "b.apt"'))
+    assert found == AptList(
+        file="b.apt", image="docker.io/library/debian:13", archives=Archives(snapshot="20261120T000000Z")
+    )
+
+
+def test_inputs_of_a_list_on_an_image_follow_the_image_and_its_packages() -> None:
+    listed = AptList(file="b.apt", image="docker.io/library/debian:13")
+
+    def hashed(digest: str, **packages: str) -> FileHash:
+        contents = {"amd64": ImageContents(id="debian", packages=packages)}
+        platforms = {"linux/amd64": Digest(digest * 64)}
+        image = LockedImage(
+            name=listed.image, digest=Digest(digest * 64), locked="x", platforms=platforms, contents=contents
+        )
+        return hash_inputs(
+            listed,
+            "jq\n",
+            {IMAGES_LOCK: render_images_lock({image.name: image})}.get,
+            Target(python="3.13", glibc="2.41", arch="x86_64"),
+        )
+
+    first = hashed("a", apt="3.0")
+    assert first == hashed("a", apt="3.0")
+    assert len({first, hashed("b", apt="3.0"), hashed("a", apt="3.1")}) == 3

@@ -11,7 +11,7 @@ from buildkit.declare.project import Project, parse_project
 from buildkit.declare.stage import Copy, Stage, parse_stage
 from buildkit.digest import FileHash
 from buildkit.locks.model_source import RepoSource
-from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile, Pin
+from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile, Pin, PinnedImage
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.spec import Tree, TreeFile
 
@@ -45,6 +45,8 @@ class FakeCheckout:
     apts: dict[str, tuple[AptPin, ...]] = field(default_factory=dict)
     locked: dict[str, tuple[Model, ...]] = field(default_factory=dict)
     trees: dict[str, tuple[TreeFile, ...]] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)
+    archives: dict[str, str] = field(default_factory=dict)
 
     def artifacts(self, lock: str) -> tuple[Artifact, ...]:
         return self.wheels[lock]
@@ -54,6 +56,14 @@ class FakeCheckout:
 
     def apt(self, packages: str) -> tuple[AptPin, ...]:
         return self.apts[packages]
+
+    def image(self, name: str) -> PinnedImage:
+        bare, _, digest = name.partition("@")
+        pinned = self.images.get(name, name if digest else "")
+        return PinnedImage(ref=f"{bare}@{pinned.partition('@')[2]}", pinned=pinned)
+
+    def sources(self, packages: str) -> str:
+        return self.archives.get(packages, "")
 
     def models(self, lock: str) -> tuple[Model, ...]:
         return self.locked[lock]

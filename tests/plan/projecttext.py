@@ -11,11 +11,11 @@ from smallproject import File, Small, sha
 from tomlstyles import Style
 
 from buildkit.declare.apt_archives import parse_archives, parse_public_key
+from buildkit.declare.apt_sources import render_sources
 from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.project import parse_project
 from buildkit.declare.schema import ValueLocation
 from buildkit.digest import FileHash
-from buildkit.layers.root.apt_sources import render_sources
 from buildkit.locks.choice_inputs import choice_inputs
 from buildkit.locks.freshness import apt_inputs, models_inputs, render_header, requirements_inputs, wheels_inputs
 

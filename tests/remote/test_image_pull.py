@@ -6,6 +6,7 @@ import gzip
 import json
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import zstandard
 from buildkit.digest import DiffId, Digest
 from buildkit.errors import BuildError, MismatchError
 from buildkit.layers.tar.member import Compression
+from buildkit.locks.pins import PinnedImage
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.remote.image_pull import pull_image
 from buildkit.store.blobs import Blobs
@@ -66,7 +68,7 @@ def blobs(tmp_path: Path) -> Blobs:
 def pull(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> Callable[[Registry], LayerResult]:
     def pulled(registry: Registry) -> LayerResult:
         monkeypatch.setattr(skopeo, "copy_registry_to_dir", registry.copy)
-        return pull_image(REF, "amd64", blobs)
+        return pull_image(PinnedImage(ref=REF, pinned=REF), "amd64", blobs)
 
     return pulled
 
@@ -132,6 +134,18 @@ def test_bytes_that_differ_from_their_digest_are_refused(pull: Pull) -> None:
 def test_image_for_another_architecture_is_refused(pull: Pull) -> None:
     with pytest.raises(MismatchError, match="is for arm64, not for amd64"):
         pull(Registry(TAR, architecture="arm64"))
+
+
+def test_image_is_one_of_those_that_the_lock_names(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = Registry(TAR)
+    registry.copy(REF, blobs.folder, arch="amd64")
+    right, wrong = Digest.of((blobs.folder / "manifest.json").read_bytes()), Digest("f" * 64)
+    monkeypatch.setattr(skopeo, "copy_registry_to_dir", registry.copy)
+    image = PinnedImage(ref=REF, pinned=REF, manifests=(wrong, right))
+    assert pull_image(image, "amd64", blobs).blobs
+    with pytest.raises(MismatchError, match="the lock names other images for amd64") as caught:
+        pull_image(replace(image, manifests=(wrong,)), "amd64", blobs)
+    assert "--upgrade-images" in caught.value.hint
 
 
 def test_different_numbers_of_layers_and_diff_ids_are_refused(pull: Pull) -> None:

@@ -11,9 +11,10 @@ import pytest
 from buildkit.declare.target import Target
 from buildkit.errors import BuildError, DefinitionError, FetchError, Interrupted, Problem
 from buildkit.events import ignore_event
+from buildkit.locks.apt_lists import AptList
 from buildkit.resolve.all_locks import lock_all, run_jobs
 from buildkit.resolve.changes import describe_changes
-from buildkit.resolve.request import AptInput, LockDrafts, LockRequest
+from buildkit.resolve.request import LockDrafts, LockRequest
 
 TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
 
@@ -76,7 +77,7 @@ def test_check_reports_every_stale_lock_and_writes_nothing(tmp_path):
         root=tmp_path,
         target=TARGET,
         groups=(("requirements/api.in",),),
-        apt=(AptInput(file="requirements/base.apt", suite="trixie", variant="minbase"),),
+        apt=(AptList(file="requirements/base.apt", suite="trixie", variant="minbase"),),
         models=("requirements/models.toml",),
     )
     changes = lock_all(request, upgrade=False, check=True, emit=ignore_event)
@@ -93,7 +94,7 @@ def test_a_failure_leaves_every_lock_as_it_was(tmp_path):
     request = LockRequest(
         root=tmp_path,
         target=TARGET,
-        apt=(AptInput(file="requirements/base.apt", suite="trixie", variant="minbase"),),
+        apt=(AptList(file="requirements/base.apt", suite="trixie", variant="minbase"),),
         models=("requirements/models.toml",),
     )
     with pytest.raises(DefinitionError):
@@ -173,7 +174,7 @@ def test_all_kinds_of_locks_are_made_with_the_real_tools(tmp_path):
         root=tmp_path,
         target=TARGET,
         groups=(("requirements/api.in", "requirements/ml.in"),),
-        apt=(AptInput(file="requirements/base.apt", suite="trixie", variant="extract"),),
+        apt=(AptList(file="requirements/base.apt", suite="trixie", variant="extract"),),
         models=("requirements/models.toml",),
         host_builds=True,
     )

@@ -5,14 +5,15 @@ import pytest
 from buildkit.declare.target import Target
 from buildkit.errors import DefinitionError, ToolError
 from buildkit.events import StepFailed, StepFinished, StepStarted, ignore_event
+from buildkit.locks.apt_lists import AptList
 from buildkit.locks.apt_lock import parse_apt_lock
 from buildkit.locks.pins import AptPin
 from buildkit.resolve.apt import find_stale_apt, lock_apt
-from buildkit.resolve.request import AptInput, LockDrafts, LockRequest
+from buildkit.resolve.request import LockDrafts, LockRequest
 
 TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
-BASE = AptInput(file="requirements/base.apt", suite="trixie", variant="minbase")
-BUILDER = AptInput(file="requirements/builder.apt", suite="trixie", variant="minbase", base=(BASE.file,))
+BASE = AptList(file="requirements/base.apt", suite="trixie", variant="minbase")
+BUILDER = AptList(file="requirements/builder.apt", suite="trixie", variant="minbase", base=(BASE.file,))
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ class Resolver:
     def __init__(self):
         self.asked, self.version = [], "1"
 
-    def __call__(self, request):
+    def __call__(self, request, _image):
         self.asked.append(request)
         kept = {pin.name: pin for pin in (*request.preferred, *request.kept)}
         names = {"libc6", *request.packages, *(pin.name for pin in request.kept)}
@@ -60,7 +61,7 @@ def test_extending_apt_lock_keeps_base_versions_and_contains_only_additions(root
 def test_resolving_a_list_is_a_step_that_finishes_or_fails(root):
     events = []
 
-    def refuse(request):
+    def refuse(request, _image):
         raise ToolError(f"cannot resolve {request.file}")
 
     lock(root, Resolver(), emit=events.append)
@@ -105,7 +106,7 @@ def test_upgrade_ignores_locked_versions(root):
 def test_changed_root_settings_make_apt_lock_stale(root):
     lock(root, Resolver())
     assert find_stale_apt(BASE, LockDrafts(root), TARGET) is None
-    other = AptInput(file=BASE.file, suite="bookworm", variant="minbase")
+    other = AptList(file=BASE.file, suite="bookworm", variant="minbase")
     assert "older" in find_stale_apt(other, LockDrafts(root), TARGET).what
     assert find_stale_apt(BASE, LockDrafts(root), Target(python="3.13", glibc="2.41", arch="aarch64"))
 

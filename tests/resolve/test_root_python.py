@@ -9,9 +9,10 @@ import pytest
 from buildkit.declare.target import Target
 from buildkit.errors import DefinitionError
 from buildkit.events import ignore_event
+from buildkit.locks.apt_lists import AptList
 from buildkit.locks.wheels_lock import parse_wheels_lock
 from buildkit.resolve.all_locks import lock_all
-from buildkit.resolve.request import AptInput, LockDrafts, LockRequest, find_release_for
+from buildkit.resolve.request import LockDrafts, LockRequest, find_release_for
 from buildkit.resolve.root_python import check_root_python
 from tests.layers.wheelmaker import make_wheel
 
@@ -24,8 +25,8 @@ def check(tmp_path):
         (tmp_path / "base.apt.lock").write_text("# made\n" + "".join(f"{pin}\n" for pin in pins))
         target = Target(python=python, glibc="2.41", arch="x86_64")
         apt = (
-            AptInput(file="base.apt", suite="trixie", variant="apt"),
-            AptInput(file="new.apt", suite="x", variant="y"),
+            AptList(file="base.apt", suite="trixie", variant="apt"),
+            AptList(file="new.apt", suite="x", variant="y"),
         )
         return check_root_python(LockRequest(root=tmp_path, target=target, apt=apt), LockDrafts(tmp_path))
 
@@ -58,7 +59,7 @@ def test_nothing_is_written_for_another_release(tmp_path, monkeypatch):
     request = LockRequest(
         root=tmp_path,
         target=Target(python="3.13.2", glibc="2.41", arch="x86_64"),
-        apt=(AptInput(file="base.apt", suite="trixie", variant="apt"),),
+        apt=(AptList(file="base.apt", suite="trixie", variant="apt"),),
     )
     with pytest.raises(DefinitionError, match=r"base\.apt\.lock has Python 3\.13\.5"):
         lock_all(request, upgrade=False, check=False, emit=ignore_event)
@@ -141,7 +142,7 @@ def test_python_waits_for_the_roots_locks(project, monkeypatch):
         root=project,
         target=Target(python=HERE, glibc="2.36", arch="x86_64"),
         groups=(("app.in",),),
-        apt=(AptInput(file="base.apt", suite="trixie", variant="apt"),),
+        apt=(AptList(file="base.apt", suite="trixie", variant="apt"),),
         roots={"app.in": (("base.apt",),)},
     )
     lock_all(request, upgrade=False, check=False, emit=ignore_event)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import pytest
 
 from buildkit.declare.apt_archives import AptSource, Archives, PublicKey, parse_public_key
+from buildkit.declare.apt_sources import render_sources
 from buildkit.errors import BuildError, FetchError, MismatchError
-from buildkit.layers.root.apt_sources import render_sources
 from buildkit.locks.pins import AptPin
 from buildkit.tools.apt import AptResolveRequest, resolve_apt
 from buildkit.tools.mmdebstrap import RootSpec, Workplace, stream_root

@@ -5,24 +5,22 @@ Layers are applied from the lowest up, with the whiteouts of the OCI image speci
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from buildkit.layers.root.dpkg import STATUS, STATUS_FOLDER
-from buildkit.layers.tar.reader import TarReader
-from buildkit.layers.tar.whiteout import find_removed_path
+from buildkit.layers.root.layered_files import LayeredFiles
 
-_LARGEST = 32 << 20  # bytes of one file: dpkg's status of the largest systems has less than ten million
-_MOST = 256 << 20  # bytes of all files
+_APK = ("lib/apk/db/installed", "usr/lib/apk/db/installed")
 _WANTED = re.compile(
-    rf"{re.escape(STATUS)}|{re.escape(STATUS_FOLDER)}[^/]+|(?:etc|usr/lib)/os-release"
+    rf"{re.escape(STATUS)}|(?:usr/)?lib/apk/db/installed|{re.escape(STATUS_FOLDER)}[^/]+|(?:etc|usr/lib)/os-release"
     r"|usr/share/doc/[^/]+(?:/copyright)?"
     r"|(?:.+/)?[^/]+\.(?:dist-info/METADATA|egg-info/PKG-INFO|egg-info)"
 )
 _FIELD = re.compile(r"^(Package|Version|Status|Architecture|Source):[ \t]*(.*)$", re.MULTILINE)
-_RELEASE = re.compile(r"^(ID|VERSION_CODENAME|VERSION_ID)=[\"']?([^\"'\n]*)", re.MULTILINE)
+_RELEASE = re.compile(r"^(ID|ID_LIKE|VERSION_CODENAME|VERSION_ID|PRETTY_NAME)=[\"']?([^\"'\n]*)", re.MULTILINE)
+_APK_FIELD = re.compile(r"^([PV]):(.*)$", re.MULTILINE)
 _DEBIANS_PYTHON = re.compile(r"usr/lib/python3[^/]*/dist-packages/")
 
 
@@ -41,46 +39,17 @@ class InstalledPackages:
     """The packages after each applied layer, with the layer that brought each (0 is the lowest)."""
 
     def __init__(self) -> None:
-        self._files: dict[str, bytes] = {}
-        self._links: dict[str, str] = {}
+        self._tree = LayeredFiles(_WANTED.fullmatch)
         self._debs: dict[Deb, int] = {}
         self._python: dict[str, int] = {}
         self._depth = 0
 
     def add(self, chunks: Iterable[bytes], what: str) -> None:
         """Apply the tar of the next layer; raises BuildError, which names it as ``what``, if it is damaged."""
-        reader = TarReader(chunks, what)
-        hidden: list[str] = []
-        added: dict[str, bytes] = {}
-        links: dict[str, str] = {}
-        for member in reader:
-            path = member.path.decode("utf-8", "replace")
-            if removed := find_removed_path(path):
-                hidden.append(removed)
-            elif _WANTED.fullmatch(path):
-                kind = member.fields["type"]
-                if kind in ("symbolic link", "hard link"):
-                    target = member.fields["link"]
-                    links[path] = target if kind == "hard link" else _follow(posixpath.dirname(path), target)
-                elif kind == "file" and member.size <= _LARGEST:
-                    added[path] = b"".join(reader.content())
-        self._apply(hidden, added, links)
-
-    def _apply(self, hidden: list[str], added: dict[str, bytes], links: dict[str, str]) -> None:
-        for path in [path for path in (*self._files, *self._links) if _is_hidden(path, hidden)]:
-            self._files.pop(path, None)
-            self._links.pop(path, None)
-            self._python.pop(path, None)
-        for path in links:
-            self._files.pop(path, None)
-        for path in added:
-            self._links.pop(path, None)
-        self._links |= links
-        self._files |= added
-        while sum(map(len, self._files.values())) > _MOST:
-            self._files.popitem()  # no real system has as much: the layer is hostile, and its last files are dropped
+        added = self._tree.add(chunks, what)
+        self._python = {path: depth for path, depth in self._python.items() if path in self._tree.files}
         self._python |= {path: self._depth for path in added if path.endswith(("/METADATA", "-INFO", ".egg-info"))}
-        present = _parse_debs(self._files)
+        present = _parse_debs(self._tree.files)
         self._debs = {deb: self._debs.get(deb, self._depth) for deb in present}
         self._depth += 1
 
@@ -94,32 +63,37 @@ class InstalledPackages:
         """Metadata of installed Python packages by path, with its layer, except for those that dpkg installed."""
         own = bool(self._debs)
         return {
-            path: (self._files[path].decode("utf-8", "replace"), depth)
+            path: (self._tree.files[path].decode("utf-8", "replace"), depth)
             for path, depth in sorted(self._python.items())
-            if path in self._files and not (own and _DEBIANS_PYTHON.match(path))
+            if path in self._tree.files and not (own and _DEBIANS_PYTHON.match(path))
         }
 
     @property
+    def distributions(self) -> dict[str, str]:
+        """Metadata of all installed Python packages by path."""
+        return {
+            path: data.decode("utf-8", "replace")
+            for path, data in sorted(self._tree.files.items())
+            if path.endswith(("/METADATA", "-INFO", ".egg-info"))
+        }
+
+    @property
+    def apks(self) -> dict[str, str]:
+        """Versions of installed Alpine packages by name."""
+        data = next(filter(None, map(self._tree.read, _APK)), b"")
+        fields = [dict(_APK_FIELD.findall(part)) for part in data.decode("utf-8", "replace").split("\n\n")]
+        return {one["P"]: one["V"] for one in fields if one.keys() >= {"P", "V"}}
+
+    @property
     def release(self) -> dict[str, str]:
-        """``ID``, ``VERSION_ID`` and ``VERSION_CODENAME`` of os-release(5)."""
-        data = self._read("etc/os-release") or self._read("usr/lib/os-release") or b""
+        """``ID``, ``VERSION_ID``, ``VERSION_CODENAME`` and ``PRETTY_NAME`` of os-release(5)."""
+        data = self._tree.read("etc/os-release") or self._tree.read("usr/lib/os-release") or b""
         return dict(_RELEASE.findall(data.decode("utf-8", "replace")))
 
     def copyright(self, package: str) -> str | None:
         """Return the copyright file of a Debian package; None if the layers hold none."""
-        folder = f"usr/share/doc/{package}"
-        data = self._read(f"{self._resolve(folder)}/copyright")
+        data = self._tree.read(f"{self._tree.resolve(f'usr/share/doc/{package}')}/copyright")
         return None if data is None else data.decode("utf-8", "replace")
-
-    def _read(self, path: str) -> bytes | None:
-        return self._files.get(self._resolve(path))
-
-    def _resolve(self, path: str) -> str:
-        for _ in range(8):
-            if path not in self._links:
-                return path
-            path = self._links[path]
-        return path
 
 
 def _parse_debs(files: dict[str, bytes]) -> list[Deb]:
@@ -140,15 +114,3 @@ def _parse_debs(files: dict[str, bytes]) -> list[Deb]:
         )
         debs.append(deb)
     return debs
-
-
-def _is_hidden(path: str, hidden: list[str]) -> bool:
-    return any(
-        removed in (path, "/") or path.startswith(removed if removed.endswith("/") else f"{removed}/")
-        for removed in hidden
-    )
-
-
-def _follow(folder: str, target: str) -> str:
-    """Return the path, relative to the root, that a symbolic link in ``folder`` leads to."""
-    return posixpath.normpath(posixpath.join("/", folder, target)).lstrip("/")

@@ -15,6 +15,8 @@ FILE_NAME = "archives.sources"
 
 _ROLLING = ("sid", "unstable", "experimental")
 _UBUNTU = frozenset(("jammy", "noble", "plucky", "questing", "resolute"))
+_REPLACING = "# in place of the archives of the image\n"
+_UBUNTU_COMPONENTS = ("main", "restricted", "universe", "multiverse")
 _KEYRING = "/usr/share/keyrings/{}-archive-keyring.gpg"
 _PORTS = ("arm64", "armhf", "ppc64el", "riscv64", "s390x")
 
@@ -38,7 +40,32 @@ def render_sources(suite: str, components: tuple[str, ...], archives: Archives, 
     """Return the text of ``archives.sources``, empty for the archives that mmdebstrap knows; ``arch`` is Debian's."""
     if archives == USUAL:
         return ""
-    own = (
+    return _render_all(_ubuntu(suite, arch) if is_ubuntu(suite) else _debian(suite), components, archives)
+
+
+def render_image_sources(distribution: str, codename: str, archives: Archives, arch: str) -> str:
+    """Return the text for an image of a registry, empty for the archives that it has.
+
+    Further archives are added to the image's; with a snapshot or a key, all are named, and take their place.
+    """
+    if not (archives.snapshot or archives.key):
+        return _render_all(iter(()), (), archives)
+    return _REPLACING + _render_distribution(distribution, codename, archives, arch)
+
+
+def is_replacing(sources: str) -> bool:
+    """Tell whether the text of ``render_image_sources`` takes the place of the archives that an image has."""
+    return sources.startswith(_REPLACING)
+
+
+def _render_distribution(distribution: str, codename: str, archives: Archives, arch: str) -> str:
+    if distribution == "ubuntu":
+        return _render_all(_ubuntu(codename, arch), _UBUNTU_COMPONENTS, archives)
+    return _render_all(_debian(codename), ("main",), archives)
+
+
+def _render_all(own: Iterator[_Archive], components: tuple[str, ...], archives: Archives) -> str:
+    rendered = (
         _render(
             f"{archive.moments}/{archives.snapshot}" if archives.snapshot else archive.now,
             archive.suites,
@@ -46,10 +73,10 @@ def render_sources(suite: str, components: tuple[str, ...], archives: Archives, 
             archives.key or archive.keyring,
             valid_now=not archives.snapshot,
         )
-        for archive in (_ubuntu(suite, arch) if is_ubuntu(suite) else _debian(suite))
+        for archive in own
     )
     others = (_render(source.uri, (source.suite,), source.components, source.key) for source in archives.sources)
-    return "\n".join((*own, *others))
+    return "\n".join((*rendered, *others))
 
 
 def _debian(suite: str) -> Iterator[_Archive]:

@@ -1,0 +1,153 @@
+"""Lock images that stages name as roots: what each name is now, for every platform, and what the image holds."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from buildkit.errors import BuildkitError, DefinitionError, Problem, RegistryError
+from buildkit.events import Emit, Note, step
+from buildkit.locks.images_lock import (
+    IMAGES_LOCK,
+    LockedImage,
+    parse_images_lock,
+    render_images_lock,
+)
+from buildkit.oci.reference import Ref, parse_ref
+from buildkit.resolve.image_roots import FoundImage, ImageRoots
+from buildkit.resolve.request import LockDrafts, LockRequest, RootImage
+from buildkit.tools.registry import RegistryClient
+from buildkit.tools.registry_errors import RegistryTimeouts
+
+_PATIENCE = RegistryTimeouts(look=10.0, waits=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageLocker:
+    """Decides the lock of images; ``find`` asks a registry, ``roots`` pulls and reads."""
+
+    request: LockRequest
+    drafts: LockDrafts
+    find: Callable[[Ref], FoundImage | None]
+    roots: Callable[[], ImageRoots]
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def lock(self, emit: Emit, *, upgrade: bool) -> None:
+        """Decide what is missing or stale, with ``upgrade`` every image; raises DefinitionError and BuildError."""
+        text = self.drafts.read(IMAGES_LOCK)
+        if not self.request.root_images and text is None:
+            return
+        known, locked = self._known(text), dict[str, LockedImage]()
+        for image in self.request.root_images:
+            found = known.get(image.name)
+            if found is None or upgrade or find_gap(found, self._arches):
+                with step(emit, f"lock {image.name}", "lock"):
+                    found = self._lock(image, found)
+            locked[image.name] = found
+        self.drafts.decide(IMAGES_LOCK, render_images_lock(locked))
+
+    def _known(self, text: str | None) -> dict[str, LockedImage]:
+        try:
+            return {} if text is None else parse_images_lock(text)
+        except DefinitionError:
+            return {}  # made anew
+
+    def find_stale(self) -> tuple[Problem, ...]:
+        """Return a problem for every image that the lock lacks, or a problem of the lock itself; asks no registry."""
+        text = self.drafts.read(IMAGES_LOCK)
+        if text is None:
+            missing = Problem(file=IMAGES_LOCK, what="the lock is missing", hint="run: nox -s lock")
+            return (missing,) if self.request.root_images else ()
+        try:
+            known = parse_images_lock(text)
+        except DefinitionError as error:
+            return error.problems
+        gaps = ((image.name, find_gap(known.get(image.name), self._arches)) for image in self.request.root_images)
+        return tuple(
+            Problem(file=IMAGES_LOCK, what=f"{name}: {gap}", hint="run: nox -s lock") for name, gap in gaps if gap
+        )
+
+    @property
+    def _arches(self) -> tuple[str, ...]:
+        return tuple(each.target.deb_arch for each in self.request.of_each_arch())
+
+    def _lock(self, image: RootImage, known: LockedImage | None) -> LockedImage:
+        found = self._find(image)
+        same = known is not None and known.digest == found.digest
+        locked = LockedImage(
+            name=image.name,
+            digest=found.digest,
+            locked=known.locked if known and same else self.now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+            platforms=found.platforms,
+            contents=known.contents if known and same else {},
+        )
+        contents = dict(locked.contents)
+        for arch in self._arches:
+            if not locked.manifests(arch):
+                what = f"{image.name} is not made for linux/{arch}; it is for {', '.join(sorted(found.platforms))}"
+                raise _problem(image, what, "name another image, or set `arch` in [tool.buildkit]")
+            if arch not in contents:
+                contents[arch] = self.roots().read_contents(locked.pinned(arch), arch)
+        return replace(locked, contents=contents)
+
+    def _find(self, image: RootImage) -> FoundImage:
+        ref = _ref_of(image)
+        try:
+            found = self.find(ref)
+        except RegistryError as error:
+            if error.denied:
+                hint = f"{error.hint}; registries also answer so for a name that they do not have"
+                raise RegistryError(error.message, hint=hint, denied=True, down=error.down) from error
+            raise
+        if found is None:
+            raise _problem(image, f"{ref.host} has no image {image.name}", "check the name and the tag")
+        return found
+
+
+def find_gap(image: LockedImage | None, arches: Iterable[str]) -> str:
+    """Return what the lock lacks of an image for some processors; empty if it has all."""
+    if image is None:
+        return "the lock does not have it"
+    for arch in arches:
+        if not image.manifests(arch):
+            return f"the lock has no image for linux/{arch}"
+        if arch not in image.contents:
+            return f"the lock does not say what it holds on {arch}"
+    return ""
+
+
+def report_moved(request: LockRequest, emit: Emit) -> None:
+    """Say which names stand for another image now. A lock is not stale for that, and a build is the same as before."""
+    client = RegistryClient(threading.Event(), _PATIENCE)
+    with suppress(DefinitionError):  # whoever checks the lock reports it
+        known = parse_images_lock(LockDrafts(request.root).read(IMAGES_LOCK) or "")
+        for image in request.root_images:
+            if image.name in known and "@" not in image.name:
+                _report_moved(image, known[image.name], client, emit)
+
+
+def _report_moved(image: RootImage, known: LockedImage, client: RegistryClient, emit: Emit) -> None:
+    try:
+        now = client.digest(_ref_of(image))
+    except BuildkitError as error:
+        emit(Note(text=f"{image.name}: whether it has moved is not known: {error.message}"))
+        return
+    if now is None:
+        emit(Note(text=f"{image.name}: its registry no longer has this name", warning=True))
+    elif now != known.digest:
+        moved = f"{image.name} has moved: sha256:{known.digest.short} → sha256:{now.short}"
+        emit(Note(text=f"{moved}; to take it: nox -s lock -- --upgrade-images", warning=True))
+
+
+def _ref_of(image: RootImage) -> Ref:
+    ref = parse_ref(image.name, f"{image.file}: root.image")
+    if ref.digest:
+        return Ref(host=ref.host, path=ref.path, digest=ref.digest)
+    return ref if ref.tag else ref.tagged("latest")
+
+
+def _problem(image: RootImage, what: str, hint: str) -> DefinitionError:
+    return DefinitionError.of([Problem(file=image.file, key="root.image", what=what, hint=hint)])
