@@ -154,7 +154,7 @@ def _models(layers: Sequence[Spec]) -> Iterator[str]:
         for file in work.files:
             own = isinstance(work.model.source, RepoSource)
             source = file.source if own else f"bench/models/{work.model.name}/{file.path}"
-            yield f"{source} {posixpath.join(work.target, file.path)}"
+            yield f"{source} {posixpath.join(work.target, work.place(file))}"
 
 
 def _files(layers: Sequence[Spec]) -> Iterator[str]:

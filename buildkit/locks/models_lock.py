@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,7 @@ from buildkit.lazy_dataclass import dataclass
 from buildkit.locks.freshness import find_inputs, render_header
 from buildkit.locks.model_file_runs import FileRuns, Run
 from buildkit.locks.model_source import SOURCES, HubSource, ModelSource, PypiSource, UrlSource, parse_model_source
-from buildkit.locks.pins import Artifact, Model, ModelFile
+from buildkit.locks.pins import HF_CACHE, PLAIN, Artifact, Model, ModelFile
 from buildkit.locks.wheels_lock import artifact_table
 
 _NAME = TextSchema(pattern=r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", expected="a usable name")
@@ -32,6 +33,16 @@ _SOURCE = TextSchema(
     expected=SOURCES,
 )
 _SIZE = IntegerSchema(least=0, most=1 << 50)
+_PLACE = {
+    "target": KeySchema(
+        TextSchema(pattern=r"/(?!.*(?:^|/)\.\.?(?:/|$)).+", expected="an absolute path"),
+        "the model's own folder in images; with `hf-cache`, the cache (default: below the stage's `target`)",
+    ),
+    "layout": KeySchema(
+        TextSchema(pattern=f"{PLAIN}|{HF_CACHE}", expected=f"`{PLAIN}` or `{HF_CACHE}`"),
+        f"`{HF_CACHE}`: a cache of the hub's library, for models of a hub (default: {PLAIN})",
+    ),
+}
 
 MODELS_INPUT = TableSchema(
     {
@@ -55,6 +66,7 @@ MODELS_INPUT = TableSchema(
                         "license": KeySchema(
                             TextSchema(), "an SPDX expression (default: for pypi taken from the wheel)"
                         ),
+                        **_PLACE,
                     }
                 )
             ),
@@ -86,10 +98,13 @@ _LOCKED = TableSchema(
         "source": KeySchema(_SOURCE, "source", required=True),
         "license": KeySchema(TextSchema(), "licence", required=True),
         "request": KeySchema(_SHA256, "hash of the request", required=True),
+        "revision": KeySchema(_PATH, "branch or tag of a hub's model in the layout hf-cache"),
+        **_PLACE,
         "wheel": KeySchema(_WHEEL, "the wheel that holds it"),
         "file": KeySchema(ListSchema(_FILE, least=1), "files", required=True),
     }
 )
+_PLACED = ("revision", "target", "layout")
 _LOCK = TableSchema({"model": KeySchema(ListSchema(_LOCKED), "the models")})
 
 
@@ -102,6 +117,13 @@ class ModelRequest:
     version: str = ""
     files: tuple[str, ...] = ()
     license: str = ""
+    target: str = ""
+    layout: str = PLAIN
+
+    def place(self, model: Model) -> Model:
+        """Return the model at the place that is asked for, wherever it was locked for before."""
+        named = self.version if self.layout == HF_CACHE and self.version != model.version else ""
+        return replace(model, target=self.target.rstrip("/"), layout=self.layout, revision=named)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +146,7 @@ def models_source_path(lock: str) -> str:
 
 
 def request_hash(request: ModelRequest) -> FileHash:
-    """Hash the request of one model."""
+    """Hash what of a request decides the files; the place in images does not."""
     parts = (request.name, str(request.source), request.version, request.license, *request.files)
     return FileHash.of(canonical_json(parts).encode())
 
@@ -162,9 +184,13 @@ def _parse_lock(text: str, file: str, runs: FileRuns) -> ModelsLock:
     parsed = parse_toml(runs.text, file)
     runs.unfold(parsed)
     table = _LOCK.read(parsed, ValueLocation(file, problems)) or {}
+    entries = table.get("model", ())
+    for entry in entries:
+        if entry.get("layout") == HF_CACHE and not _is_commit_of_hub(entry.get("source", ""), entry.get("version", "")):
+            place = ValueLocation(file, problems, f"model {entry.get('name')}").at("layout")
+            place.report("is for a commit of a hub's model", "run: nox -s lock")
     if problems or inputs is None:
         raise DefinitionError.of(problems)
-    entries = table.get("model", ())
     return ModelsLock(
         inputs=inputs,
         models=tuple(_model(entry, partial(runs.find, number)) for number, entry in enumerate(entries)),
@@ -197,6 +223,8 @@ def _check_request(request: ModelRequest, place: ValueLocation) -> None:
             place.report("needs `files`: which members of the wheel are the model", 'such as ["pkg/data/*.onnx"]')
         if request.version and not _is_specifier(request.version):
             place.at("version").report(f"`{request.version}` is neither a version nor a specifier")
+    if request.layout == HF_CACHE and not isinstance(request.source, HubSource):
+        place.at("layout").report("is for models of a hub (`hf:`)", "leave it out")
     if isinstance(request.source, UrlSource) and not isinstance(request.source, HubSource):
         if "@" in request.source.url.split("/")[2]:
             place.at("source").report("contains credentials", "put them into netrc")
@@ -220,6 +248,10 @@ def version_specifier(version: str) -> str:
     return f"=={version}" if version[:1].isalnum() else version
 
 
+def _is_commit_of_hub(source: str, version: str) -> bool:
+    return source.startswith("hf:") and re.fullmatch("[0-9a-f]{40}", version) is not None
+
+
 def _model(entry: dict[str, Any], find_run: Callable[[int], Run | None]) -> Model:
     files: list[ModelFile] = []
     for number, file in enumerate(entry["file"]):
@@ -232,6 +264,7 @@ def _model(entry: dict[str, Any], find_run: Callable[[int], Run | None]) -> Mode
         license=entry["license"],
         files=tuple(files),
         wheel=Artifact(**{**wheel, "sha256": FileHash(wheel["sha256"])}) if wheel else None,
+        **{key: entry[key] for key in _PLACED if key in entry},
     )
 
 
@@ -240,6 +273,8 @@ def _model_table(model: Model, request: FileHash) -> dict[str, Any]:
         "name": model.name, "version": model.version, "source": str(model.source), "license": model.license,
         "request": request.hex,
     }  # fmt: skip
+    placed = ((key, getattr(model, key)) for key in _PLACED)
+    table |= {key: value for key, value in placed if value not in ("", PLAIN)}
     if model.wheel:
         table["wheel"] = artifact_table(model.wheel)
     table["file"] = [

@@ -7,6 +7,8 @@ from buildkit.lazy_dataclass import dataclass
 from buildkit.locks.git_source import GitSource, is_git, parse_git_source
 from buildkit.locks.model_source import ModelSource
 
+PLAIN, HF_CACHE = "plain", "hf-cache"  # layouts of models
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PinnedFile:
@@ -117,7 +119,11 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A locked model; ``wheel`` is the file that contains a model of a PypiSource."""
+    """A locked model; ``wheel`` is the file that contains a model of a PypiSource.
+
+    ``target`` is its place in images, if it has one of its own: of the plain layout the model's folder, of the layout
+    ``hf-cache`` the cache. That layout is for a HubSource; ``revision`` is the branch or tag that it was asked by.
+    """
 
     name: str
     version: str
@@ -125,3 +131,6 @@ class Model:
     license: str
     files: tuple[ModelFile, ...]
     wheel: Artifact | None = None
+    target: str = ""
+    layout: str = PLAIN
+    revision: str = ""

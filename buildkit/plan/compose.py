@@ -15,9 +15,10 @@ from buildkit.declare.target import SYSTEM_PATH
 from buildkit.digest import Key, canonical_json
 from buildkit.errors import DefinitionError, Problem
 from buildkit.lazy_dataclass import dataclass
-from buildkit.locks.pins import Artifact, Model, ModelFile
+from buildkit.locks.pins import Artifact
 from buildkit.oci.image import TITLE, VERSION
 from buildkit.plan.checkout import Checkout
+from buildkit.plan.model_layout import hub_environment, pack_model, snapshot_recipe
 from buildkit.plan.packing import group_wheels, order_layers
 from buildkit.plan.roots import RootComposer, step_names
 from buildkit.plan.spec import (
@@ -39,7 +40,6 @@ from buildkit.plan.spec import (
     make_wheel_recipe,
 )
 
-LARGE_MODEL_FILE = 8 << 20
 _UNPACK_RATIO = 4  # wheels unpack to about three to four times their size
 _DEBIANS_PYTHON = "/usr/bin/python3"
 SBOM_FOLDER = "usr/share/sbom"  # scanners find it by the end of its name
@@ -266,22 +266,13 @@ class Composer:
         models = {model.name: model for model in self._checkout.models(models_of_stage.lock)}
         _check_known(stage, "models.names", f"{models_of_stage.lock} has no model", models_of_stage.names, models)
         for name in models_of_stage.names or models:
-            yield from self._model(stage, models[name], models_of_stage.target)
-
-    def _model(self, stage: Stage, model: Model, target: str) -> Iterator[Spec]:
-        files = sorted(model.files, key=lambda f: f.path)  # in the packer's order, which does not depend on the lock's
-        small = tuple(f for f in files if f.size < LARGE_MODEL_FILE)
-        large = (f for f in files if f.size >= LARGE_MODEL_FILE)
-        groups: list[tuple[str, tuple[ModelFile, ...]]] = [(f"{model.name}/{f.path}", (f,)) for f in large]
-        if small:
-            groups.append((model.name, small))
-        folder = posixpath.join(target, model.name)
-        for name, members in groups:
-            yield self._model_layer(stage, name, PackModel(model=model, files=members, target=folder))
+            for layer, work in pack_model(models[name], models_of_stage.target):
+                yield self._model_layer(stage, layer, work)
 
     def _model_layer(self, stage: Stage, name: str, work: PackModel) -> Spec:
-        files = [[f.path, f.sha256.hex] for f in work.files]
-        recipe, key = make_recipe(Kind.MODEL, target=work.target, files=files, **self._project.stored)
+        files = sorted([work.place(f), f.sha256.hex] for f in work.files)
+        hub = {"hub": snapshot_recipe(work.snapshot)} if work.snapshot else {}
+        recipe, key = make_recipe(Kind.MODEL, target=work.target, files=files, **hub, **self._project.stored)
         history = f"model: {name} {work.model.version}".rstrip()
         spec = make_spec(stage, name, Kind.MODEL, recipe, key, work=work, history=history)
         return replace(spec, weight=sum(f.size for f in work.files))
@@ -326,6 +317,8 @@ class Composer:
             env = {"PATH": f"{target.prefix}/bin:{path}", "VIRTUAL_ENV": target.prefix} | env
         elif resolved.chain:
             env = {"PATH": path} | env
+        works = (spec.work for spec in layers if isinstance(spec.work, PackModel))
+        env = hub_environment(works, env) | env
         labels = {
             TITLE: f"{self._project.name}/{resolved.stage.name}",
             "org.opencontainers.image.description": resolved.stage.summary,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from buildkit.layers.tar.header import BLOCK, END, header_size
+from buildkit.plan.model_layout import snapshot_links, snapshot_refs
 from buildkit.plan.spec import PackFiles, PackModel, Spec
 
 
@@ -16,7 +17,11 @@ def estimate_size(spec: Spec) -> int:
             return _tar_size(_files(work))
         case PackModel():
             folder = work.target.strip("/")
-            return _tar_size((f"{folder}/{file.path}", file.size, "") for file in work.files)
+            files = [(f"{folder}/{work.place(file)}", file.size, "") for file in work.files]
+            if snapshot := work.snapshot:
+                files += [(f"{folder}/{path}", 0, target) for path, target in snapshot_links(snapshot).items()]
+                files += [(f"{folder}/{path}", len(text), "") for path, text in snapshot_refs(snapshot).items()]
+            return _tar_size(files)
         case _:
             return spec.weight
 

@@ -121,12 +121,31 @@ class PackWheels:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HubSnapshot:
+    """A commit in a cache of a model hub: the names that lead to it, and its files, each with the name of its blob."""
+
+    commit: str
+    refs: tuple[str, ...]
+    files: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PackModel:
-    """Pack files of one model below ``target``."""
+    """Pack files of one model below ``target``.
+
+    With ``blobs`` that is a repository in a cache of a model hub, where files are blobs named by their hash; the layer
+    with the ``snapshot`` gives them their names.
+    """
 
     model: Model
     files: tuple[ModelFile, ...]
     target: str
+    blobs: bool = False
+    snapshot: HubSnapshot | None = None
+
+    def place(self, file: ModelFile) -> str:
+        """Return the path of a file below ``target``."""
+        return f"blobs/{file.sha256.hex}" if self.blobs else file.path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,7 +65,7 @@ class ModelLocker:
         models, problems = [], list[Problem]()
         for request in requests:
             try:
-                models.append(kept.get(request_hash(request)) or self._lock_one(request, emit))
+                models.append(request.place(kept.get(request_hash(request)) or self._lock_one(request, emit)))
             except DefinitionError as error:
                 problems += [Problem(file=file, key=f"model {request.name}", what=error.message, hint=error.hint)]
         if problems:
@@ -84,7 +84,9 @@ class ModelLocker:
             lock = parse_models_lock(text or "", path)
             for request in parse_models(source, file):
                 own = next((model for model in lock.models if model.name == request.name), None)
-                if isinstance(request.source, RepoSource) and own != self._lock_path(request, request.source):
+                if isinstance(request.source, RepoSource) and own != request.place(
+                    self._lock_path(request, request.source)
+                ):
                     return Problem(
                         file=path, key=f"model {request.name}", what="the files differ from those of the lock"
                     )

@@ -156,7 +156,7 @@ def _distribution(artifact: Artifact) -> str:
 
 def _model(spec: Spec, work: PackModel, blob: Blob | None) -> Component:
     model = work.model
-    files = tuple(ComponentFile(path=posixpath.join(work.target, f.path), sha256=f.sha256) for f in work.files)
+    files = tuple(ComponentFile(path=posixpath.join(work.target, work.place(f)), sha256=f.sha256) for f in work.files)
     return Component(
         kind=ComponentKind.MODEL,
         ref=f"model:{spec.name}",

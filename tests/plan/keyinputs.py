@@ -266,7 +266,11 @@ WHEELS: dict[str, Mutate] = {
     "path: a file more": file("libs/local/more.c", "", "file", holding("local")),
     "path: its metadata": file("libs/local/pyproject.toml", "[project]\nname = 'local'\n", "file", holding("local")),
 }
+_IN_CACHE = {"layout": "hf-cache", "source": "hf:org/vad", "version": "a" * 40}
 MODELS: dict[str, Mutate] = {
+    "model[].target": weights(0, model("vad"), target="/opt/vad"),
+    "model[].layout": weights(0, model("vad"), **_IN_CACHE),
+    "model[].revision": weights(0, model("vad"), **_IN_CACHE, revision="v1.0"),
     "model[].name": weights(0, both(model("vad"), model("other")), name="other"),
     "model[].version": weights(0, none, version="77"),
     "model[].source": weights(0, none, source="https://elsewhere.org/vad"),

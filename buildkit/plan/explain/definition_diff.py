@@ -83,17 +83,19 @@ def compare_layer_files(layer: LayerComparison) -> Iterator[Cause]:
 
 def _compare_model_files(layer: LayerComparison, work: PackModel) -> Iterator[Cause]:
     """Compare files of a model. A large file has a layer of its own, so a file that grows or shrinks changes layers."""
+    names = {work.place(file): file.path for file in work.model.files}  # a cache of a hub has them by hash
     old, new = dict(layer.old["files"]), dict(layer.new["files"])
     before = _last_model_files(layer, work.target)
-    now = {file.path for file in work.model.files}
+    now = names.keys()
     for path in sorted(old.keys() | new.keys()):
-        where = layer.locations.model_file(layer.stage, work.model.name, path)
+        name = names.get(path, path)
+        where = layer.locations.model_file(layer.stage, work.model.name, name)
         if path not in new and path not in now:
-            yield Cause(CauseKind.MODEL_FILE_REMOVED, model=work.model.name, path=path, where=where)
+            yield Cause(CauseKind.MODEL_FILE_REMOVED, model=work.model.name, path=name, where=where)
         elif path not in old and path not in before:
-            yield Cause(CauseKind.MODEL_FILE_ADDED, model=work.model.name, path=path, where=where)
+            yield Cause(CauseKind.MODEL_FILE_ADDED, model=work.model.name, path=name, where=where)
         elif old.get(path) != new.get(path):
-            yield Cause(CauseKind.MODEL_FILE_CHANGED, model=work.model.name, path=path, where=where)
+            yield Cause(CauseKind.MODEL_FILE_CHANGED, model=work.model.name, path=name, where=where)
 
 
 def _last_model_files(layer: LayerComparison, target: str) -> set[str]:
@@ -101,6 +103,15 @@ def _last_model_files(layer: LayerComparison, target: str) -> set[str]:
     recipes = [json.loads(recipe) for recipe in layer.history.last.values()]
     models = [recipe for recipe in recipes if recipe.get("kind") == Kind.MODEL and recipe.get("target") == target]
     return {row[0] for recipe in models if is_readable_format(recipe.get("format")) for row in recipe["files"]}
+
+
+def compare_snapshot(layer: LayerComparison) -> Iterator[Cause]:
+    """Compare the commits of a model in a cache of a hub, the names of the commit, and the files' names."""
+    old, new = layer.old["hub"], layer.new["hub"]
+    where = layer.locate_key("models.lock")
+    for key in ("commit", "refs", "files"):
+        if old[key] != new[key]:
+            yield changed_setting(key, old[key], new[key], where=where, of=layer.step)
 
 
 def compare_mounts(layer: LayerComparison) -> Iterator[Cause]:

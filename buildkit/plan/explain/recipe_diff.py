@@ -96,6 +96,7 @@ _PARTS: Mapping[str, Callable[[LayerComparison], Iterator[Cause]]] = {
     "env": definition_diff.compare_step_env,
     "exclude": partial(definition_diff.compare_root_items, part="exclude"),
     "files": definition_diff.compare_layer_files,
+    "hub": definition_diff.compare_snapshot,
     "image": root_diff.compare_image,
     "layers": definition_diff.compare_listed_layers,
     "models": definition_diff.compare_listed_models,

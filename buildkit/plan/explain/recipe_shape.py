@@ -40,6 +40,16 @@ def _is_model_files(value: object) -> bool:
     return isinstance(value, list) and all(_is_texts(row) and len(row) == 2 for row in value)
 
 
+def _is_hub_snapshot(value: object) -> bool:
+    """The commit, its refs, and ``[path, blob]`` of each file."""
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("commit"), str)
+        and _is_texts(value.get("refs"))
+        and _is_model_files(value.get("files"))
+    )
+
+
 def _is_rows(value: object) -> bool:
     """Lists of texts, one of each layer or model that an SBOM lists."""
     return isinstance(value, list) and all(_is_texts(row) and row for row in value)
@@ -92,5 +102,6 @@ _SHAPES: Mapping[str, Callable[[object], bool]] = {
 }
 _SHAPES_OF_KIND: Mapping[tuple[Kind, str], Callable[[object], bool]] = {
     (Kind.MODEL, "files"): _is_model_files,
+    (Kind.MODEL, "hub"): _is_hub_snapshot,
     (Kind.ROOT, "bytecode"): _is_switch,
 }
