@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from buildkit.build.context import BuildContext
-from buildkit.layers.tar.blob_stream import Write
+from buildkit.layers.tar.blob_stream import Take
 from buildkit.layers.tar.member import Compression, PackedLayer
 from buildkit.plan.spec import Spec
 from buildkit.store.blobs import Blobs
@@ -57,9 +57,9 @@ class LayerOutput:
     wanted: Compression
 
     @property
-    def out(self) -> BinaryIO:
-        """The file for the bytes that are stored."""
-        return self.blob or cast("BinaryIO", self.tree)
+    def out(self) -> BinaryIO | None:
+        """The file of the blob, if one is made."""
+        return self.blob
 
     @property
     def compression(self) -> Compression:
@@ -67,9 +67,9 @@ class LayerOutput:
         return self.wanted if self.blob else Compression.NONE
 
     @property
-    def tee(self) -> Write | None:
-        """What else gets the tar."""
-        return self.tree.write if self.blob and self.tree else None
+    def tee(self) -> Take | None:
+        """What makes the tree, if one is made."""
+        return self.tree.take if self.tree else None
 
     def keep(self, packed: PackedLayer) -> PackedLayer:
         """Give what was written its names; return the layer as the ledger records it."""

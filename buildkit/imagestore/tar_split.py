@@ -10,6 +10,7 @@ from __future__ import annotations
 import binascii
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import BinaryIO
 _FILE, _SEGMENT = 1, 2
 _WHOLE = 1 << 20  # bytes of a segment
 _LINES = 1 << 16  # bytes of lines that are compressed at once
+_PLAIN = re.compile(rb"[ !#-\[\]-~]+")  # names that JSON writes as they are
 _GZIP = 31  # window bits: zlib's 15, with a gzip header of time 0
 
 
@@ -103,6 +105,8 @@ def read_tar_split(file: BinaryIO) -> Iterator[bytes | SplitFile]:
 
 
 def _name(path: bytes) -> bytes:
+    if _PLAIN.fullmatch(path):
+        return b'"name":"%s"' % path
     try:
         return b'"name":%s' % json.dumps(path.decode()).encode()
     except UnicodeDecodeError:

@@ -7,6 +7,7 @@ tar-split format wants: who writes the tar knows its SHA-256.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from buildkit.imagestore.tar_split import TarSplitWriter
 from buildkit.imagestore.tree_facts import FACTS, TAR_SPLIT, TREE, TreeFacts
 from buildkit.imagestore.tree_paths import normalise
 from buildkit.imagestore.tree_writer import TreeWriter
+from buildkit.layers.tar.blob_stream import TarPiece
 from buildkit.layers.tar.parser import FILE, LayerMember, TarParser
 from buildkit.layers.tar.sparse import SparsePlacer
 
@@ -65,14 +67,22 @@ class TreeMaker:
 
     def write(self, block: bytes) -> int:
         """Take the next bytes of the tar. Raises BuildError for a damaged or hostile tar, OSError."""
-        self._unpacked += len(block)
+        self.take((TarPiece(block),))
+        return len(block)
+
+    def take(self, pieces: Iterable[TarPiece]) -> None:
+        """Take the next pieces of the tar, as `write` does; what a piece says of its header is not read again."""
         try:
-            self._parser.feed(block)
+            for data, member in pieces:
+                self._unpacked += len(data)
+                if member is None:
+                    self._parser.feed(data)
+                else:
+                    self._parser.take(data, member)
         except ValueError as error:
             raise BuildError(f"{self._what} is damaged: {error}") from error
         except OSError as error:
             raise self._tree.refused(self._path, error) from error
-        return len(block)
 
     def finish(self) -> TreeFacts:
         """End the tree, and return its facts, which are written as well."""

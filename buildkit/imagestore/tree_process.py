@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +22,7 @@ from buildkit.imagestore.tree_check import find_alteration
 from buildkit.imagestore.tree_facts import TreeFacts
 from buildkit.imagestore.tree_maker import TreeMaker
 from buildkit.imagestore.tree_reader import read_tree
+from buildkit.layers.tar.blob_stream import TarPiece
 from buildkit.tools.isolation import in_user_namespace
 from buildkit.tools.process import Command, converse, run, stream
 
@@ -37,14 +38,14 @@ class TreeProcess:
         self._stdin = stdin
         self._stdout = stdout
 
-    def write(self, block: bytes, /) -> int:
-        """Send the next bytes of the tar. Raises the error of the process, which has ended then."""
+    def take(self, pieces: Sequence[TarPiece], /) -> None:
+        """Send the next pieces of the tar. Raises the error of the process, which has ended then."""
         try:
-            self._stdin.write(block)
+            for piece in pieces:
+                self._stdin.write(piece.data)
         except BrokenPipeError:
             self.finish()
             raise
-        return len(block)
 
     def finish(self) -> TreeFacts:
         """End the tree, and return its facts. Raises the error of the process."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +17,7 @@ from typing import Protocol
 from buildkit.digest import DiffId
 from buildkit.errors import BuildError, DamagedError
 from buildkit.imagestore.tree_facts import FACTS, TAR_SPLIT, TREE, TreeFacts
+from buildkit.layers.tar.blob_stream import TarPiece
 from buildkit.store.file_locks import locked_temporary_folder, remove_abandoned, remove_folder
 
 _TAR_SPLIT_SUFFIX, _FACTS_SUFFIX = ".tar-split.gz", ".json"
@@ -24,7 +25,7 @@ _SUFFIXES = (_FACTS_SUFFIX, "", _TAR_SPLIT_SUFFIX)
 
 
 class _Maker(Protocol):
-    def write(self, block: bytes, /) -> int: ...
+    def take(self, pieces: Sequence[TarPiece], /) -> None: ...
 
     def finish(self) -> TreeFacts: ...
 
@@ -37,9 +38,9 @@ class TreeSink:
         self._folder = folder
         self._maker = maker
 
-    def write(self, block: bytes, /) -> int:
-        """Take the next bytes of the tar. Raises BuildError for a damaged or hostile one, OSError."""
-        return self._maker.write(block)
+    def take(self, pieces: Sequence[TarPiece], /) -> None:
+        """Take the next pieces of the tar. Raises BuildError for a damaged or hostile one, OSError."""
+        self._maker.take(pieces)
 
     def keep(self, diff_id: DiffId, unpacked: int) -> None:
         """Name the tree; the caller has hashed the ``unpacked`` bytes that it wrote. Raises BuildError."""

@@ -54,11 +54,6 @@ def ingest_blob(
     return Blob(digest=digest, diff_id=diff_id, size=size, unpacked=unpacked, compression=compression)
 
 
-class _Nowhere:
-    def write(self, block: bytes, /) -> int:
-        return len(block)
-
-
 class Unpacking:
     """The chunks of a tar, for two who take them; what is wrong with the layer is not hidden by a reader's errors."""
 
@@ -73,7 +68,7 @@ class Unpacking:
 
         Raises MismatchError if the tar cannot be read, is too long, or is another; and what ``tree`` raises.
         """
-        with BlobStream(tree or _Nowhere(), Compression.NONE) as stream:
+        with BlobStream(None, Compression.NONE, tee=tree.take if tree else None) as stream:
             self._pass_to(stream.write, read)
             packed = stream.finish()
             if packed.diff_id != diff_id:

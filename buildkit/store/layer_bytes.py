@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from buildkit.digest import DiffId
 from buildkit.errors import MismatchError
+from buildkit.layers.tar.blob_stream import TarPiece
 from buildkit.layers.tar.decompress import inflate
 from buildkit.layers.tar.member import Compression
 from buildkit.lazy_dataclass import dataclass
@@ -27,8 +28,8 @@ class Trees(Protocol):
 class TreeOutput(Protocol):
     """A tree that is being written."""
 
-    def write(self, block: bytes, /) -> int:
-        """Add a piece of the layer's tar."""
+    def take(self, pieces: Sequence[TarPiece], /) -> None:
+        """Add pieces of the layer's tar."""
 
     def keep(self, diff_id: DiffId, unpacked: int) -> None:
         """Name the tree; the caller has hashed the tar that it wrote, of ``unpacked`` bytes."""

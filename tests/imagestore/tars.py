@@ -15,6 +15,7 @@ from typing import Any
 from buildkit.declare.stage import Config
 from buildkit.digest import DiffId, Digest
 from buildkit.imagestore.image_store import ImageStore
+from buildkit.layers.tar.blob_stream import TarPiece
 from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob
 from buildkit.oci.image import Image, Layer
@@ -64,7 +65,7 @@ def add_layer(store: ImageStore, tar: bytes, *, foreign_owners: bool = False, se
     """Write a layer in blocks, of random sizes with a ``seed``, and keep it."""
     with store.writing_tree(foreign_owners=foreign_owners) as sink:
         for block in cut(tar, seed):
-            sink.write(block)
+            sink.take([TarPiece(block)])
         sink.keep(diff_id_of(tar), len(tar))
     return diff_id_of(tar)
 

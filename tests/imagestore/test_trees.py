@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
 import stat
 import tarfile
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from buildkit.errors import BuildError, DamagedError
 from buildkit.imagestore.image_store import ImageStore
+from buildkit.layers.tar.blob_stream import TarPiece
+from buildkit.layers.tar.header import END, FILE, render_header
+from buildkit.layers.tar.member import Compression, Member
+from buildkit.layers.tar.parser import LayerMember
+from buildkit.layers.tar.writer import write_layer
 from tests.imagestore.tars import Entry, add_layer, entry, files_of, folder, make_sparse_tar, make_tar, read
 
 ROOT = os.geteuid() == 0
@@ -54,6 +63,40 @@ def test_tree_and_tar_split_are_the_tar(store: ImageStore, form: int, seed: int 
     assert list((store.folder / "tmp").iterdir()) == []
 
 
+def test_tree_of_members_that_we_write_is_the_tree_of_their_tar(tmp_path: Path) -> None:
+    contents = {"opt/empty": b"", 'opt/"quoted"\\': b"q" * 512, f"{_LONG}/ünï": b"deep"}
+    contents["opt/big"] = os.urandom(3_000_000)
+    members = [
+        *(Member(path=path, size=len(data), content=partial(_once, data)) for path, data in contents.items()),
+        Member(path="opt/run", size=1, content=partial(_once, b"1"), executable=True),
+        Member(path="opt/link", kind="symlink", target=f"../{_LONG}/ünï"),
+        Member(path="var/empty", kind="directory"),
+    ]
+    said, read_again = (ImageStore.open(tmp_path / name) for name in ("said", "read"))
+    tar = io.BytesIO()
+    with said.writing_tree(foreign_owners=False) as sink:
+        packed = write_layer(members, None, Compression.NONE, tee=sink.take)
+        sink.keep(packed.diff_id, packed.unpacked)
+    assert write_layer(members, tar, Compression.NONE) == packed
+    assert add_layer(read_again, tar.getvalue()) == packed.diff_id
+    assert said.find_alteration(packed.diff_id) == ""
+    assert read(said, packed.diff_id) == tar.getvalue()
+    assert said.trees.facts(packed.diff_id) == read_again.trees.facts(packed.diff_id)
+    splits = [gzip.decompress(store.trees.tar_split_path(packed.diff_id).read_bytes()) for store in (said, read_again)]
+    assert splits[0] == splits[1]
+
+
+def _once(data: bytes) -> Iterator[bytes]:
+    yield data
+
+
+def test_member_that_begins_within_another_is_refused(store: ImageStore) -> None:
+    file, end = LayerMember(b"etc/file", FILE, 0o644, size=5), TarPiece(END)
+    for pieces in ([TarPiece(render_header("etc/file", FILE, size=5), file)] * 2, [end, TarPiece(bytes(512), file)]):
+        with store.writing_tree(foreign_owners=False) as sink, pytest.raises(BuildError, match="begins where none can"):
+            sink.take(pieces)
+
+
 def test_modes_do_not_depend_on_the_umask(store: ImageStore) -> None:
     before = os.umask(0o077)
     try:
@@ -83,7 +126,7 @@ def test_same_tree_written_twice_is_one(store: ImageStore) -> None:
 
 def test_tree_that_is_not_kept_leaves_nothing(store: ImageStore) -> None:
     with store.writing_tree(foreign_owners=False) as sink:
-        sink.write(make_tar(entry("a/b", b"x" * 5000))[:3000])
+        sink.take([TarPiece(make_tar(entry("a/b", b"x" * 5000))[:3000])])
         assert len(list((store.folder / "tmp").glob("*/tree/a/b"))) == 1
     assert [*(store.folder / "tmp").iterdir(), *(store.folder / "trees").iterdir()] == []
 

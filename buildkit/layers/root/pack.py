@@ -11,7 +11,7 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import IO, BinaryIO, cast
+from typing import IO, cast
 
 from buildkit.declare.stage import User
 from buildkit.errors import BuildError
@@ -27,7 +27,7 @@ from buildkit.layers.root.dpkg import (
     verify_packages,
 )
 from buildkit.layers.root.header import DIRECTORY, FILE, HARDLINK, SYMLINK, RootEntry, render_entry
-from buildkit.layers.tar.blob_stream import BlobStream, Write
+from buildkit.layers.tar.blob_stream import BlobOutput, BlobStream, Take
 from buildkit.layers.tar.contents import link_content
 from buildkit.layers.tar.header import END, padding
 from buildkit.layers.tar.listing import ContentDescriber, root_listing
@@ -90,7 +90,11 @@ class RootRules:
 
 
 def pack_root(
-    chunks: Iterable[bytes], rules: RootRules, out: BinaryIO, compression: Compression, tee: Write | None = None
+    chunks: Iterable[bytes],
+    rules: RootRules,
+    out: BlobOutput | None,
+    compression: Compression,
+    tee: Take | None = None,
 ) -> PackedLayer:
     """Write the root whose tar is ``chunks`` to ``out`` as a layer; ``tee`` gets its tar before compression.
 

@@ -1,4 +1,7 @@
-"""Turn the bytes of a tar into a stored blob: hash, compress, hash again and write, in a separate thread.
+"""Turn the bytes of a tar into a stored blob, a tree of files, or both: hash, compress, hash again and write.
+
+All of that happens in a separate thread. Whoever writes the tar of its own members says with each header what it
+means, so a tree is made without reading headers again.
 
 The thread that reads and inflates wheels hands over blocks of about a mebibyte. The queue between the two is short, so
 memory stays small for layers of any size. hashlib, zstandard and isal release the interpreter lock, so both threads run
@@ -11,32 +14,43 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from queue import Queue
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from buildkit.digest import DiffId, Digest
 from buildkit.layers.tar.chunked import ChunkedCompressor
 from buildkit.layers.tar.member import Compression, PackedLayer
+from buildkit.layers.tar.parser import LayerMember
 from buildkit.layers.tar.toc import Toc
 
 BLOCK = 1 << 20
 ZSTD_LEVEL = 3
 GZIP_LEVEL = 1
 _QUEUED = 4
+_SMALL = 1 << 16  # bytes; smaller pieces are joined, because each hashing takes and leaves the interpreter lock
 _LARGE = 8 << 20  # bytes of a tar; a compressor's memory grows with its input up to 50 MB
 _LARGE_AT_ONCE = max(1, min(3, len(os.sched_getaffinity(0)) // 2))  # each has two threads
 _PATIENCE = 0.2  # seconds
 
 _large = threading.BoundedSemaphore(_LARGE_AT_ONCE)
 
-Write = Callable[[bytes], object]
+
+class TarPiece(NamedTuple):
+    """The next bytes of a tar; if they are the header of a member, what it says."""
+
+    data: bytes
+    member: LayerMember | None = None
+
+
+Take = Callable[[Sequence[TarPiece]], object]
+"""Takes pieces of a tar, in order."""
 
 
 class BlobOutput(Protocol):
-    """What stores a blob: a file, or what takes a layer apart."""
+    """The file of a blob."""
 
     def write(self, data: bytes, /) -> object:
         """Take the next bytes, all of them."""
@@ -86,17 +100,20 @@ _MAKERS: dict[Compression, Callable[[], _Compressor]] = {
 class BlobStream:
     """Takes a tar in pieces and stores it in ``out``; a context manager. `finish` returns what was stored.
 
-    ``progress`` is called with the bytes of tar so far; ``tee`` gets the tar, too. An error of the thread (a full disk)
-    is raised by the next `write` or by `finish`.
+    ``progress`` is called with the bytes of tar so far; ``tee`` gets the tar, too. Without ``out`` nothing else does,
+    and it counts as stored without compression. An error of the thread (a full disk) is raised by the next `write` or
+    by `finish`.
     """
 
     def __init__(
         self,
-        out: BlobOutput,
+        out: BlobOutput | None,
         compression: Compression,
         progress: Callable[[int], None] = lambda _done: None,
-        tee: Write | None = None,
+        tee: Take | None = None,
     ) -> None:
+        if out is None and compression is not Compression.NONE:
+            raise ValueError("compressed bytes need a file")
         self._out = out
         self._tee = tee
         self._progress = progress
@@ -106,9 +123,9 @@ class BlobStream:
         self._blob = self._tar if compression is Compression.NONE else hashlib.sha256()
         self._stored = 0
         self._failure: BaseException | None = None
-        self._blocks: Queue[bytes | None] = Queue(_QUEUED)
+        self._blocks: Queue[list[TarPiece] | None] = Queue(_QUEUED)
         self._thread = threading.Thread(target=self._work, name="blob", daemon=True)
-        self._parts: list[bytes] = []
+        self._pieces: list[TarPiece] = []
         self._waiting = 0
         self.unpacked = 0
         self._busy = 0.0  # seconds that the thread compressed, hashed and wrote
@@ -126,9 +143,9 @@ class BlobStream:
             self._blocks.put(None)
             self._thread.join()
 
-    def write(self, data: bytes) -> None:
-        """Add ``data`` to the tar."""
-        self._parts.append(data)
+    def write(self, data: bytes, member: LayerMember | None = None) -> None:
+        """Add ``data`` to the tar: the header of ``member``, or other bytes."""
+        self._pieces.append(TarPiece(data, member))
         self._waiting += len(data)
         if self._waiting >= BLOCK:
             self._hand_over()
@@ -156,20 +173,20 @@ class BlobStream:
         if self._failure is not None:
             raise self._failure
         if self._waiting:
-            self._blocks.put(self._parts[0] if len(self._parts) == 1 else b"".join(self._parts))
+            self._blocks.put(self._pieces)
         self.unpacked += self._waiting
-        self._parts, self._waiting = [], 0
+        self._pieces, self._waiting = [], 0
         self._progress(self.unpacked)
 
     def _work(self) -> None:
         with ExitStack() as turn:
             packed, waits = 0, self._compression is Compression.ZSTD
-            while (block := self._blocks.get()) is not None:
-                packed += len(block)
+            while (pieces := self._blocks.get()) is not None:
+                packed += sum(len(piece.data) for piece in pieces) if waits else 0
                 if waits and packed > _LARGE:
                     waits = not self._take_turn(turn)
                 if self._failure is None:
-                    self._attempt(block)
+                    self._attempt(pieces)
             if self._failure is None:
                 self._attempt(None)
             self._compressor = _Plain()  # frees the memory before the next may go on
@@ -182,18 +199,19 @@ class BlobStream:
         turn.callback(_large.release)
         return True
 
-    def _attempt(self, block: bytes | None) -> None:
+    def _attempt(self, pieces: Sequence[TarPiece] | None) -> None:
         began = time.monotonic()
         try:
-            if block is None:
+            if pieces is None:
                 self._store(self._compressor.flush())
                 self._toc = self._compressor.toc if isinstance(self._compressor, ChunkedCompressor) else None
                 return
-            packed = self._compressor.compress(block)
-            self._tar.update(block)
+            for block in _joined(pieces) if self._out is None else (b"".join(data for data, _ in pieces),):
+                packed = self._compressor.compress(block)
+                self._tar.update(block)
+                self._store(packed)
             if self._tee is not None:
-                self._tee(block)
-            self._store(packed)
+                self._tee(pieces)
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that writes
             self._failure = error
         self._busy += time.monotonic() - began
@@ -202,5 +220,19 @@ class BlobStream:
         if packed:
             if self._blob is not self._tar:
                 self._blob.update(packed)
-            self._out.write(packed)
+            if self._out is not None:
+                self._out.write(packed)
             self._stored += len(packed)
+
+
+def _joined(pieces: Sequence[TarPiece]) -> Iterator[bytes]:
+    """Yield the bytes of pieces; small ones are joined."""
+    small: list[bytes] = []
+    for data, _ in pieces:
+        if len(data) < _SMALL:
+            small.append(data)
+            continue
+        yield b"".join(small)
+        small.clear()
+        yield data
+    yield b"".join(small)

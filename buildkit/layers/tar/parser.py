@@ -8,6 +8,7 @@ as Go's archive/tar does, so that containers-storage finds the same members. The
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from buildkit.errors import BuildError
@@ -38,14 +39,14 @@ class LayerMember(NamedTuple):
     path: bytes
     kind: bytes
     mode: int
-    uid: int
-    gid: int
-    mtime: int
-    size: int
-    link: bytes
-    device: tuple[int, int]
-    xattrs: Mapping[bytes, bytes]
-    sparse: SparseMap | None
+    uid: int = 0
+    gid: int = 0
+    mtime: int = 0
+    size: int = 0
+    link: bytes = b""
+    device: tuple[int, int] = (0, 0)
+    xattrs: Mapping[bytes, bytes] = MappingProxyType({})
+    sparse: SparseMap | None = None
 
 
 class TarHandler(Protocol):
@@ -103,6 +104,12 @@ class TarParser:
                     return
                 at += taken
 
+    def take(self, headers: bytes, member: LayerMember) -> None:
+        """Take the headers of a member, whose writer says what they mean. Raises as `feed` does."""
+        if self._inside or self._padding or self._pending or self._zeros:
+            raise self._damaged("a member begins where none can")
+        self._begin(headers, member)
+
     def finish(self) -> None:
         """End the tar. Raises BuildError if it is cut."""
         if self._inside or self._padding or self._pending:
@@ -148,14 +155,16 @@ class TarParser:
                 return self._incomplete(len(data) - start)
             blocks.append(data[at : at + BLOCK])
             at += BLOCK
-        member = self._member(blocks, records)
-        self._handler.raw(memoryview(data)[start:at])
+        self._begin(memoryview(data)[start:at], self._member(blocks, records))
+        return at - start
+
+    def _begin(self, headers: memoryview | bytes, member: LayerMember) -> None:
+        self._handler.raw(headers)
         self._handler.start(member)
         self._left = member.size
         self._padding = -member.size % BLOCK
         self._inside = True
         self._end_if_complete()
-        return at - start
 
     def _incomplete(self, size: int) -> int:
         if size > _MOST + BLOCK:

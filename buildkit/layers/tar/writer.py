@@ -8,16 +8,16 @@ are written explicitly, as directories of mode 0755, each before its first membe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import BinaryIO
 
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, CollisionError, MismatchError, WheelError, source_changed
-from buildkit.layers.tar.blob_stream import BlobStream, Write
+from buildkit.layers.tar.blob_stream import BlobOutput, BlobStream, Take
 from buildkit.layers.tar.contents import describe_difference, link_content
 from buildkit.layers.tar.header import DIRECTORY, END, FILE, SYMLINK, padding, render_header
 from buildkit.layers.tar.listing import ContentDescriber
 from buildkit.layers.tar.member import Compression, Member, PackedLayer
 from buildkit.layers.tar.member_path import find_path_problem
+from buildkit.layers.tar.parser import LayerMember
 
 
 def _ignore(_done: int) -> None:
@@ -26,16 +26,16 @@ def _ignore(_done: int) -> None:
 
 def write_layer(
     members: Iterable[Member],
-    out: BinaryIO,
+    out: BlobOutput | None,
     compression: Compression,
     *,
     progress: Callable[[int], None] = _ignore,
-    tee: Write | None = None,
+    tee: Take | None = None,
 ) -> PackedLayer:
     """Write ``members`` to ``out`` as a layer and return what was written.
 
     Memory is a few mebibytes for a layer of any size. ``progress`` is called with the bytes of tar so far; ``tee`` gets
-    the tar as it is before compression. A path that
+    the tar as it is before compression, and what its headers say; it may be all that does. A path that
     comes twice with the same content is written once. Raises CollisionError if the contents differ, or if one is a file
     where another needs a directory; MismatchError (WheelError for a member of a wheel) if content does not have the
     member's size or hash. Errors of ``out.write`` pass.
@@ -69,13 +69,16 @@ class _Layer:
         if member.path in self.owned:
             self._compare(member)
         elif member.kind == "symlink":
-            self._blob.write(render_header(member.path, SYMLINK, mode=0o755, link=member.target))
+            header = render_header(member.path, SYMLINK, mode=0o755, link=member.target)
+            self._blob.write(header, LayerMember(member.path.encode(), SYMLINK, 0o755, link=member.target.encode()))
             self.owned[member.path] = link_content(member.target), member.wheel
         else:
             mode = 0o755 if member.executable else 0o644
-            self._blob.write(render_header(member.path, FILE, size=member.size, mode=mode))
+            header = render_header(member.path, FILE, size=member.size, mode=mode)
+            self._blob.write(header, LayerMember(member.path.encode(), FILE, mode, size=member.size))
             content = self._copy(member, self._blob.write)
-            self._blob.write(padding(member.size))
+            if rest := padding(member.size):
+                self._blob.write(rest)
             self.owned[member.path] = content, member.wheel
 
     def _add_directory(self, path: str, member: Member) -> None:
@@ -85,7 +88,8 @@ class _Layer:
         self._add_directory(path.rpartition("/")[0], member)
         if path in self.owned:
             raise _collision(path, self.owned[path][1], member.wheel, "the other needs a directory there")
-        self._blob.write(render_header(path + "/", DIRECTORY, mode=0o755))
+        header = render_header(path + "/", DIRECTORY, mode=0o755)
+        self._blob.write(header, LayerMember(f"{path}/".encode(), DIRECTORY, 0o755))
         self._directories.add(path)
 
     def _compare(self, member: Member) -> None:

@@ -32,6 +32,23 @@ class BytesAt(Protocol):
         """Return ``count`` bytes from ``offset`` on, fewer at the end of the file."""
 
 
+class _FileBytes:
+    """The bytes of a file, which is opened when it is first read, and closed with the last reference to this."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._handle = -1
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        if self._handle < 0:
+            self._handle = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        return os.pread(self._handle, count, offset)
+
+    def __del__(self) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
+
+
 class WheelZip:
     """The files of one wheel's archive by name, in the archive's order, without directories.
 
@@ -44,7 +61,7 @@ class WheelZip:
 
     def __init__(self, path: Path, at: BytesAt | None = None) -> None:
         self.path = path
-        self._at = at
+        self._at: BytesAt = at or _FileBytes(path)
         try:
             with zipfile.ZipFile(cast("BinaryIO", at) if at else path) as archive:
                 entries = archive.infolist()
@@ -121,29 +138,20 @@ class WheelZip:
 
     def _raw(self, entry: zipfile.ZipInfo) -> Iterator[bytes]:
         """Yield the stored bytes of a member; a small one takes a single read, with its header."""
-        handle = -1 if self._at else os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-
-        def read(count: int, offset: int) -> bytes:
-            return self._at.read_at(offset, count) if self._at else os.pread(handle, count, offset)
-
-        try:
-            guess = _LOCAL.size + len(entry.orig_filename) + _EXTRA_GUESS + min(entry.compress_size, _READ)
-            start = read(guess, entry.header_offset)
-            skip = self._content_offset(start, entry)
-            left = entry.compress_size
-            offset = entry.header_offset + skip
-            raw = start[skip : skip + left]
-            while left:
-                raw = raw or read(min(left, _READ), offset)
-                if not raw:
-                    raise self.refuse("is truncated", entry.filename)
-                offset += len(raw)
-                left -= len(raw)
-                yield raw
-                raw = b""
-        finally:
-            if handle >= 0:
-                os.close(handle)
+        guess = _LOCAL.size + len(entry.orig_filename) + _EXTRA_GUESS + min(entry.compress_size, _READ)
+        start = self._at.read_at(entry.header_offset, guess)
+        skip = self._content_offset(start, entry)
+        left = entry.compress_size
+        offset = entry.header_offset + skip
+        raw = start[skip : skip + left]
+        while left:
+            raw = raw or self._at.read_at(offset, min(left, _READ))
+            if not raw:
+                raise self.refuse("is truncated", entry.filename)
+            offset += len(raw)
+            left -= len(raw)
+            yield raw
+            raw = b""
 
     def _content_offset(self, start: bytes, entry: zipfile.ZipInfo) -> int:
         """Return the offset of the content; the local header must agree with the directory's name and method."""

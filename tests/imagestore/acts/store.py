@@ -13,6 +13,7 @@ from buildkit.declare.stage import Config
 from buildkit.digest import DiffId, Digest
 from buildkit.errors import BuildkitError
 from buildkit.imagestore.image_store import ImageStore
+from buildkit.layers.tar.blob_stream import TarPiece
 from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob
 from buildkit.oci.image import Image, Layer
@@ -41,7 +42,7 @@ def _add(store: ImageStore, tar: bytes) -> Layer:
     diff_id = DiffId(hashlib.sha256(tar).hexdigest())
     with store.writing_tree(foreign_owners=True) as sink:
         for at in range(0, len(tar), 1 << 20):
-            sink.write(tar[at : at + (1 << 20)])
+            sink.take([TarPiece(tar[at : at + (1 << 20)])])
         sink.keep(diff_id, len(tar))
     blob = Blob(
         digest=Digest(diff_id.hex), diff_id=diff_id, size=len(tar), unpacked=len(tar), compression=Compression.NONE
