@@ -27,7 +27,7 @@ from buildkit.locks.choice_inputs import check_choice, find_lines
 from buildkit.locks.freshness import check_fresh, models_inputs, requirements_inputs, wheels_inputs
 from buildkit.locks.images_lock import pin_image
 from buildkit.locks.model_source import RepoSource
-from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile, Pin, PinnedImage
+from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile, Pin, PinnedImage, PythonArchive
 from buildkit.locks.root_release import find_root_release, find_roots, target_of
 from buildkit.locks.wheels_lock import parse_wheels_lock, wheels_lock_path
 from buildkit.plan.spec import Tree
@@ -219,6 +219,12 @@ class DiskCheckout:
         text = self.read(lock)
         _raise(check_fresh(lock, text, inputs))
         return parse_apt_lock(text or "", lock).pins
+
+    def python(self) -> PythonArchive:
+        """Return the archive that the lock of the images' Python pins for the target's processor."""
+        from buildkit.locks.python_lock import PYTHON_LOCK, get_python  # most projects have the root's Python
+
+        return get_python(self.read(PYTHON_LOCK), self._project.target)
 
     def _models(self, lock: str) -> tuple[Model, ...]:
         from buildkit.locks.models_lock import models_source_path, parse_models, parse_models_lock

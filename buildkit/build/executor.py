@@ -32,6 +32,7 @@ from buildkit.plan.spec import (
     PackFiles,
     PackModel,
     PackPrefix,
+    PackPython,
     PackSbom,
     PackWheels,
     PullImage,
@@ -133,6 +134,8 @@ class Executor:
             case RunStep():
                 below = self._require_image(work.chain)
                 return self._simple(spec, "run", Lane.CONTAINER, lambda: self._containers.run_step(spec, work), below)
+            case PackPython():
+                return self._python(spec, work)
             case PackPrefix():
                 target = self._context.project.target
                 return self._packing(spec, "pack", self._layer(spec, lambda: prefix_members(target)))
@@ -146,6 +149,20 @@ class Executor:
                 return self._packing(spec, "pack", self._layer(spec, lambda: self._sbom(work)))
 
     # dependencies of each kind of layer
+
+    def _python(self, spec: Spec, work: PackPython) -> Task:
+        minor = self._context.project.target.minor
+        fetched = self._inputs.fetch_python(work.archive)
+        compiler = self._require_compiler() if work.bytecode else ()
+
+        def members() -> Iterator[Member]:
+            from buildkit.layers.python_archive import bytecode_members, python_members
+
+            found = python_members(self._inputs.python_path(work.archive), minor, work.folder)
+            return bytecode_members(found, self._containers.compiler) if work.bytecode else found
+
+        needs = (*filter(None, [fetched]), *compiler)
+        return self._packing(spec, "pack", self._layer(spec, members), needs, total=spec.weight)
 
     def _wheels(self, spec: Spec, work: PackWheels) -> Task:
         context = self._context

@@ -11,11 +11,12 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
@@ -89,6 +90,21 @@ class Fetcher:
         candidates = self._indexes.find_file(artifact)
         if not candidates:
             raise failure or self._nowhere(pin)
+        self._fetch_any(candidates, expected, into, progress)
+
+    def fetch_from(self, urls: Iterable[str], expected: ExpectedFile, into: Path, *, progress: Progress) -> None:
+        """Fetch the file behind the first of ``urls`` that has it to ``into``; raises as ``fetch`` does.
+
+        A URL of the scheme ``file`` is a file of this host.
+        """
+        from buildkit.tools.indexes import Candidate
+
+        candidates = tuple(
+            Candidate(file=into.name, version="", url=url, path=Path(urlsplit(unquote(url)).path))
+            if url.startswith("file://")
+            else Candidate(file=into.name, version="", url=url)
+            for url in urls
+        )
         self._fetch_any(candidates, expected, into, progress)
 
     def fetch_url(self, url: str, expected: ExpectedFile, into: Path, *, progress: Progress) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from buildkit.build.model_files import missing_model_file
 from buildkit.digest import FileHash
 from buildkit.layers.models import open_from_paths, open_from_wheel
 from buildkit.locks.model_source import UrlSource
-from buildkit.locks.pins import Artifact, Model, ModelFile
+from buildkit.locks.pins import Artifact, Model, ModelFile, PythonArchive
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Compile
 from buildkit.tasks.scheduler import Lane, Outcome, Task
@@ -51,6 +52,23 @@ class InputTasks:
             artifact.size,
             lambda progress: self._context.files.fetcher.fetch(artifact, path, progress=progress),
         )
+
+    def fetch_python(self, archive: PythonArchive) -> TaskId | None:
+        """Return the task that fetches the archive of the images' own Python; None if the cache has it."""
+        path = self._context.blobs.file_path(archive.sha256, archive.file)
+        expected = ExpectedFile(what=f"Python {archive.release}", sha256=archive.sha256, size=archive.size)
+
+        def fetch(progress: Callable[[int], None]) -> None:
+            from buildkit.tools.standalone_python import find_python_urls  # few projects have such a Python
+
+            urls = find_python_urls(archive, self._context.project.folder, os.environ)
+            self._context.files.fetcher.fetch_from(urls, expected, path, progress=progress)
+
+        return self._fetching(expected.what, path, archive.sha256, archive.size, fetch)
+
+    def python_path(self, archive: PythonArchive) -> Path:
+        """Return the path of a fetched archive; raises LostError if it was damaged or removed since."""
+        return self._context.files.get_file(f"Python {archive.release}", archive.sha256, archive.file)
 
     def fetch_model_file(self, model: Model, file: ModelFile) -> TaskId | None:
         """Return the task that fetches a file of a model; None if the cache has it."""

@@ -11,13 +11,21 @@ from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Kind, Spec
 
 _SETTINGS = "say what the root has: `python` and `interpreter` in [tool.buildkit]; or add that Python to its apt list"
+_LINKERS = {"x86_64": "/lib64/ld-linux-x86-64.so.2", "aarch64": "/lib/ld-linux-aarch64.so.1"}  # of the ABI
 _DEBIANS = ("/usr/lib/python3/dist-packages", "/usr/local/lib/python3/dist-packages")
 
 
 def check_interpreter(context: BuildContext, chain: tuple[Spec, ...]) -> None:
-    """Raise DefinitionError if the root that compiles bytecode has no interpreter of the target."""
+    """Raise DefinitionError if the root that compiles bytecode has no interpreter of the target, or cannot start it."""
+    target, paths = context.project.target, ImagePaths(context, chain)
     try:
-        missing = find_missing_interpreter(ImagePaths(context, chain), context.project.target)
+        missing = find_missing_interpreter(paths, target)
+        if target.standalone and paths.find(_LINKERS[target.arch]) is None:
+            raise DefinitionError(
+                f"stages/{_stage(chain)}: the root has no glibc ({_LINKERS[target.arch]}), "
+                "which the images' own Python and its wheels need",
+                hint="a root of musl, such as Alpine's, cannot run them: take one of Debian or Ubuntu",
+            )
     except UnknownListingError:
         return
     if missing:
@@ -61,4 +69,4 @@ def check_builder(context: BuildContext, builder: Composition) -> None:
 
 
 def _stage(chain: tuple[Spec, ...]) -> str:
-    return chain[-1].name.split("/")[0]
+    return chain[0].name.split("/")[0]

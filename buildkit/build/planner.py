@@ -27,7 +27,7 @@ from buildkit.locks.pins import Artifact
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.plan import LayerSource, LedgerView, Plan, PlannedLayer, make_plan, plan_layer
-from buildkit.plan.spec import Kind, PackModel, PackWheels, Spec
+from buildkit.plan.spec import Kind, PackModel, PackPython, PackWheels, Spec
 from buildkit.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
@@ -161,6 +161,9 @@ class Planner:
                 needed = [a for a in work.wheels if a.is_wheel]
                 needed += [c.artifact for c in work.compiled if self.context.files.find_wheel(c.key) is None]
                 return sum(a.size for a in needed if not self._has(a))
+            case PackPython():
+                archive, has = work.archive, self.context.blobs.has_file
+                return 0 if has(archive.sha256, archive.file) else archive.size
             case PackModel() if work.model.wheel is not None:
                 return 0 if self._has(work.model.wheel) else work.model.wheel.size
             case PackModel() if isinstance(work.model.source, UrlSource):

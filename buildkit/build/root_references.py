@@ -11,7 +11,8 @@ from buildkit.plan.spec import Spec
 def root_ref(project: Project, chain: tuple[Spec, ...]) -> str:
     """Return the reference of the root that ``chain`` makes: ``localhost/NAME/STAGE:root-KEY``."""
     key = Key.of(canonical_json([spec.key.hex for spec in chain]).encode())
-    return project.ref(chain[-1].name.split("/")[0], f"root-{key.short}")
+    last = [spec for spec in chain if spec.is_of_root][-1]  # the images' own Python may lie on it
+    return project.ref(last.name.split("/")[0], f"root-{key.short}")
 
 
 def whole_ref(project: Project, composition: Composition) -> str:

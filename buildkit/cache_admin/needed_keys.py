@@ -17,7 +17,7 @@ from buildkit.errors import DefinitionError
 from buildkit.events import Emit, Note
 from buildkit.locks.model_source import UrlSource
 from buildkit.plan.compose import Composer, Composition
-from buildkit.plan.spec import Compile, PackModel, PackWheels, RunStep, Spec
+from buildkit.plan.spec import Compile, PackModel, PackPython, PackWheels, RunStep, Spec
 from buildkit.store.stat_index import Hashed, StatIndex, stat_key
 from buildkit.store.tables.files import StatKey
 
@@ -109,6 +109,8 @@ def _downloads(spec: Spec) -> Iterator[FileHash]:
     match work:
         case PackWheels():
             yield from (a.sha256 for a in work.wheels if a.sha256 is not None)
+        case PackPython():
+            yield work.archive.sha256
         case PackModel() if work.model.wheel is not None and work.model.wheel.sha256 is not None:
             yield work.model.wheel.sha256
         case PackModel() if isinstance(work.model.source, UrlSource):

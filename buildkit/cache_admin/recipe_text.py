@@ -45,6 +45,12 @@ def _run(r: Recipe) -> Iterator[str]:
         yield f"with {format_count(len(listing), 'file')} of the repository at {target}"
 
 
+def _python(r: Recipe) -> Iterator[str]:
+    what = "the bytecode of Python" if r["bytecode"] else "Python"
+    yield f"{what} {r['release']} of python-build-standalone at {r['folder']} (sha256 {r['archive'][:12]})"
+    yield from (f"without {pattern}" for pattern in r["without"])
+
+
 def _prefix(r: Recipe) -> Iterator[str]:
     yield f"an empty virtual environment {r['prefix']} of {r['interpreter']} (Python {r['python']})"
 
@@ -81,6 +87,7 @@ _WORDS: Mapping[str, Callable[[Recipe], Iterator[str]]] = {
     "root": _root,
     "image": _image,
     "run": _run,
+    "python": _python,
     "prefix": _prefix,
     "wheels": _wheels,
     "compile": _compile,
@@ -91,6 +98,7 @@ _KNOWN: Mapping[str, frozenset[str]] = {
     "root": frozenset({"suite", "variant", "arch", "packages", "users", "exclude", "drop_setuid"}),
     "image": frozenset({"image", "arch"}),
     "run": frozenset({"parent", "command", "network", "env", "mounts"}),
+    "python": frozenset({"folder", "release", "archive", "without", "bytecode"}),
     "prefix": frozenset({"prefix", "interpreter", "python"}),
     "wheels": frozenset({"prefix", "interpreter", "python", "bytecode", "wheels"}),
     "compile": frozenset({"name", "sdist", "tree", "builder", "env"}),

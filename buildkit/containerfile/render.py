@@ -22,6 +22,7 @@ from buildkit.plan.spec import (
     PackFiles,
     PackModel,
     PackPrefix,
+    PackPython,
     PackSbom,
     PackWheels,
     PullImage,
@@ -55,6 +56,7 @@ def render_export(
         ),
         wheels=wheels,
         models=ModelStages(containerfile=containerfile, tools=tools, wheels=wheels),
+        tools=tools,
     )
     writer.write()
     return ContainerfileExport(text=_render(composition, project, containerfile), files=tuple(containerfile.files))
@@ -73,6 +75,7 @@ class _Writer:
     roots: RootStages
     wheels: WheelStages
     models: ModelStages
+    tools: ToolStages
 
     def write(self) -> None:
         composition = self.composition
@@ -101,7 +104,7 @@ class _Writer:
         for spec in self.composition.layers:
             match spec.work:
                 case PackPrefix():
-                    yield False, self.wheels.copy_venv()
+                    yield from ((False, line) for line in (*self._python(self.composition), self.wheels.copy_venv()))
                 case PackWheels() if (group := groups[spec.name]) not in installed:
                     installed.add(group)
                     members = [s for s in self.composition.layers if groups.get(s.name) == group]
@@ -112,7 +115,7 @@ class _Writer:
                         yield False, line
                 case PackFiles() as work:
                     yield True, self._copy(spec, work)
-                case PackWheels() | PackSbom():
+                case PackWheels() | PackSbom() | PackPython():
                     pass  # of a group that is installed; of recipes, which other builders do not know
                 case MakeRoot() | PullImage() | RunStep():
                     raise AssertionError(f"{spec.name} belongs to a root")
@@ -125,6 +128,11 @@ class _Writer:
         if compiled:
             yield self.wheels.copy(self.wheels.install_compiled("compiled-wheels", builder(), compiled))
 
+    def _python(self, composition: Composition) -> list[str]:
+        """Return the COPY of the images' own Python, if they have one."""
+        works = (spec.work for spec in composition.layers)
+        return [self.tools.copy_python(work) for work in works if isinstance(work, PackPython) and not work.bytecode]
+
     def _builder(self) -> str:
         """Add the stage in which wheels are compiled (root, wheels and environment); return its name."""
         whole = self.find_builder()
@@ -133,6 +141,7 @@ class _Writer:
         copies = [self.wheels.copy(self.wheels.install("builder-wheels", artifacts))] if artifacts else []
         if any(isinstance(spec.work, PackPrefix) for spec in whole.layers):
             copies.insert(0, self.wheels.copy_venv())
+        copies[:0] = self._python(whole)
         build = self.containerfile.add_stage(whole.stage.name, base, "where wheels are compiled; never shipped")
         inherits = _inherits(whole)
         _, config_lines = render_config(whole.config, whole.stage.file, inherits=inherits)

@@ -8,7 +8,10 @@ import shlex
 from itertools import count
 
 from buildkit.containerfile.builder import BuildStage, ContainerfileBuilder
+from buildkit.containerfile.quoting import render_copy
 from buildkit.declare.project import Project
+from buildkit.layers.python_archive import EXCLUDE
+from buildkit.plan.spec import PackPython
 
 PIP = "/pip/bin/pip"
 _SUITES = {"3.9": "bullseye", "3.11": "bookworm", "3.13": "trixie"}  # Debian's releases by their Python
@@ -26,6 +29,7 @@ class ToolStages:
         self._target = project.target
         self._suites: dict[str, tuple[BuildStage, list[str]]] = {}
         self._venv = ""
+        self._own_python = ""
 
     def debian(self, suite: str, *packages: str) -> str:
         """Add a stage of this Debian suite with ``packages``; return its name."""
@@ -51,6 +55,17 @@ class ToolStages:
     def fetcher(self) -> str:
         """Add a stage with curl; return its name."""
         return self._python("ca-certificates", "curl")
+
+    def copy_python(self, work: PackPython) -> str:
+        """Return the instruction that copies the images' own Python, which a stage fetches, verifies and compiles."""
+        if not self._own_python:
+            build = self._containerfile.add_stage(
+                "standalone-python", self.fetcher(), f"Python {work.archive.release} of python-build-standalone"
+            )
+            build.lines.append(_unpack_python(work))
+            self._own_python = build.name
+        flags = (f"--from={self._own_python}", *self._containerfile.options.link_flags)
+        return render_copy((work.folder,), work.folder, *flags)
 
     def venv(self) -> str:
         """Add a stage with pip in ``/pip`` and an empty virtual environment at the prefix; return its name."""
@@ -103,6 +118,20 @@ def _link(interpreter: str, minor: str) -> str:
     folder = shlex.quote(posixpath.dirname(interpreter))
     path = shlex.quote(interpreter)
     return f'RUN [ -e {path} ] || {{ mkdir -p {folder} && ln -s "$(command -v python{minor})" {path}; }}'
+
+
+def _unpack_python(work: PackPython) -> str:
+    """Unpack the archive, whose folder is named ``python``, and compile its modules."""
+    archive, minor = work.archive, ".".join(work.archive.version.split(".")[:2])
+    unneeded = " ".join(pattern.replace("/**", "/*") for pattern in EXCLUDE if not pattern.startswith("**"))
+    folder, url = shlex.quote(work.folder), shlex.quote(archive.url)
+    return (
+        f"RUN curl --fail --location --silent --show-error --retry 3 --output /tmp/python.tar.gz {url} \\\n"
+        f" && echo '{archive.sha256.hex}  /tmp/python.tar.gz' | sha256sum --check --strict --quiet \\\n"
+        f" && mkdir -p {folder} && tar -xzf /tmp/python.tar.gz -C {folder} --strip-components=1 --no-same-owner \\\n"
+        f" && cd {folder} && rm -rf {unneeded} \\\n"
+        f" && bin/python{minor} -m compileall -q --invalidation-mode unchecked-hash lib/python{minor}"
+    )
 
 
 def _make_venv(python: str, prefix: str) -> str:

@@ -124,6 +124,8 @@ class WheelStages:
         )
         python = shlex.quote(f"{self.project.target.prefix}/bin/python")
         env = f"SOURCE_DATE_EPOCH={_EPOCH} PYTHONHASHSEED=0"
+        if self.project.target.standalone:  # its sysconfig names the compilers of its build
+            env += " CC=gcc CXX=g++ AR=ar LDSHARED='gcc -shared'"
         wheel = f"{env} {python} -m pip wheel --no-deps --no-build-isolation --wheel-dir {_OUT}"
         if item.tree is not None:
             path = self.containerfile.add_source(check_path(item.tree.path, f"requirements of {artifact.name}", ""))

@@ -21,7 +21,7 @@ from buildkit.declare.schema import (
 )
 from buildkit.declare.stage import check_target
 from buildkit.declare.stage_schema import STAGE_NAME
-from buildkit.declare.target import ARCH_NAMES, ARCHES, Target
+from buildkit.declare.target import ARCH_NAMES, ARCHES, STANDALONE, Target
 from buildkit.declare.toml import parse_toml
 from buildkit.errors import DefinitionError, Problem
 from buildkit.lazy_dataclass import dataclass
@@ -46,7 +46,8 @@ SETTINGS = TableSchema(
         ),
         "prefix": KeySchema(TextSchema(r"/[^\0:]+", "an absolute path"), "virtual environment (default: /opt/venv)"),
         "interpreter": KeySchema(
-            TextSchema(r"/[^\0 ]+", "an absolute path"), "the images' Python, e.g. /usr/bin/python3"
+            TextSchema(r"/[^\0 ]+|standalone", "an absolute path or `standalone`"),
+            "the images' Python, e.g. /usr/bin/python3; or standalone, which needs no Python in the root",
         ),
         "bytecode": KeySchema(BooleanSchema(), "compile wheels' bytecode into their layers"),
         "bytecode-root": KeySchema(
@@ -220,13 +221,16 @@ def _arches(settings: dict[str, Any], place: ValueLocation) -> tuple[str, ...]:
 def _target(settings: dict[str, Any], arch: str, first: str) -> Target:
     python = settings.pop("python", "3.13")
     minor = ".".join(python.split(".")[:2])
+    interpreter = settings.pop("interpreter", f"/usr/bin/python{minor}")
+    standalone = interpreter == "standalone"
     return Target(
         python=python,
         glibc=settings.pop("glibc", "2.41"),
         arch=arch,
         lock_arch="" if arch == first else arch,
         prefix=settings.pop("prefix", "/opt/venv"),
-        interpreter=settings.pop("interpreter", f"/usr/bin/python{minor}"),
+        interpreter=f"{STANDALONE}/bin/python{minor}" if standalone else interpreter,
+        standalone=standalone,
     )
 
 

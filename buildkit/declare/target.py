@@ -10,6 +10,8 @@ _DEB_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 ARCHES = tuple(_DEB_ARCH)
 ARCH_NAMES = {name: arch for arch, deb in _DEB_ARCH.items() for name in (arch, deb)}
 """Processors by the kernel's names and by those of Debian and OCI."""
+STANDALONE = "/opt/python"
+"""Where a Python that no root has is, in every image."""
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """PATH of a container whose image sets none, as container runtimes have it."""
 
@@ -19,7 +21,8 @@ class Target:
     """Python, C library and processor of the images.
 
     ``python`` is ``3.13`` or ``3.13.5``; ``glibc`` is ``2.41``; ``arch`` is the kernel's name (``x86_64``,
-    ``aarch64``). Wheels are installed into the virtual environment ``prefix`` and run by ``interpreter``.
+    ``aarch64``). Wheels are installed into the virtual environment ``prefix`` and run by ``interpreter``. The root has
+    that, or a layer of its own if it is ``standalone``.
     ``lock_arch`` is the processor in the names of locks that each has its own of: empty for the first of a project.
     """
 
@@ -28,6 +31,7 @@ class Target:
     arch: str
     prefix: str = "/opt/venv"
     interpreter: str = "/usr/bin/python3"
+    standalone: bool = False
     lock_arch: str = field(default="", repr=False)
 
     @property

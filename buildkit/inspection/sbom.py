@@ -11,6 +11,7 @@ _WORDS = {
     ComponentKind.MODEL: "model",
     ComponentKind.APPLICATION: "folder of files",
     ComponentKind.IMAGE: "image of a registry",
+    ComponentKind.PYTHON: "Python of its own",
 }
 
 

@@ -134,3 +134,28 @@ class Model:
     target: str = ""
     layout: str = PLAIN
     revision: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PythonArchive:
+    """An archive of a relocatable Python: release (``3.12.16``), ``build`` (``20261110``), processor, and its bytes.
+
+    ``url`` is that of the list; a mirror has the same file below its own address. ``size`` is in bytes.
+    """
+
+    version: str
+    build: str
+    arch: str
+    url: str
+    sha256: FileHash
+    size: int
+
+    @property
+    def file(self) -> str:
+        """The archive's name, without the characters that a URL escapes."""
+        return self.url.rpartition("/")[2].replace("%2B", "+")
+
+    @property
+    def release(self) -> str:
+        """The release with its build, as python-build-standalone writes it: ``3.12.16+20261110``."""
+        return f"{self.version}+{self.build}"

@@ -1,4 +1,4 @@
-"""The release of the roots' own Python (``3.13.5``), as the apt locks of Debian roots have it.
+"""The release of the images' Python (``3.13.5``): of its own lock, or of the roots, as Debian's apt locks have it.
 
 Markers and Requires-Python may depend on it, so requirements are resolved for it and their locks name it.
 """
@@ -12,6 +12,7 @@ from buildkit.declare.graph import Graph
 from buildkit.declare.target import Target
 from buildkit.locks.apt_lock import apt_lock_path
 from buildkit.locks.freshness import find_release
+from buildkit.locks.python_lock import PYTHON_LOCK, find_locked_release
 from buildkit.locks.requirement_inputs import Read
 
 _DEBIANS_PYTHON = "/usr/bin/python3"
@@ -42,6 +43,8 @@ def find_root_release(roots: Roots, read: Read, target: Target) -> str:
     """
     if target.is_exact:
         return target.python
+    if target.standalone:
+        return find_locked_release(read(PYTHON_LOCK))
     releases = {_release_in(lists, read, target) for lists in roots}
     return releases.pop() if len(releases) == 1 else ""
 

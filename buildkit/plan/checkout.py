@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from buildkit.declare.stage import Copy, Stage
-from buildkit.locks.pins import AptPin, Artifact, Model, Pin, PinnedImage
+from buildkit.locks.pins import AptPin, Artifact, Model, Pin, PinnedImage, PythonArchive
 from buildkit.plan.spec import Tree
 
 
@@ -29,6 +29,9 @@ class Checkout(Protocol):
 
     def models(self, lock: str) -> tuple[Model, ...]:
         """Return the models of a models lock."""
+
+    def python(self) -> PythonArchive:
+        """Return the archive of the images' own Python, if the target's is not the root's."""
 
     def tree(self, path: str) -> Tree:
         """Return the files below a path of the repository."""

@@ -18,19 +18,18 @@ from buildkit.lazy_dataclass import dataclass
 from buildkit.locks.pins import Artifact
 from buildkit.oci.image import TITLE, VERSION
 from buildkit.plan.checkout import Checkout
+from buildkit.plan.interpreter import find_python_pins, is_same_python
 from buildkit.plan.model_layout import hub_environment, pack_model, snapshot_recipe
 from buildkit.plan.packing import group_wheels, order_layers
 from buildkit.plan.roots import RootComposer, step_names
 from buildkit.plan.spec import (
     Compile,
     Kind,
-    MakeRoot,
     PackFiles,
     PackModel,
     PackPrefix,
     PackSbom,
     PackWheels,
-    PullImage,
     Spec,
     Tree,
     distinct,
@@ -41,7 +40,6 @@ from buildkit.plan.spec import (
 )
 
 _UNPACK_RATIO = 4  # wheels unpack to about three to four times their size
-_DEBIANS_PYTHON = "/usr/bin/python3"
 SBOM_FOLDER = "usr/share/sbom"  # scanners find it by the end of its name
 
 
@@ -113,6 +111,8 @@ class Composer:
     def _check_agreement(self, resolved: ResolvedStage) -> None:
         """Raise DefinitionError if the locks of one image pin different versions of a project."""
         locks = dict.fromkeys(lock for part in resolved.parts for lock in part.wheels)
+        if locks:
+            _ = self._python  # without its lock, those of wheels are stale, too: this is the better message
         versions: dict[str, str] = {}
         for lock in locks:
             for artifact in self._checkout.artifacts(lock):
@@ -153,7 +153,7 @@ class Composer:
         Bytecode depends on the release of Python, and not on the processor.
         """
         native = self._of_arch(self._project.host).bytecode_root
-        return native if _is_same_python(native, self.bytecode_root, self._project) else self.bytecode_root
+        return native if is_same_python(native, self.bytecode_root, self._project) else self.bytecode_root
 
     def _of_arch(self, arch: str) -> Composer:
         own = self._peer is None or arch == self._project.target.arch or arch not in self._project.arches
@@ -161,7 +161,7 @@ class Composer:
 
     @cached_property
     def bytecode_root(self) -> tuple[Spec, ...]:
-        """The root whose Python bytecode is for; recipes name it."""
+        """The root whose Python bytecode is for, with the images' own Python on it if there is one; recipes name it."""
         name = self._project.bytecode_root
         if name not in self._graph.stages:
             raise DefinitionError(
@@ -174,7 +174,7 @@ class Composer:
                 f"bytecode is to be compiled in `{name}`, but that stage has no root",
                 hint="name another by `bytecode-root`, or say `bytecode = false`, in [tool.buildkit]",
             )
-        return chain
+        return (*chain, *self._python[:1])
 
     def _layers_of(self, stage: Stage) -> tuple[Spec, ...]:
         if stage.name not in self._own:
@@ -190,6 +190,7 @@ class Composer:
     def _wheels(self, stage: Stage) -> Iterator[Spec]:
         if not stage.wheels:
             return
+        yield from self._python
         yield self._prefix(stage)
         artifacts = {a.name: a for lock in stage.wheels for a in self._checkout.artifacts(lock)}
         _check_known(stage, "wheels.prefer", "no lock of this stage has the package", stage.prefer, artifacts)
@@ -201,6 +202,16 @@ class Composer:
         )
         for name, members in groups:
             yield self._wheel_layer(stage, name, members)
+
+    @cached_property
+    def _python(self) -> tuple[Spec, ...]:
+        """The layers of a Python that is not the root's: its files, and their bytecode."""
+        target = self._project.target
+        if not target.standalone:
+            return ()
+        from buildkit.plan.python_layers import compose_python  # most projects have the root's Python
+
+        return compose_python(self._checkout.python(), self._project)
 
     def _own_packages(self, stage: Stage) -> frozenset[str]:
         """Return the project itself and its workspace's members: they change with every commit, and others do not."""
@@ -259,7 +270,7 @@ class Composer:
         if pythons := find_python_pins(self.bytecode_root, self._project):
             return list(pythons)
         first = self._of_arch(self._project.arches[0]).bytecode_root if self._project.arches else ()
-        same = _is_same_python(first, self.bytecode_root, self._project)  # one key for all processors
+        same = is_same_python(first, self.bytecode_root, self._project)  # one key for all processors
         return [spec.key.hex for spec in (first if same else self.bytecode_root)]
 
     def _models(self, stage: Stage, models_of_stage: Models) -> Iterator[Spec]:
@@ -327,28 +338,6 @@ class Composer:
             **dict(config.labels),
         }
         return replace(config, env=tuple(env.items()), labels=tuple(labels.items()))
-
-
-def find_python_pins(chain: Sequence[Spec], project: Project) -> tuple[str, ...]:
-    """Return the packages (``NAME=VERSION``) of the interpreter in a Debian root; none if something else brings it."""
-    first = chain[0].work if chain else None
-    pins = first.pins if isinstance(first, MakeRoot) else ()
-    if not project.target.interpreter.startswith(_DEBIANS_PYTHON):
-        return ()  # a later step installs the interpreter
-    return tuple(f"{pin.name}={pin.version}" for pin in pins if pin.name.startswith(("python3", "libpython3")))
-
-
-def _is_same_python(first: Sequence[Spec], second: Sequence[Spec], project: Project) -> bool:
-    """Tell whether two roots have one release of Python, as far as locks say: by version, or by digest."""
-    if pins := find_python_pins(first, project):
-        return pins == find_python_pins(second, project)
-    pulled = _pulled(first)
-    return bool(pulled) and pulled == _pulled(second)
-
-
-def _pulled(chain: Sequence[Spec]) -> str:
-    """Return the image that a root is, whatever the processor; empty for any other root."""
-    return chain[0].work.ref if len(chain) == 1 and isinstance(chain[0].work, PullImage) else ""
 
 
 def _check_known(stage: Stage, key: str, what: str, names: Sequence[str], known: Collection[str]) -> None:

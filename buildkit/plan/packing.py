@@ -16,7 +16,7 @@ from buildkit.locks.pins import Artifact
 from buildkit.plan.spec import Kind, PackWheels, Spec
 
 MOST_HEAVY = 32
-_RANK = {Kind.ROOT: 0, Kind.IMAGE: 0, Kind.RUN: 0, Kind.PREFIX: 1}
+_RANK = {Kind.ROOT: 0, Kind.IMAGE: 0, Kind.RUN: 0, Kind.PYTHON: 1, Kind.PREFIX: 2}
 
 
 def group_wheels(
@@ -68,7 +68,7 @@ def project_of(spec: Spec) -> str:
 
 
 def _position(spec: Spec) -> tuple[int, int, str]:
-    return _RANK.get(spec.kind, 2), math.frexp(spec.rate)[1] - _bucket(spec.weight), spec.name
+    return _RANK.get(spec.kind, 3), math.frexp(spec.rate)[1] - _bucket(spec.weight), spec.name
 
 
 def _bucket(size: int) -> int:

@@ -13,9 +13,11 @@ from typing import Any
 from buildkit.declare.stage import Copy, Debian, Run, Stage
 from buildkit.digest import FileHash, Key, canonical_json
 from buildkit.lazy_dataclass import dataclass
-from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile, PinnedImage
+from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile, PinnedImage, PythonArchive
 
 RECIPE_FORMAT = 2
+STANDALONE_BUILD = "python-build-standalone"
+"""What names the images' own Python where a recipe names the interpreter that compiles bytecode."""
 _READABLE_FORMATS = (1, RECIPE_FORMAT)  # 1 has the same parts, with wheels in another order
 _WHEEL_FORMATS = {"pip": "2"}  # a wheel whose own bytes changed since; 2: a script is named after Python's version
 
@@ -26,6 +28,7 @@ class Kind(StrEnum):
     ROOT = "root"
     IMAGE = "image"
     RUN = "run"
+    PYTHON = "python"
     PREFIX = "prefix"
     WHEELS = "wheels"
     MODEL = "model"
@@ -95,6 +98,15 @@ class RunStep:
     chain: tuple[Spec, ...]
     run: Run
     mounts: tuple[tuple[Tree, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackPython:
+    """Pack the images' own Python below ``folder``: its files, or with ``bytecode`` that of its modules alone."""
+
+    archive: PythonArchive
+    folder: str
+    bytecode: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +184,7 @@ class PackSbom:
 
 
 _RATES = {
+    Kind.PYTHON: 0.01,
     Kind.PREFIX: 0.01,
     Kind.WHEELS: 1.0,
     Kind.MODEL: 1.0,
@@ -179,7 +192,7 @@ _RATES = {
     Kind.SBOM: 200.0,
 }  # relative change rates
 
-Work = MakeRoot | PullImage | RunStep | PackPrefix | PackWheels | PackModel | PackFiles | PackSbom
+Work = MakeRoot | PullImage | RunStep | PackPython | PackPrefix | PackWheels | PackModel | PackFiles | PackSbom
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

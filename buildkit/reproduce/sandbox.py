@@ -21,6 +21,7 @@ from buildkit.plan.spec import (
     PackFiles,
     PackModel,
     PackPrefix,
+    PackPython,
     PackSbom,
     PackWheels,
     PullImage,
@@ -93,7 +94,7 @@ def _trees(works: Iterable[Work]) -> Iterator[Tree]:
                 yield from (tree for tree, _ in work.mounts)
             case PackWheels():
                 yield from (item.tree for item in work.compiled if item.tree is not None)
-            case MakeRoot() | PullImage() | PackPrefix() | PackModel() | PackSbom():
+            case MakeRoot() | PullImage() | PackPython() | PackPrefix() | PackModel() | PackSbom():
                 pass  # models are copied by their locks, the rest needs no file of the repository
 
 

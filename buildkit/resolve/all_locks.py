@@ -30,6 +30,7 @@ from buildkit.resolve.missing_hashes import complete_hashes
 from buildkit.resolve.models import ModelLocker
 from buildkit.resolve.package_metadata import PackageResolver
 from buildkit.resolve.packages import lock_packages
+from buildkit.resolve.python import find_stale_own_python, lock_python
 from buildkit.resolve.request import LockChange, LockDrafts, LockRequest, lock_of
 from buildkit.resolve.requirements import find_stale, merge_groups
 from buildkit.resolve.root_python import check_root_python
@@ -42,6 +43,7 @@ from buildkit.tools.indexes import Candidate, Indexes, default_index
 from buildkit.tools.process import stop_all
 from buildkit.tools.registry import RegistryClient
 from buildkit.tools.resolver import ResolveRequest
+from buildkit.tools.standalone_python import list_pythons, pin_python
 from buildkit.tools.uv_project import export_lock
 from buildkit.worker_pool import WorkerPool
 
@@ -174,6 +176,7 @@ def check_all(request: LockRequest, services: _LockServices) -> tuple[LockChange
         stale += [find_stale_wheels(each, drafts, lock) for lock in locks if drafts.read(lock) is not None]
         stale += [find_stale_choice(each, drafts, choice) for choice in request.choices]
         stale += [find_stale_apt(apt_input, drafts, each.target) for apt_input in request.apt]
+    stale += [find_stale_own_python(request, drafts)]
     stale += [services.models.find_stale(file) for file in request.models]
     problems += [problem for problem in stale if problem]
     problems += services.images.find_stale()
@@ -216,6 +219,7 @@ def _jobs(request: LockRequest, services: _LockServices, emit: Emit, renewed: _R
     def roots() -> None:
         try:
             services.images.lock(emit, upgrade=renewed.images)
+            lock_python(request, drafts, list_pythons, pin_python, emit, upgrade=renewed.all)
             for each in request.of_each_arch():
                 lock_apt(each, drafts, services.apt, emit, upgrade=renewed.apt)
         finally:

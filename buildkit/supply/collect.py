@@ -21,6 +21,7 @@ from buildkit.plan.spec import (
     PackFiles,
     PackModel,
     PackPrefix,
+    PackPython,
     PackSbom,
     PackWheels,
     PullImage,
@@ -38,7 +39,7 @@ from buildkit.supply.components import (
     SbomLayer,
 )
 from buildkit.supply.licences import licence_of_metadata, spdx_expression
-from buildkit.supply.purl import pypi_purl, render_purl
+from buildkit.supply.purl import pypi_purl, python_purl, render_purl
 from buildkit.supply.root_components import root_components
 
 NOT_AT_HAND = "its wheel is not at hand: build the stage here"
@@ -89,7 +90,9 @@ def collect_layers(root: tuple[Spec, ...], layers: tuple[Spec, ...], facts: Sbom
                 components.append(_model(spec, work, blob))
             case PackFiles() as work:
                 components.append(_application(spec, work, blob, facts))
-            case PackPrefix() | PackSbom():
+            case PackPython(bytecode=False) as work:
+                components.append(_python(spec, work, blob))
+            case PackPython() | PackPrefix() | PackSbom():
                 pass  # made by buildkit from nothing of others
             case MakeRoot() | PullImage() | RunStep():
                 raise AssertionError(f"{spec.name} belongs to a root")
@@ -152,6 +155,21 @@ def _wheel(spec: Spec, artifact: Artifact, item: Compile | None, blob: Blob | No
 def _distribution(artifact: Artifact) -> str:
     """Return the purl of a file of a project, without an index: indexes are settings, and no lock names one."""
     return render_purl("pypi", normalise_name(artifact.name), artifact.version, file_name=artifact.file)
+
+
+def _python(spec: Spec, work: PackPython, blob: Blob | None) -> Component:
+    archive, purl = work.archive, python_purl(work.archive)
+    return Component(
+        kind=ComponentKind.PYTHON,
+        ref=purl,
+        name="python",
+        version=archive.version,
+        places=(ComponentLocation(layer=spec.name, blob=blob),),
+        purl=purl,
+        licence=Licence(expression="Python-2.0"),
+        origins=(ComponentOrigin(what="source", url=archive.url, sha256=archive.sha256),),
+        notes=(("file", archive.file), ("build", archive.build)),
+    )
 
 
 def _model(spec: Spec, work: PackModel, blob: Blob | None) -> Component:

@@ -17,6 +17,7 @@ class ComponentKind(StrEnum):
     MODEL = "model"
     APPLICATION = "application"
     IMAGE = "image"
+    PYTHON = "python"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ _TYPES = {
     ComponentKind.MODEL: "machine-learning-model",
     ComponentKind.APPLICATION: "application",
     ComponentKind.IMAGE: "container",
+    ComponentKind.PYTHON: "application",
 }
 _REFERENCES = {"sdist": "source-distribution", "wheel": "distribution", "source": "distribution"}
 

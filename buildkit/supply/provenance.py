@@ -30,13 +30,14 @@ from buildkit.plan.spec import (
     PackFiles,
     PackModel,
     PackPrefix,
+    PackPython,
     PackSbom,
     PackWheels,
     PullImage,
     RunStep,
     Spec,
 )
-from buildkit.supply.purl import image_purl, pypi_purl, render_purl
+from buildkit.supply.purl import image_purl, pypi_purl, python_purl, render_purl
 
 BUILD_TYPE = "https://xoe.io/buildkit/stage/v1"
 LOCAL_BUILDER = "https://xoe.io/buildkit/local"
@@ -181,6 +182,8 @@ def _of(spec: Spec) -> Iterator[dict[str, Any]]:
             yield from (_distribution(artifact) for artifact in wheels if artifact.sha256 is not None)
         case PackModel(model=model) as work:
             yield from _model(model, work)
+        case PackPython(archive=archive):
+            yield {"name": archive.file, "uri": python_purl(archive), "digest": {"sha256": archive.sha256.hex}}
         case PackPrefix() | PackFiles() | PackSbom():
             pass  # no lock pins what they pack
 

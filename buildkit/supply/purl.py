@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from buildkit.locks.git_source import GitSource
+from buildkit.locks.pins import PythonArchive
 from buildkit.locks.requirements_txt import normalise_name
 
 
@@ -20,6 +21,13 @@ def pypi_purl(name: str, version: str, git: GitSource | None = None) -> str:
     """Return the package URL of a Python package; one of a git repository says the commit."""
     place = f"git+{git.url}@{git.commit}" if git else ""
     return render_purl("pypi", normalise_name(name), version, vcs_url=place)
+
+
+def python_purl(archive: PythonArchive) -> str:
+    """Return the package URL of an archive of python-build-standalone: CPython's release, and where its bytes are."""
+    return render_purl(
+        "generic", "python", archive.version, download_url=archive.url, checksum=f"sha256:{archive.sha256.hex}"
+    )
 
 
 def image_purl(ref: str, arch: str) -> str:

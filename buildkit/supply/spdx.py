@@ -27,6 +27,7 @@ _PURPOSES = {
     ComponentKind.MODEL: "OTHER",
     ComponentKind.APPLICATION: "APPLICATION",
     ComponentKind.IMAGE: "CONTAINER",
+    ComponentKind.PYTHON: "APPLICATION",
 }
 _IMAGE = "SPDXRef-Image"
 _CONTAINS, _DEPENDS_ON = "CONTAINS", "DEPENDS_ON"

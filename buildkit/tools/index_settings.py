@@ -167,6 +167,11 @@ def load_uv_table(root: Path, env: Mapping[str, str]) -> Mapping[str, Any]:
     return next((table for _, table in filter(None, found)), {})
 
 
+def load_uv_tables(root: Path, env: Mapping[str, str]) -> tuple[Mapping[str, Any], ...]:
+    """Load all tables of settings that uv reads for the checkout ``root``, the strongest first."""
+    return () if _truth(env.get("UV_NO_CONFIG", "")) else tuple(table for _, table in _uv_files(root, env))
+
+
 def uv_environment(sources: PackageSources, default_index: str) -> dict[str, str]:
     """Return the variables that give uv the settings that only pip has.
 

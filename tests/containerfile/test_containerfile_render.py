@@ -288,3 +288,16 @@ def test_names_of_suites_arguments_are_valid_and_unique() -> None:
     assert len(set(stages)) == len(suites)
     assert list(builder.arguments) == ["DEBIAN", "DEBIAN_A_B", "DEBIAN_A_B_2", "DEBIAN_A_B_3", "DEBIAN_SID"]
     assert [image for image, _ in builder.arguments.values()] == [f"docker.io/library/debian:{s}-slim" for s in suites]
+
+
+def test_own_python_is_fetched_verified_and_copied_below_the_wheels() -> None:
+    made = builds(export(settings="interpreter = 'standalone'"))
+    fetched = made["standalone-python"]
+    assert "curl" in fetched
+    assert "sha256sum --check --strict --quiet" in fetched
+    assert "lib/python3*/site-packages/* " in fetched
+    assert "-m compileall -q --invalidation-mode unchecked-hash lib/python3.13" in fetched
+    copy = "COPY --from=standalone-python /opt/python /opt/python"
+    assert made["runtime"].splitlines()[:2] == [copy, "COPY --from=venv /opt/venv /opt/venv"]
+    (compiled,) = (text for name, text in made.items() if name.startswith("compile-"))
+    assert "CC=gcc" in compiled

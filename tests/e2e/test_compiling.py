@@ -19,6 +19,7 @@ from tests.e2e.conftest import short_folder
 from tests.e2e.tinyproject import Tiny
 from tests.gitserver import GitServer, serve_git
 from tests.packageindex import PackageIndexes, serve_indexes
+from tests.standalone import can_make, make_standalone_python
 
 pytestmark = [pytest.mark.tools, pytest.mark.network]
 
@@ -104,6 +105,22 @@ def test_package_of_a_git_repository_is_compiled_from_its_commit_alone(fresh: Ti
     repositories.asked.clear()
     assert fresh.build("app").built() == {}
     assert repositories.asked == []
+
+
+@pytest.mark.skipif(
+    not can_make(), reason="an archive of Python is made of Debian's own Python, its headers and patchelf"
+)
+def test_sdists_are_compiled_for_a_python_of_its_own_beside_debians(fresh: Tiny, tmp_path: Path) -> None:
+    standalone = make_standalone_python(tmp_path)
+    for name, value in standalone.env().items():
+        fresh.env[name] = value
+    fresh.replace("pyproject.toml", 'python = "3.13"', f'python = "{standalone.minor}"')
+    fresh.replace("pyproject.toml", '"/usr/bin/python3.13"', '"standalone"')
+    fresh.lock()
+    fresh.build("app")
+    assert python(fresh, _IMPORT) == "42 sdist 2\n"
+    assert python(fresh, "import fast, sys; print(sys.base_prefix, fast.__file__)").startswith("/opt/python /opt/venv/")
+    assert fresh.run_image("app", "/usr/bin/python3", "--version").startswith("Python 3.13")
 
 
 def test_changed_source_recompiles_only_its_package(fresh: Tiny) -> None:

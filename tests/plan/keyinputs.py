@@ -31,6 +31,7 @@ from keymutations import (
     pin,
     prefix,
     put,
+    python,
     regrouped,
     root,
     setting,
@@ -39,9 +40,12 @@ from keymutations import (
     weights,
     wheels,
 )
+from planfakes import python_archive
 from projectdisk import Seen
 from smallproject import APP, BASE, BUILDER, DEPS, HEAVY, LARGE, OWN, Small, sha, wheel
 
+from buildkit.declare.target import Target
+from buildkit.locks.python_lock import PYTHON_LOCK, render_python_lock
 from buildkit.plan.spec import PackSbom
 
 
@@ -117,6 +121,20 @@ def _with_source(key: str = "", value: object = None) -> Mutate:
     source = _SOURCE | ({key: value} if key else {})
     keys = [file(path, _ARMORED, "file", none) for path in ("vendor.asc", "other.asc")]
     return both_changes(keys[0], both_changes(keys[1], put("base.root.source", [source], root)))
+
+
+_STANDALONE = both_changes(
+    both_changes(
+        file(
+            PYTHON_LOCK,
+            render_python_lock((python_archive(),), Target(python="3.13.9", glibc="", arch="")),
+            "file",
+            none,
+        ),
+        setting("python", "3.13.9", none),
+    ),
+    setting("interpreter", "standalone", both(prefix, wheels, python)),
+)
 
 
 DEBIAN: dict[str, Mutate] = {
@@ -229,6 +247,7 @@ PROJECT: dict[str, Mutate] = {
     "glibc": setting("glibc", "2.36", none),
     "arch": setting("arch", "aarch64", root),
     "prefix": setting("prefix", "/opt/elsewhere", both(prefix, wheels, compiled)),
+    "interpreter: standalone": _STANDALONE,
     "interpreter": setting("interpreter", "/usr/bin/python3.14", both(prefix, wheels)),
     "bytecode": do(_flip_bytecode, lambda seen, _: seen.wheels() | ({"base/root"} & seen.specs.keys())),
     "bytecode-root": _bytecode_root,

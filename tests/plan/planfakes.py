@@ -11,7 +11,7 @@ from buildkit.declare.project import Project, parse_project
 from buildkit.declare.stage import Copy, Stage, parse_stage
 from buildkit.digest import FileHash
 from buildkit.locks.model_source import RepoSource
-from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile, Pin, PinnedImage
+from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile, Pin, PinnedImage, PythonArchive
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.spec import Tree, TreeFile
 
@@ -32,6 +32,14 @@ def tree_file(path: str, content: str = "", **more: object) -> TreeFile:
     return replace(TreeFile(path=path, sha256=FileHash.of((content or path).encode()), size=100), **more)  # type: ignore[arg-type]
 
 
+def python_archive(version: str = "3.13.9", arch: str = "x86_64") -> PythonArchive:
+    file = f"cpython-{version}%2B20261110-{arch}-unknown-linux-gnu-install_only_stripped.tar.gz"
+    return PythonArchive(
+        version=version, build="20261110", arch=arch, sha256=FileHash.of(file.encode()), size=30 * MB,
+        url=f"https://github.com/astral-sh/python-build-standalone/releases/download/20261110/{file}",
+    )  # fmt: skip
+
+
 def model_file(path: str, size: int = 1000, content: str = "") -> ModelFile:
     return ModelFile(path=path, sha256=FileHash.of((content or path).encode()), size=size, source=path)
 
@@ -47,6 +55,7 @@ class FakeCheckout:
     trees: dict[str, tuple[TreeFile, ...]] = field(default_factory=dict)
     images: dict[str, str] = field(default_factory=dict)
     archives: dict[str, str] = field(default_factory=dict)
+    interpreter: PythonArchive = field(default_factory=python_archive)
 
     def artifacts(self, lock: str) -> tuple[Artifact, ...]:
         return self.wheels[lock]
@@ -67,6 +76,9 @@ class FakeCheckout:
 
     def models(self, lock: str) -> tuple[Model, ...]:
         return self.locked[lock]
+
+    def python(self) -> PythonArchive:
+        return self.interpreter
 
     def tree(self, path: str) -> Tree:
         return Tree(path=path, files=self.trees[path])

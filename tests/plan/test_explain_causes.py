@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from planfakes import STAGES, FakeCheckout, base_checkout, composer, model_file, sdist, tree_file, wheel
+from planfakes import STAGES, FakeCheckout, base_checkout, composer, model_file, python_archive, sdist, tree_file, wheel
 
 from buildkit.digest import Key
 from buildkit.locks.pins import AptPin, Artifact
@@ -1200,3 +1200,21 @@ def test_order_of_causes_does_not_depend_on_the_hash_seed() -> None:
         done = subprocess.run((sys.executable, "-c", code), env=env, check=True, capture_output=True, text=True)
         outputs.add(done.stdout)
     assert len(outputs) == 1
+
+
+def test_own_python_of_another_release_is_the_cause_for_its_layers_and_for_bytecode() -> None:
+    own = "python = '3.13'\ninterpreter = 'standalone'"
+    newer = edited(lambda checkout: setattr(checkout, "interpreter", python_archive("3.13.10")), settings=own)
+    causes = between(edited(settings=own), newer)
+    lines = {name: [format_cause(cause) for cause in found] for name, found in causes.items()}
+    moved = "python 3.13.9+20261110 → 3.13.10+20261110 (requirements/python.lock)"
+    assert lines["/opt/python"] == lines["/opt/python (bytecode)"] == lines["deps/heavy"] == [moved]
+    other = edited(lambda checkout: setattr(checkout, "interpreter", python_archive(arch="aarch64")), settings=own)
+    causes = between(edited(settings=own), other)
+    assert [str(cause) for cause in causes["/opt/python"]] == ["python 3.13.9+20261110: different file"]
+    assert "deps/heavy" not in causes
+    first = between(edited(), edited(settings=own))
+    assert {format_cause(cause) for cause in first["/opt/python"]} == {
+        "new layer (pyproject.toml: [tool.buildkit] interpreter)"
+    }
+    assert "a different Python compiles bytecode" in [str(cause) for cause in first["deps/heavy"]]

@@ -41,7 +41,8 @@ def parts() -> dict[str, set[str]]:
     )
     made = composer(stages, base_checkout(), settings)
     specs = [spec for stage in stages for spec in made.compose(stage).specs]
-    recipes = [spec.recipe for spec in specs]
+    own = composer(settings="interpreter = 'standalone'")
+    recipes = [spec.recipe for spec in (*specs, *own.compose("deps").specs)]
     recipes += [item.recipe for s in specs if isinstance(s.work, PackWheels) for item in s.work.compiled]
     for recipe in map(json.loads, recipes):
         found.setdefault(recipe["kind"], set()).update(recipe.keys() - {"kind", "format", "compression"})

@@ -295,3 +295,16 @@ def test_uncommitted_changes_are_recorded() -> None:
     assert {"name": "buildkit:dirty", "value": "true"} in recorded
     image = next(p for p in json.loads(render_spdx(sbom))["packages"] if p["SPDXID"] == "SPDXRef-Image")
     assert image["sourceInfo"] == f"commit {COMMIT}, and files that differ from it"
+
+
+def test_own_python_is_a_component_with_its_archive_and_licence() -> None:
+    sbom = collect(composer(settings="interpreter = 'standalone'").compose("deps"), facts())
+    (python,) = (part for part in sbom.components if part.kind is ComponentKind.PYTHON)
+    assert (python.name, python.version, python.licence.expression) == ("python", "3.13.9", "Python-2.0")
+    assert python.purl.startswith("pkg:generic/python@3.13.9?checksum=sha256:")
+    assert [place.layer for place in python.places] == ["/opt/python"]
+    document = json.loads(render_cyclonedx(sbom))
+    (written,) = (part for part in document["components"] if part["name"] == "python")
+    assert written["type"] == "application"
+    assert written["externalReferences"][0]["url"].endswith("install_only_stripped.tar.gz")
+    validate_cyclonedx(render_cyclonedx(sbom))

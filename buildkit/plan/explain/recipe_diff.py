@@ -62,6 +62,8 @@ def _compare_new(spec: Spec, history: History, locations: SourceLocations) -> It
     if kind in (Kind.WHEELS, Kind.MODEL):  # its content is new, or was in another layer
         empty = json.dumps({**new, "wheels" if kind is Kind.WHEELS else "files": []})
         yield from _compare(spec, empty, history, locations)
+    elif kind is Kind.PYTHON:
+        yield Cause(CauseKind.NEW_LAYER, where=in_settings("interpreter"))
     elif kind is Kind.PREFIX:  # its name is a setting
         others = (recipe for recipe in history.last.values() if json.loads(recipe).get("kind") == kind)
         yield from _compare(spec, next(others, spec.recipe), history, locations)
@@ -74,6 +76,8 @@ def _compare_part(layer: LayerComparison, part: str) -> tuple[Cause, ...]:
     compare = _PARTS.get(part)
     recipes, kind = (layer.old, layer.new), layer.spec.kind
     causes: tuple[Cause, ...] = ()
+    if kind is Kind.PYTHON and part not in _SETTINGS:  # all of it comes from one lock
+        return (root_diff.changed_python(layer),)
     if compare and all(part in recipe and has_known_shape(kind, part, recipe[part]) for recipe in recipes):
         causes = tuple(dict.fromkeys(compare(layer)))
     return causes or (_setting(layer, part),)

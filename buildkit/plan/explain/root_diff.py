@@ -6,11 +6,12 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from buildkit.locks.python_lock import PYTHON_LOCK
 from buildkit.plan.explain.causes import Cause, CauseKind
 from buildkit.plan.explain.comparison import LayerComparison, in_file, in_settings, stage_of
 from buildkit.plan.explain.value_diff import changed_setting
 from buildkit.plan.roots import find_apt_pins
-from buildkit.plan.spec import Kind, MakeRoot, RunStep, Spec
+from buildkit.plan.spec import STANDALONE_BUILD, Kind, MakeRoot, RunStep, Spec
 
 _PYTHON = re.compile(r"(?:lib)?python3(?:\.\d+)?(?:-minimal|-stdlib|t64)?")
 _MINOR = re.compile(r"3\.\d+")
@@ -80,6 +81,9 @@ def compare_bytecode(layer: LayerComparison) -> Iterator[Cause]:
     if layer.spec.kind is Kind.ROOT or not (old and new):
         yield changed_setting("bytecode", bool(old), bool(new), where=in_settings("bytecode"))
         return
+    if any(pin.startswith(f"{STANDALONE_BUILD}=") for pin in (*old, *new)):
+        yield _changed_standalone(_split(old).get(STANDALONE_BUILD, ""), _split(new).get(STANDALONE_BUILD, ""))
+        return
     specs = layer.locations.compiler()
     stage = stage_of(specs[0].name) if specs else ""
     first = specs[0].work if specs else None
@@ -91,6 +95,20 @@ def compare_bytecode(layer: LayerComparison) -> Iterator[Cause]:
         for _, because in compare_layers(layer, old, specs):
             causes.append(_changed_interpreter(stage, because.where, because=because))
     yield from causes or [_changed_interpreter(stage, in_settings("bytecode-root"))]
+
+
+def changed_python(layer: LayerComparison) -> Cause:
+    """Return the cause for layers of the images' own Python: another release, or another archive of it."""
+    before, after = (str(recipe.get("release", "")) for recipe in (layer.old, layer.new))
+    if before == after:
+        return Cause(CauseKind.ARTIFACT_CHANGED, name="python", version=after, where=PYTHON_LOCK)
+    return _changed_standalone(before, after)
+
+
+def _changed_standalone(before: str, after: str) -> Cause:
+    if before and after:
+        return _changed_interpreter("", PYTHON_LOCK, before=before, after=after)
+    return _changed_interpreter("", in_settings("interpreter"))  # it was, or is now, the root's
 
 
 def compare_image(layer: LayerComparison) -> Iterator[Cause]:
