@@ -131,7 +131,7 @@ class Generations:
             case "debuggable" | "undebuggable":
                 self.on_debug(worker, message)
             case _:  # gone
-                self._place.loop.later(0.5, lambda: self.ended(worker, None))
+                self._place.loop.later(0.5, lambda: self._lost(worker))
 
     def _bound(self, worker: Worker, key: Key, *, new: bool) -> None:
         if new:
@@ -194,6 +194,11 @@ class Generations:
             self._fail(worker, None)
 
     # ends
+
+    def _lost(self, worker: Worker) -> None:
+        """A worker has closed its channel, and its end was not told; runs of tests end by themselves, however late."""
+        if worker in self.all():
+            self.ended(worker, None)
 
     def ended_pid(self, pid: int, code: int | None) -> bool:
         """A process has ended; whether it was a worker."""

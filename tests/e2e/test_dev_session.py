@@ -6,8 +6,9 @@ import os
 import secrets
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -54,7 +55,11 @@ class DevProcess:
 
 @pytest.fixture
 def named(tiny: Tiny) -> str:
-    """The name of a project whose networks meet those of no other test."""
+    return prepare(tiny)
+
+
+def prepare(tiny: Tiny) -> str:
+    """Give a project services, and a name whose networks meet those of no other test; return that."""
     name = f"t{secrets.token_hex(4)}"
     tiny.replace("pyproject.toml", "[tool.buildkit]\n", f'[tool.buildkit]\nname = "{name}"\n')
     tiny.write("stages/app/app/main.sh", MAIN)
@@ -69,20 +74,23 @@ def named(tiny: Tiny) -> str:
 @contextmanager
 def developing(tiny: Tiny, name: str, *arguments: str) -> Iterator[DevProcess]:
     """Run the session until the block ends, by Ctrl-C; nothing is left then."""
+    session = (tiny.python, "-m", "buildkit", "dev", "--json", *arguments)
     with (
         (tiny.folder / "errors").open("w+") as errors,
         subprocess.Popen(
-            (tiny.python, "-m", "buildkit", "dev", "--json", *arguments), cwd=tiny.project, env=tiny.env, text=True,
+            (*tiny.before, "env", f"--chdir={tiny.project}", *session), env=tiny.env, text=True,
             stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
         ) as child,
     ):  # fmt: skip
         try:
             yield DevProcess(tiny, name, child)
         finally:
-            os.killpg(child.pid, signal.SIGINT)
+            with suppress(ProcessLookupError):  # it has failed, and says why
+                os.killpg(child.pid, signal.SIGINT)
             child.communicate(timeout=60)
-        errors.seek(0)
-        assert child.returncode == 0, errors.read()
+            errors.seek(0)
+            sys.stderr.write(errors.read())
+        assert child.returncode == 0
     assert tiny.tool("podman", "ps", "--all", "--quiet") == ""
     assert name not in tiny.tool("podman", "network", "ls", "--format", "{{.Name}}")
     assert list((tiny.cache / "dev").glob("*/run-*")) == []

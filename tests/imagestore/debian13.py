@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
@@ -13,13 +14,19 @@ from pathlib import Path
 
 from tests.imagestore.hosts import StorageHost
 
-_PACKAGES = "podman,buildah,runc,conmon,netavark,mount,ca-certificates"
+_PACKAGES = (
+    "podman", "buildah", "skopeo", "runc", "conmon", "netavark", "nftables", "passt", "uidmap", "mount", "git",
+    "ca-certificates", "python3",
+)  # fmt: skip
 _HOLD = """set -e
 mount --bind "$0" "$0"
 mount -t proc proc "$0/proc"
 mount --rbind /sys "$0/sys"
 mount --rbind /dev "$0/dev"
 mount -t tmpfs tmpfs "$0/run"
+for file in passwd group subuid subgid; do mount --bind "/etc/$file" "$0/etc/$file"; done
+mknod -m 666 "$0/run/tun" c 10 200  # networks of ordinary users; some hosts close it
+[ ! -e /dev/net/tun ] || mount --bind "$0/run/tun" "$0/dev/net/tun"
 mkdir -p "$0$1"
 mount --rbind "$1" "$0$1"
 mkdir -p "$0/old"
@@ -33,13 +40,15 @@ exec cat
 
 def ensure_root() -> Path:
     """Return the root; it takes a minute to make, the first time."""
-    place = Path(tempfile.gettempdir()) / f"buildkit-tests-{os.geteuid()}-trixie"
+    names = ",".join(_PACKAGES)
+    sum_of_names = hashlib.sha256(names.encode()).hexdigest()[:8]
+    place = Path(tempfile.gettempdir()) / f"buildkit-tests-{os.geteuid()}-trixie-{sum_of_names}"
     with place.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not place.exists():
             new = place.with_suffix(".new")
             shutil.rmtree(new, ignore_errors=True)
-            options = ("--variant=essential", f"--include={_PACKAGES}", '--aptopt=APT::Install-Recommends "0"')
+            options = ("--variant=essential", f"--include={names}", '--aptopt=APT::Install-Recommends "0"')
             subprocess.run(("mmdebstrap", "--quiet", *options, "trixie", str(new)), check=True)
             new.rename(place)
     return place

@@ -7,7 +7,7 @@ import pytest
 from buildkit.declare.graph import load_graph
 from buildkit.layers.globs import compile_excludes
 from tests.reference.builds import ROOT
-from tests.reference.conftest import Project, Speech
+from tests.reference.conftest import Project
 from tests.reference.engine import Podman
 from tests.reference.tracing import LIST, Trace, render_list, trace_service
 
@@ -15,10 +15,9 @@ pytestmark = [pytest.mark.tools, pytest.mark.network]
 
 
 @pytest.fixture(scope="module")
-def trace(project: Project, podman: Podman, speech: Speech, tmp_path_factory: pytest.TempPathFactory) -> Trace:
-    clip = next(clip for clip in speech.clips if clip.name == "speech.wav")
+def trace(project: Project, podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> Trace:
     hardened, whole = project.images["hardened"], project.images["development"]
-    return trace_service(podman, hardened, clip, tmp_path_factory.mktemp("trace"), whole=whole)
+    return trace_service(podman, hardened, tmp_path_factory.mktemp("trace"), whole=whole)
 
 
 def test_service_passes_its_tests_and_imports_nothing_that_was_trimmed(trace: Trace) -> None:

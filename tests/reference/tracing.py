@@ -146,7 +146,7 @@ class Trace:
         return {path for name in self.needed() if (path := self.origins.get(name) or "").startswith(LIBRARY)}
 
 
-def trace_service(podman: Podman, image: str, clip: Path, folder: Path, whole: str = "") -> Trace:
+def trace_service(podman: Podman, image: str, folder: Path, whole: str = "") -> Trace:
     """Run the service's own tests and its health check in an image; return what was imported.
 
     What the image lacks of pytest and of the standard library is lent by the image ``whole``, and found below WHOLE.
@@ -155,9 +155,9 @@ def trace_service(podman: Podman, image: str, clip: Path, folder: Path, whole: s
     (folder / "tracer.py").write_text(TRACER)
     (folder / "trace.pth").write_text("import sys; exec(open('/trace/tracer.py').read())\n")
     site = "/opt/venv/lib/python3.13/site-packages/zz_trace.pth"
-    mounts = (f"--volume={folder}:/trace", f"--volume={folder}/trace.pth:{site}:ro", f"--volume={clip}:/clip.wav:ro")
+    mounts = (f"--volume={folder}:/trace", f"--volume={folder}/trace.pth:{site}:ro")
     confined = ("--network=none", "--cap-drop=all", f"--security-opt=seccomp={PROFILE}", "--tmpfs=/tmp")
-    options = ("--rm", "--env=SPEECH_SAMPLE=/clip.wav", *confined, *mounts)
+    options = ("--rm", *confined, *mounts)
     lent = (f"--mount=type=image,source={whole},destination={WHOLE}", f"--env=WHOLE={WHOLE}") if whole else ()
     tests = f"--volume={ROOT}/stages/development/tests:/app/tests:ro"
     podman("run", *options, *lent, tests, image, "python", "-B", "-m", "pytest", "-q", "/app/tests")
@@ -212,14 +212,13 @@ def main() -> None:
     """Build the development image, trace the service in it, and write the list."""
     from buildkit.declare.project import load_project
     from tests.containers import container_environment
-    from tests.reference.conftest import speak
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         subprocess.run([sys.executable, "-m", "nox", "-s", "build-development"], cwd=ROOT, check=True)
         podman = Podman(env=dict(os.environ) | container_environment(folder))
         (folder / "trace").mkdir()
-        trace = trace_service(podman, load_project(ROOT).ref("development"), speak(folder), folder / "trace")
+        trace = trace_service(podman, load_project(ROOT).ref("development"), folder / "trace")
         LIST.write_text(render_list(trace), "utf-8")
 
 

@@ -334,11 +334,25 @@ def test_other_program_is_restarted_and_that_is_said(place):
     assert members(place) == []
 
 
+SLOW_END = """
+import time
+
+class Slow:
+    def __del__(self, sleep=time.sleep):
+        sleep(0.8)  # by then the run has closed its channel, and has not ended
+
+SLOW = Slow()
+
+def test_alone():
+    pass
+"""
+
+
 def test_tests_run_in_a_forked_process_and_can_be_chosen_by_what_was_touched(place):
     files = {
         **FILES,
         "tests/test_other.py": "import other\n\ndef test_value():\n    assert other.VALUE == 'a'\n",
-        "tests/test_alone.py": "def test_alone():\n    pass\n",
+        "tests/test_alone.py": SLOW_END,
     }
     with run_reloader(place, files, UVICORN) as reloader:
         reloader.wait("reloaded")

@@ -148,3 +148,4 @@ def test_a_second_start_waits_for_the_first_and_says_so(monkeypatch: pytest.Monk
     thread.join(10)
     assert order == ["first", "second"]
     assert events == [Note(text="waiting for another start of production")]
+    assert list(tmp_path.iterdir()) == [], "no lock is left"
