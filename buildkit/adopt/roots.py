@@ -101,7 +101,8 @@ def advise_root(image: str, root: RootDraft, stage: str) -> str:
         version = f"=={found['version']}" if found["version"] else ""
         advice.append(
             f"packages of this image are not seen by yours: write `{package}{version}` into requirements/{stage}.in. "
-            "Wheels bring CUDA, so an image of Python is enough as a root"
+            'Wheels bring CUDA, so an image of Python is enough as a root. Or set `site-packages = "system"` in '
+            "[tool.buildkit], and wheels stand on what this image has"
         )
     if root.image and not root.interpreter.startswith("/usr/local/"):
         advice.append("check `python`, `glibc` and `interpreter` in [tool.buildkit]: they must be those of this image")

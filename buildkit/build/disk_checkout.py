@@ -29,6 +29,7 @@ from buildkit.locks.images_lock import pin_image
 from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile, Pin, PinnedImage, PythonArchive
 from buildkit.locks.root_release import find_root_release, find_roots, target_of
+from buildkit.locks.system_packages import hash_system
 from buildkit.locks.wheels_lock import parse_wheels_lock, wheels_lock_path
 from buildkit.plan.spec import Tree
 from buildkit.store.stat_index import Hashed, StatIndex
@@ -72,6 +73,7 @@ class DiskCheckout:
         self._project_inputs = find_project_inputs(graph)
         self._lists = cache(lambda: find_apt_lists(graph))
         self._roots = cache(lambda: find_roots(graph))
+        self._graph = graph
 
     @property
     def project(self) -> Project:
@@ -164,7 +166,8 @@ class DiskCheckout:
         if self.read(source) is not None:
             inputs = requirements_inputs(source, self.read, self._project.target, locker=self._project.locker)
             release = find_root_release(self._roots().get(lock, ()), self.read, self._project.target)
-            self._raise_stale(source, check_fresh(lock, text, inputs, release))
+            system = hash_system(lock, self._graph, self.read, self._project.target)
+            self._raise_stale(source, check_fresh(lock, text, inputs, release, system))
         elif text is None:
             raise DefinitionError(f"{lock}: the lock is missing, and so is its input {source}")
         wheels = wheels_lock_path(lock, self._project.target.lock_arch)

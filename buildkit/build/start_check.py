@@ -136,7 +136,8 @@ class StartCheck:
             return ""  # a Python of another kind: its folders are not known
         prefixes = [posixpath.dirname(folder) for folder in self._folders if folder.endswith("/bin")]
         releases = [posixpath.basename(folder) for folder in standard]
-        sites = [f"{prefix}/lib/{release}/site-packages" for prefix in prefixes for release in releases]
+        kinds = ("site-packages", "dist-packages")
+        sites = [f"{prefix}/lib/{release}/{kind}" for prefix in prefixes for release in releases for kind in kinds]
         packaged = ["/usr/lib/python3/dist-packages", "/usr/local/lib/python3/dist-packages"]
         for folder in (self._workdir, *self._modules, *standard, *sites, *packaged):
             ends = (".py", "/__init__.py", "/__main__.py")

@@ -80,7 +80,8 @@ class ToolStages:
             )
             if not self._is_debians:
                 build.lines.append(_link(target.interpreter, target.minor))
-            build.lines.append(_make_venv(shlex.quote(target.interpreter), shlex.quote(target.prefix)))
+            system = " --system-site-packages" if target.sees_system else ""
+            build.lines.append(_make_venv(shlex.quote(target.interpreter), shlex.quote(target.prefix), system))
             self._venv = build.name
         return self._venv
 
@@ -134,10 +135,10 @@ def _unpack_python(work: PackPython) -> str:
     )
 
 
-def _make_venv(python: str, prefix: str) -> str:
+def _make_venv(python: str, prefix: str, options: str) -> str:
     """Make the environments, without the activation scripts: containers run the interpreter directly."""
     return (
         f"RUN {python} -m venv /pip \\\n"
-        f" && {python} -m venv --without-pip {prefix} \\\n"
+        f" && {python} -m venv --without-pip{options} {prefix} \\\n"
         f" && rm -f {prefix}/bin/[Aa]ctivate* {prefix}/.gitignore"
     )

@@ -49,6 +49,10 @@ SETTINGS = TableSchema(
             TextSchema(r"/[^\0 ]+|standalone", "an absolute path or `standalone`"),
             "the images' Python, e.g. /usr/bin/python3; or standalone, which needs no Python in the root",
         ),
+        "site-packages": KeySchema(
+            TextSchema(choices=("own", "system")),
+            "whether wheels see the packages that the root image brings (system), or not (default: own)",
+        ),
         "bytecode": KeySchema(BooleanSchema(), "compile wheels' bytecode into their layers"),
         "bytecode-root": KeySchema(
             TextSchema(STAGE_NAME, "a stage name"), "stage whose interpreter compiles (default: base)"
@@ -183,6 +187,8 @@ def parse_project(text: str, folder: Path) -> Project:
     arches, host = _arches(settings, place.at("arch")), platform.machine()
     target = _target(settings, host if host in arches else arches[0], arches[0])
     check_target(target.prefix, place.at("prefix"))
+    if target.standalone and target.sees_system:
+        place.at("site-packages").report("`system` has no effect", "a standalone interpreter sees nothing of the root")
     labels = tuple(sorted((_labels(about) | dict(settings.pop("labels", ()))).items()))
     if problems:
         raise DefinitionError.of(problems)
@@ -231,6 +237,7 @@ def _target(settings: dict[str, Any], arch: str, first: str) -> Target:
         prefix=settings.pop("prefix", "/opt/venv"),
         interpreter=f"{STANDALONE}/bin/python{minor}" if standalone else interpreter,
         standalone=standalone,
+        sees_system=settings.pop("site_packages", "own") == "system",
     )
 
 

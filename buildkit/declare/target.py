@@ -22,7 +22,8 @@ class Target:
 
     ``python`` is ``3.13`` or ``3.13.5``; ``glibc`` is ``2.41``; ``arch`` is the kernel's name (``x86_64``,
     ``aarch64``). Wheels are installed into the virtual environment ``prefix`` and run by ``interpreter``. The root has
-    that, or a layer of its own if it is ``standalone``.
+    that, or a layer of its own if it is ``standalone``. With ``sees_system``, that environment sees the packages that
+    the interpreter has.
     ``lock_arch`` is the processor in the names of locks that each has its own of: empty for the first of a project.
     """
 
@@ -32,6 +33,7 @@ class Target:
     prefix: str = "/opt/venv"
     interpreter: str = "/usr/bin/python3"
     standalone: bool = False
+    sees_system: bool = False
     lock_arch: str = field(default="", repr=False)
 
     @property

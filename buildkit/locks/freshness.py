@@ -15,12 +15,18 @@ from buildkit.locks.requirement_inputs import Parts, Read, collect_inputs, find_
 _HEADER = re.compile(r"^# buildkit inputs sha256:([0-9a-f]{64})\s*$", re.MULTILINE)
 
 _PYTHON = re.compile(r"^# buildkit python ([0-9.]+)\s*$", re.MULTILINE)
+_SYSTEM = re.compile(r"^# buildkit system sha256:([0-9a-f]{64})\s*$", re.MULTILINE)
 _FORMS = re.compile(r"\b(?:no|only)-binary|\bno-build\b")  # options and settings that say which files are allowed
 
 
 def render_header(inputs: FileHash, release: str = "") -> str:
     """Render the first lines of a lock made from ``inputs`` for a ``release`` of Python (``3.13.5``), if known."""
     return f"# buildkit inputs {inputs}\n" + (render_release(release) if release else "")
+
+
+def render_system(packages: str) -> str:
+    """Render the line of a lock that names, by their hash, the packages of the root on which it stands."""
+    return f"# buildkit system sha256:{packages}\n" if packages else ""
 
 
 def render_release(release: str) -> str:
@@ -40,10 +46,13 @@ def find_release(lock: str) -> str:
     return found[1] if found else ""
 
 
-def check_fresh(file: str, lock: str | None, expected: FileHash, release: str | None = None) -> Problem | None:
+def check_fresh(
+    file: str, lock: str | None, expected: FileHash, release: str | None = None, system: str = ""
+) -> Problem | None:
     """Return the problem of ``file``, whose text is ``lock`` (None: missing), unless it was made from ``expected``.
 
     ``release`` is that of the root's Python, empty if it is not known; None for a lock that does not depend on it.
+    ``system`` is the hash of the packages of the root on which it must stand.
     """
     if lock is None:
         return Problem(file=file, what="the lock is missing", hint="run: nox -s lock")
@@ -53,6 +62,10 @@ def check_fresh(file: str, lock: str | None, expected: FileHash, release: str | 
     if actual != expected:
         return Problem(file=file, what="the lock is older than its input", hint="run: nox -s lock")
     if release is not None and (what := _check_release(lock, release)):
+        return Problem(file=file, what=what, hint="run: nox -s lock")
+    found = _SYSTEM.search(lock[:4096])
+    if (found[1] if found else "") != system:
+        what = "the lock was made for a root with other Python packages"
         return Problem(file=file, what=what, hint="run: nox -s lock")
     return None
 

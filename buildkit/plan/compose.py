@@ -225,6 +225,7 @@ class Composer:
             prefix=target.prefix,
             interpreter=target.interpreter,
             python=target.python,
+            **({"site_packages": "system"} if target.sees_system else {}),
             **self._project.stored,
         )
         history = f"virtual environment {target.prefix} of Python {target.minor}"

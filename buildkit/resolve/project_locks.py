@@ -8,10 +8,11 @@ from buildkit.declare.graph import Graph, find_choices, find_project_inputs
 from buildkit.declare.image_names import is_pinned
 from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.project import Project
-from buildkit.errors import DefinitionError
+from buildkit.errors import DefinitionError, Problem
 from buildkit.locks.apt_lists import AptList, find_apt_lists
 from buildkit.locks.models_lock import models_source_path
 from buildkit.locks.root_release import find_roots
+from buildkit.locks.system_packages import find_lock_images
 from buildkit.resolve.request import ImageWheels, LockRequest, RootImage, input_of
 
 
@@ -44,19 +45,33 @@ def make_request(project: Project, graph: Graph, only: str = "") -> LockRequest:
         choices=tuple(dict.fromkeys(chosen)),
         project_inputs=project_inputs,
         images=tuple(image for image in images if image.files),
-        root_images=_find_root_images(graph, lists),
+        root_images=_find_root_images(graph, lists, every=project.target.sees_system),
+        lock_images=_find_lock_images(project, graph, choices),
         apt=lists,
         roots={lock if lock in choices else input_of(lock): roots for lock, roots in find_roots(graph).items()},
         models=tuple(models_source_path(lock) for lock in dict.fromkeys(models)),
     )
 
 
-def _find_root_images(graph: Graph, lists: Iterable[AptList]) -> tuple[RootImage, ...]:
-    """Return the images that are locked: those without a digest, and those that packages are installed into."""
+def _find_lock_images(project: Project, graph: Graph, choices: Mapping[str, LockChoice]) -> dict[str, tuple[str, ...]]:
+    """Return the images whose packages count, by input. Raises DefinitionError for a lock of another tool on one."""
+    found = find_lock_images(graph) if project.target.sees_system else {}
+    for lock, images in found.items():
+        if lock in choices and any(images):
+            what = "is resolved by its own tool, which does not know the packages of the root image"
+            hint = 'name an input in its place ("pyproject.toml", or an .in), or set site-packages = "own"'
+            raise DefinitionError.of([Problem(file=choices[lock].file, what=what, hint=hint)])
+    return {input_of(lock): images for lock, images in found.items()}
+
+
+def _find_root_images(graph: Graph, lists: Iterable[AptList], *, every: bool) -> tuple[RootImage, ...]:
+    """Return the images that are locked: those without a digest, and those whose packages count, or ``every`` one."""
     extended = {listed.image for listed in lists}
     named = {stage.image: stage.file for stage in graph.stages.values() if stage.image}
     return tuple(
-        RootImage(name=name, file=file) for name, file in named.items() if not is_pinned(name) or name in extended
+        RootImage(name=name, file=file)
+        for name, file in named.items()
+        if every or not is_pinned(name) or name in extended
     )
 
 

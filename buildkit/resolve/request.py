@@ -18,6 +18,7 @@ from buildkit.locks.local_package import make_describe_local
 from buildkit.locks.project_input import render_project_input
 from buildkit.locks.requirements_txt import DescribeLocal
 from buildkit.locks.root_release import Roots, find_root_release
+from buildkit.locks.system_packages import RootImages, find_system_packages
 from buildkit.tools.resolver import Describe
 
 
@@ -46,8 +47,8 @@ class LockRequest:
     ``project_inputs`` are those that stand for a pyproject.toml. ``choices`` are taken from locks of other tools.
     ``root_images`` are locked by their names. ``apt`` is ordered: a list comes after those in its ``base``. ``models``
     are models files. ``roots`` are, by input or id of a choice, the roots on which its wheels are installed: their
-    Python counts. ``excluded`` are names and versions that no lock may pin. ``images`` are those whose wheels must not
-    meet.
+    Python counts, and ``lock_images`` the images at their bottom, whose packages count. ``excluded`` are names and
+    versions that no lock may pin. ``images`` are those whose wheels must not meet.
     Build backends run by ``describe``, in a container, and with ``host_builds`` on this host if that is impossible.
     ``others`` are targets of other processors, with apt and wheels locks of their own; all else is locked once.
     """
@@ -63,6 +64,7 @@ class LockRequest:
     choices: tuple[LockChoice, ...] = ()
     project_inputs: Mapping[str, LockChoice] = field(default_factory=dict)
     roots: Mapping[str, Roots] = field(default_factory=dict)
+    lock_images: Mapping[str, RootImages] = field(default_factory=dict)
     excluded: tuple[tuple[str, str], ...] = ()
     images: tuple[ImageWheels, ...] = ()
     describe: Describe | None = None
@@ -155,6 +157,12 @@ def find_release_for(request: LockRequest, drafts: LockDrafts, files: Sequence[s
     """Return the release of Python on all roots of the inputs ``files``; the empty string if it is not known."""
     roots = tuple(dict.fromkeys(root for file in files for root in request.roots.get(file, ())))
     return find_root_release(roots, drafts.read, request.target)
+
+
+def find_installed(request: LockRequest, drafts: LockDrafts, files: Sequence[str]) -> dict[str, str]:
+    """Return the versions of the packages that the roots of the inputs ``files`` bring, and wheels see, by name."""
+    images = tuple(dict.fromkeys(image for file in files for image in request.lock_images.get(file, ())))
+    return find_system_packages(", ".join(files), images, drafts.read, request.target)
 
 
 def input_of(lock: str) -> str:

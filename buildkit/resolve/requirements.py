@@ -10,15 +10,18 @@ from dataclasses import dataclass, field, replace
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem, ToolError
 from buildkit.events import Emit, Note, step
-from buildkit.locks.freshness import check_fresh, find_inputs, render_header, requirements_inputs
+from buildkit.locks.freshness import check_fresh, find_inputs, render_header, render_system, requirements_inputs
 from buildkit.locks.input_lines import allows_prereleases, find_input_problems
 from buildkit.locks.pins import Pin
 from buildkit.locks.project_input import find_shown
 from buildkit.locks.requirement_inputs import find_places, is_moved
-from buildkit.locks.requirements_txt import applicable, check_agreement, normalise_name, parse_requirements
+from buildkit.locks.requirements_txt import applicable, check_agreement, parse_requirements
 from buildkit.locks.root_release import target_of
+from buildkit.locks.system_packages import hash_packages
 from buildkit.locks.uv_sources import find_source_problems, find_sourced
-from buildkit.resolve.request import LockDrafts, LockRequest, find_release_for, input_of, lock_of
+from buildkit.resolve.input_places import Warnings, find_line
+from buildkit.resolve.request import LockDrafts, LockRequest, find_installed, find_release_for, input_of, lock_of
+from buildkit.tools.installed_wheels import find_conflicts
 from buildkit.tools.resolver import ResolveRequest
 
 Resolve = Callable[[ResolveRequest], str]
@@ -132,6 +135,7 @@ class _GroupLocker:
         """Return the text of the lock of ``inputs``."""
         request = self.request
         release = find_release_for(request, self.drafts, inputs)
+        installed = find_installed(request, self.drafts, inputs)
         if request.locker == "pip-tools" and not release:
             self.warn(
                 f'python = "{request.target.python}" names no release, so pip-tools judges by the Python of this host; '
@@ -143,6 +147,7 @@ class _GroupLocker:
                 env=dict(self.env), preferred=preferred, warn=self.warn,
                 prereleases=any(allows_prereleases(file, self.drafts.read) for file in inputs),
                 sourced=tuple(found.text for file in inputs for found in find_sourced(file, self.drafts.read)),
+                installed=tuple(sorted(installed.items())),
                 texts={file: self.drafts.get(file) for file in inputs if file in request.project_inputs},
                 constraints=constraints + "".join(f"{name}!={version}\n" for name, version in request.excluded),
             )
@@ -162,6 +167,8 @@ class _GroupLocker:
         except ToolError as error:
             if _REFUSED.search(error.output):
                 raise  # an index that wants credentials may have it
+            if conflicts := [self._conflict(asked, *found) for found in find_conflicts(error.output, asked.installed)]:
+                raise DefinitionError.of(conflicts) from error
             names = [first or second for first, second in _MISSING.findall(error.output)]
             places = [
                 (file, find_line(self.drafts.read(file) or "", name), name) for file in asked.inputs for name in names
@@ -170,6 +177,14 @@ class _GroupLocker:
             if problems:
                 raise DefinitionError.of(problems) from error
             raise
+
+    def _conflict(self, asked: ResolveRequest, name: str, wanted: str, installed: str) -> Problem:
+        """Return the problem of a requirement that the root image does not meet."""
+        lines = ((file, find_line(self.drafts.read(file) or "", name)) for file in asked.inputs)
+        place = next((f"{file}:{line}" for file, line in lines if line), ", ".join(asked.inputs))
+        what = f"{name}{wanted} is wanted, and the root image has {name} {installed}"
+        hint = 'allow that version, take another image, or set site-packages = "own" in [tool.buildkit]'
+        return Problem(file=place, what=what, hint=hint)
 
     def _missing(self, file: str, line: int, name: str) -> Problem:
         choice = self.request.project_inputs.get(file)
@@ -228,47 +243,11 @@ def move_paths(text: str, places: Mapping[str, Collection[str]]) -> str:
 _PATH = re.compile(r"(?P<editable>(?:-e )?)(?P<path>[^\s#;-][^\s;]*)(?P<rest>.*)", re.DOTALL)
 
 
-class Warnings:
-    """Passes a resolver's warnings on, each once, with the line of the input that names the project."""
-
-    def __init__(self, drafts: LockDrafts, inputs: Sequence[str], emit: Emit) -> None:
-        self._drafts = drafts
-        self._inputs = inputs
-        self._emit = emit
-        self._known: set[str] = set()
-
-    def add(self, warning: str) -> None:
-        """Emit a warning (``The package `six==1.0` does not …``), unless it was emitted before."""
-        if warning in self._known:
-            return
-        self._known.add(warning)
-        self._emit(Note(text=f"{self._locate(warning)}: {warning}", warning=True))
-
-    def _locate(self, warning: str) -> str:
-        """Return FILE:LINE of the first project that the warning quotes and an input names, else the inputs."""
-        for name in [quoted or plain for quoted, plain in _NAME.findall(warning)]:
-            for file in self._inputs:
-                if line := find_line(self._drafts.read(file) or "", name):
-                    return f"{file}:{line}"
-        return ", ".join(self._inputs)
-
-
-def find_line(text: str, name: str) -> int:
-    """Return the number of the line of an input that names a project, or 0."""
-    for number, line in enumerate(text.splitlines(), 1):
-        found = _REQUIREMENT.match(line)
-        if found and normalise_name(found[1]) == normalise_name(name):
-            return number
-    return 0
-
-
 # of uv, and of pip-tools
 _REFUSED = re.compile(r"\b(?:401|403)\b|credentials")
 _MISSING = re.compile(
     r"(\S+) was not found in the (?:package registry|provided)|No matching distribution found for ([\w.-]+)"
 )
-_NAME = re.compile(r"`([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?(?:[=<>!~].*?)?`|^([A-Za-z0-9][\w.-]*) [0-9]")  # of uv, of pip
-_REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 
 
 def _lock_group(group: _GroupLocker, files: tuple[str, ...], decided: frozenset[str], emit: Emit) -> None:
@@ -292,6 +271,7 @@ def _lock_group(group: _GroupLocker, files: tuple[str, ...], decided: frozenset[
             )
         drafts.decide(lock_of(file), text)  # whose members of workspaces are inputs, too
         header = render_header(_inputs(group.request, drafts, file), find_release_for(group.request, drafts, (file,)))
+        header += render_system(hash_packages(find_installed(group.request, drafts, (file,))))
         drafts.decide(lock_of(file), f"{header}# Made by `nox -s lock`.\n{text}")
 
 
@@ -331,7 +311,8 @@ def _find_problems(file: str, request: LockRequest, drafts: LockDrafts) -> list[
 
 def _check_fresh(request: LockRequest, drafts: LockDrafts, file: str) -> Problem | None:
     release = find_release_for(request, drafts, (file,))
-    return check_fresh(lock_of(file), drafts.read(lock_of(file)), _inputs(request, drafts, file), release)
+    system = hash_packages(find_installed(request, drafts, (file,)))
+    return check_fresh(lock_of(file), drafts.read(lock_of(file)), _inputs(request, drafts, file), release, system)
 
 
 def _short(file: str) -> str:

@@ -24,6 +24,7 @@ from urllib.parse import quote
 from buildkit.declare.toml import find_table, parse_toml, render_toml
 from buildkit.errors import DefinitionError, MissingTool, ToolError
 from buildkit.tools.index_settings import load_uv_table
+from buildkit.tools.installed_wheels import drop_installed, write_installed
 from buildkit.tools.process import Command, find_tool, run
 from buildkit.tools.python_trap import HostBuildError, PythonTrap
 
@@ -52,6 +53,7 @@ class ResolveRequest:
     ``sourced`` are requirements of the inputs whose projects ``[tool.uv.sources]`` of the checkout gives an index.
     ``texts`` are those of inputs that are no file. With ``prereleases``, they count like other versions.
     With ``host_builds``, build backends may run on this host. ``described`` is metadata that is known without them.
+    ``installed`` are names and versions that the images have anyway: all must fit them, and no pin names them.
     ``warn`` is called with each warning of the resolver about the inputs, as one line.
     """
 
@@ -67,6 +69,7 @@ class ResolveRequest:
     sourced: tuple[str, ...] = ()
     prereleases: bool = False
     texts: Mapping[str, str] = field(default_factory=dict)
+    installed: tuple[tuple[str, str], ...] = ()
     warn: Callable[[str], None] = field(default=lambda _warning: None, compare=False)
 
 
@@ -88,26 +91,37 @@ def resolve(request: ResolveRequest) -> str:
         output = Path(folder) / "lock.txt"
         if request.preferred:
             output.write_text(request.preferred, "utf-8")
-        bounds: tuple[str, ...] = ()
-        if request.constraints:
+        constraints, bounds, env = request.constraints, tuple[str, ...](), dict(request.env)
+        if request.installed:
+            constraints += write_installed(request.installed, Path(folder) / "installed")
+            bounds, env = _add_links(request, f"{folder}/installed")
+        if constraints:
             limits = Path(folder) / "constraints.txt"
-            limits.write_text(request.constraints, "utf-8")
-            bounds = ("--constraint", str(limits))
+            limits.write_text(constraints, "utf-8")
+            bounds = (*bounds, "--constraint", str(limits))
         inputs = _write_inputs(request, Path(folder))
         argv = (*prefix, *bounds, "--output-file", str(output), *inputs, *_sources(request, Path(folder)))
         what = f"locking {', '.join(_shown(request))} with {request.locker}"
         try:
-            finished = run(Command(argv=argv, env={**_QUIET, **request.env}, cwd=request.root, what=what))
+            finished = run(Command(argv=argv, env={**_QUIET, **env}, cwd=request.root, what=what))
         except ToolError as error:
             _check_trap(trap, what, error.output)
             raise
         _check_trap(trap, what)  # a resolver that goes on has passed over a package
         for warning in find_warnings(finished.stderr.decode("utf-8", "replace")):
             request.warn(warning)
-        text = output.read_text("utf-8")
+        text = drop_installed(output.read_text("utf-8"), {name for name, _ in request.installed})
         for name, shown in zip(request.inputs, _shown(request), strict=True):
             text = text.replace(f"{folder}/inputs/{name}", shown)
         return _general_first(_without_host(text, request.root))
+
+
+def _add_links(request: ResolveRequest, folder: str) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the options, and the environment, that add a folder of wheels: uv's option would replace its variable."""
+    if request.locker != "uv":
+        return ("--find-links", folder), dict(request.env)
+    known = request.env.get("UV_FIND_LINKS", os.environ.get("UV_FIND_LINKS", ""))
+    return (), {**request.env, "UV_FIND_LINKS": ",".join(filter(None, (known, folder)))}
 
 
 def _shown(request: ResolveRequest) -> tuple[str, ...]:

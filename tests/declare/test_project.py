@@ -191,3 +191,10 @@ def test_processors_are_different_and_pip_tools_resolves_for_one() -> None:
         "tool.buildkit.arch": "names several processors, and pip-tools resolves for that of the machine it runs on"
     }
     assert problems_of("tool.buildkit.arch = []") == {"tool.buildkit.arch": "needs at least 1 item"}
+
+
+def test_standalone_interpreter_sees_no_packages_of_the_root() -> None:
+    text = '[tool.buildkit]\nsite-packages = "system"\n'
+    assert parse_project(text, Path("/x")).target.sees_system
+    found = problems_of(text + 'interpreter = "standalone"\n')
+    assert found == {"tool.buildkit.site-packages": "`system` has no effect"}

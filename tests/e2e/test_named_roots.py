@@ -10,7 +10,7 @@ import pytest
 
 from tests.aptrepository import make_keys, make_package, serve_archives, write_archive
 from tests.e2e.conftest import short_folder
-from tests.e2e.tinyproject import Tiny
+from tests.e2e.tinyproject import Tiny, one_error
 from tests.e2e.tinyroot import RootSpecimen, push_specimen
 
 pytestmark = pytest.mark.tools
@@ -79,6 +79,7 @@ def _specimen(name: str, mark: str = "") -> RootSpecimen:
         "etc/passwd": "root:x:0:0::/:/bin/sh\n_apt:x:42:65534::/:/bin/sh\n",
         "etc/group": "root:x:0:\nnogroup:x:65534:\n",
         "etc/mark": mark,
+        "usr/local/lib/python3.13/site-packages/vendored-1.0.dist-info/METADATA": "Name: vendored\nVersion: 1.0\n",
         "var/lib/dpkg/status": status,
         "var/lib/dpkg/available": "",
         "var/lib/dpkg/info/format": "1\n",
@@ -106,8 +107,8 @@ def _specimen(name: str, mark: str = "") -> RootSpecimen:
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, registry: str) -> Iterator[Tiny]:
-    tiny = Tiny(short_folder(), registry=registry)
+def tiny(tmp_path: Path, registry: str, links: Path) -> Iterator[Tiny]:
+    tiny = Tiny(short_folder(), registry=registry, links=links)
     with make_keys(tmp_path, "vendor") as (vendor,), serve_archives(tmp_path / "www") as url:
         packages = [make_package(tmp_path, "extra", "1.0", {"usr/share/extra": "extra"})]
         packages.append(make_package(tmp_path, "present", "1.0", {"usr/share/present": "old"}))
@@ -148,6 +149,17 @@ def test_image_by_name_is_locked_extended_and_built_by_its_digest(tiny: Tiny, re
     tiny.lock()
     by_digest = tiny.build("base", "--frozen")
     assert keys == {layer["name"]: layer["key"] for layer in (by_digest.report or {})["layers"]}
+
+    tiny.replace("pyproject.toml", "bytecode", 'site-packages = "system"\nbytecode')
+    tiny.replace("stages/base/stage.toml", "[apt]", '[wheels]\nlocks = ["requirements/app.txt"]\n[apt]')
+    tiny.write("requirements/app.in", "alpha\nvendored\n")
+    tiny.lock()
+    assert "\nalpha==" in (text := (tiny.project / "requirements/app.txt").read_text())
+    assert "vendored" not in text, "the image has it"
+    tiny.build("base", "--frozen")
+    assert "include-system-site-packages = true" in tiny.run_image("base", "cat", "/opt/venv/pyvenv.cfg")
+    tiny.write("requirements/app.in", "alpha\nvendored>1\n")
+    assert "app.in:2: vendored>1 is wanted, and the root image has vendored 1.0" in one_error(tiny.run("lock"), 2)
 
 
 def _check_refreshed(tiny: Tiny, registry: str, tmp_path: Path, name: str) -> None:

@@ -172,6 +172,7 @@ DEBIAN: dict[str, Mutate] = {
 }
 IMAGE: dict[str, Mutate] = {
     "root.image": put("base.root.image", f"docker.io/x/y:1@sha256:{sha('other')}", root),
+    "root.image: by name": put("base.root.image", "docker.io/x/y:2", root),
 }
 STAGES: dict[str, Mutate] = {
     "summary": put("runtime.summary", "something else", none),
@@ -249,6 +250,7 @@ PROJECT: dict[str, Mutate] = {
     "prefix": setting("prefix", "/opt/elsewhere", both(prefix, wheels, compiled)),
     "interpreter: standalone": _STANDALONE,
     "interpreter": setting("interpreter", "/usr/bin/python3.14", both(prefix, wheels)),
+    "site-packages": setting("site-packages", "system", prefix),
     "bytecode": do(_flip_bytecode, lambda seen, _: seen.wheels() | ({"base/root"} & seen.specs.keys())),
     "bytecode-root": _bytecode_root,
     "builder: the same by another name": do(_second_builder, none),

@@ -15,9 +15,10 @@ from buildkit.declare.apt_sources import render_sources
 from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.project import parse_project
 from buildkit.declare.schema import ValueLocation
-from buildkit.digest import FileHash
+from buildkit.digest import Digest, FileHash
 from buildkit.locks.choice_inputs import choice_inputs
 from buildkit.locks.freshness import apt_inputs, models_inputs, render_header, requirements_inputs, wheels_inputs
+from buildkit.locks.images_lock import IMAGES_LOCK, ImageContents, LockedImage, render_images_lock
 
 
 def render(small: Small, style: Style) -> dict[str, File]:
@@ -30,6 +31,8 @@ def render(small: Small, style: Style) -> dict[str, File]:
         found[f"stages/{name}/stage.toml"] = style.document(_with_explicit_defaults(stage, style))
     if "image" not in small.root:
         _render_apt(small, style, found)
+    else:
+        found[IMAGES_LOCK] = _render_image(small.root["image"])
     _render_wheels(small, style, found)
     asked = [
         {
@@ -91,6 +94,15 @@ def _with_explicit_defaults(stage: dict[str, Any], style: Style) -> dict[str, An
     if style.chance(0.3):
         result.setdefault("ships", False)
     return result
+
+
+def _render_image(name: str) -> str:
+    """Return the lock of a root's image, which has no packages of Python."""
+    digest = Digest.parse(name.partition("@")[2]) if "@" in name else Digest.of(name.encode())
+    platforms = {"linux/amd64": digest, "linux/arm64": digest}
+    contents = {arch: ImageContents(id="debian") for arch in ("amd64", "arm64")}
+    image = LockedImage(name=name, digest=digest, locked="now", platforms=platforms, contents=contents)
+    return render_images_lock({name: image})
 
 
 def _render_apt(small: Small, style: Style, found: dict[str, str]) -> None:

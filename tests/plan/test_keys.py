@@ -158,6 +158,7 @@ def test_change_of_locks_or_trees_changes_the_expected_keys(what: str) -> None:
 SETTINGS: dict[str, tuple[str, set[str]]] = {
     "prefix": ("prefix = '/srv/env'", WHEELS | {"/opt/venv", "/srv/env"}),
     "interpreter": ("interpreter = '/usr/local/bin/python'", WHEELS | {"/opt/venv"}),
+    "site-packages": ("site-packages = 'system'", {"/opt/venv"}),
     "python": ("python = '3.12'\ninterpreter = '/usr/bin/python3.13'", WHEELS | {"/opt/venv"}),
     "python's patch release": ("python = '3.13.9'", {"/opt/venv"}),
     "bytecode": ("bytecode = false", WHEELS | ROOTED),

@@ -13,7 +13,7 @@ def prefix_members(target: Target) -> Iterator[Member]:
     prefix = target.prefix.lstrip("/")
     home = target.interpreter.rpartition("/")[0]
     config = (
-        f"home = {home}\ninclude-system-site-packages = false\n"
+        f"home = {home}\ninclude-system-site-packages = {'true' if target.sees_system else 'false'}\n"
         f"version = {target.python}\nexecutable = {target.interpreter}\n"
     ).encode()
     yield Member(path=f"{prefix}/bin/python", kind="symlink", target=target.interpreter)

@@ -13,8 +13,8 @@ from buildkit.plan.explain.recipe_shape import has_known_shape
 from buildkit.plan.explain.value_diff import changed_format, changed_setting
 from buildkit.plan.spec import Kind, Spec, is_readable_format
 
-_SETTINGS = ("arch", "bytecode", "compression", "interpreter", "prefix", "python")
-_DEFAULTS = {"compression": "zstd"}  # recipes leave these values out
+_SETTINGS = ("arch", "bytecode", "compression", "interpreter", "prefix", "python", "site_packages")
+_DEFAULTS = {"compression": "zstd", "site_packages": "own"}  # recipes leave these values out
 _TABLES = {
     Kind.ROOT: "root",
     Kind.IMAGE: "root",
