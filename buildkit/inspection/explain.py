@@ -26,7 +26,7 @@ _MOST = 5  # suggested layers
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
     """The action that a build would take for one layer, and its reasons.
-    ``causes`` are the reasons to build it. ``again`` is set if it is imported although local storage has it; ``below``
+    ``causes`` are the reasons to build it. ``again`` is set if it is delivered although local storage has it; ``below``
     is the layer whose change is the reason. ``tool`` is set if it is needed to build the image, but no part of it.
     """
 
@@ -55,11 +55,20 @@ class Explained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """The explanation of an image: of all its layers, lowest first, or of the requested ones."""
+    """The explanation of an image: of all its layers, lowest first, or of the requested ones.
+
+    Layers are imported into local storage, or unpacked into the image store (``unpacks``).
+    """
 
     stage: str
     image: str
     layers: tuple[Explained, ...]
+    unpacks: bool = False
+
+    @property
+    def delivered(self) -> str:
+        """What happens to a layer that is delivered."""
+        return "unpacked" if self.unpacks else "imported"
 
     def as_json(self) -> dict[str, Any]:
         """Return ``{"stage", "image", "layers"}``."""
@@ -87,6 +96,7 @@ def explain_stage(planner: Planner, stage: str, layer: str = "") -> Explanation:
             )
             for choice in chosen
         ),
+        unpacks=planner.context.image_store is not None,
     )
 
 
@@ -128,7 +138,7 @@ def print_explanation(explanation: Explanation, out: TextIO, *, whole: bool = Tr
     width = max((len(sanitize_line(layer.entry.spec.name)) for layer in explanation.layers), default=0)
     for layer in explanation.layers:
         print(
-            f"{sanitize_line(layer.entry.spec.name):{width}}  {sanitize_line(format_action(layer, explanation.stage))}",
+            f"{sanitize_line(layer.entry.spec.name):{width}}  {sanitize_line(format_action(layer, explanation))}",
             file=out,
         )
         for cause in layer.causes:
@@ -137,17 +147,18 @@ def print_explanation(explanation: Explanation, out: TextIO, *, whole: bool = Tr
         print(render_sum(explanation), file=out)
 
 
-def format_action(layer: Explained, stage: str) -> str:
+def format_action(layer: Explained, explanation: Explanation) -> str:
     """Return what would be done with a layer, and when and why it was built."""
     if layer.entry.source is LayerSource.BUILT:
         return "would be built" + " again" * bool(layer.built) + ", as a tool for others" * layer.tool + ":"
     if layer.again:
-        action = f"imported again, because {layer.below} below it changes"
+        action = f"{explanation.delivered} again, because {layer.below} below it changes"
     elif layer.entry.source is LayerSource.STORAGE:
         action = "stays as it is"
     else:
-        action = "imported" if layer.entry.source is LayerSource.CACHE else "fetched and imported"
-    return action + (f"; {_format_built(layer.built, stage)}" if layer.built else "")
+        fetched = "" if layer.entry.source is LayerSource.CACHE else "fetched and "
+        action = f"{fetched}{explanation.delivered}"
+    return action + (f"; {_format_built(layer.built, explanation.stage)}" if layer.built else "")
 
 
 def _format_built(built: BuiltRecord, stage: str) -> str:
@@ -161,4 +172,4 @@ def render_sum(explanation: Explanation) -> str:
     count = sum(layer.entry.source is LayerSource.BUILT for layer in layers)
     again = sum(layer.again for layer in layers)
     built = f"{count} of {len(layers)} layers would be built" if count else "nothing would be rebuilt"
-    return f"{explanation.stage}: {built}" + (f", {again} imported again" if again else "")
+    return f"{explanation.stage}: {built}" + (f", {again} {explanation.delivered} again" if again else "")

@@ -130,6 +130,7 @@ def _image(stage_forecast: StageForecast) -> ImageTotals:
         whole=sum_sizes(_size(entry, cost) for entry, cost in pairs),
         build=sum_sizes(_size(entry, cost) for entry, cost in pairs if entry.source is LayerSource.BUILT),
         imports=sum_sizes(_size(entry, cost) for entry, cost in pairs if entry.source is not LayerSource.STORAGE),
+        unpacks=stage_forecast.unpacks,
     )
 
 

@@ -16,7 +16,7 @@ _BUILDS = (
     Column(title="stage"),
     Column(title="seconds", right=True),
     Column(title="layers", right=True),
-    *(Column(title=title, right=True, extra=True) for title in ("fetched", "built", "imported", "pushed")),
+    *(Column(title=title, right=True, extra=True) for title in ("fetched", "built", "delivered", "pushed")),
     Column(title="slowest phases"),
 )
 _PHASES = (

@@ -77,11 +77,15 @@ class LayerTotal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageTotals:
-    """Totals of an image: all layers, layers to be built, and layers to be imported."""
+    """Totals of an image: all layers, layers to be built, and layers to be delivered.
+
+    Those are imported into local storage, or unpacked into the image store (``unpacks``).
+    """
 
     whole: LayerTotal
     build: LayerTotal
     imports: LayerTotal
+    unpacks: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,10 +198,11 @@ def format_work(node: StageNode) -> str:
     if node.image is None:
         return ""
     build, imports = node.image.build, node.image.imports
+    deliver = "unpack" if node.image.unpacks else "import"
     own = sum(layer.source is LayerSource.BUILT for layer in node.layers)
     if build.count == imports.count:
-        return "" if own == build.count else f"{format_layer_count(build.count)} to build and import ({build})"
-    works = ((build, "to build"), (imports, "to import"))
+        return "" if own == build.count else f"{format_layer_count(build.count)} to build and {deliver} ({build})"
+    works = ((build, "to build"), (imports, f"to {deliver}"))
     return ", ".join(f"{format_layer_count(work.count)} {what} ({work})" for work, what in works[own == build.count :])
 
 

@@ -54,6 +54,14 @@ def template(tmp_path_factory: pytest.TempPathFactory, registry: str, links: Pat
     return tiny.project
 
 
+@pytest.fixture(scope="module")
+def imports() -> Iterator[None]:
+    """Projects whose images are imported, also where `BUILDKIT_DELIVERY` asks the suite for the image store."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("BUILDKIT_DELIVERY", raising=False)
+        yield
+
+
 @pytest.fixture
 def make_tiny(template: Path, registry: str, links: Path) -> Iterator[Callable[[], Tiny]]:
     """Make independent projects."""

@@ -17,7 +17,7 @@ import pytest
 
 from tests.e2e.tinyproject import Tiny, wait_until
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.usefixtures("imports")]
 
 _NOBODY = 4_194_305  # more than a process number can be
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.tinyproject import Tiny
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.usefixtures("imports")]
 APP = "localhost/tiny/app:latest"
 _VFS = '[storage]\ndriver = "vfs"\ngraphroot = "{folder}/vfs"\nrunroot = "{folder}/run"\n'
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.e2e.tinyproject import SLOW, SessionResult, Tiny, one_error
+
+pytestmark = [pytest.mark.tools, pytest.mark.usefixtures("imports")]
 
 _EAGER = SLOW + "from buildkit.build import preimport; preimport.MIN_IMPORT_BYTES = 1; "
 _FORGETFUL = _EAGER + "from buildkit.tools import storage; kept, storage.remove_image = storage.remove_image, print; "

@@ -18,7 +18,7 @@ from tests.e2e.conftest import new_tiny
 from tests.e2e.tinyproject import Tiny, one_error
 from tests.ledgers import update_checksums
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.usefixtures("imports")]
 DATE = r"20\d\d-\d\d-\d\d \d\d:\d\d"
 STAYS = f"stays as it is; built {DATE}: first build"
 FOR_THE_BIN = f"imported again, because deps/bin-2 below it changes; built {DATE}: first build"

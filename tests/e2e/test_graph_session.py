@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.tinyproject import Tiny, one_error
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.usefixtures("imports")]
 
 
 def graph(tiny: Tiny, *arguments: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 from buildkit.store.ledger import Ledger
 from tests.e2e.tinyproject import Tiny
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.usefixtures("imports")]
 
 
 def plan(tiny: Tiny, *arguments: str, **env: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tests.e2e.survival import find_blob, left_behind, unsound
 from tests.e2e.tinyproject import Tiny, wait_until
 from tests.ledgers import update_checksums
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.usefixtures("imports")]
 
 _STEP = """summary = "app on a root that steps extend"
 from = "app"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.tinyproject import Tiny
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.usefixtures("imports")]
 
 
 def test_timings_lists_recorded_builds_by_phase(tiny: Tiny) -> None:

@@ -121,7 +121,7 @@ class Tiny:
 
     def see_store(self, *, seen: bool) -> None:
         """Let podman see the image store, so that images are delivered into it."""
-        stores = ""
+        self.sees_store, stores = seen, ""
         if seen:
             self.store.mkdir(mode=0o700, exist_ok=True)
             stores = f'"{self.store}"'
@@ -243,8 +243,16 @@ class Tiny:
         answer: list[dict[str, Any]] = json.loads(self.tool("podman", "image", "inspect", f"localhost/tiny/{stage}"))
         return answer[0]
 
+    def remove_image(self, stage: str) -> None:
+        """Remove a stage's image, by podman or, where podman cannot, from the image store."""
+        ref = f"localhost/tiny/{stage}:latest"
+        if self.sees_store:
+            assert self.run("cache", "rm", ref).code == 0
+        else:
+            self.tool("podman", "rmi", ref)
+
     def images(self) -> dict[str, str]:
-        """Return the names of all images in storage with their ids."""
+        """Return the names of all images in storage with their ids; of two with one name, whichever is listed last."""
         lines = self.tool("buildah", "images", "--format", "{{.Name}}:{{.Tag}} {{.ID}}", "--no-trunc").splitlines()
         return dict(line.split() for line in lines)
 

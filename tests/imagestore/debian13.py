@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.imagestore.hosts import StorageHost
 
+DEBIAN_13 = [pytest.mark.network, pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts another root")]
 _PACKAGES = (
     "podman", "buildah", "skopeo", "runc", "conmon", "netavark", "nftables", "passt", "uidmap", "mount", "git",
     "ca-certificates", "python3",
@@ -24,6 +27,7 @@ mount -t proc proc "$0/proc"
 mount --rbind /sys "$0/sys"
 mount --rbind /dev "$0/dev"
 mount -t tmpfs tmpfs "$0/run"
+mount --bind /home "$0/home"
 for file in passwd group subuid subgid; do mount --bind "/etc/$file" "$0/etc/$file"; done
 mknod -m 666 "$0/run/tun" c 10 200  # networks of ordinary users; some hosts close it
 [ ! -e /dev/net/tun ] || mount --bind "$0/run/tun" "$0/dev/net/tun"
@@ -56,7 +60,10 @@ def ensure_root() -> Path:
 
 @contextmanager
 def inside(root: Path, host: StorageHost) -> Iterator[StorageHost]:
-    """Yield the host with the tools of the root, which sees only the host's folder, in mounts of its own."""
+    """Yield the host with the tools of the root, which sees only its folder and /home, in mounts of its own.
+
+    They run as whoever ``host.before`` says.
+    """
     argv = ("unshare", "--mount", "--propagation=private", "sh", "-c", _HOLD, str(root), str(host.folder))
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
@@ -66,6 +73,6 @@ def inside(root: Path, host: StorageHost) -> Iterator[StorageHost]:
         folder = ("sh", "-c", 'cd "$0" && exec "$@"', str(host.folder))
         host.env["PODMAN_IGNORE_CGROUPSV1_WARNING"] = "1"
         try:
-            yield StorageHost(host.folder, before=(*enter, *folder), env=host.env)
+            yield StorageHost(host.folder, before=(*enter, *host.before, *folder), env=host.env)
         finally:
             holder.stdin.close()

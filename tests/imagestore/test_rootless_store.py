@@ -5,23 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import pwd
 import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from buildkit.oci.image import Image
 from tests.e2e.tinyroot import make_root_tar
+from tests.imagestore.contract import NAME, MakeHost, PodmanContract
+from tests.imagestore.debian13 import DEBIAN_13, ensure_root, inside
 from tests.imagestore.hosts import StorageHost
 from tests.imagestore.tars import entry, folder, make_tar
 from tests.users import become, ordinary_user, python_of
 
 pytestmark = pytest.mark.tools
 _ACT = Path(__file__).with_name("acts") / "store.py"
-_NAME = "localhost/app/runtime:latest"
 _PRIVATE = make_tar(
     folder("opt"),
     folder("opt/closed", mode=0o500, uid=1234, gid=42),
@@ -45,31 +49,40 @@ def python(user: pwd.struct_passwd) -> Iterator[str]:
         yield path
 
 
-@pytest.fixture(scope="module")
-def host(user: pwd.struct_passwd, python: str) -> Iterator[StorageHost]:
+@contextmanager
+def storage_of(user: pwd.struct_passwd, registry: str = "", *, stores: bool = True) -> Iterator[StorageHost]:
+    """Make storage of the user's own, perhaps with a store, and an act that writes into it."""
     host = StorageHost(Path(tempfile.mkdtemp(prefix="bk-")), before=become(user))
-    host.prepare()
+    host.prepare(registry, stores=stores)
     host.env.update({"STORE": str(host.store), "USER": user.pw_name, "LOGNAME": user.pw_name})
     (host.folder / "store.py").write_text(_ACT.read_text())
-    for name, tar in (("root.tar", make_root_tar()), ("private.tar", _PRIVATE)):
-        (host.folder / name).write_bytes(tar)
     if os.geteuid() == 0:
         subprocess.run(("chown", "--recursive", f"{user.pw_uid}:{user.pw_gid}", str(host.folder)), check=True)
-    host.tool(python, "store.py", "add", _NAME, "root.tar", "private.tar")
-    yield host
-    host.tool("podman", "system", "migrate")  # ends the process that keeps the user's namespaces
-    host.tool("buildah", "unshare", "rm", "-rf", str(host.store), str(host.folder / "graph"))
-    host.remove()
+    try:
+        yield host
+    finally:
+        host.tool("podman", "system", "migrate")  # ends the process that keeps the user's namespaces
+        host.tool("buildah", "unshare", "rm", "-rf", str(host.store), str(host.folder / "graph"))
+        host.remove()
+
+
+@pytest.fixture(scope="module")
+def host(user: pwd.struct_passwd, python: str) -> Iterator[StorageHost]:
+    with storage_of(user) as host:
+        for name, tar in (("root.tar", make_root_tar()), ("private.tar", _PRIVATE)):
+            (host.folder / name).write_bytes(tar)
+        host.tool(python, "store.py", "add", NAME, "root.tar", "private.tar")
+        yield host
 
 
 def test_image_runs_with_owners_and_whiteouts(host: StorageHost) -> None:
-    assert " 1234 42 " in host.run(_NAME, "ls", "-ln", "/opt/closed")
-    assert host.run(_NAME, "cat", "/opt/closed/file", options=("--user=1234:42", "--read-only")) == "theirs\n"
-    assert "touch" not in host.run(_NAME, "ls", "/usr/bin")
+    assert " 1234 42 " in host.run(NAME, "ls", "-ln", "/opt/closed")
+    assert host.run(NAME, "cat", "/opt/closed/file", options=("--user=1234:42", "--read-only")) == "theirs\n"
+    assert "touch" not in host.run(NAME, "ls", "/usr/bin")
 
 
 def test_saved_layers_have_their_digests(host: StorageHost) -> None:
-    host.tool("podman", "save", "--quiet", "--format=docker-archive", f"--output={host.folder}/saved.tar", _NAME)
+    host.tool("podman", "save", "--quiet", "--format=docker-archive", f"--output={host.folder}/saved.tar", NAME)
     with tarfile.open(host.folder / "saved.tar") as archive:
         names = {member.name for member in archive if member.isreg()}
     assert names >= {f"{hashlib.sha256(tar).hexdigest()}.tar" for tar in (make_root_tar(), _PRIVATE)}
@@ -125,7 +138,7 @@ def test_garbage_is_collected_but_not_under_a_container(host: StorageHost, pytho
     tar = make_tar(folder("d", mode=0o500, uid=99), entry("d/x", b"12", mode=0o600, uid=99))
     (host.folder / "own.tar").write_bytes(tar)
     host.tool(python, "store.py", "add", "localhost/own:1", "root.tar", "own.tar")
-    name = host.tool("podman", "create", "--network=none", _NAME, "cat", "/opt/closed/file").strip()
+    name = host.tool("podman", "create", "--network=none", NAME, "cat", "/opt/closed/file").strip()
     try:
         removed = json.loads(host.tool(python, "store.py", "collect"))
         assert hashlib.sha256(tar).hexdigest() in removed
@@ -133,3 +146,35 @@ def test_garbage_is_collected_but_not_under_a_container(host: StorageHost, pytho
     finally:
         host.tool("podman", "rm", name)
     assert list((host.store / "tmp").iterdir()) == []
+
+
+class TestPodmanOfUser(PodmanContract):
+    """The contract of podman and buildah for an ordinary user."""
+
+    @pytest.fixture(scope="class", params=["here", pytest.param("Debian 13", marks=DEBIAN_13)])
+    @classmethod
+    def make_host(cls, request: pytest.FixtureRequest, registry: str, user: pwd.struct_passwd) -> MakeHost:
+        @contextmanager
+        def make(*, stores: bool) -> Iterator[StorageHost]:
+            with storage_of(user, registry, stores=stores) as host:
+                if request.param == "here":
+                    yield host
+                else:
+                    with inside(ensure_root(), host) as debian:
+                        yield debian
+
+        return make
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def host(
+        cls, make_host: MakeHost, user: pwd.struct_passwd, python: str, image: Image, tars: tuple[bytes, ...]
+    ) -> Iterator[StorageHost]:
+        with make_host(stores=True) as host:
+            names = [f"{number}.tar" for number in range(len(tars))]
+            for name, tar in zip(names, tars, strict=True):
+                (host.folder / name).write_bytes(tar)
+            (host.folder / "config").write_bytes(pickle.dumps(image.config))
+            ours = StorageHost(host.folder, before=become(user), env={**host.env, "CONFIG": "config"})
+            ours.tool(python, "store.py", "add", NAME, *names)
+            yield host

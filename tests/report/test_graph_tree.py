@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 
@@ -42,6 +43,14 @@ def test_tree_matches_the_expected_text() -> None:
         "debug  from app; image of 0 layers, 0 B\n"
         "└─ no layers of its own"
     )
+
+
+def test_image_of_the_store_is_unpacked_and_not_imported() -> None:
+    picture = service()
+    stages = [replace(x, image=replace(x.image, unpacks=True)) if x.image else x for x in picture.stages]
+    text = plain(replace(picture, stages=tuple(stages)))
+    assert "this image: 3 layers to unpack (961 MB)" in text
+    assert "import" not in text
 
 
 def test_tree_groups_many_layers_by_source() -> None:

@@ -89,7 +89,8 @@ def explained() -> str:
         entry=SimpleNamespace(spec=SimpleNamespace(name=NAME), source=LayerSource.STORAGE),
         causes=(), tool=False, again=True, below=NAME, built=explain.BuiltRecord(at=0, stage=NAME, why=NAME),
     )  # fmt: skip
-    return printed(lambda out: explain.print_explanation(SimpleNamespace(stage="x", layers=(layer,)), out))  # type: ignore[arg-type]
+    explanation = SimpleNamespace(stage="x", layers=(layer,), delivered="imported")
+    return printed(lambda out: explain.print_explanation(explanation, out))  # type: ignore[arg-type]
 
 
 def advisories() -> str:

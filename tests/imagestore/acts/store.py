@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import sys
 from pathlib import Path
 
@@ -24,7 +25,10 @@ def main(verb: str, *words: str) -> object:
     if verb == "add":
         name, *tars = words
         layers = tuple(_add(store, Path(tar).read_bytes()) for tar in tars)
-        return store.put_image(Image(layers=layers, config=Config(env=(("PATH", "/usr/bin"),)), arch="amd64"), (name,))
+        config = Config(env=(("PATH", "/usr/bin"),))
+        if "CONFIG" in os.environ:
+            config = pickle.loads(Path(os.environ["CONFIG"]).read_bytes())
+        return store.put_image(Image(layers=layers, config=config, arch="amd64"), (name,))
     if verb == "read":
         return hashlib.sha256(b"".join(store.open_tar(DiffId(words[0])))).hexdigest()
     if verb == "remove":
