@@ -74,6 +74,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--no-debug", dest="debug", action="store_false", help="listen for no debugger")
     parser.add_argument("--no-reload", dest="reload", action="store_false", help="restart containers instead")
     parser.add_argument("--write-launch", action="store_true", help="write .vscode/launch.json for the debugger")
+    parser.add_argument("--write-pycharm", action="store_true", help="write a run configuration that attaches PyCharm")
     parser.add_argument("--json", action="store_true", help="print events as JSON, one a line, for editors")
     running = parser.add_mutually_exclusive_group()
     running.add_argument("--stop", action="store_true", help="end what runs")

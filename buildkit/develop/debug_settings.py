@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 from buildkit.errors import DefinitionError
 
 VSCODE = ".vscode/launch.json"
+PYCHARM = ".run"  # the folder that JetBrains' editors read
 _COMMENT = re.compile(r'("(?:\\.|[^"\\])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 _COMMA = re.compile(r'("(?:\\.|[^"\\])*")|,(?=\s*[\]}])')
 
@@ -49,19 +51,46 @@ def write_launch(folder: Path, targets: Sequence[DebugTarget]) -> Path:
     return path
 
 
-def _configuration(target: DebugTarget) -> dict[str, Any]:
-    """Return an ``attach`` of debugpy (https://github.com/microsoft/debugpy/wiki/Debug-configuration-settings).
+def render_run_configuration(target: DebugTarget) -> str:
+    """Return PyCharm's run configuration *Attach to DAP* for a target, as XML."""
+    component = ET.Element("component", name="ProjectRunConfigurationManager")
+    about = {"default": "false", "name": f"dev: {target.name}", "type": "PythonDapAttachConfiguration"}
+    configuration = ET.SubElement(component, "configuration", about)
+    ET.SubElement(configuration, "option", name="remoteAddress", value=f"127.0.0.1:{target.port}")
+    settings = ET.SubElement(configuration, "PathMappingSettings")
+    mappings = ET.SubElement(ET.SubElement(settings, "option", name="pathMappings"), "list")
+    for source, place in _deepest_first(target):
+        attributes = {"local-root": f"$PROJECT_DIR$/{source}", "remote-root": place}
+        ET.SubElement(mappings, "mapping", attributes)
+    ET.SubElement(configuration, "method", v="2")
+    ET.indent(component)
+    return ET.tostring(component, encoding="unicode") + "\n"
 
-    The deepest folders are first, for the first mapping that fits is taken.
-    """
-    folders = sorted(target.folders, key=lambda pair: (-pair[1].count("/"), pair[1]))
+
+def write_run_configurations(folder: Path, targets: Sequence[DebugTarget]) -> list[Path]:
+    """Write a run configuration of PyCharm for each target of the project at ``folder``; return the paths."""
+    paths = [folder / PYCHARM / f"dev {target.name}.run.xml" for target in targets]
+    for path, target in zip(paths, targets, strict=True):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(render_run_configuration(target), "utf-8")
+    return paths
+
+
+def _deepest_first(target: DebugTarget) -> list[tuple[str, str]]:
+    """Return the pairs of folders in an order in which the first mapping that fits is the right one."""
+    return sorted(target.folders, key=lambda pair: (-pair[1].count("/"), pair[1]))
+
+
+def _configuration(target: DebugTarget) -> dict[str, Any]:
+    """Return an ``attach`` of debugpy (https://github.com/microsoft/debugpy/wiki/Debug-configuration-settings)."""
     return {
         "name": f"dev: {target.name}",
         "type": "debugpy",
         "request": "attach",
         "connect": {"host": "127.0.0.1", "port": target.port},
         "pathMappings": [
-            {"localRoot": f"${{workspaceFolder}}/{source}", "remoteRoot": place} for source, place in folders
+            {"localRoot": f"${{workspaceFolder}}/{source}", "remoteRoot": place}
+            for source, place in _deepest_first(target)
         ],
         "justMyCode": False,
     }

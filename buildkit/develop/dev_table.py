@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from buildkit.develop.debug_settings import write_launch
+from buildkit.develop.debug_settings import write_launch, write_run_configurations
 from buildkit.develop.dev_session import DevStart, describe_rows, find_debug_targets
 from buildkit.report.loop_view import Said, Tell
 from buildkit.report.table import print_table
@@ -25,8 +25,9 @@ def show_start(start: DevStart, folder: Path, options: argparse.Namespace, tell:
             tell(Said(event="service", text=f"{row[0]} is {row[2]}", details=details))
     else:
         print_table("development environment", _TITLES, rows, sys.stderr)
-    if options.write_launch:
-        path = write_launch(folder, find_debug_targets(start))
+    written = [write_launch(folder, find_debug_targets(start))] if options.write_launch else []
+    written += write_run_configurations(folder, find_debug_targets(start)) if options.write_pycharm else []
+    for path in written:
         tell(Said(event="wrote", text=f"wrote {path.relative_to(folder)}"))
     addresses = [address for state in states for address in state.addresses]
     if options.open and addresses:

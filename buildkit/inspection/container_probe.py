@@ -24,9 +24,11 @@ from buildkit.declare.ports import LOOPBACK, PublishedPort
 from buildkit.declare.stage import Config, Healthcheck, Running
 from buildkit.errors import BuildError
 from buildkit.findings import Finding
+from buildkit.inspection.lent_needs import lent_needs
 from buildkit.inspection.stage_container import describe_container, missing_needs, prepare_network, warn_of_lacks
 from buildkit.running.flags import ContainerSpec, make_container, run_argv
 from buildkit.running.host import PodmanHost, find_unsupported
+from buildkit.running.mounts import SECRETS
 from buildkit.running.proc import (
     ListeningSocket,
     parse_cgroup_limit,
@@ -54,8 +56,8 @@ def audit_running(planner: Planner, target: str) -> tuple[Finding, ...]:
 
     Raises DefinitionError, and BuildError if no container can be started.
     """
-    container = describe_target(planner, target)
-    return check_running(observe(container))
+    with lent_needs(planner, target, describe_target(planner, target)) as container:
+        return check_running(observe(container))
 
 
 def describe_target(planner: Planner, target: str) -> ContainerSpec:
@@ -139,7 +141,7 @@ class _Probe:
         self._id = str(details["Id"])
         state = details["State"]
         observation = Observation(
-            tmpfs=tuple(folder for folder, _ in self._container.running.tmpfs),
+            tmpfs=tuple(_declared_places(self._container)),
             ports=tuple(f"{port.number}/{port.protocol}" for port in self._container.ports),
             outgoing=self._container.running.outgoing,
             stop_seconds=self._container.running.stop_seconds,
@@ -289,6 +291,13 @@ class _Probe:
                     return tuple(map(str, json.loads(tried.text)))
         tried = podman.execute(self._name, ("/bin/sh", "-c", load_script("list_writable"), "sh", *places))
         return tuple(tried.text.splitlines()) if tried.code == 0 else None
+
+
+def _declared_places(container: ContainerSpec) -> Iterator[str]:
+    yield from (folder for folder, _ in container.running.tmpfs)
+    yield from (mount.target for mount in container.mounts)
+    if container.secrets:
+        yield SECRETS
 
 
 def _read_limit(path: Path) -> int | None:

@@ -12,12 +12,16 @@ _LIST = (
     "import importlib.metadata as m, json;"
     "print(json.dumps({d.metadata['Name'].lower().replace('_', '-'): d.version for d in m.distributions()}))"
 )
+_NO_PROGRAM = (126, 127)  # podman's exit codes
 _CONFIG = ("User", "WorkingDir", "Entrypoint", "Cmd", "StopSignal")
 _FLAGS = ("ReadonlyRootfs", "Memory", "MemorySwap", "PidsLimit", "NanoCpus", "SecurityOpt", "Privileged", "Tmpfs")
 
 
 def describe_running(ref: str, interpreter: str) -> dict[tuple[str, str], str]:
-    """Return the facts of the container that runs an image; raises BuildError unless exactly one does."""
+    """Return the facts of the container that runs an image.
+
+    Raises BuildError unless exactly one does, and if its Python cannot list its packages.
+    """
     names = find_containers_of(ref)
     if len(names) != 1:
         others = f"end all but one: {', '.join(names)}"
@@ -30,10 +34,19 @@ def describe_running(ref: str, interpreter: str) -> dict[tuple[str, str], str]:
     facts["flag", "EffectiveCaps"] = _text(found.get("EffectiveCaps"))
     variables = (text.partition("=") for text in config.get("Env") or ())
     facts |= {("variable", name): value for name, _, value in variables if name not in ("HOSTNAME", "container")}
-    listed = podman.execute(names[0], (interpreter, "-c", _LIST))
-    if listed.code == 0:
-        facts |= {("package", name): version for name, version in json.loads(listed.stdout).items()}
-    return facts
+    return facts | {("package", name): version for name, version in _list_packages(names[0], interpreter).items()}
+
+
+def _list_packages(container: str, interpreter: str) -> dict[str, str]:
+    """Return the versions of Python packages by name; none where there is no Python. Raises BuildError."""
+    listed = podman.execute(container, (interpreter, "-c", _LIST))
+    if listed.code in _NO_PROGRAM:
+        return {}
+    if listed.code != 0:
+        output = listed.stderr.decode("utf-8", "replace").strip()
+        raise BuildError(f"{container}: its Python packages could not be listed", output=output)
+    versions: dict[str, str] = json.loads(listed.stdout)
+    return versions
 
 
 def _text(value: object) -> str:

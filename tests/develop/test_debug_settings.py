@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
-from buildkit.develop.debug_settings import DebugTarget, render_launch, write_launch
+from buildkit.develop.debug_settings import DebugTarget, render_launch, write_launch, write_run_configurations
 from buildkit.errors import DefinitionError
 
 TARGET = DebugTarget(
@@ -30,6 +31,19 @@ def test_launch_has_the_deepest_folder_first() -> None:
     assert only["pathMappings"] == [
         {"localRoot": "${workspaceFolder}/stages/development/tests", "remoteRoot": "/app/tests"},
         {"localRoot": "${workspaceFolder}/stages/runtime/app", "remoteRoot": "/app"},
+    ]
+
+
+def test_pycharm_attaches_with_the_same_folders(tmp_path: Path) -> None:
+    (path,) = write_run_configurations(tmp_path, [TARGET])
+    assert path == tmp_path / ".run/dev app.run.xml"
+    configuration = ET.parse(path).getroot()[0]
+    assert (configuration.get("type"), configuration.get("name")) == ("PythonDapAttachConfiguration", "dev: app")
+    assert [option.get("value") for option in configuration.findall("option")] == ["127.0.0.1:5678"]
+    mappings = [(one.get("local-root"), one.get("remote-root")) for one in configuration.iter("mapping")]
+    assert mappings == [
+        ("$PROJECT_DIR$/stages/development/tests", "/app/tests"),
+        ("$PROJECT_DIR$/stages/runtime/app", "/app"),
     ]
 
 

@@ -5,18 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from buildkit.cli import parity as session
 from buildkit.declare.parity_file import Allowance, load_allowances
 from buildkit.declare.toml import edit_toml
-from buildkit.errors import BuildError, DefinitionError
-from buildkit.inspection import parity as inspected
-from buildkit.inspection.parity import describe_running
+from buildkit.errors import DefinitionError
 from buildkit.plan.parity import StageDifference, compare_facts, find_idle
-from buildkit.tools.process import CommandResult
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,23 +83,3 @@ def test_a_mistake_in_the_file_is_named(tmp_path: Path) -> None:
     assert [problem.key for problem in raised.value.problems] == ["allow[0].what", "allow[0].why"]
     assert raised.value.problems[0].hint == "did you mean `package`?"
     assert load_allowances(tmp_path, "y") == ()
-
-
-def test_a_running_container_is_described_by_podman_and_its_own_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    found: dict[str, Any] = {
-        "Config": {"User": "ml", "Env": ["A=1=2", "container=podman"], "Cmd": ["python"]},
-        "HostConfig": {"ReadonlyRootfs": True, "Memory": 64},
-        "EffectiveCaps": None,
-    }
-    monkeypatch.setattr(inspected, "find_containers_of", lambda _ref: ("one",))
-    monkeypatch.setattr(inspected.podman, "inspect_container", lambda _name: found)
-    output = CommandResult(code=0, stdout=b'{"numpy": "2.0"}', stderr=b"")
-    monkeypatch.setattr(inspected.podman, "execute", lambda _name, _argv: output)
-    facts = {key: value for key, value in describe_running("x", "python").items() if value}
-    assert facts == {
-        ("config", "User"): '"ml"', ("config", "Cmd"): '["python"]', ("flag", "ReadonlyRootfs"): "true",
-        ("flag", "Memory"): "64", ("variable", "A"): "1=2", ("package", "numpy"): "2.0",
-    }  # fmt: skip
-    monkeypatch.setattr(inspected, "find_containers_of", lambda _ref: ())
-    with pytest.raises(BuildError, match="0 containers run x, not one"):
-        describe_running("x", "python")

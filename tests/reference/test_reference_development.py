@@ -21,7 +21,7 @@ from buildkit.bench.dev_samples import attach_debugger
 from tests.e2e.tinyproject import read_event
 from tests.reference.builds import ROOT
 from tests.reference.conftest import Project
-from tests.reference.engine import Podman
+from tests.reference.engine import Podman, serving
 
 pytestmark = [pytest.mark.tools, pytest.mark.network]
 API = "stages/runtime/app/api.py"
@@ -61,7 +61,10 @@ class Session:
         path.with_suffix(".new").replace(path)
 
     def use(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        argv = (sys.executable, "-m", "buildkit", "dev", *arguments)
+        return self.run("dev", *arguments)
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        argv = (sys.executable, "-m", "buildkit", *words)
         return subprocess.run(argv, cwd=self.checkout, env=self.env, capture_output=True, text=True, timeout=120)
 
 
@@ -124,4 +127,10 @@ def test_service_follows_saves_and_keeps_answering_through_mistakes(
         tested = session.use("--test", "-q", "tests/test_settings.py")
         assert tested.returncode == 0, tested.stdout + tested.stderr
         assert " passed" in tested.stdout
+
+        with serving(podman, project.images["runtime"]):
+            compared = session.run("parity", "development", "runtime", "--running", "--json")
+        found = {(one["what"], one["name"]): one for one in json.loads(compared.stdout)["differences"]}
+        assert found["package", "debugpy"]["allowed"]
+        assert [name for what, name in found if what == "package" and not found[what, name]["allowed"]] == []
     assert "xoe-dev-app" not in podman("ps", "--all", "--format", "{{.Names}}")
