@@ -94,8 +94,11 @@ def _nox_words() -> list[str]:
 
 
 def _make_sessions(root: Path, prefix: str, stages: Mapping[str, StageOutline]) -> Iterator[_ProjectSession]:
+    taken = {command.name for command in COMMANDS}  # `push-models` also pushes a stage `models`
     for stage, outline in stages.items():
         for command in STAGE_COMMANDS:
+            if f"{command.name}-{stage}" in taken:
+                continue
             text = command.summary.replace("{stage}", stage).replace("{summary}", outline.summary)
             action = partial(run_command, command, root, stage)
             yield _ProjectSession(f"{prefix}{command.name}-{stage}", command.name, text, action)

@@ -157,7 +157,7 @@ SLIPS = {
     "-s plan web": "The arguments of a session follow `--`: nox -s plan -- web",
     "-s build web": "The session of that stage is: nox -s build-web",
     "-s run web": "The session of that stage is: nox -s run-web",
-    "-s push": "Did you mean push-base or push-odd or push-web?",
+    "-s push": "Did you mean push-base or push-models or push-odd or push-web?",
     "-s xyzzy": "nox -l lists the sessions.",
 }
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from buildkit.build.containers import ContainerRunner
 from buildkit.build.context import BuildContext
 from buildkit.build.fetch import ExpectedFile
-from buildkit.build.model_files import missing_model_file
+from buildkit.build.model_files import fetch_model_file, missing_model_file
 from buildkit.digest import FileHash
 from buildkit.layers.models import open_from_paths, open_from_wheel
-from buildkit.locks.model_source import UrlSource
+from buildkit.locks.model_source import ArtifactPlace, OciSource, UrlSource, parse_artifact_place
 from buildkit.locks.pins import Artifact, Model, ModelFile, PythonArchive
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Compile
@@ -40,6 +40,7 @@ class InputTasks:
         self._tasks = tasks
         self._get_builder = get_builder
         self._require_composition = require_composition
+        self._tars: dict[FileHash, TaskId] = {}
 
     def fetch(self, artifact: Artifact) -> TaskId | None:
         """Return the task that fetches a wheel or an sdist; None if the cache has it."""
@@ -72,15 +73,19 @@ class InputTasks:
 
     def fetch_model_file(self, model: Model, file: ModelFile) -> TaskId | None:
         """Return the task that fetches a file of a model; None if the cache has it."""
-        path = self._context.blobs.file_path(file.sha256, Path(file.path).name)
-        expected = ExpectedFile(what=f"{model.name}: {file.path}", sha256=file.sha256, size=file.size)
-        return self._fetching(
-            expected.what,
+        path, place = self._context.blobs.file_path(file.sha256, Path(file.path).name), _find_tar(model, file)
+        if place and place.blob in self._tars and not path.exists():
+            return self._tars[place.blob]
+        task = self._fetching(
+            f"{model.name}: {file.path}",
             path,
             file.sha256,
             file.size,
-            lambda progress: self._context.files.fetcher.fetch_url(file.source, expected, path, progress=progress),
+            lambda progress: fetch_model_file(self._context, model, file, progress),
         )
+        if place and task:
+            self._tars[place.blob] = task
+        return task
 
     def _fetching(
         self, step: str, path: Path, sha256: FileHash, size: int, fetch: Callable[[Callable[[int], None]], None]
@@ -146,3 +151,9 @@ class InputTasks:
             if not (context.project.folder / file.source).is_file():
                 raise missing_model_file(context.project.folder, model, file)
         return open_from_paths(lambda file: context.project.folder / file.source)
+
+
+def _find_tar(model: Model, file: ModelFile) -> ArtifactPlace | None:
+    """Return the place of a file in a tar, which is fetched once for all files in it."""
+    place = parse_artifact_place(file.source) if isinstance(model.source, OciSource) else None
+    return place if place and place.member else None

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from buildkit.build.context import BuildContext
 from buildkit.build.model_folder import advise_missing
 from buildkit.errors import MismatchError, source_changed
-from buildkit.locks.model_source import UrlSource
+from buildkit.locks.model_source import OciSource, UrlSource
 from buildkit.locks.pins import Model, ModelFile
 
 Progress = Callable[[int], None]
@@ -68,6 +68,20 @@ def missing_model_file(root: Path, model: Model, file: ModelFile) -> MismatchErr
     )
 
 
+def fetch_model_file(context: BuildContext, model: Model, file: ModelFile, progress: Progress) -> None:
+    """Fetch a file of an `UrlSource` into the cache; raises FetchError, RegistryError and MismatchError."""
+    if isinstance(model.source, OciSource):
+        from buildkit.build.artifact_files import fetch_artifact_file
+
+        fetch_artifact_file(context, model, file, progress)
+        return
+    from buildkit.build.fetch import ExpectedFile
+
+    expected = ExpectedFile(what=f"{model.name}: {file.path}", sha256=file.sha256, size=file.size)
+    path = context.blobs.file_path(file.sha256, Path(file.path).name)
+    context.files.fetcher.fetch_url(file.source, expected, path, progress=progress)
+
+
 def ensure_download(context: BuildContext, model: Model, file: ModelFile, progress: Progress) -> None:
     """Fetch the download that ``open_model_file`` needs unless it is cached; raises FetchError and MismatchError."""
     wheel = model.wheel
@@ -84,9 +98,6 @@ def ensure_download(context: BuildContext, model: Model, file: ModelFile, progre
         if wheel is not None:
             context.files.fetcher.fetch(wheel, path, progress=progress)
         else:
-            from buildkit.build.fetch import ExpectedFile
-
-            expected = ExpectedFile(what=f"{model.name}: {file.path}", sha256=sha256, size=file.size)
-            context.files.fetcher.fetch_url(file.source, expected, path, progress=progress)
+            fetch_model_file(context, model, file, progress)
 
     context.files.download(sha256, path, fetch)

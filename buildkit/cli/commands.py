@@ -61,6 +61,7 @@ COMMANDS = (
     _command(
         "scan-models", "Scan model files for code that runs when they are loaded (-- STAGE|PATH, --json, --sarif FILE)."
     ),
+    _command("push-models", "Give the models to others through a registry (-- REF --as modelpack, --model NAME)."),
     _command("doctor", "Check this host: tools, storage, user namespaces, disk, log-ins, GPUs."),
     CliCommand(
         name="bench-build",

@@ -11,7 +11,8 @@ from buildkit.containerfile.builder import BuildStage, ContainerfileBuilder
 from buildkit.containerfile.quoting import check_path, render_copy
 from buildkit.containerfile.tool_stages import ToolStages
 from buildkit.containerfile.wheel_stages import WheelStages
-from buildkit.locks.model_source import UrlSource
+from buildkit.errors import DefinitionError
+from buildkit.locks.model_source import OciSource, UrlSource
 from buildkit.locks.pins import ModelFile
 from buildkit.plan.model_layout import snapshot_links, snapshot_refs
 from buildkit.plan.spec import HubSnapshot, PackModel
@@ -49,6 +50,9 @@ class ModelStages:
 
     def _fetch(self, work: PackModel) -> BuildStage:
         model = work.model
+        if isinstance(model.source, OciSource):
+            what = f"the model {model.name} is from a registry ({model.source}), which a Containerfile cannot verify"
+            raise DefinitionError(what, hint="export a stage without it, and mount the model")
         alone = len(work.files) == 1 < len(model.files)  # a large file of several
         part = f"-{posixpath.basename(work.files[0].path)}" if alone else ""
         label = "".join(c if c.isalnum() or c in "._-" else "-" for c in f"model-{model.name}{part}".lower())

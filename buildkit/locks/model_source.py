@@ -1,4 +1,4 @@
-"""The source of a model: a wheel of an index, URLs, a repository of a model hub, or the repository itself.
+"""The source of a model: a wheel of an index, URLs, a model hub, a registry, or the repository itself.
 
 A source is one string in ``models.toml`` and ``models.lock``; ``parse_model_source`` and ``str`` convert it without
 loss, so that a lock is rendered byte for byte as it was read.
@@ -6,6 +6,9 @@ loss, so that a lock is rendered byte for byte as it was read.
 
 from __future__ import annotations
 
+import re
+
+from buildkit.digest import FileHash
 from buildkit.lazy_dataclass import dataclass
 
 
@@ -29,7 +32,12 @@ class UrlSource:
         return self.url
 
 
-SOURCES = "`pypi:NAME`, `hf:ORG/NAME`, `https://…` or `path:FOLDER`"
+SOURCES = "`pypi:NAME`, `hf:ORG/NAME`, `oci:REGISTRY/NAME:TAG`, `https://…` or `path:FOLDER`"
+_OCI = "oci://"
+_PLACE = re.compile(
+    r"oci://(?P<ref>[^@#\s]+@sha256:[0-9a-f]{64})#sha256:(?P<blob>[0-9a-f]{64}):(?P<size>[0-9]{1,15})(?::(?P<member>.+))?",
+    re.DOTALL,
+)
 HUB = "https://huggingface.co"
 """The model hub, as locks name it; ``HF_ENDPOINT`` replaces it when something is fetched."""
 
@@ -45,6 +53,44 @@ class HubSource(UrlSource):
 
     def __str__(self) -> str:
         return f"hf:{self.repository}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OciSource(UrlSource):
+    """An artifact or an image of a registry: ``oci:REF``; a lock has the places of its files (`ArtifactPlace`)."""
+
+    @property
+    def ref(self) -> str:
+        """The reference, with tag or digest as the user wrote it."""
+        return self.url.removeprefix(_OCI)
+
+    def __str__(self) -> str:
+        return f"oci:{self.ref}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactPlace:
+    """Where a file of an artifact is: a blob of ``size`` bytes of the manifest ``ref``, or a ``member`` of its tar.
+
+    Its text is that of a lock: ``oci://NAME@sha256:MANIFEST#sha256:BLOB:SIZE`` and, for a member, ``:PATH``.
+    """
+
+    ref: str
+    blob: FileHash
+    size: int
+    member: str = ""
+
+    def __str__(self) -> str:
+        return f"{_OCI}{self.ref}#sha256:{self.blob.hex}:{self.size}" + (f":{self.member}" if self.member else "")
+
+
+def parse_artifact_place(text: str) -> ArtifactPlace:
+    """Parse the place of a file of an artifact; raises ValueError."""
+    found = _PLACE.fullmatch(text)
+    if found is None:
+        raise ValueError(f"`{text[:200]}` is not the place of a file in a registry")
+    blob, size = FileHash(found["blob"]), int(found["size"])
+    return ArtifactPlace(ref=found["ref"], blob=blob, size=size, member=found["member"] or "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +116,8 @@ def parse_model_source(text: str) -> ModelSource:
             return UrlSource(url=text)
         case "hf":
             return HubSource(url=f"{HUB}/{rest}")
+        case "oci":
+            return OciSource(url=f"{_OCI}{rest}")
         case "path":
             return RepoSource(path=rest)
         case _:

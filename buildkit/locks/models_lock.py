@@ -1,7 +1,8 @@
 """Models: the user's requests (``requirements/models.toml``) and their lock (``requirements/models.lock``).
 
 A request names a source: ``pypi:NAME`` for models distributed inside wheels, ``hf:ORG/NAME`` for repositories of the
-model hub, ``https://…`` for a file or a folder of files, ``path:FOLDER`` for files of the repository.
+model hub, ``oci:REF`` for artifacts and images of a registry, ``https://…`` for a file or a folder of files,
+``path:FOLDER`` for files of the repository.
 """
 
 from __future__ import annotations
@@ -20,7 +21,16 @@ from buildkit.errors import DefinitionError, Problem
 from buildkit.lazy_dataclass import dataclass
 from buildkit.locks.freshness import find_inputs, render_header
 from buildkit.locks.model_file_runs import FileRuns, Run
-from buildkit.locks.model_source import SOURCES, HubSource, ModelSource, PypiSource, UrlSource, parse_model_source
+from buildkit.locks.model_source import (
+    SOURCES,
+    HubSource,
+    ModelSource,
+    OciSource,
+    PypiSource,
+    UrlSource,
+    parse_artifact_place,
+    parse_model_source,
+)
 from buildkit.locks.pins import HF_CACHE, PLAIN, Artifact, Model, ModelFile
 from buildkit.locks.wheels_lock import artifact_table
 
@@ -29,6 +39,7 @@ _PATH = TextSchema(pattern=r"(?!.*(?:^|/)\.\.?(?:/|$))[^/\\].*", expected="a rel
 _SHA256 = TextSchema(pattern=r"[0-9a-f]{64}", expected="a SHA-256")
 _SOURCE = TextSchema(
     pattern=r"pypi:[A-Za-z0-9][A-Za-z0-9._-]*(?:\[[^]]*\])?|hf:(?:[A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*"
+    r"|oci:[A-Za-z0-9.-]+(?::[0-9]+)?/[a-z0-9][a-z0-9._/-]*(?::[A-Za-z0-9_][A-Za-z0-9_.-]*)?(?:@sha256:[0-9a-f]{64})?"
     r"|https://\S+|path:(?!\.\.(?:/|$))(?!.*/\.\.(?:/|$))[^/\s].*",
     expected=SOURCES,
 )
@@ -61,7 +72,7 @@ MODELS_INPUT = TableSchema(
                         "revision": KeySchema(TextSchema(), "hf: a branch, a tag or a commit (default: main)"),
                         "files": KeySchema(
                             ListSchema(_PATH, least=1),
-                            "paths below the source; for pypi, hf and path also `*`, `?`, `**`",
+                            "paths below the source; for pypi, hf, oci and path also `*`, `?`, `**`",
                         ),
                         "license": KeySchema(
                             TextSchema(), "an SPDX expression (default: for pypi taken from the wheel)"
@@ -225,7 +236,9 @@ def _check_request(request: ModelRequest, place: ValueLocation) -> None:
             place.at("version").report(f"`{request.version}` is neither a version nor a specifier")
     if request.layout == HF_CACHE and not isinstance(request.source, HubSource):
         place.at("layout").report("is for models of a hub (`hf:`)", "leave it out")
-    if isinstance(request.source, UrlSource) and not isinstance(request.source, HubSource):
+    if isinstance(request.source, OciSource) and request.version:
+        place.at("version").report("is in the source (`oci:REGISTRY/NAME:TAG`)", "remove it here")
+    if isinstance(request.source, UrlSource) and not isinstance(request.source, HubSource | OciSource):
         if "@" in request.source.url.split("/")[2]:
             place.at("source").report("contains credentials", "put them into netrc")
         for pattern in request.files:
@@ -248,6 +261,14 @@ def version_specifier(version: str) -> str:
     return f"=={version}" if version[:1].isalnum() else version
 
 
+def _check_places(name: str, files: list[ModelFile]) -> None:
+    for file in files:
+        try:
+            parse_artifact_place(file.source)
+        except ValueError as error:
+            raise DefinitionError(f"model {name}: {error}", hint="run: nox -s lock") from None
+
+
 def _is_commit_of_hub(source: str, version: str) -> bool:
     return source.startswith("hf:") and re.fullmatch("[0-9a-f]{40}", version) is not None
 
@@ -257,6 +278,8 @@ def _model(entry: dict[str, Any], find_run: Callable[[int], Run | None]) -> Mode
     for number, file in enumerate(entry["file"]):
         files += find_run(number) or (ModelFile(**{**file, "sha256": FileHash(file["sha256"])}),)
     wheel = entry.get("wheel")
+    if entry["source"].startswith("oci:"):
+        _check_places(entry["name"], files)
     return Model(
         name=entry["name"],
         version=entry["version"],

@@ -157,7 +157,7 @@ class _LockServices:
 
     @cached_property
     def models(self) -> ModelLocker:
-        return ModelLocker(self.request, self.drafts, lambda: self.fetcher, lambda: self.indexes)
+        return ModelLocker(self.request, self.drafts, lambda: self.fetcher, lambda: self.indexes, self.stop)
 
 
 def _check_meetings(request: LockRequest, services: _LockServices, emit: Emit) -> None:

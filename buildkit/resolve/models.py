@@ -6,6 +6,7 @@ import email.parser
 import hashlib
 import posixpath
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from buildkit.events import Emit, Note, ignore_event, step
 from buildkit.layers.files import read_file
 from buildkit.layers.globs import compile_excludes
 from buildkit.locks.freshness import check_fresh, models_inputs
-from buildkit.locks.model_source import HubSource, PypiSource, RepoSource, UrlSource
+from buildkit.locks.model_source import HubSource, OciSource, PypiSource, RepoSource, UrlSource
 from buildkit.locks.models_lock import (
     ModelRequest,
     ModelsLock,
@@ -46,12 +47,18 @@ class ModelLocker:
     """Reads models at their sources. ``fetcher`` and ``indexes`` are called on first use."""
 
     def __init__(
-        self, request: LockRequest, drafts: LockDrafts, fetcher: Callable[[], Fetcher], indexes: Callable[[], Indexes]
+        self,
+        request: LockRequest,
+        drafts: LockDrafts,
+        fetcher: Callable[[], Fetcher],
+        indexes: Callable[[], Indexes],
+        stop: threading.Event | None = None,
     ) -> None:
         self._request = request
         self._drafts = drafts
         self._fetcher = fetcher
         self._indexes = indexes
+        self._stop = stop or threading.Event()
 
     def lock(self, file: str, emit: Emit, *, upgrade: bool) -> None:
         """Decide the lock of a models file.
@@ -111,6 +118,8 @@ class ModelLocker:
                     return self._lock_wheel(request, request.source, running.progress)
                 case HubSource():
                     return self._lock_hub(request, request.source, running.progress)
+                case OciSource():
+                    return self._lock_artifact(request, request.source, running.progress)
                 case UrlSource():
                     return self._lock_urls(request, request.source, running.progress)
                 case RepoSource():
@@ -167,6 +176,17 @@ class ModelLocker:
         return Model(
             name=request.name, version=revision.commit, source=source,
             license=request.license or revision.license, files=tuple(files),
+        )  # fmt: skip
+
+    def _lock_artifact(self, request: ModelRequest, source: OciSource, progress: Progress) -> Model:
+        from buildkit.resolve.artifact_models import ArtifactReader
+        from buildkit.tools.registry import RegistryClient
+
+        reader = ArtifactReader(source, RegistryClient(self._stop), self._request.target.deb_arch, progress)
+        patterns = request.files
+        digest, files = reader.read((lambda names: _choose(names, patterns, str(source))) if patterns else None)
+        return Model(
+            name=request.name, version=str(digest), source=source, license=request.license, files=files
         )  # fmt: skip
 
     def _lock_path(self, request: ModelRequest, source: RepoSource, emit: Emit = ignore_event) -> Model:

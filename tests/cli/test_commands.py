@@ -27,6 +27,7 @@ SESSIONS = {
     "matrix",
     "parity",
     "plan",
+    "push-models",
     "reproduce",
     "sbom",
     "scan-models",

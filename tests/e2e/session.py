@@ -15,7 +15,7 @@ os.chdir(folder)  # as Nox does
 commands = {command.name: (command, ()) for command in COMMANDS}
 for command in STAGE_COMMANDS:
     stage = session.removeprefix(f"{command.name}-")
-    if stage != session and Path(f"stages/{stage}/stage.toml").exists():
+    if session not in commands and stage != session and Path(f"stages/{stage}/stage.toml").exists():
         commands[session] = (command, (stage,))
 if session not in commands:
     sys.exit(f"there is no session {session}")

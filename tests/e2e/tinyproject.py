@@ -161,7 +161,7 @@ class Tiny:
         """Run a session to its end, whatever the result; builds write a report."""
         file = self.folder / "report.json"
         file.unlink(missing_ok=True)
-        report = ("--json", str(file)) if session.startswith(("build", "push")) else ()
+        report = ("--json", str(file)) if session.startswith(("build", "push")) and "--as" not in arguments else ()
         argv = (self.argv if self.by_nox else self._direct)(session, *report, *arguments)
         done = subprocess.run(argv, cwd=self.folder, env=self.env | env, capture_output=True, timeout=300, text=True)
         report_data = json.loads(file.read_text()) if file.exists() else None
