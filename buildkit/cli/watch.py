@@ -14,6 +14,10 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     parser = make_parser("watch")
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="compose file (default: compose.yaml)")
     parser.add_argument("service", nargs="*", metavar="SERVICE", help="watch these only")
+    parser.add_argument(
+        "-f", "--file", dest="more", action="append", default=[], type=Path, metavar="FILE",
+        help="another compose file, over those before it; repeatable",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print events as JSON, one a line, for editors")
     parser.add_argument("--no-start", action="store_true", help="start no service; fail if one does not run")
     options = parser.parse_args(list(arguments))
@@ -22,6 +26,7 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     from buildkit.develop.compose_watch import watch_compose
     from buildkit.report.loop_view import LoopView
 
-    path = folder / options.file if options.file else find_compose(folder)
+    paths = (folder / options.file,) if options.file else () if options.more else find_compose(folder)
+    paths = (*paths, *(folder / path for path in options.more))
     view = LoopView(sys.stdout, sys.stderr, as_json=options.json)
-    watch_compose(path, options.service, view, start=not options.no_start)
+    watch_compose(paths, options.service, view, start=not options.no_start)

@@ -1,17 +1,19 @@
 """Compose files (https://github.com/compose-spec/compose-spec): what watching needs of them, text to values.
 
-Read are names, ``image``, ``build`` and ``develop.watch`` of services, with anchors, merge keys and ``${VARIABLE}``.
-Everything else is left to the program that starts the containers.
+Read are names, ``image``, ``build``, ``profiles`` and ``develop.watch`` of services, with anchors, merge keys and
+``${VARIABLE}``, from several files with what they include and extend. Everything else is left to the program that
+starts the containers.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from buildkit.declare.compose_merge import merge_files
 from buildkit.declare.schema import ValueLocation, suggest_word
 from buildkit.errors import DefinitionError, Problem
 
@@ -62,6 +64,7 @@ class ComposeService:
     image: str = ""
     build: ComposeBuild | None = None
     watch: tuple[ComposeWatch, ...] = ()
+    profiles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,19 +75,28 @@ class ComposeProject:
     services: tuple[ComposeService, ...]
 
 
-def parse_compose(text: str, file: str, *, folder: str, environment: Mapping[str, str]) -> ComposeProject:
-    """Read a compose file; ``folder`` is the name of its folder. Raises DefinitionError with every problem found."""
+def parse_compose(
+    paths: Sequence[str], read: Callable[[str], str], *, folder: str, environment: Mapping[str, str]
+) -> ComposeProject:
+    """Read compose files, later ones over earlier ones; ``folder`` is the name of the first one's folder.
+
+    ``read`` returns the text of a file by its path relative to that folder. Raises DefinitionError with every problem.
+    """
     problems: list[Problem] = []
-    place = ValueLocation(file, problems)
-    table = _table(_interpolate(_load(text, file), environment, place), place)
+
+    def load(path: str) -> object:
+        return _interpolate(_load(read(path), path), environment, ValueLocation(path, problems))
+
+    place = ValueLocation(paths[0], problems)
+    table = _table(merge_files(list(paths), load), place)
     services = _table(table.get("services") or {}, place.at("services"))
-    read = [_service(str(name), value, place.at("services").at(str(name))) for name, value in services.items()]
+    read_services = [_service(str(key), value, place.at("services").at(str(key))) for key, value in services.items()]
     name = str(table.get("name") or environment.get("COMPOSE_PROJECT_NAME") or folder)
     if not services:
         place.report("has no services")
     if problems:
         raise DefinitionError.of(problems)
-    return ComposeProject(name=_NOT_IN_NAMES.sub("", name.lower()).lstrip("_-"), services=tuple(read))
+    return ComposeProject(name=_NOT_IN_NAMES.sub("", name.lower()).lstrip("_-"), services=tuple(read_services))
 
 
 def _load(text: str, file: str) -> object:
@@ -143,6 +155,7 @@ def _service(name: str, value: object, place: ValueLocation) -> ComposeService:
         image=str(table.get("image") or ""),
         build=_build(build, place.at("build")) if build is not None else None,
         watch=tuple(_rule(rule, where.at(number)) for number, rule in enumerate(rules)),
+        profiles=_words(table.get("profiles"), place.at("profiles")),
     )
     for number, rule in enumerate(service.watch):
         if rule.action == "rebuild" and service.build is None:

@@ -16,25 +16,32 @@ _NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.
 _CONTAINERFILES = ("Containerfile", "Dockerfile")
 
 
-def find_compose(folder: Path) -> Path:
-    """Return the compose file of a folder, by its usual names. Raises DefinitionError."""
+def find_compose(folder: Path) -> tuple[Path, ...]:
+    """Return the compose file of a folder, by its usual names, and its override. Raises DefinitionError."""
     for name in _NAMES:
         if (folder / name).is_file():
-            return folder / name
+            stem, _, suffix = name.rpartition(".")
+            overrides = (folder / f"{stem}.override.{one}" for one in (suffix, "yaml", "yml"))
+            return (folder / name, *[path for path in overrides if path.is_file()][:1])
     raise DefinitionError(f"{folder}: there is no compose file", hint="nox -s watch -- FILE names one")
 
 
-def load_compose(path: Path) -> ComposeProject:
-    """Read a compose file with the variables of the environment and of ``.env`` beside it. Raises DefinitionError."""
+def load_compose(paths: Sequence[Path]) -> ComposeProject:
+    """Read compose files with variables of the environment and of ``.env`` beside the first. Raises DefinitionError."""
+    folder = paths[0].absolute().parent
+    names = [os.path.relpath(path.absolute(), folder) for path in paths]
+    environment = {**_read_env(folder / ".env"), **os.environ}
+    return parse_compose(names, lambda name: _read(folder / name), folder=folder.name, environment=environment)
+
+
+def _read(path: Path) -> str:
     try:
-        text = path.read_text("utf-8-sig")
+        return path.read_text("utf-8-sig")
     except OSError as error:
         why = f"cannot be read: {error.strerror}"
         raise DefinitionError(f"{path}: {why}", hint="name a compose file: nox -s watch -- FILE") from None
     except UnicodeDecodeError:
         raise DefinitionError(f"{path}: not UTF-8 text") from None
-    folder = path.absolute().parent
-    return parse_compose(text, path.name, folder=folder.name, environment={**_read_env(folder / ".env"), **os.environ})
 
 
 def _read_env(path: Path) -> dict[str, str]:
@@ -47,17 +54,25 @@ def _read_env(path: Path) -> dict[str, str]:
 
 
 def select_rules(project: ComposeProject, names: Sequence[str]) -> Mapping[str, tuple[WatchRule, ...]]:
-    """Return the rules of the named services, or of all that have some. Raises DefinitionError."""
+    """Return the rules of the named services, or of all that have some and no profile that is off.
+
+    Raises DefinitionError.
+    """
     known = {service.name: service for service in project.services}
     for name in names:
         if name not in known:
             raise DefinitionError(f"there is no service `{name}`", hint=f"there are {', '.join(known)}")
-    chosen = [known[name] for name in names] if names else project.services
+    chosen = [known[name] for name in names] if names else [one for one in project.services if _is_on(one)]
     found = {service.name: tuple(_rules(service)) for service in chosen if service.watch}
     if not found:
         hint = "give a service rules: develop: { watch: [{ action: sync, path: src, target: /app/src }] }"
         raise DefinitionError(f"{', '.join(names) or 'the compose file'}: there is nothing to watch", hint=hint)
     return found
+
+
+def _is_on(service: ComposeService) -> bool:
+    on = os.environ.get("COMPOSE_PROFILES", "").split(",")
+    return not service.profiles or "*" in on or not set(service.profiles).isdisjoint(on)
 
 
 def _rules(service: ComposeService) -> list[WatchRule]:

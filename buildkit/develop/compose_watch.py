@@ -24,16 +24,18 @@ from buildkit.tools.process import Command, find_tool, run, stop_all
 _ENGINE = "podman-compose"
 
 
-def watch_compose(path: Path, names: Sequence[str], tell: Tell, *, start: bool = True) -> None:
+def watch_compose(paths: Sequence[Path], names: Sequence[str], tell: Tell, *, start: bool = True) -> None:
     """Watch the files of a compose project until Ctrl-C, which leaves its containers running.
+
+    Later ones of its compose files override earlier ones.
 
     Services that do not run are started by podman-compose, where that is installed and ``start`` is set. Raises
     DefinitionError and BuildError for what is wrong before the first change; later failures are reported.
     """
-    project = load_compose(path)
+    project = load_compose(paths)
     rules = select_rules(project, names)
-    _ensure_running(path, project.name, tuple(rules), start=start)
-    folder = path.absolute().parent
+    _ensure_running(paths, project.name, tuple(rules), start=start)
+    folder = paths[0].absolute().parent
     services = {service.name: service for service in project.services if service.name in rules}
     lanes = [_ServiceLane(folder, project, services[name], rules[name], tell) for name in rules]
     deep, shallow = find_watched(folder, [rule for some in rules.values() for rule in some])
@@ -53,15 +55,16 @@ def watch_compose(path: Path, names: Sequence[str], tell: Tell, *, start: bool =
                 runner.close()
 
 
-def _ensure_running(path: Path, project: str, names: Sequence[str], *, start: bool) -> None:
+def _ensure_running(paths: Sequence[Path], project: str, names: Sequence[str], *, start: bool) -> None:
     running = {item.service for item in composed.find_composed(project) if item.running}
     missing = [name for name in names if name not in running]
     if not missing:
         return
-    argv = (_ENGINE, "--file", str(path), "up", "--detach", "--build", *missing)
+    files = (word for path in paths for word in ("--file", str(path)))
+    argv = (_ENGINE, *files, "up", "--detach", "--build", *missing)
     if not start or find_tool(_ENGINE) is None:
         raise BuildError(f"{', '.join(missing)}: no container runs of the project {project}", hint=" ".join(argv))
-    run(Command(argv=argv, cwd=path.absolute().parent, what="starting the services"))
+    run(Command(argv=argv, cwd=paths[0].absolute().parent, what="starting the services"))
 
 
 def find_watched(folder: Path, rules: Iterable[WatchRule]) -> tuple[set[str], set[str]]:

@@ -43,7 +43,7 @@ restart)
 
 
 def parse(text: str, **environment: str) -> ComposeProject:
-    return parse_compose(text, "compose.yaml", folder="My.Folder", environment=environment)
+    return parse_compose(["compose.yaml"], lambda _path: text, folder="My.Folder", environment=environment)
 
 
 def test_compose_file_is_read_with_anchors_and_variables() -> None:
@@ -98,3 +98,52 @@ services:
 def test_what_is_no_compose_file_is_an_error(text: str) -> None:
     with pytest.raises(DefinitionError):
         parse(text)
+
+
+FILES = {
+    "compose.yaml": """
+include: [parts/db.yaml]
+services:
+  web:
+    extends: { service: base, file: parts/common.yaml }
+    build: .
+    develop: { watch: [{ action: restart, path: web.conf }] }
+  job: { extends: web, image: job, profiles: [once] }
+""",
+    "override.yaml": "services: { web: { image: mine, build: { args: [A=1] }, develop: { watch: [] } } }",
+    "parts/db.yaml": "services: { db: { image: db, build: image } }",
+    "parts/common.yaml": """
+services:
+  base: { image: base, develop: { watch: [{ action: sync, path: src, target: /src }] } }
+""",
+}
+
+
+def parse_files(*names: str, **changed: str) -> ComposeProject:
+    files = {**FILES, **changed}
+    return parse_compose(list(names), files.__getitem__, folder="shop", environment={})
+
+
+def test_files_are_merged_with_what_they_include_and_extend() -> None:
+    services = {service.name: service for service in parse_files("compose.yaml", "override.yaml").services}
+    assert set(services) == {"web", "job", "db"}
+    web = services["web"]
+    assert (web.image, web.build) == ("mine", ComposeBuild(context=".", args=(("A", "1"),)))
+    assert [(rule.action, rule.path) for rule in web.watch] == [("sync", "parts/src"), ("restart", "web.conf")]
+    assert (services["job"].image, services["job"].profiles) == ("job", ("once",))
+    assert services["job"].watch == web.watch
+    assert services["db"].build == ComposeBuild(context="parts/image")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("services: { web: { extends: nobody } }", "there is no service `nobody`"),
+        ("services: { web: { extends: web } }", "extends itself"),
+        ("include: [compose.yaml]\nservices: { web: {} }", "includes or extends itself"),
+        ("include: 7\nservices: { web: {} }", "`include` must be a list of paths"),
+    ],
+)
+def test_what_cannot_be_merged_is_an_error(text: str, what: str) -> None:
+    with pytest.raises(DefinitionError, match=what):
+        parse_files("compose.yaml", **{"compose.yaml": text})

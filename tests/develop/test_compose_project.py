@@ -29,17 +29,31 @@ def test_variables_come_from_the_environment_before_the_file(tmp_path: Path, mon
     monkeypatch.delenv("TAG", raising=False)
     assert load_compose(find_compose(tmp_path)).services[0].image == "web:one"
     monkeypatch.setenv("TAG", "two")
-    assert load_compose(tmp_path / "compose.yml").services[0].image == "web:two"
+    assert load_compose([tmp_path / "compose.yml"]).services[0].image == "web:two"
 
 
 def test_services_without_rules_are_watched_on_no_account(tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_text(COMPOSE)
-    project = load_compose(tmp_path / "compose.yaml")
+    project = load_compose([tmp_path / "compose.yaml"])
     assert list(select_rules(project, [])) == ["web"]
     with pytest.raises(DefinitionError, match="db: there is nothing to watch"):
         select_rules(project, ["db"])
     with pytest.raises(DefinitionError, match="there is no service `wbe`"):
         select_rules(project, ["wbe"])
+
+
+def test_an_override_is_found_and_a_profile_that_is_off_is_not_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "compose.yaml").write_text(COMPOSE)
+    (tmp_path / "compose.override.yml").write_text("services: { web: { profiles: [front] } }")
+    monkeypatch.delenv("COMPOSE_PROFILES", raising=False)
+    project = load_compose(find_compose(tmp_path))
+    with pytest.raises(DefinitionError, match="nothing to watch"):
+        select_rules(project, [])
+    assert list(select_rules(project, ["web"])) == ["web"]
+    monkeypatch.setenv("COMPOSE_PROFILES", "back,front")
+    assert list(select_rules(project, [])) == ["web"]
 
 
 @pytest.mark.parametrize("name", [".containerignore", ".dockerignore", "Dockerfile.dockerignore"])
@@ -101,7 +115,7 @@ def test_containers_that_depend_on_a_replaced_one_are_replaced_after_it() -> Non
 
 def test_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(DefinitionError, match=r"compose\.yaml: cannot be read: No such file or directory$"):
-        load_compose(tmp_path / "compose.yaml")
+        load_compose([tmp_path / "compose.yaml"])
     (tmp_path / "compose.yaml").write_bytes(b"\xff")
     with pytest.raises(DefinitionError, match=r"compose\.yaml: not UTF-8 text$"):
-        load_compose(tmp_path / "compose.yaml")
+        load_compose([tmp_path / "compose.yaml"])
