@@ -133,7 +133,16 @@ class FetchError(BuildError):
 
 
 class VersionsGoneError(FetchError):
-    """The Debian archive no longer has versions that a lock names: it keeps only the newest ones."""
+    """The Debian archive no longer has versions that a lock names: it keeps only the newest ones.
+
+    ``names`` are those packages.
+    """
+
+    details = (*FetchError.details, "names")
+
+    def __init__(self, message: str, *, hint: str = "", output: str = "", names: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint=hint, output=output)
+        self.names = names
 
 
 class MismatchError(BuildError):

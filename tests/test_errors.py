@@ -21,6 +21,7 @@ DETAILS: dict[str, Any] = {  # a value for every detail of any kind of error, no
     "reported": True,
     "denied": True,
     "down": True,
+    "names": ("hello", "jq"),
     "tree": "libs/x",
     "versions": (("numpy", "1.0"), ("numpy", "2.0")),
 }

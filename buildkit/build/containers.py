@@ -135,7 +135,7 @@ class ContainerRunner:
                     mounts = (*mounts, (stack.enter_context(secrets.laid_out()), PLACE))
                 buildah.run_in(container, run.command, env=dict(run.env), network=run.network, mounts=mounts)
             except ToolError as error:
-                raise_if_gone(run, error)
+                raise_if_known(run, error)
                 hint = "" if run.network else "a step has no network unless it sets `network = true`"
                 raise BuildError(
                     f"{spec.name}: {secrets.hide(error.message)}",
@@ -288,12 +288,18 @@ class ContainerRunner:
         return whole_ref(self._context.project, composition)
 
 
-def raise_if_gone(run: Run, error: ToolError) -> None:
-    """Raise VersionsGoneError if an ``[apt]`` step failed because the archive no longer has what its lock names."""
-    from buildkit.tools.apt_output import find_gone
+def raise_if_known(run: Run, error: ToolError) -> None:
+    """Raise the error for what an archive did to an ``[apt]`` step, if that is why it failed.
 
-    if find_apt_pins(run.command) is not None and (gone := find_gone(error.output)):
-        raise gone from error
+    VersionsGoneError if it no longer has what the lock names, FetchError if it is down or has expired, MismatchError if
+    its key is another. apt goes on without an archive that is down, and then misses its packages.
+    """
+    from buildkit.tools.apt_output import find_failure, find_gone
+
+    if find_apt_pins(run.command) is None:
+        return
+    if known := find_failure(error.output, run.name.removeprefix("apt ")) or find_gone(error.output):
+        raise known from error
 
 
 def _counted(chunks: Iterator[bytes], progress: Callable[[int], None]) -> Iterator[bytes]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buildkit.build.options import BuildOptions, is_ci
-from buildkit.errors import VersionsGoneError
-from buildkit.events import Emit, Note
+from buildkit.errors import BuildkitError, VersionsGoneError
+from buildkit.events import Emit, Note, ignore_event
 
 if TYPE_CHECKING:
     from buildkit.report.build_report import Report
@@ -34,7 +34,7 @@ def build(folder: Path, names: tuple[str, ...], options: BuildOptions) -> list[R
         return build_stages(folder, names, options)
     except VersionsGoneError as error:
         if options.frozen or options.attests or is_ci(os.environ):
-            raise
+            raise _with_present(folder, error) from error
         with open_view(sys.stderr) as emit:
             locks = _find_present(folder, error, emit)
         if not locks:
@@ -43,6 +43,21 @@ def build(folder: Path, names: tuple[str, ...], options: BuildOptions) -> list[R
     with open_view(sys.stderr) as emit:
         _warn(emit, f"not built from the locks: Debian has other versions now; {REFRESH}")
     return reports
+
+
+def _with_present(folder: Path, error: VersionsGoneError) -> VersionsGoneError:
+    """Return the error with the versions that the archive has now, where it tells."""
+    from buildkit.resolve.present_apt import find_present_locks
+
+    try:
+        locks = find_present_locks(folder, ignore_event)
+    except BuildkitError:
+        return error  # why the build failed is the better message
+    changes = dict.fromkeys(change for lock in locks for change in lock.changes if change.split()[0] in error.names)
+    if not changes:
+        return error
+    message = f"{error.message}; it has now: {', '.join(changes)}"
+    return VersionsGoneError(message, hint=error.hint, output=error.output, names=error.names)
 
 
 def _find_present(folder: Path, error: VersionsGoneError, emit: Emit) -> Sequence[PresentLock]:

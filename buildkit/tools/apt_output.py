@@ -8,7 +8,7 @@ from buildkit.errors import BuildError, FetchError, MismatchError, VersionsGoneE
 
 _GONE = re.compile(r"^E: (?:Version '(?P<version>[^']*)' for '(?P<name>[^']*)' was not found"
                    r"|Unable to locate package (?P<unknown>\S+))", re.MULTILINE)  # fmt: skip
-_UNREACHED = re.compile(r"^E: Failed to fetch (?P<uri>\S+)", re.MULTILINE)
+_UNREACHED = re.compile(r"^[EW]: Failed to fetch (?P<uri>\S+)", re.MULTILINE)
 _OFFLINE = re.compile(r"Temporary failure resolving|Could not (?:connect|resolve)|Connection timed out")
 _EXPIRED = re.compile(r"^E: Release file for (?P<uri>\S+) is expired \((?P<since>[^)]*)\)", re.MULTILINE)
 _UNSIGNED = re.compile(r"^E: The repository '(?P<uri>\S+) [^']*' is not signed", re.MULTILINE)
@@ -29,7 +29,9 @@ def find_gone(output: str, suite: str = "") -> VersionsGoneError | None:
         "nox -s lock -- --upgrade-apt takes the current versions; with `snapshot` in [root], a root is made from the "
         "archive of the day on which they were locked"
     )
-    return VersionsGoneError(f"the archive no longer has {', '.join(missing)}{where}", hint=hint, output=output)
+    message = f"the archive no longer has {', '.join(missing)}{where}"
+    names = tuple(name.partition("=")[0] for name in missing)
+    return VersionsGoneError(message, hint=hint, output=output, names=names)
 
 
 def find_failure(output: str, suite: str) -> BuildError | None:

@@ -105,8 +105,9 @@ def test_build_that_must_keep_to_its_locks_fails(
     archive.publish({"hello": "1.1", "steady": "5"})
     ended = tiny.run("build-base", *(word.format(registry=registry) for word in arguments), **env)
     text = one_error(ended, 1)
-    assert "the archive no longer has hello=1.0 in trixie" in text
+    assert "the archive no longer has hello=1.0 in trixie; it has now: hello 1.0 → 1.1" in text
     assert _COMMAND in text
+    assert "`snapshot` in [root]" in text
     assert ended.report is None
     assert tiny.rows("layers") == []
 
