@@ -292,7 +292,7 @@ def raise_if_known(run: Run, error: ToolError) -> None:
     """Raise the error for what an archive did to an ``[apt]`` step, if that is why it failed.
 
     VersionsGoneError if it no longer has what the lock names, FetchError if it is down or has expired, MismatchError if
-    its key is another. apt goes on without an archive that is down, and then misses its packages.
+    its key is another. apt continues without an archive that is down, and then misses its packages.
     """
     from buildkit.tools.apt_output import find_failure, find_gone
 
