@@ -35,14 +35,14 @@ _NONE = "unknown/unknown"  # the platform of an attestation that lies in an inde
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FoundImage:
+class NamedImage:
     """What a registry has under a name now: the digest of the index, or of the one image, and those by platform."""
 
     digest: Digest
     platforms: Mapping[str, Digest]
 
 
-def find_image_at(client: RegistryClient, ref: Ref) -> FoundImage | None:
+def find_image_at(client: RegistryClient, ref: Ref) -> NamedImage | None:
     """Return what the registry has for a name; None if there is nothing.
 
     Raises RegistryError if it does not answer or refuses, BuildError if what it has is no image that can be read.
@@ -65,7 +65,7 @@ def find_image_at(client: RegistryClient, ref: Ref) -> FoundImage | None:
         raise BuildError(f"{ref}: not an image that can be read: {error}") from error
     if not platforms:
         raise BuildError(f"{ref}: not an image that can be read: its index lists none with a platform")
-    return FoundImage(digest=digest, platforms=platforms)
+    return NamedImage(digest=digest, platforms=platforms)
 
 
 def _refuse_first_schema(ref: Ref, data: bytes) -> None:

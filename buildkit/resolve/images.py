@@ -17,7 +17,7 @@ from buildkit.locks.images_lock import (
     render_images_lock,
 )
 from buildkit.oci.reference import Ref, parse_ref
-from buildkit.resolve.image_roots import FoundImage, ImageRoots
+from buildkit.resolve.image_roots import ImageRoots, NamedImage
 from buildkit.resolve.request import LockDrafts, LockRequest, RootImage
 from buildkit.tools.registry import RegistryClient
 from buildkit.tools.registry_errors import RegistryTimeouts
@@ -31,7 +31,7 @@ class ImageLocker:
 
     request: LockRequest
     drafts: LockDrafts
-    find: Callable[[Ref], FoundImage | None]
+    find: Callable[[Ref], NamedImage | None]
     roots: Callable[[], ImageRoots]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -93,7 +93,7 @@ class ImageLocker:
                 contents[arch] = self.roots().read_contents(locked.pinned(arch), arch)
         return replace(locked, contents=contents)
 
-    def _find(self, image: RootImage) -> FoundImage:
+    def _find(self, image: RootImage) -> NamedImage:
         ref = _ref_of(image)
         try:
             found = self.find(ref)

@@ -17,7 +17,7 @@ from buildkit.errors import BuildError, DefinitionError, RegistryError
 from buildkit.events import ignore_event
 from buildkit.locks.images_lock import IMAGES_LOCK, ImageContents, parse_images_lock
 from buildkit.oci.reference import Ref, parse_ref
-from buildkit.resolve.image_roots import FoundImage, find_image_at
+from buildkit.resolve.image_roots import NamedImage, find_image_at
 from buildkit.resolve.images import ImageLocker
 from buildkit.resolve.request import LockDrafts, LockRequest, RootImage
 from buildkit.tools.registry import RegistryClient
@@ -50,7 +50,7 @@ def locker(tmp_path: Path) -> ImageLocker:
     return ImageLocker(
         request=request,
         drafts=LockDrafts(tmp_path),
-        find=lambda _ref: FoundImage(digest=A, platforms=PLATFORMS),
+        find=lambda _ref: NamedImage(digest=A, platforms=PLATFORMS),
         roots=lambda: roots,  # type: ignore[arg-type,return-value]
         now=lambda: datetime(2026, 11, 29, 21, tzinfo=UTC),
     )
@@ -65,7 +65,7 @@ def lock(locker: ImageLocker, *, upgrade: bool = False) -> str:
 def moved(locker: ImageLocker) -> ImageLocker:
     return replace(
         locker,
-        find=lambda _ref: FoundImage(digest=B, platforms=PLATFORMS),
+        find=lambda _ref: NamedImage(digest=B, platforms=PLATFORMS),
         now=lambda: datetime(2027, 1, 1, tzinfo=UTC),
     )
 
@@ -102,13 +102,13 @@ def test_lock_that_is_missing_damaged_or_lacks_a_name_is_stale_and_made_again(lo
 
 
 def test_image_without_one_for_the_processor_is_refused_with_those_that_it_is_for(locker: ImageLocker) -> None:
-    only_arm = replace(locker, find=lambda _ref: FoundImage(digest=A, platforms={"linux/arm64/v8": C}))
+    only_arm = replace(locker, find=lambda _ref: NamedImage(digest=A, platforms={"linux/arm64/v8": C}))
     with pytest.raises(DefinitionError, match=r"stages/a/stage.toml.*not made for linux/amd64; it is for linux/arm64"):
         lock(only_arm)
 
 
 def test_denied_name_may_be_one_that_does_not_exist(locker: ImageLocker) -> None:
-    def refuse(_ref: Ref) -> FoundImage | None:
+    def refuse(_ref: Ref) -> NamedImage | None:
         raise RegistryError("no", hint="log in", denied=True)
 
     with pytest.raises(RegistryError) as caught:
@@ -151,7 +151,7 @@ def test_registry_is_asked_for_every_platform_also_through_a_mirror(tmp_path: Pa
         assert find_image_at(client, parse_ref(f"{host}/x/root:absent", "test")) is None
 
         index = _push_index(tmp_path / "index", client, parse_ref(f"{host}/x/root:both", "test"), digest)
-        both = FoundImage(digest=index, platforms={"linux/amd64": digest, "linux/arm64/v8": digest})
+        both = NamedImage(digest=index, platforms={"linux/amd64": digest, "linux/arm64/v8": digest})
         assert find_image_at(client, parse_ref(f"{host}/x/root:both", "test")) == both
         mirror = f'{insecure}[[registry]]\nprefix = "docker.test"\nlocation = "{host}"\ninsecure = true\n'
         trust(tmp_path, mirror)
