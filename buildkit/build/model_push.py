@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from buildkit.build.context import BuildContext
 from buildkit.build.model_files import ensure_download, open_model_file
@@ -17,8 +18,12 @@ from buildkit.events import step
 from buildkit.locks.pins import Model
 from buildkit.oci.model_artifact import render_model_artifact
 from buildkit.oci.reference import Ref
+from buildkit.remote.referrers import ReferrerStore, SignedImage
 from buildkit.tools.registry import PushDetails, RegistryClient
 from buildkit.tools.skopeo import write_layout
+
+if TYPE_CHECKING:
+    from buildkit.tools.keys import Signer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +37,13 @@ class PushedModel:
     uploaded: int
 
 
-def push_model(context: BuildContext, registries: RegistryClient, model: Model, ref: Ref) -> PushedModel:
-    """Make ``ref`` the model; nothing is sent if it is. Raises RegistryError, MismatchError and LostError."""
+def push_model(
+    context: BuildContext, registries: RegistryClient, model: Model, ref: Ref, signer: Signer | None = None
+) -> PushedModel:
+    """Make ``ref`` the model, signed as cosign does it; nothing is sent if it is.
+
+    The signature says the model's name as its stage. Raises RegistryError, MismatchError and LostError.
+    """
     files = sorted(model.files, key=lambda file: file.path)
     named = [(file.path, Digest(file.sha256.hex), file.size) for file in files]
     manifest, config = render_model_artifact(model.name, model.version, model.license, named)
@@ -41,6 +51,9 @@ def push_model(context: BuildContext, registries: RegistryClient, model: Model, 
     went_up: tuple[Digest, ...] = ()
     if _find(registries, ref) != digest:
         went_up = _send(context, registries, model, ref, (manifest, config))
+    if signer is not None:
+        image = SignedImage(repository=ref, stage=model.name)
+        ReferrerStore(image, manifest, registries, context.blobs).attach([], signer, context.stop.wait)
     sizes = {blob: length for _, blob, length in named}
     uploaded = sum(sizes.get(blob, 0) for blob in went_up)
     return PushedModel(name=model.name, ref=ref, digest=digest, size=size, uploaded=uploaded)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from buildkit.build.attestations import open_attestations
 from buildkit.build.context import BuildContext, open_context
 from buildkit.build.model_gate import refusal_error
 from buildkit.build.model_push import PushedModel, push_model
@@ -39,13 +40,17 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
         return
     options = _parse(arguments)
     ref = parse_ref(options.ref, "REF")
+    if ref.digest:
+        raise DefinitionError(f"REF: {ref} is a digest", hint="write REGISTRY/PATH:TAG")
+    attestations = open_attestations(attest=False, key=options.sign_by)
+    signer = attestations.signer if attestations else None
     with open_view(sys.stderr) as emit, open_context(load_project(folder.absolute()), emit) as context:
         targets = _chosen(find_targets(context, ()), options.model)
         models = {target.model.name: target.model for target in targets if target.model}
         places = {name: ref if options.model else _below(ref, name) for name in models}
         _check(context, targets)
         registries = RegistryClient(context.stop)
-        pushed = [push_model(context, registries, model, places[name]) for name, model in models.items()]
+        pushed = [push_model(context, registries, model, places[name], signer) for name, model in models.items()]
     _print(pushed, as_json=options.json)
 
 
@@ -101,5 +106,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("ref", metavar="REF", help="REGISTRY/PATH[:TAG]; each model goes to PATH/NAME")
     parser.add_argument("--as", dest="format", choices=_FORMATS, required=True, help="the format")
     parser.add_argument("--model", default="", metavar="NAME", help="push this model alone, to REF itself")
+    parser.add_argument("--sign-by", type=Path, metavar="KEY", help="sign what is pushed with a private key (PEM)")
     parser.add_argument("--json", action="store_true", help="print names, digests and bytes as JSON")
     return parser.parse_args(list(arguments))

@@ -13,7 +13,7 @@ from buildkit.containerfile.render import render_export
 from buildkit.containerfile.tool_stages import ToolStages
 from buildkit.declare.project import parse_project
 from buildkit.errors import DefinitionError
-from buildkit.locks.model_source import PypiSource, UrlSource
+from buildkit.locks.model_source import HubSource, OciSource, PypiSource, UrlSource
 from buildkit.locks.pins import Model
 from tests.plan.planfakes import MB, STAGES, FakeCheckout, base_checkout, composer, model_file, sdist, tree_file, wheel
 
@@ -231,6 +231,27 @@ def test_remote_models_are_fetched_and_verified_in_separate_stages() -> None:
     ]
     for name in ("model-far-small.txt", "model-far-big.bin", "model-packed"):
         assert "sha256sum --check --strict" in found[name]
+
+
+def test_a_model_in_a_hubs_cache_is_linked_and_one_of_a_registry_is_refused() -> None:
+    checkout = base_checkout()
+    file, commit = model_file("sub/a.json", 1), "c" * 40
+    url = f"https://huggingface.co/org/name/resolve/{commit}/sub/a.json"
+    cached = Model(
+        name="hub", version=commit, source=HubSource(url="https://huggingface.co/org/name"), license="",
+        layout="hf-cache", files=(type(file)(path="sub/a.json", sha256=file.sha256, size=1, source=url),),
+    )  # fmt: skip
+    checkout.locked = {"models.lock": (cached,)}
+    found = builds(export("weights", checkout=checkout))
+    blob, link = f"blobs/{file.sha256.hex}", f"/model/snapshots/{commit}/sub/a.json"
+    assert f"--output /model/{blob} {url}" in found["model-hub"]
+    assert f"ln -s ../../../{blob} {link}" in found["model-hub"]
+    assert f"printf %s {commit} > /model/refs/main" in found["model-hub"]
+    assert "COPY --from=model-hub /model/ /models/hub/models--org--name/" in found["weights"]
+    assert "HF_HUB_CACHE" in found["weights"]
+    checkout.locked = {"models.lock": (replace(cached, layout="plain", source=OciSource(url="oci://r.test/m:1")),)}
+    with pytest.raises(DefinitionError, match=r"the model hub is from a registry \(oci:r.test/m:1\)"):
+        export("weights", checkout=checkout)
 
 
 def test_project_stage_names_are_kept_and_generated_ones_numbered() -> None:

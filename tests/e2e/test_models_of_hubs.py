@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import random
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from buildkit.tools.keys import load_signer
 from tests.e2e.tinyproject import Tiny, one_error
 from tests.resolve.modelhub import Hub, serve_hub
 
@@ -56,6 +58,13 @@ def push(tiny: Tiny, ref: str, *arguments: str) -> dict[str, Any]:
     assert pushed.code == 0, pushed.text
     (row,) = json.loads(pushed.text[pushed.text.index("[\n") : pushed.text.rindex("]") + 1])
     return row  # type: ignore[no-any-return]
+
+
+def make_key(folder: Path) -> Path:
+    key = folder / "sign.key"
+    argv = ("openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key)
+    subprocess.run(argv, check=True, capture_output=True)
+    return key
 
 
 LIBRARY = """
@@ -109,6 +118,16 @@ def test_a_pushed_model_is_locked_without_its_weights_and_gives_the_same_layers(
     again = giver.run("push-models", f"{ref}/small:v1", "--as", "modelpack", "--model", "small")
     assert f'small: nothing new; source = "oci:{ref}/small@{row["digest"]}"' in again.text
     assert push(giver, f"{ref}/small:v2", "--model", "small")["uploaded"] == 0
+    key = make_key(giver.folder)
+    assert push(giver, f"{ref}/small:v1", "--model", "small", "--sign-by", str(key))["digest"] == row["digest"]
+    signed = giver.tool("skopeo", "inspect", "--raw", f"docker://{ref}/small:{row['digest'].replace(':', '-')}.sig")
+    (claim,) = json.loads(signed)["layers"]
+    layout = giver.folder / "signature"
+    giver.tool("skopeo", "copy", f"docker://{ref}/small:{row['digest'].replace(':', '-')}.sig", f"dir:{layout}")
+    data = (layout / claim["digest"].removeprefix("sha256:")).read_bytes()
+    signature = base64.b64decode(claim["annotations"]["dev.cosignproject.cosign/signature"])
+    assert load_signer(key, "").public.verify(data, signature)
+    assert json.loads(data)["critical"]["image"]["docker-manifest-digest"] == row["digest"]
     slip = giver.run("push-models", ref, "--as", "modelpack", "--model", "sma")
     assert "did you mean `small`" in one_error(slip, 2)
 

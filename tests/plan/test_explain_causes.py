@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from planfakes import STAGES, FakeCheckout, base_checkout, composer, model_file, python_archive, sdist, tree_file, wheel
 
 from buildkit.digest import Key
+from buildkit.locks.model_source import HubSource
 from buildkit.locks.pins import AptPin, Artifact
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.explain.causes import Cause, CauseKind, format_cause, format_causes
@@ -141,6 +142,19 @@ HEAVY, LIGHT, THIN, NATIVE = base_checkout().wheels["deps.txt"]
 MAIN, RUN = base_checkout().trees["stages/runtime/app"]
 APP = "stages/runtime/app"
 LINK = replace(MAIN, link="a.py", sha256=MAIN.sha256)
+
+
+def in_hub_cache(digit: str, *files: Any) -> Callable[[FakeCheckout], None]:
+    """A model in a cache of a hub, at a commit of that digit."""
+
+    def change(checkout: FakeCheckout) -> None:
+        changes = {"source": HubSource(url="https://huggingface.co/o/n"), "layout": "hf-cache", "version": digit * 40}
+        model = checkout.locked["models.lock"][0]
+        checkout.locked["models.lock"] = (replace(model, files=files or model.files, **changes),)
+
+    return change
+
+
 BIG, A, B = base_checkout().locked["models.lock"][0].files
 FAST = Artifact(name="fast", version="1.0", path="./libs/fast")
 OTHER_RUN = '[[run]]\nname = "other"\nscript = "echo"\n[config]'
@@ -853,6 +867,26 @@ CHANGES = (
         Cause(CauseKind.MODEL_FILE_CHANGED, model="vad", path="a.json", where="weights.lock:vad/a.json"),
         "a.json of model vad changed",
         after=lambda: edited(model(BIG, model_file("a.json", 9 << 20, "new"), B)),
+    ),
+    Change(
+        "weights/vad",
+        Cause(
+            CauseKind.SETTING_CHANGED,
+            key="commit",
+            before="a" * 10,
+            after="b" * 10,
+            where="stages/weights/stage.toml: models.lock",
+        ),
+        "commit aaaaaaaaaa → bbbbbbbbbb",
+        before=lambda: edited(in_hub_cache("a")),
+        after=lambda: edited(in_hub_cache("b")),
+    ),
+    Change(
+        "weights/vad/big.bin",  # a blob, named by its hash
+        Cause(CauseKind.MODEL_FILE_ADDED, model="vad", path="big.bin", where="weights.lock:vad/big.bin"),
+        "big.bin of model vad added",
+        before=lambda: edited(in_hub_cache("a", A, B)),
+        after=lambda: edited(in_hub_cache("a")),
     ),
     Change(
         "weights/vad/c.bin",

@@ -14,6 +14,7 @@ from buildkit.plan.explain.value_diff import changed_setting, compare_env, compa
 from buildkit.plan.spec import Kind, PackFiles, PackModel, RunStep, is_readable_format
 
 _SCRIPT = ["/bin/sh", "-eu", "-c"]
+_SHORT = 10  # digits of a commit
 
 
 def compare_root_items(layer: LayerComparison, part: str) -> Iterator[Cause]:
@@ -109,9 +110,11 @@ def compare_snapshot(layer: LayerComparison) -> Iterator[Cause]:
     """Compare the commits of a model in a cache of a hub, the names of the commit, and the files' names."""
     old, new = layer.old["hub"], layer.new["hub"]
     where = layer.locate_key("models.lock")
-    for key in ("commit", "refs", "files"):
+    if old["commit"] != new["commit"]:
+        yield changed_setting("commit", old["commit"][:_SHORT], new["commit"][:_SHORT], where=where)
+    for key in ("refs", "files"):
         if old[key] != new[key]:
-            yield changed_setting(key, old[key], new[key], where=where, of=layer.step)
+            yield changed_setting(key, old[key], new[key], where=where)
 
 
 def compare_mounts(layer: LayerComparison) -> Iterator[Cause]:
