@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from buildkit.layers.tar.header import FILE, padding, render_header
 from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob
 from buildkit.oci.image import EPOCH, Image, Layer
+from buildkit.oci.reference import parse_ref
 from buildkit.tools.process import Command, run
-from buildkit.tools.skopeo import copy_registry_to_dir, skopeo_argv, write_layout
+from buildkit.tools.registry import RegistryClient
+from buildkit.tools.skopeo import skopeo_argv, write_layout
 
 RELEASE = "etc/bench-release"
 _ENDINGS = {"gzip": Compression.GZIP, "zstd": Compression.ZSTD}
@@ -32,7 +35,7 @@ def fetch_root(ref: str, folder: Path, arch: str) -> None:
     if not (folder / "manifest.json").exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        copy_registry_to_dir(ref, folder, arch=arch)
+        RegistryClient(threading.Event()).fetch(parse_ref(ref, "the root"), folder, arch=arch)
 
 
 def keep_root(layers: list[dict[str, Any]], cache: Path, folder: Path, arch: str) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from importlib.resources import files
+from pathlib import Path
 
 from buildkit.build.assemble import assemble
 from buildkit.build.context import BuildContext
@@ -89,11 +90,18 @@ class ContainerRunner:
     def pull(self, spec: Spec, work: PullImage) -> tuple[LayerResult, Listing | None]:
         """Fetch a registry's image as blobs."""
         from buildkit.build.root_contents import RootContents
+        from buildkit.oci.reference import parse_ref
         from buildkit.remote.image_pull import LayerReaders, pull_image
+        from buildkit.tools.registry import RegistryClient
 
         context, contents, opened = self._context, RootContents(), self._writer.open_tree_of(spec)
         readers = LayerReaders(tree=opened, read=contents.read)
-        result = pull_image(work.image, work.arch, context.blobs, readers)
+        registries = RegistryClient(context.stop)
+
+        def fetch(ref: str, folder: Path, arch: str) -> None:
+            registries.fetch(parse_ref(ref, spec.name), folder, arch=arch)
+
+        result = pull_image(work.image, work.arch, fetch, context.blobs, readers)
         return result, contents.keep(context.ledger)
 
     def run_step(self, spec: Spec, work: RunStep) -> tuple[LayerResult, None]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from buildkit.digest import Digest, canonical_json
 from buildkit.errors import BuildError, MismatchError
@@ -16,7 +17,9 @@ from buildkit.oci.manifest import parse_config, parse_manifest
 from buildkit.oci.run_config import read_run_config
 from buildkit.store.blobs import Blobs
 from buildkit.store.ingest import OpenTree, ingest_blob, verify_digest
-from buildkit.tools import skopeo
+
+FetchImage = Callable[[str, Path, str], None]
+"""Fetches an image, pinned by digest, for a processor into a folder, as a ``dir:`` layout of verified blobs."""
 
 ReadLayer = Callable[[Digest, Iterator[bytes]], object]
 """Reads the tar of a layer that is being pulled; it is not verified yet."""
@@ -33,14 +36,16 @@ class LayerReaders:
 _NONE = LayerReaders()
 
 
-def pull_image(image: PinnedImage, arch: str, blobs: Blobs, readers: LayerReaders = _NONE) -> LayerResult:
+def pull_image(
+    image: PinnedImage, arch: str, fetch: FetchImage, blobs: Blobs, readers: LayerReaders = _NONE
+) -> LayerResult:
     """Return the layers and the run config of an image for ``arch``, in Debian's terms.
 
-    Raises ToolError if the registry does not deliver it, MismatchError or BuildError if it is not such an image.
+    Raises what ``fetch`` raises, MismatchError or BuildError if it is not such an image.
     """
     ref = image.ref
     with blobs.working_folder() as folder:
-        skopeo.copy_registry_to_dir(ref, folder, arch=arch)
+        fetch(ref, folder, arch)
         try:
             data = (folder / "manifest.json").read_bytes()
             manifest = parse_manifest(data)

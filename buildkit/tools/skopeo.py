@@ -69,18 +69,6 @@ def copy_to_dir(source: str, folder: Path) -> None:
     run(Command(argv=argv, what=f"reading {source}", writes=(folder,)))
 
 
-def copy_registry_to_dir(ref: str, folder: Path, *, arch: str) -> None:
-    """Fetch a registry image for ``arch`` (Debian's name) as a ``dir:`` layout. Raises ToolError."""
-    argv = (
-        *skopeo_argv(),
-        "--override-arch", arch,
-        "--override-os", "linux",
-        "copy", "--quiet",
-        f"docker://{drop_tag(ref)}", f"dir:{folder}",
-    )  # fmt: skip
-    run(Command(argv=argv, what=f"pulling {ref}", writes=(folder,)))
-
-
 def drop_tag(ref: str) -> str:
     """Return ``NAME@DIGEST`` for ``NAME:TAG@DIGEST``: skopeo accepts only one, and the tag is for people."""
     name, at, digest = ref.partition("@")

@@ -30,7 +30,7 @@ _WRITES = {
     "ledger": r"error: \S*/ledger\.sqlite: the (?:disk is full|ledger cannot be used: database or disk is full)",
     "blob": r"pack  \S+: failed: \S*/cache: the disk is full",
     "download": r"fetch  .*: failed: cannot write \S*/files/\S*: the disk is full",
-    "pulled image": r"pull  base/image: failed: pulling .* failed with exit code 1: the disk is full",
+    "pulled image": r"pull  base/image: failed: \S*/cache: the disk is full",
     "skopeo's files": r"importing \S+ failed with exit code 1: the disk is full",
 }
 _OURS = {"from": "buildkit.build.pipeline"}

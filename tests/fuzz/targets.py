@@ -613,8 +613,6 @@ def _split(data: bytes) -> tuple[bytes, bytes]:
 
 
 def _layout(manifest: bytes, config: bytes) -> None:
-    from unittest.mock import patch
-
     from buildkit.audit.view import ImageOrigin
     from buildkit.build.image_sources import read_layout
     from buildkit.digest import Digest
@@ -622,21 +620,17 @@ def _layout(manifest: bytes, config: bytes) -> None:
     from buildkit.remote.image_pull import pull_image
     from buildkit.store.blobs import Blobs
 
-    def give(ref: str, folder: Path, *, arch: str) -> None:
+    def give(_ref: str, folder: Path, _arch: str) -> None:
         (folder / "manifest.json").write_bytes(manifest)
         (folder / Digest.of(config).hex).write_bytes(config)
 
     with tempfile.TemporaryDirectory(dir=_memory()) as folder:
         place = Path(folder, "layout")
         place.mkdir()
-        give("", place, arch="")
+        give("", place, "")
         ours(lambda: read_layout(place, "x", ImageOrigin()))
-        with patch("buildkit.remote.image_pull.skopeo.copy_registry_to_dir", give):
-            ours(
-                lambda: pull_image(
-                    PinnedImage(ref="localhost:5000/x", pinned="x"), "amd64", Blobs(Path(folder, "blobs"))
-                )
-            )
+        image = PinnedImage(ref="localhost:5000/x", pinned="x")
+        ours(lambda: pull_image(image, "amd64", give, Blobs(Path(folder, "blobs"))))
 
 
 def _attached() -> list[bytes]:

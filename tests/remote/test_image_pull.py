@@ -19,7 +19,6 @@ from buildkit.locks.pins import PinnedImage
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.remote.image_pull import pull_image
 from buildkit.store.blobs import Blobs
-from buildkit.tools import skopeo
 
 REF = "registry.test/x@sha256:" + "0" * 64
 TAR = bytes(range(256)) * 9000  # more than two chunks
@@ -39,7 +38,7 @@ PACKED: dict[str, tuple[bytes, Compression]] = {
 
 
 class Registry:
-    """Answers a copy with a folder as skopeo writes it."""
+    """Answers a copy with a folder as a registry client writes it."""
 
     def __init__(self, *layers: bytes, diff_ids: list[str] | None = None, **config: object) -> None:
         self.files = {Digest.of(layer).hex: layer for layer in layers}
@@ -48,7 +47,7 @@ class Registry:
         self.layers = [{"digest": str(Digest.of(layer)), "size": len(layer)} for layer in layers]
         self.manifest: object = None
 
-    def copy(self, ref: str, folder: Path, *, arch: str) -> None:
+    def copy(self, ref: str, folder: Path, arch: str) -> None:
         assert (ref, arch) == (REF, "amd64")
         config = json.dumps(self.config).encode()
         digest = Digest.of(config)
@@ -65,10 +64,9 @@ def blobs(tmp_path: Path) -> Blobs:
 
 
 @pytest.fixture
-def pull(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> Callable[[Registry], LayerResult]:
+def pull(blobs: Blobs) -> Callable[[Registry], LayerResult]:
     def pulled(registry: Registry) -> LayerResult:
-        monkeypatch.setattr(skopeo, "copy_registry_to_dir", registry.copy)
-        return pull_image(PinnedImage(ref=REF, pinned=REF), "amd64", blobs)
+        return pull_image(PinnedImage(ref=REF, pinned=REF), "amd64", registry.copy, blobs)
 
     return pulled
 
@@ -136,15 +134,14 @@ def test_image_for_another_architecture_is_refused(pull: Pull) -> None:
         pull(Registry(TAR, architecture="arm64"))
 
 
-def test_image_is_one_of_those_that_the_lock_names(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_is_one_of_those_that_the_lock_names(blobs: Blobs) -> None:
     registry = Registry(TAR)
-    registry.copy(REF, blobs.folder, arch="amd64")
+    registry.copy(REF, blobs.folder, "amd64")
     right, wrong = Digest.of((blobs.folder / "manifest.json").read_bytes()), Digest("f" * 64)
-    monkeypatch.setattr(skopeo, "copy_registry_to_dir", registry.copy)
     image = PinnedImage(ref=REF, pinned=REF, manifests=(wrong, right))
-    assert pull_image(image, "amd64", blobs).blobs
+    assert pull_image(image, "amd64", registry.copy, blobs).blobs
     with pytest.raises(MismatchError, match="the lock names other images for amd64") as caught:
-        pull_image(replace(image, manifests=(wrong,)), "amd64", blobs)
+        pull_image(replace(image, manifests=(wrong,)), "amd64", registry.copy, blobs)
     assert "--upgrade-images" in caught.value.hint
 
 
