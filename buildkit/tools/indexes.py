@@ -1,4 +1,4 @@
-"""Find distributions: the only importer of unearth's finder, which decides what fits a target."""
+"""Find distributions: only this and `tools.pin_finder` import unearth's finder, which decides what fits a target."""
 
 from __future__ import annotations
 
@@ -94,6 +94,10 @@ class Indexes:
         self, finder: PackageFinder, name: str, specifier: str, hashes: Sequence[FileHash] = (), *, form: str = ""
     ) -> Candidate | None:
         allowed = {"sha256": [item.hex for item in hashes]} if hashes else None
+        if allowed:
+            from buildkit.tools.pin_finder import PinFinder
+
+            finder = PinFinder(finder, allowed["sha256"])
         found = finder.find_matches(
             f"{name}{specifier}",
             allow_yanked=True if specifier.startswith("==") else None,

@@ -8,6 +8,7 @@ import zipfile
 from dataclasses import replace
 
 import pytest
+from unearth.evaluator import Evaluator
 from unearth.utils import fix_legacy_specifier
 
 from buildkit.declare.target import Target
@@ -53,6 +54,22 @@ def test_the_most_specific_wheel_wins(links):
     assert best(links(PLATFORM)) == PLATFORM
     assert best(links(ABI3)) == ABI3
     assert best(links(CP313)) == CP313
+
+
+def test_files_whose_page_says_another_hash_are_not_judged(tmp_path, monkeypatch):
+    listed = {NONE: FileHash("a" * 64), CP313: FileHash("b" * 64), SDIST: None}
+    anchors = "".join(
+        f'<a data-requires-python="&gt;=3.9" href="{name}{f"#sha256={sha256.hex}" if sha256 else ""}">{name}</a>'
+        for name, sha256 in listed.items()
+    )
+    (tmp_path / "page.html").write_text(anchors)
+    judged, judge = [], Evaluator.evaluate_link
+    monkeypatch.setattr(
+        Evaluator, "evaluate_link", lambda self, link: judged.append(link.filename) or judge(self, link)
+    )
+    found = indexes(find_links=(str(tmp_path / "page.html"),)).find_best("thing", "==1.0", [listed[NONE]])
+    assert (found.file, found.sha256) == (NONE, listed[NONE])
+    assert sorted(judged) == sorted([NONE, SDIST]), "and one whose hash is not known"
 
 
 @pytest.mark.parametrize(
