@@ -71,7 +71,13 @@ class LockedImage:
         """Return what is pulled for a processor."""
         bare, _, digest = self.name.partition("@")
         content = self.name if digest else f"{without_tag(bare)}@{self.digest}"
-        return PinnedImage(ref=f"{bare}@{self.digest}", pinned=content, manifests=self.manifests(arch))
+        inside = self.contents.get(arch, ImageContents())
+        return PinnedImage(
+            ref=f"{bare}@{self.digest}",
+            pinned=content,
+            manifests=self.manifests(arch),
+            system=(inside.id, inside.codename),
+        )
 
 
 def pin_image(name: str, read: Callable[[str], str | None], arch: str) -> PinnedImage:

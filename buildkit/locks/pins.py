@@ -96,11 +96,13 @@ class PinnedImage:
     """An image of a registry: ``ref`` is its name with the digest, ``pinned`` what names its content alone.
 
     ``manifests`` are the digests of the images for the target, of which one must arrive; empty if they are not known.
+    ``system`` is its distribution and release (``ubuntu``, ``noble``), if that is known.
     """
 
     ref: str
     pinned: str
     manifests: tuple[Digest, ...] = ()
+    system: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

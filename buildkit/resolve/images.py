@@ -45,7 +45,7 @@ class ImageLocker:
             found = known.get(image.name)
             if found is None or upgrade or find_gap(found, self._arches):
                 with step(emit, f"lock {image.name}", "lock"):
-                    found = self._lock(image, found)
+                    found = self._lock(image, found, upgrade=upgrade)
             locked[image.name] = found
         self.drafts.decide(IMAGES_LOCK, render_images_lock(locked))
 
@@ -74,24 +74,28 @@ class ImageLocker:
     def _arches(self) -> tuple[str, ...]:
         return tuple(each.target.deb_arch for each in self.request.of_each_arch())
 
-    def _lock(self, image: RootImage, known: LockedImage | None) -> LockedImage:
-        found = self._find(image)
-        same = known is not None and known.digest == found.digest
-        locked = LockedImage(
-            name=image.name,
-            digest=found.digest,
-            locked=known.locked if known and same else self.now().strftime("%Y-%m-%dT%H:%M:%SZ"),
-            platforms=found.platforms,
-            contents=known.contents if known and same else {},
-        )
+    def _lock(self, image: RootImage, known: LockedImage | None, *, upgrade: bool) -> LockedImage:
+        """Return what a name is; what is known of it stays, but for an upgrade, and what is lacking is added."""
+        locked = known if known and not upgrade else self._resolve(image, known)
         contents = dict(locked.contents)
         for arch in self._arches:
             if not locked.manifests(arch):
-                what = f"{image.name} is not made for linux/{arch}; it is for {', '.join(sorted(found.platforms))}"
-                raise _problem(image, what, "name another image, or set `arch` in [tool.buildkit]")
+                what = f"{image.name} is not made for linux/{arch}; it is for {', '.join(sorted(locked.platforms))}"
+                hint = "name another image, set `arch` in [tool.buildkit], or run: nox -s lock -- --upgrade-images"
+                raise _problem(image, what, hint)
             if arch not in contents:
                 contents[arch] = self.roots().read_contents(locked.pinned(arch), arch)
         return replace(locked, contents=contents)
+
+    def _resolve(self, image: RootImage, known: LockedImage | None) -> LockedImage:
+        """Return what a name is now; the contents of one that has not moved are known."""
+        found = self._find(image)
+        if known and known.digest == found.digest:
+            return replace(known, platforms=found.platforms)
+        time = self.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        return LockedImage(
+            name=image.name, digest=found.digest, locked=time, platforms=found.platforms, contents={}
+        )  # fmt: skip
 
     def _find(self, image: RootImage) -> NamedImage:
         ref = _ref_of(image)

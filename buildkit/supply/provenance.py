@@ -38,6 +38,7 @@ from buildkit.plan.spec import (
     Spec,
 )
 from buildkit.supply.purl import image_purl, pypi_purl, python_purl, render_purl
+from buildkit.supply.root_components import system_of
 
 BUILD_TYPE = "https://xoe.io/buildkit/stage/v1"
 LOCAL_BUILDER = "https://xoe.io/buildkit/local"
@@ -169,15 +170,15 @@ def _checkout(source: SourceCheckout) -> Iterator[dict[str, Any]]:
 
 def _of(spec: Spec) -> Iterator[dict[str, Any]]:
     match spec.work:
-        case MakeRoot(debian=debian, pins=pins):
+        case MakeRoot(pins=pins) as root:
             for pin in pins:
-                yield _package(pin.name, pin.version, debian.suite)
+                yield _package(pin.name, pin.version, *system_of(root))
         case PullImage(ref=ref):
             digest = ref.rpartition("@sha256:")[2]
             yield {"name": ref, "uri": image_purl(ref, ""), "digest": {"sha256": digest}}
-        case RunStep(run=run):
+        case RunStep(run=run) as step:
             for pinned in find_apt_pins(run.command) or ():
-                yield _package(*pinned.partition("=")[::2])
+                yield _package(*pinned.partition("=")[::2], system_of(step)[0])
         case PackWheels(wheels=wheels):
             yield from (_distribution(artifact) for artifact in wheels if artifact.sha256 is not None)
         case PackModel(model=model) as work:
@@ -188,9 +189,9 @@ def _of(spec: Spec) -> Iterator[dict[str, Any]]:
             pass  # no lock pins what they pack
 
 
-def _package(name: str, version: str, suite: str = "") -> dict[str, Any]:
+def _package(name: str, version: str, distribution: str, suite: str = "") -> dict[str, Any]:
     """Describe a Debian package, without a digest: locks name versions, and the archive signs the bytes."""
-    purl = render_purl("deb", name, version, namespace="debian", distro=suite)
+    purl = render_purl("deb", name, version, namespace=distribution, distro=suite)
     return {"name": f"{name}={version}", "uri": purl}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from buildkit.declare.apt_sources import is_ubuntu
 from buildkit.digest import Key
 from buildkit.layers.globs import compile_excludes
 from buildkit.layers.root.dpkg import STATUS_FOLDER
@@ -26,10 +27,10 @@ def root_components(
     yield from _images(chain, arch, made)
     if inside is None or not inside.debs:  # the cache lacks a layer, or the root keeps no records
         for spec in chain:
-            for pin, suite in _locked(spec):
+            for pin, system in _locked(spec):
                 deb = Deb(name=pin.name, version=pin.version, arch="")
                 missing = Licence(missing=ROOT_NOT_READ if inside is None else "the root keeps no records of packages")
-                yield _deb(deb, spec, _lowest(spec, made), missing, ("debian", suite))
+                yield _deb(deb, spec, _lowest(spec, made), missing, system)
     if inside is None:
         return
     layers = [(spec, blob) for spec in chain for blob in made[spec.key].blobs]
@@ -68,7 +69,7 @@ def _images(chain: Sequence[Spec], arch: str, made: Mapping[Key, LayerResult]) -
 
 def _debs(chain: Sequence[Spec], layers: Sequence[tuple[Spec, Blob]], inside: InstalledPackages) -> Iterator[Component]:
     release = inside.release
-    suites = [suite for spec in chain for _, suite in _locked(spec)]
+    suites = [suite for spec in chain for _, (_, suite) in _locked(spec)]
     system = release.get("ID", "debian")
     suite = release.get("VERSION_CODENAME") or (suites[0] if suites else "") or release.get("VERSION_ID", "")
     siblings: dict[str, list[str]] = {}
@@ -102,18 +103,26 @@ def _deb(deb: Deb, spec: Spec, blob: Blob | None, licence: Licence, system: tupl
     )
 
 
-def _locked(spec: Spec) -> Iterator[tuple[AptPin, str]]:
-    """Yield the packages that will be recorded in a layer according to its lock, each with its suite."""
+def _locked(spec: Spec) -> Iterator[tuple[AptPin, tuple[str, str]]]:
+    """Yield the packages that will be recorded in a layer according to its lock, each with its system."""
     work = spec.work
     if isinstance(work, MakeRoot):
         excluded = compile_excludes(work.debian.exclude)  # a root without dpkg has one record a package
         recorded = [pin for pin in work.pins if not excluded(f"{STATUS_FOLDER}{pin.name}")]
-        yield from ((pin, work.debian.suite) for pin in recorded or work.pins)
+        yield from ((pin, system_of(work)) for pin in recorded or work.pins)
     elif isinstance(work, RunStep):
-        suite = next((s.work.debian.suite for s in work.chain if isinstance(s.work, MakeRoot)), "")
         for pinned in find_apt_pins(work.run.command) or ():
             name, _, version = pinned.partition("=")
-            yield AptPin(name=name, version=version), suite
+            yield AptPin(name=name, version=version), system_of(work)
+
+
+def system_of(work: MakeRoot | RunStep) -> tuple[str, str]:
+    """Return the distribution and its suite (``debian``, ``trixie``) of a root, or of the root below a step."""
+    below = work.chain[0].work if isinstance(work, RunStep) and work.chain else work
+    if isinstance(below, MakeRoot):
+        return "ubuntu" if is_ubuntu(below.debian.suite) else "debian", below.debian.suite
+    vendor, suite = below.image.system if isinstance(below, PullImage) else ("", "")
+    return vendor or "debian", suite
 
 
 def _lowest(spec: Spec, made: Mapping[Key, LayerResult]) -> Blob | None:

@@ -11,10 +11,12 @@ from stagegraphs import graph
 from buildkit.declare.apt_archives import AptSource, Archives, PublicKey
 from buildkit.declare.apt_sources import render_image_sources
 from buildkit.declare.project import parse_project
-from buildkit.locks.pins import AptPin
+from buildkit.declare.stage import Run, Stage
+from buildkit.locks.pins import AptPin, PinnedImage
 from buildkit.plan.compose import Composer
-from buildkit.plan.roots import find_apt_pins, writes_sources
+from buildkit.plan.roots import find_apt_pins, pull_spec, writes_sources
 from buildkit.plan.spec import PullImage, RunStep, Spec
+from buildkit.supply.root_components import system_of
 
 DIGEST = f"sha256:{'a' * 64}"
 NAME, PINNED = "docker.io/library/debian:13", f"docker.io/library/debian@{DIGEST}"
@@ -66,3 +68,11 @@ def test_snapshot_takes_the_place_of_the_images_archives(system: str, codename: 
     assert isinstance(step.work, RunStep)
     assert step.work.run.command[-1].startswith("rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*; printf %s ")
     assert render_image_sources(system, codename, Archives(), "amd64") == ""
+
+
+@pytest.mark.parametrize(("system", "purl"), [(("ubuntu", "noble"), "ubuntu"), (("", ""), "debian")])
+def test_packages_on_an_image_are_those_of_its_distribution(system: tuple[str, str], purl: str) -> None:
+    pinned = PinnedImage(ref=PINNED, pinned=PINNED, system=system)
+    base = pull_spec(Stage(name="base", file="", summary=""), pinned, "amd64")
+    work = RunStep(chain=(base,), run=Run(name="apt", command=("true",)))
+    assert system_of(work) == (purl, system[1])
