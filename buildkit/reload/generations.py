@@ -22,6 +22,9 @@ CRASH_SECONDS = 20.0
 MISSING_SECONDS = 1.0
 """How long a new worker may take to bind a port that the old one has."""
 
+LOOK_SECONDS = 0.3
+"""Seconds between looks whether a worker listens without the reloader."""
+
 LET_READ = 0.1
 """Seconds between the last connection and SIGTERM for a server that does not say what it has read."""
 
@@ -70,7 +73,7 @@ class Generations:
         if not wait:
             limit = self._place.options.start_seconds
             worker.timers.append(self._place.loop.later(limit, lambda: self._too_late(worker)))
-        worker.timers.append(self._place.loop.later(0.3, lambda: self._look_alone(worker)))
+            worker.timers.append(self._place.loop.later(LOOK_SECONDS, lambda: self._look_alone(worker)))
 
     def give_up_starting(self) -> None:
         """End a worker that has not served yet."""
@@ -129,6 +132,8 @@ class Generations:
             case "reported":
                 self.on_report(worker)
             case "debuggable" | "undebuggable":
+                if worker is self.starting:  # it waited for that, while debugpy listened in it
+                    worker.timers.append(self._place.loop.later(LOOK_SECONDS, lambda: self._look_alone(worker)))
                 self.on_debug(worker, message)
             case _:  # gone
                 self._place.loop.later(0.5, lambda: self._lost(worker))
@@ -168,7 +173,7 @@ class Generations:
             self._place.emit("notice", text="the program listens by itself, so each change restarts it: requests wait")
             self._swap(worker)
         else:
-            worker.timers.append(self._place.loop.later(0.3, lambda: self._look_alone(worker)))
+            worker.timers.append(self._place.loop.later(LOOK_SECONDS, lambda: self._look_alone(worker)))
 
     def _swap(self, worker: Worker) -> None:
         """The new worker serves: give it the connections, and end the old one."""

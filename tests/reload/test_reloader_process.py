@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.reload.reloading import members, run_reloader
+from buildkit.bench.dev_samples import attach_debugger
+from tests.reload.reloading import free_port, members, run_reloader
 
 ASGI = """
 import os
@@ -364,6 +365,22 @@ def test_tests_run_in_a_forked_process_and_can_be_chosen_by_what_was_touched(pla
         reloader.ask("test", run="some", args=["-q", "-p", "no:cacheprovider"], touched=touched)
         assert reloader.wait("tested", check=lambda event: event["run"] == "some")["code"] == 1
         assert "1 failed" in output(reloader, "some")
+
+
+def test_debugger_is_waited_for_and_follows_the_workers(place):
+    port = free_port()
+    with run_reloader(place, FILES, UVICORN, "--debug", f"127.0.0.1:{port}", "--wait") as reloader:
+        reloader.wait("debugger", check=lambda event: event["state"] == "waiting")
+        with pytest.raises(OSError):  # nothing of the application runs yet
+            reloader.request()
+        assert attach_debugger(port) > 0
+        reloader.wait("reloaded")
+        assert reloader.get()["value"] == "0"
+        assert reloader.save("app.py", ASGI.format(value="1"))["event"] == "reloaded"
+        assert reloader.get()["value"] == "1"
+        assert attach_debugger(port) > 0, "to the new worker"
+        states = [event["state"] for event in reloader.events if event["event"] == "debugger"]
+        assert states.count("attached") == 2, states
 
 
 def output(reloader, run):
