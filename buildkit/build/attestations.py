@@ -66,14 +66,14 @@ def attach_attestations(
     The image itself was pushed before. Raises BuildError, RegistryError or Interrupted.
     """
     context, ref = planner.context, refs[0]
-    tags = tuple(ref.tag for ref in refs) if request.sign_tags else ()
+    tags = tuple(ref.tag for ref in refs if ref.tag) if request.sign_tags else ()
     image = SignedImage(repository=ref, stage=composition.stage.name, tags=tags)
     referrers = ReferrerStore(image, manifest, RegistryClient(context.stop), context.blobs)
     statements = make_statements(planner, composition, Digest.of(manifest), ref) if request.attest else []
     referrers.attach(statements, request.signer, context.stop.wait)
     if request.identity is not None:
         about_stage = (("stage", image.stage),)  # as cosign sign -a stage=STAGE
-        signed = replace(_about(Digest.of(manifest), ref, COSIGN_SIGN, {}), annotations=about_stage)
+        signed = replace(about_image(Digest.of(manifest), ref, COSIGN_SIGN, {}), annotations=about_stage)
         referrers.attach_bundles([signed, *statements], request.identity, context.stop.wait)
     return referrers.size
 
@@ -92,10 +92,11 @@ def make_statements(planner: Planner, composition: Composition, image: Digest, r
     builder = find_builder(os.environ, _version())
     provenance = make_provenance(composition, find_builder_specs(planner, composition), known, source, builder)
     sbom = json.loads(make_sbom(planner, stage, "cyclonedx", pushed=True))
-    return [_about(image, ref, CYCLONEDX, sbom), _about(image, ref, PROVENANCE, provenance)]
+    return [about_image(image, ref, CYCLONEDX, sbom), about_image(image, ref, PROVENANCE, provenance)]
 
 
-def _about(image: Digest, ref: Ref, kind: str, predicate: dict[str, Any]) -> Statement:
+def about_image(image: Digest, ref: Ref, kind: str, predicate: dict[str, Any]) -> Statement:
+    """Return a statement about an image of a repository."""
     name = replace(ref, tag="", digest=None).repository
     return Statement(subjects=((name, image),), predicate_type=kind, predicate=predicate)
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -58,8 +59,12 @@ class ContainerRunner:
         self._compiler: Compiler | None = None
         self._compression = Compression(context.project.compression)
 
-    def make_root(self, name: str, work: MakeRoot) -> PackedLayer:
-        """Make a Debian root and keep it, normalised, as a blob; ``name`` is the step's."""
+    def make_root(self, name: str, work: MakeRoot, python: Spec | None = None) -> PackedLayer:
+        """Make a Debian root and keep it, normalised, as a blob; ``name`` is the step's.
+
+        ``python`` is a root of this machine's processor with the same Python, if this machine cannot run this one's.
+        """
+        from buildkit.build.native_python import lay_out_python
         from buildkit.build.root_folders import root_folder  # few builds make a root
         from buildkit.layers.root.pack import RootRules, pack_root
         from buildkit.tools.mmdebstrap import RootSpec, Workplace, stream_root
@@ -70,7 +75,7 @@ class ContainerRunner:
         def say(phase: str) -> None:
             context.emit(StepPhase(step=name, phase=phase))
 
-        spec = RootSpec(
+        asked = RootSpec(
             suite=debian.suite,
             arch=work.arch,
             pins=work.pins,
@@ -83,9 +88,13 @@ class ContainerRunner:
         with (
             root_folder(context.blobs.leases) as folder,
             self._writer.open(self._compression, foreign_owners=True) as to,
-            closing(stream_root(spec, Workplace(folder=folder.path, inherits=(folder.handle,), say=say))) as chunks,
         ):
-            return to.keep(pack_root(_counted(chunks, progress), rules, to.out, to.compression, to.tee))
+            if python is not None:
+                asked = replace(asked, python=folder.path / "python")
+                lay_out_python(context, python, folder.path / "python")
+            place = Workplace(folder=folder.path, inherits=(folder.handle,), say=say)
+            with closing(stream_root(asked, place)) as chunks:
+                return to.keep(pack_root(_counted(chunks, progress), rules, to.out, to.compression, to.tee))
 
     def pull(self, spec: Spec, work: PullImage) -> tuple[LayerResult, Listing | None]:
         """Fetch a registry's image as blobs."""

@@ -26,6 +26,7 @@ from buildkit.locks.model_source import UrlSource
 from buildkit.native.collector import NativeCollector
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composer, Composition
+from buildkit.plan.emulation import has_library, is_foreign, needs_library
 from buildkit.plan.model_layout import snapshot_links, snapshot_refs
 from buildkit.plan.spec import (
     MakeRoot,
@@ -128,7 +129,7 @@ class Executor:
         work = spec.work
         match work:
             case MakeRoot():
-                return self._packing(spec, "root", lambda: self._containers.make_root(spec.name, work))
+                return self._root(spec, work)
             case PullImage():
                 return self._simple(spec, "pull", Lane.NET, lambda: self._containers.pull(spec, work))
             case RunStep():
@@ -163,6 +164,13 @@ class Executor:
 
         needs = (*filter(None, [fetched]), *compiler)
         return self._packing(spec, "pack", self._layer(spec, members), needs, total=spec.weight)
+
+    def _root(self, spec: Spec, work: MakeRoot) -> Task:
+        project, composer = self._context.project, self._composer
+        borrows = is_foreign(work.arch, project) and project.bytecode and needs_library(spec)
+        python = composer.compiler[0] if borrows and has_library(spec, composer, project) else None
+        needs = self.require((python,)) if python else ()
+        return self._packing(spec, "root", lambda: self._containers.make_root(spec.name, work, python), needs)
 
     def _wheels(self, spec: Spec, work: PackWheels) -> Task:
         context = self._context

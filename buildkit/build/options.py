@@ -12,6 +12,7 @@ from buildkit.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from buildkit.build.context import BuildContext
+    from buildkit.declare.project import Project
     from buildkit.oci.reference import Ref
 
 
@@ -58,6 +59,16 @@ class BuildOptions:
     sign_by: Path | None = None
     sign_keyless: bool = False
     sign_tags: bool = False
+    arches: tuple[str, ...] = ()
+
+    def choose_arches(self, project: Project) -> tuple[str, ...]:
+        """Return the processors to build for: those that are asked for, else all for a push and one for local use.
+
+        Raises DefinitionError for one that the project has no images for.
+        """
+        if "all" in self.arches or (self.push and not self.arches):
+            return tuple(each.target.arch for each in project.of_each_arch())
+        return tuple(project.of_arch(arch).target.arch for arch in self.arches) or (project.target.arch,)
 
     @property
     def attests(self) -> bool:
@@ -127,7 +138,7 @@ def open_remote_cache(context: BuildContext, options: RemoteCacheOptions) -> Non
 
     def open_cache(option: str, setting: str, key: str) -> CacheClient:
         origin = f"--{key}" if option else f"[tool.buildkit] {key}"
-        return CacheClient(parse_repository(option or setting, origin), registries)
+        return CacheClient(parse_repository(option or setting, origin), registries, project.target.lock_arch)
 
     registries = RegistryClient(context.stop)
     writes = open_cache(options.cache_write, project.cache_write, "cache-write") if write else None

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +15,14 @@ from buildkit.build.context import BuildContext
 from buildkit.build.options import BuildOptions, open_remote_cache
 from buildkit.build.planner import open_planner, shipping_stages
 from buildkit.build.stage_build import StageBuild
+from buildkit.declare.project import load_project
 from buildkit.errors import BuildError
 from buildkit.report.build_report import Report, print_report, print_timings
 from buildkit.report.view import open_view
 
 if TYPE_CHECKING:
     from buildkit.build.attestations import AttestationRequest
+    from buildkit.oci.reference import Ref
 
 
 def build_stages(
@@ -40,17 +43,44 @@ def build_stages(
         locks=locks,
         delivery=options.delivery,
     )
-    with open_view(sys.stderr) as emit, opened(folder, emit) as planner:
-        _sweep(planner.context)
-        stages = names or shipping_stages(planner.graph)
-        open_remote_cache(planner.context, options.share)
-        targets = {stage: options.targets(stage, several=not names) for stage in stages}
-        reports = [StageBuild(planner, options, targets[stage], attestations).run(stage) for stage in stages]
+    arches = options.choose_arches(load_project(folder)) if options.arches or options.push else ("",)
+    made: dict[str, dict[str, Report]] = {}  # by stage and processor
+    with open_view(sys.stderr) as emit:
+        for arch in arches:
+            with opened(folder, emit, arch=arch) as planner:
+                _sweep(planner.context)
+                open_remote_cache(planner.context, options.share)
+                for stage in names or shipping_stages(planner.graph):
+                    targets = options.targets(stage, several=not names)
+                    own = targets if len(arches) == 1 else _untagged(targets)
+                    made.setdefault(stage, {})[arch] = StageBuild(planner, options, own, attestations).run(stage)
+                    if options.push and len(arches) > 1 and arch == arches[-1]:
+                        made[stage] = _publish_index(planner.context, targets, made[stage], attestations)
+    reports = [report for by_arch in made.values() for report in by_arch.values()]
     for report in reports:
         print_report(report, sys.stderr)
         if options.timings:
             print_timings(report, sys.stderr)
     return reports
+
+
+def _untagged(targets: tuple[Ref, ...]) -> tuple[Ref, ...]:
+    """Return the repository of ``targets``: an image of an index is pushed by its digest."""
+    return tuple(replace(ref, tag="") for ref in targets[:1])
+
+
+def _publish_index(
+    context: BuildContext,
+    targets: tuple[Ref, ...],
+    reports: Mapping[str, Report],
+    attestations: AttestationRequest | None,
+) -> dict[str, Report]:
+    from buildkit.build.image_index import publish_index  # few pushes are for several processors
+
+    digest = publish_index(context, targets, reports, attestations)
+    *others, last = reports
+    pushed_as = {**reports[last].pushed_as, **{str(ref): str(digest) for ref in targets}}
+    return {**{arch: reports[arch] for arch in others}, last: replace(reports[last], pushed_as=pushed_as)}
 
 
 def _open_attestations(options: BuildOptions) -> AttestationRequest | None:

@@ -35,6 +35,7 @@ from buildkit.errors import BlobsMissingError, DamagedError, DefinitionError, Lo
 from buildkit.events import Note, step
 from buildkit.oci.blob import LayerResult
 from buildkit.oci.image import Image
+from buildkit.plan.emulation import is_foreign
 from buildkit.plan.plan import LayerSource, Plan, PlannedLayer
 from buildkit.plan.spec import Kind, Spec
 from buildkit.report.build_report import Report
@@ -143,11 +144,12 @@ class StageBuild:
             built=moved.built,
             imported=delivered.size,
             pushed=moved.pushed,
-            pushed_as={str(ref): str(pushed.digest) for ref in self._targets} if pushed else {},
+            pushed_as={_pushed_name(ref, pushed): str(pushed.digest) for ref in self._targets} if pushed else {},
             why_skopeo=pushed.why_skopeo if pushed else "",
             delivery=delivered.how or "",
             is_new=delivered.is_new,
             starts=image.starts,
+            arch=context.project.foreign_arch,
         )
 
     # recovery from a loss
@@ -219,6 +221,7 @@ class StageBuild:
         ]
         if not needed:
             return
+        self._check_emulation(plan)
         from buildkit.build.build_layers import build_layers
         from buildkit.build.layer_writer import LayerWriter
         from buildkit.build.preimport import Preimport
@@ -238,6 +241,12 @@ class StageBuild:
         writer = LayerWriter(context=self._context, compress=uploads, trees=imports or not uploads)
         name, jobs = plan.composition.stage.name, self._options.jobs
         build_layers(self._planner, needed, jobs, stage=name, writer=writer, also=also)
+
+    def _check_emulation(self, plan: Plan) -> None:
+        if is_foreign(self._context.project.target.deb_arch, self._context.project):
+            from buildkit.build.emulation_check import check_emulation  # most builds are for this machine
+
+            check_emulation(self._planner, plan)
 
     def _check_models(self, plan: Plan) -> None:
         """Check models of reused layers against the present rules; raises ModelError."""
@@ -302,3 +311,7 @@ class StageBuild:
     def _advise(self, imported: int) -> None:
         if advice := describe_import(imported):
             self._context.emit(Note(text=advice))
+
+
+def _pushed_name(ref: Ref, pushed: Pushed) -> str:
+    return str(ref) if ref.tag else f"{ref}@{pushed.digest}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from buildkit.build.collision_sets import set_key
 from buildkit.build.context import BuildContext
@@ -22,6 +23,7 @@ from buildkit.store.stat_index import Hashed, StatIndex, stat_key
 from buildkit.store.tables.files import StatKey
 
 Names = tuple[str, ...]
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +46,33 @@ class Needed:
 def find_needed(context: BuildContext, graph: Graph, emit: Emit) -> Needed:
     """Compose every stage and collect what it needs; raises DefinitionError for an invalid one."""
     index = _RecordingIndex(context)
-    composer = Composer(context.project, graph, DiskCheckout(context.project, graph, index, emit))
-    return replace(collect_needed(context.project, graph, composer), files=frozenset(index.seen))
+    parts = []
+    for project in context.project.of_each_arch():
+        composer = Composer(project, graph, DiskCheckout(project, graph, index, emit))
+        parts.append(collect_needed(project, graph, composer))
+    return replace(_join(parts), files=frozenset(index.seen))
+
+
+def _join(parts: Sequence[Needed]) -> Needed:
+    """Return what is needed for any of several processors."""
+    first, *others = parts
+    for part in others:
+        first = Needed(
+            layers=_join_names(first.layers, part.layers),
+            specs={**part.specs, **first.specs},
+            wheels={**part.wheels, **first.wheels},
+            downloads=_join_names(first.downloads, part.downloads),
+            refs=first.refs | part.refs,
+            checked=first.checked | part.checked,
+            files=first.files | part.files,
+        )
+    return first
+
+
+def _join_names(first: Mapping[_Item, Names], second: Mapping[_Item, Names]) -> dict[_Item, Names]:
+    """Return the stages that need each item, each once and in their order."""
+    items = {**first, **second}
+    return {item: tuple(dict.fromkeys((*first.get(item, ()), *second.get(item, ())))) for item in items}
 
 
 def collect_needed(project: Project, graph: Graph, composer: Composer) -> Needed:

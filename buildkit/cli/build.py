@@ -40,7 +40,7 @@ def _build(folder: Path, stage: str | None, options: BuildOptions) -> None:
         sys.stderr.write(f"{following}\n")
     if options.json is not None:
         value = [report.as_json() for report in reports]
-        write_text(options.json, json.dumps(value[0] if stage else value, indent=2) + "\n")
+        write_text(options.json, json.dumps(value[0] if stage and len(value) == 1 else value, indent=2) + "\n")
     if options.summary is not None:
         from buildkit.report.build_markdown import render_markdown
 

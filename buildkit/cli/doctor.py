@@ -10,11 +10,13 @@ from pathlib import Path
 
 from buildkit.cli.options import make_parser
 from buildkit.command_names import name_commands
+from buildkit.declare.project import load_project
 from buildkit.doctor.diagnose import diagnose
 from buildkit.doctor.diagnosis import Diagnosis, DiagnosisStatus
+from buildkit.errors import DefinitionError
 
 
-def run(_folder: Path, arguments: Sequence[str]) -> int:
+def run(folder: Path, arguments: Sequence[str]) -> int:
     """Print the diagnosis; return 1 if it contains an error, else 0. Raises DefinitionError."""
     parser = make_parser("doctor")
     parser.description = "Check this host: what is wrong, what it costs, and the one command that mends it."
@@ -25,9 +27,17 @@ def run(_folder: Path, arguments: Sequence[str]) -> int:
     options = parser.parse_args(list(arguments))
     if options.enable_store or options.disable_store:
         return _set_store(enabled=options.enable_store)
-    findings = diagnose()
+    findings = diagnose(arches=_other_processors(folder))
     sys.stdout.write(_render(findings, as_json=options.json))
     return 1 if any(finding.status is DiagnosisStatus.ERROR for finding in findings) else 0
+
+
+def _other_processors(folder: Path) -> tuple[str, ...]:
+    try:
+        project = load_project(folder)
+    except DefinitionError:
+        return ()  # what is wrong with the project is not the host's
+    return tuple(arch for arch in project.arches if arch != project.host)
 
 
 def _set_store(*, enabled: bool) -> int:

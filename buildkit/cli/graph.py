@@ -10,7 +10,7 @@ from pathlib import Path
 
 from buildkit.build.options import RemoteCacheOptions, open_remote_cache
 from buildkit.build.planner import check_stage, open_planner
-from buildkit.cli.options import make_parser
+from buildkit.cli.options import add_arch_argument, make_parser
 from buildkit.inspection.graph import collect
 from buildkit.report.output_files import check_writable, write_text
 from buildkit.report.view import open_view
@@ -21,7 +21,7 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     options = _parse(arguments)
     if options.svg is not None:
         check_writable(options.svg)  # before the work, not after it
-    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
+    with open_view(sys.stderr) as emit, open_planner(folder, emit, arch=options.arch) as planner:
         names = [check_stage(planner.graph, name) for name in options.stages] or sorted(planner.graph.stages)
         if options.shared or options.cache:  # else no network is touched
             open_remote_cache(planner.context, RemoteCacheOptions(cache=options.cache, cache_read_only=True))
@@ -45,6 +45,7 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = make_parser("graph")
+    add_arch_argument(parser)
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="a stage with all that it is made of (default: all)")
     parser.add_argument("--shared", action="store_true", help="ask the remote cache of the settings over the network")
     parser.add_argument("--cache", default="", metavar="REPOSITORY", help="ask this remote cache over the network")

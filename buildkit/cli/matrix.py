@@ -10,7 +10,7 @@ from pathlib import Path
 
 from buildkit.build.options import RemoteCacheOptions, open_remote_cache
 from buildkit.build.planner import check_stage, open_planner, shipping_stages
-from buildkit.cli.options import make_parser, parse_positive
+from buildkit.cli.options import add_arch_argument, make_parser, parse_positive
 from buildkit.errors import DefinitionError
 from buildkit.events import Emit, Note
 from buildkit.inspection.matrix import Matrix, Work, arrange_waves, find_work
@@ -22,7 +22,7 @@ _MOST_NAMED = 5  # layers of a stage that are named on standard error
 def run(folder: Path, arguments: Sequence[str]) -> None:
     """Print the matrix of the stages that are named, or of all that ship; raises DefinitionError or BuildError."""
     options = _parse(arguments)
-    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
+    with open_view(sys.stderr) as emit, open_planner(folder, emit, arch=options.arch) as planner:
         requested = tuple(dict.fromkeys(check_stage(planner.graph, name) for name in options.stages))
         images = requested or shipping_stages(planner.graph)
         open_remote_cache(planner.context, RemoteCacheOptions(cache=options.cache, cache_read_only=True))
@@ -51,6 +51,7 @@ def _report_waves(work: Work, waves: Sequence[Sequence[str]], emit: Emit) -> Non
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = make_parser("matrix")
+    add_arch_argument(parser)
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="a stage (default: those that ship)")
     parser.add_argument("--cache", default="", metavar="REPOSITORY", help="ask this remote cache")
     parser.add_argument("--only-shared", action="store_true", help="ignore layers that only this machine has")

@@ -12,6 +12,7 @@ from typing import NoReturn
 from buildkit.build.options import BuildOptions, RemoteCacheOptions
 from buildkit.command_names import name_commands
 from buildkit.declare.schema import suggest_word
+from buildkit.declare.target import ARCH_NAMES
 from buildkit.digits import find_number
 from buildkit.errors import DefinitionError
 
@@ -115,6 +116,7 @@ def parse_build_options(arguments: Sequence[str], stage: str = "", *, push: bool
         sign_by=options.sign_by,
         sign_keyless=options.sign_keyless,
         sign_tags=options.sign_tags,
+        arches=tuple(dict.fromkeys(options.arch)),
     )
 
 
@@ -128,6 +130,10 @@ def _build_parser(stage: str, *, push: bool) -> Parser:
     add_changed_models_argument(parser)
     add_secret_argument(parser)
     add_arg_argument(parser)
+    parser.add_argument(
+        "--arch", "--platform", type=parse_arches, action="extend", default=[], metavar="ARCH|all",
+        help="processor of the image: aarch64 (arm64), x86_64 (amd64), or all of the project; repeatable",
+    )  # fmt: skip
     if push:
         parser.add_argument("push", metavar="REF", help="push the image to REGISTRY/NAME[:TAG]")
     else:
@@ -172,6 +178,28 @@ def add_arg_argument(parser: argparse.ArgumentParser) -> None:
         "--arg", type=_parse_arg, action="append", default=[], metavar="NAME=VALUE",
         help="value of a build argument ([args]); without =VALUE, that of the environment; repeatable",
     )  # fmt: skip
+
+
+def add_arch_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--arch``, which gives a processor by the kernel's name, empty without the option."""
+    parser.add_argument(
+        "--arch", type=_parse_arch, default="", metavar="ARCH",
+        help="processor of the images: aarch64 (arm64) or x86_64 (amd64); default: this machine's, if they are for it",
+    )  # fmt: skip
+
+
+def parse_arches(text: str) -> list[str]:
+    """Return the processors that ``arm64`` or ``linux/amd64,linux/arm64`` names; raises ArgumentTypeError."""
+    return ["all" if name == "all" else _parse_arch(name) for name in text.split(",")]
+
+
+def _parse_arch(text: str) -> str:
+    if not text:
+        return ""
+    name = text.removeprefix("linux/")  # as in --platform of podman and docker
+    if name not in ARCH_NAMES:
+        raise argparse.ArgumentTypeError(f"no image can be for {text!r}: it is one of {', '.join(ARCH_NAMES)}")
+    return ARCH_NAMES[name]
 
 
 def _parse_arg(text: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from buildkit.build.options import RemoteCacheOptions, open_remote_cache
 from buildkit.build.planner import check_stage, open_planner, shipping_stages
-from buildkit.cli.options import add_arg_argument, make_parser
+from buildkit.cli.options import add_arch_argument, add_arg_argument, make_parser
 from buildkit.inspection.plan import forecast_stage, print_forecast
 from buildkit.oci.reference import parse_ref
 from buildkit.report.view import open_view
@@ -19,7 +19,7 @@ from buildkit.report.view import open_view
 def run(folder: Path, arguments: Sequence[str]) -> None:
     """Print the plans of the stages that are named, or of all that ship; raises DefinitionError or BuildError."""
     options = _parse(arguments)
-    with open_view(sys.stderr) as emit, open_planner(folder, emit, args=options.arg) as planner:
+    with open_view(sys.stderr) as emit, open_planner(folder, emit, args=options.arg, arch=options.arch) as planner:
         names = [check_stage(planner.graph, name) for name in options.stages] or shipping_stages(planner.graph)
         if options.shared or options.cache:  # else no network is touched
             open_remote_cache(planner.context, RemoteCacheOptions(cache=options.cache, cache_read_only=True))
@@ -37,6 +37,7 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = make_parser("plan")
+    add_arch_argument(parser)
     add_arg_argument(parser)
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="a stage (default: those that ship)")
     parser.add_argument("--all", action="store_true", help="show every layer, also those without work")

@@ -10,7 +10,7 @@ from pathlib import Path
 from buildkit.build.options import open_remote_cache
 from buildkit.build.planner import check_stage, open_planner
 from buildkit.build.sbom import FORMATS, collect_sbom, render_sbom
-from buildkit.cli.options import add_remote_cache_arguments, make_parser, remote_cache_options
+from buildkit.cli.options import add_arch_argument, add_remote_cache_arguments, make_parser, remote_cache_options
 from buildkit.inspection.sbom import render_summary
 from buildkit.report.output_files import check_writable, write_text
 from buildkit.report.view import open_view
@@ -21,7 +21,7 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     options = _parse(arguments)
     if options.output is not None:
         check_writable(options.output)
-    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
+    with open_view(sys.stderr) as emit, open_planner(folder, emit, arch=options.arch) as planner:
         open_remote_cache(planner.context, remote_cache_options(options))
         sbom = collect_sbom(planner, check_stage(planner.graph, options.stage))
     text = render_sbom(sbom, options.format).decode()
@@ -34,6 +34,7 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = make_parser("sbom")
+    add_arch_argument(parser)
     parser.add_argument("stage", metavar="STAGE", help="a stage")
     parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="CycloneDX 1.6 or SPDX 2.3, as JSON")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write it to a file (default: print it)")

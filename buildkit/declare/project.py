@@ -141,8 +141,13 @@ class Project:
 
     @property
     def _tag(self) -> str:
+        return f"latest-{self.foreign_arch}" if self.foreign_arch else "latest"
+
+    @property
+    def foreign_arch(self) -> str:
+        """The processor of the images if they have names of their own for it; empty for those that are ``latest``."""
         own = self.host if self.host in self.arches else next(iter(self.arches), self.target.arch)
-        return "latest" if self.target.arch == own else f"latest-{self.target.arch}"
+        return "" if self.target.arch == own else self.target.arch
 
     def of_arch(self, arch: str) -> Project:
         """Return the same project for images of another of its processors; raises DefinitionError for one it lacks."""

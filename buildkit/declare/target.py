@@ -16,6 +16,11 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """PATH of a container whose image sets none, as container runtimes have it."""
 
 
+def deb_arch_of(arch: str) -> str:
+    """Return a processor as Debian and OCI name it; empty for one that no image can be for."""
+    return _DEB_ARCH.get(arch, "")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """Python, C library and processor of the images.

@@ -75,6 +75,17 @@ def check_isolation(facts: HostFacts) -> Iterator[Diagnosis]:
     )
 
 
+def check_emulation(facts: HostFacts) -> Iterator[Diagnosis]:
+    """Say whether scripts and steps of images for other processors of the project run here."""
+    for arch, runs in facts.emulated.items():
+        if runs:
+            yield ok("emulation", f"programs for {arch} run here by emulation")
+            continue
+        cost = "steps, scripts of packages and compiled wheels of its images are made elsewhere"
+        mend = "sudo apt-get install qemu-user-static arch-test"
+        yield note("emulation", f"programs for {arch} do not run here", cost, mend)
+
+
 def check_network(facts: HostFacts) -> Iterator[Diagnosis]:
     """Check whether podman's network backend has its plugins."""
     host = facts.containers
@@ -234,6 +245,7 @@ CHECKS: tuple[Callable[[HostFacts], Iterator[Diagnosis]], ...] = (
     check_storage,
     check_image_store,
     check_isolation,
+    check_emulation,
     check_network,
     check_tun,
     check_user_network,

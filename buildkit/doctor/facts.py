@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from buildkit.tools.gpu import Gpus
@@ -114,13 +115,17 @@ class ContainerHost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
-    """All facts that the checks use."""
+    """All facts that the checks use.
+
+    ``emulated`` are the other processors that the project has images for, and whether programs for them run here.
+    """
 
     system: HostSystem
     tools: tuple[InstalledTool, ...]
     storage: ContainerStorage
     containers: ContainerHost
     image_store: ImageStoreFacts = field(default_factory=ImageStoreFacts)
+    emulated: Mapping[str, bool] = field(default_factory=dict)
     isolation: Isolation | None = None  # of steps; None without buildah
     disks: tuple[DiskSpace, ...] = ()
     ranges: SubordinateIds | None = None  # None for root, which needs none

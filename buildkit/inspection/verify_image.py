@@ -143,10 +143,11 @@ def compare_with_stage(planner: Planner, image: RegistryImage, stage: str) -> Im
 
 def render_verdict(verdict: ImageVerification) -> list[str]:
     """Return the verdict on layers and config, then that on each proof, as lines for people."""
-    return [*_render_layers(verdict), *(f"  {_format_proof(proof)}" for proof in verdict.proofs)]
+    return [*_render_layers(verdict), *(f"  {format_proof(proof)}" for proof in verdict.proofs)]
 
 
-def _format_proof(proof: AttachmentVerdict) -> str:
+def format_proof(proof: AttachmentVerdict) -> str:
+    """Return the verdict on one attachment as a line."""
     match proof.state:
         case VerdictState.GOOD:
             agreed = "good" if proof.kind == "signature" else "agrees with image and locks"

@@ -50,19 +50,21 @@ class CacheClient:
     """Reads and writes the records and stage indexes of one repository.
 
     Every failure is raised: RegistryError, BuildError for a malformed document, or Interrupted. `RemoteCache` wraps
-    clients for a build, which must not fail because a cache does.
+    clients for a build, which must not fail because a cache does. ``arch`` is the `Target.lock_arch` of the images
+    whose indexes these are; records are shared by all, for a key says what depends on the processor.
     """
 
-    def __init__(self, repository: Ref, registries: RegistryClient) -> None:
+    def __init__(self, repository: Ref, registries: RegistryClient, arch: str = "") -> None:
         self.repository = repository
         self._registries = registries
+        self._arch = arch
 
     def stage_index(self, stage: str, report_refused: ReportRefused) -> StageIndex:
         """Return the index of the stage's image that was published last, by one request.
 
         An index that is malformed counts as empty; ``report_refused`` is called with the reason.
         """
-        ref = self.repository.tagged(stage_index_tag(stage))
+        ref = self.repository.tagged(stage_index_tag(stage, self._arch))
         manifest = self._registries.manifest(ref)
         try:
             return StageIndex() if manifest is None else decode_stage_index(manifest)
@@ -72,7 +74,7 @@ class CacheClient:
 
     def native_facts(self, stage: str, blobs: Blobs) -> dict[Digest, bytes]:
         """Return the native facts by blob of the stage's index as it is now, by one request."""
-        ref = self.repository.tagged(stage_index_tag(stage))
+        ref = self.repository.tagged(stage_index_tag(stage, self._arch))
         with blobs.working_folder() as folder:
             self._registries.fetch(ref, folder)  # skopeo checks the blob against its digest
             try:
@@ -156,7 +158,7 @@ class CacheClient:
         with blobs.working_folder() as folder:
             if named and isinstance(facts, bytes):
                 (folder / named.digest.hex).write_bytes(facts)
-            self._push(folder, manifest, EMPTY, stage_index_tag(stage))
+            self._push(folder, manifest, EMPTY, stage_index_tag(stage, self._arch))
 
     def _push(self, folder: Path, manifest: bytes, config: bytes, tag: str) -> tuple[Digest, ...]:
         write_layout(folder, manifest, config)

@@ -28,7 +28,7 @@ class Pushed:
 
 
 class Push:
-    """One image to one or more names in registries.
+    """One image to one or more names in registries: by tags, or by its digest where a reference has no tag.
 
     ``upload`` sends layers while others are built; None where they go to a remote cache, from which the registry
     mounts them. ``find_mount`` gives the path of another repository of the registry that may have a blob, or "".
@@ -54,7 +54,7 @@ class Push:
 
         ``building`` maps the ids of the tasks that build layers to their specs.
         """
-        lookups = {TaskId(TaskKind.LOOK_UP, str(ref)): self._lookup_task(ref) for ref in self._refs}
+        lookups = {TaskId(TaskKind.LOOK_UP, str(ref)): self._lookup_task(ref) for ref in self._refs if ref.tag}
         yield from lookups.items()
         if self._upload:
             yield from self._upload.tasks(building, *lookups)
@@ -68,7 +68,8 @@ class Push:
         """
         manifest = image.oci_manifest()
         digest = Digest.of(manifest)
-        outdated = [ref for ref in self._refs if self._find(ref, self._registries) != digest]
+        refs = [ref if ref.tag else replace(ref, digest=digest) for ref in self._refs]
+        outdated = [ref for ref in refs if self._find(ref, self._registries) != digest]
         uploaded_early = self._upload.uploaded if self._upload else ()
         uploaded = {*uploaded_early, *(self._push(image, outdated, report) if outdated else ())}
         sizes = {layer.blob.digest: layer.blob.size for layer in image.layers}

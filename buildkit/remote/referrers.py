@@ -93,12 +93,22 @@ class SignedImage:
 
 
 class ReferrerStore:
-    """Writes the attachments of one image. Methods raise RegistryError, ToolError, BuildError or Interrupted."""
+    """Writes the attachments of one image, or of an index of images (``media_type``).
 
-    def __init__(self, image: SignedImage, manifest: bytes, registries: RegistryClient, blobs: Blobs) -> None:
+    Methods raise RegistryError, ToolError, BuildError or Interrupted.
+    """
+
+    def __init__(
+        self,
+        image: SignedImage,
+        manifest: bytes,
+        registries: RegistryClient,
+        blobs: Blobs,
+        media_type: str = OCI_MANIFEST,
+    ) -> None:
         self._image = image
         self._repository = replace(image.repository, tag="", digest=None)
-        self._subject = ArtifactPart.of(OCI_MANIFEST, manifest)
+        self._subject = ArtifactPart.of(media_type, manifest)
         self._registries = registries
         self._blobs = blobs
         self.size = 0  # bytes that went up

@@ -54,8 +54,9 @@ class StageIndex:
     facts: FactsBlob | None = None
 
 
-def stage_index_tag(stage: str) -> str:
-    """Return the tag of a stage's index."""
+def stage_index_tag(stage: str, arch: str = "") -> str:
+    """Return the tag of a stage's index; with ``arch`` (`Target.lock_arch`), of its image for that processor."""
+    stage = f"{stage}__{arch}" if arch else stage  # no stage has such a name
     fits = len(stage) <= _MAX_STAGE
     return f"cache-of-{stage if fits else Digest.of(stage.encode()).hex}"
 

@@ -33,7 +33,7 @@ class Report:
 
     ``delivery`` says where the image went (``import``, ``store``, ``docker``; empty: nowhere), ``imported`` the bytes
     that this moved, ``is_new`` whether it was not there before. ``starts`` tells whether a container of the image has a
-    command to run.
+    command to run. ``arch`` is the processor of an image that this machine does not run by itself.
     """
 
     stage: str
@@ -51,12 +51,14 @@ class Report:
     delivery: str = "import"
     is_new: bool = False
     starts: bool = False
+    arch: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Return the stable form that docs/report.md describes."""
         by_skopeo = {"by": "skopeo", "why": self.why_skopeo} if self.why_skopeo else {}
         return {
             "stage": self.stage,
+            **({"arch": self.arch} if self.arch else {}),
             "image": self.image,
             "digest": self.digest,
             "delivery": self.delivery or None,
@@ -98,7 +100,9 @@ def print_report(report: Report, out: TextIO) -> None:
 
 def render_next(reports: Sequence[Report]) -> str:
     """Return the line that names the next command: of the first new image that can run; empty if there is none."""
-    new = (report.stage for report in reports if report.delivery and report.starts and report.is_new)
+    new = (
+        report.stage for report in reports if report.delivery and report.starts and report.is_new and not report.arch
+    )
     stage = next(new, "")
     return f"run it: {name_command('run', stage)}" if stage else ""
 
@@ -126,8 +130,9 @@ def render_last_line(report: Report) -> str:
     built = sum(layer.source == "built" for layer in report.layers)
     reused = [layer for layer in report.layers if layer.source != "built"]
     what = f"{built} built, " if built else ("nothing to build, " if report.is_new else "nothing changed, ")
+    arch = f" for {report.arch}" if report.arch else ""
     parts = [
-        f"{report.stage}: {what}{len(reused)} reused ({format_bytes(sum(x.size for x in reused))})",
+        f"{report.stage}{arch}: {what}{len(reused)} reused ({format_bytes(sum(x.size for x in reused))})",
         f"{format_bytes(report.fetched)} fetched" if report.fetched else "",
         _format_delivery(report),
         f"{format_bytes(report.pushed)} pushed" if report.pushed else "nothing pushed" * bool(report.pushed_as),

@@ -216,12 +216,17 @@ def _jobs(request: LockRequest, services: _LockServices, emit: Emit, renewed: _R
         for each in request.of_each_arch():
             lock_choices(each, drafts, export_lock, choose, emit)
 
+    def lock_each(requests: Sequence[LockRequest]) -> None:
+        for one in requests:
+            lock_apt(one, drafts, services.apt, emit, upgrade=renewed.apt)
+
     def roots() -> None:
         try:
             services.images.lock(emit, upgrade=renewed.images)
             lock_python(request, drafts, list_pythons, pin_python, emit, upgrade=renewed.all)
-            for each in request.of_each_arch():
-                lock_apt(each, drafts, services.apt, emit, upgrade=renewed.apt)
+            each, one_reader = request.of_each_arch(), any(entry.image for entry in request.apt)
+            groups = [each] if one_reader else [(part,) for part in each]
+            run_jobs([partial(lock_each, group) for group in groups], services.stop)
         finally:
             roots_done.set()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import cache
@@ -32,7 +33,8 @@ class RootSpec:
 
     The ``variant`` ``extract`` unpacks without running package scripts; every other one installs. ``arch`` is Debian's
     name (``amd64``). ``sources`` is the text of ``archives.sources`` (`declare.apt_sources`); the default is what
-    mmdebstrap knows of the suite, with updates and security. ``bytecode`` compiles Python's standard library.
+    mmdebstrap knows of the suite, with updates and security. ``bytecode`` compiles Python's standard library: by the
+    root's own Python or, where this machine cannot run it, by the same Python in the folder ``python``.
     """
 
     suite: str
@@ -42,6 +44,7 @@ class RootSpec:
     components: tuple[str, ...] = ("main",)
     sources: str = ""
     bytecode: bool = True
+    python: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,13 +121,19 @@ def render_argv(spec: RootSpec, *, uid: int, sources: tuple[Path, ...] = ()) -> 
         f"--components={','.join(spec.components)}",
         f"--include={pins}",
         *((f"--extract-hook={load_script('record_packages')}",) if extract else ()),
-        *((f"--{last}-hook={load_script('compile_library')}",) if spec.bytecode else ()),
+        *((f"--{last}-hook={_compile_library(spec.python)}",) if spec.bytecode else ()),
         "--format=tar",
         "--",
         spec.suite,
         "-",
         *map(str, sources),
     )  # fmt: skip
+
+
+def _compile_library(python: Path | None) -> str:
+    if python is None:
+        return load_script("compile_library")
+    return f"python={shlex.quote(str(python))}\n{load_script('compile_foreign_library')}"
 
 
 def _explain(error: ToolError, spec: RootSpec) -> BuildError:

@@ -369,5 +369,17 @@ def test_every_check_can_produce_a_finding() -> None:
         storage=ContainerStorage(),
         image_store=ImageStoreFacts(problem="x"),
         isolation=Isolation(kind="chroot", why="x", shared="y"),
+        emulated={"aarch64": False},
     )
     assert all(list(check(worst)) or list(check(answering)) for check in CHECKS)
+
+
+def test_programs_of_other_processors_are_noted_where_they_do_not_run() -> None:
+    facts = dataclasses.replace(HEALTHY, emulated={"aarch64": False})
+    (found,) = [one for one in check_host(facts) if one.id == "emulation"]
+    assert (found.status, found.what) == (DiagnosisStatus.NOTE, "programs for aarch64 do not run here")
+    assert "qemu-user-static" in found.mend
+    facts = dataclasses.replace(HEALTHY, emulated={"aarch64": True})
+    (found,) = [one for one in check_host(facts) if one.id == "emulation"]
+    assert found.status is DiagnosisStatus.OK
+    assert not [one for one in check_host(HEALTHY) if one.id == "emulation"]

@@ -10,9 +10,10 @@ import pytest
 from buildkit.declare.project import parse_project
 from buildkit.errors import DefinitionError
 from buildkit.events import ignore_event
+from buildkit.locks.apt_lists import AptList
 from buildkit.locks.pins import AptPin
 from buildkit.resolve.all_locks import lock_all
-from buildkit.resolve.request import AptInput, LockRequest
+from buildkit.resolve.request import LockRequest
 from tests.layers.wheelmaker import make_wheel
 
 X86, ARM = "manylinux_2_28_x86_64", "manylinux_2_28_aarch64"
@@ -48,7 +49,7 @@ def request_for(folder: Path, arch: str = "['x86_64', 'aarch64']", **changes) ->
     target, *others = (each.target for each in project.of_each_arch())
     return LockRequest(
         root=folder, target=target, others=tuple(others), groups=(("app.in",),), roots={"app.in": (("base.apt",),)},
-        apt=(AptInput(file="base.apt", suite="trixie", variant="extract"),), **changes,
+        apt=(AptList(file="base.apt", suite="trixie", variant="extract"),), **changes,
     )  # fmt: skip
 
 
