@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import field
+from functools import lru_cache
 from typing import Any
 
 from buildkit.declare.image_names import without_tag
@@ -97,7 +98,8 @@ def find_image(name: str, text: str | None) -> LockedImage | None:
     return None if text is None else parse_images_lock(text).get(name)
 
 
-def parse_images_lock(text: str, file: str = IMAGES_LOCK) -> dict[str, LockedImage]:
+@lru_cache(maxsize=2)  # each list and stage on an image asks for it
+def parse_images_lock(text: str, file: str = IMAGES_LOCK) -> Mapping[str, LockedImage]:
     """Parse the lock; return the images by name. Raises DefinitionError with every problem found."""
     entries, problems = parse_toml(text, file).get("image", []), list[Problem]()
     images: dict[str, LockedImage] = {}

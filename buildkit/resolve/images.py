@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -49,7 +49,7 @@ class ImageLocker:
             locked[image.name] = found
         self.drafts.decide(IMAGES_LOCK, render_images_lock(locked))
 
-    def _known(self, text: str | None) -> dict[str, LockedImage]:
+    def _known(self, text: str | None) -> Mapping[str, LockedImage]:
         try:
             return {} if text is None else parse_images_lock(text)
         except DefinitionError:

@@ -99,6 +99,18 @@ def test_image_with_compilers_gives_them_to_the_builder(tmp_path: Path) -> None:
     assert (tmp_path / "x/requirements/builder.apt").read_text() == "build-essential\n"
 
 
+def test_root_is_the_image_by_name_with_apt_lists_on_top(service: Path) -> None:
+    (service / "Dockerfile").write_text(DOCKERFILE.replace("3.11", "3.12"))
+    adopt(service, InitOptions())
+    base, builder = (load_graph(service).stages[name] for name in ("base", "builder"))
+    assert (base.image, base.apt, builder.apt) == (
+        "docker.io/library/python:3.12-slim", "requirements/base.apt", "requirements/builder.apt",
+    )  # fmt: skip
+    assert (service / "requirements/base.apt").read_text() == "libgomp1\n"
+    assert (service / "requirements/builder.apt").read_text() == "gcc\n"
+    assert [(run.command[-1], run.network) for run in base.run] == [("useradd --uid 1000 --create-home svc", False)]
+
+
 def test_models_are_layers_of_their_own_at_their_place(service: Path) -> None:
     adopt(service, InitOptions())
     models = load_graph(service).stages["models"].models

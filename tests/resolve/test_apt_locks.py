@@ -3,10 +3,12 @@
 import pytest
 
 from buildkit.declare.target import Target
+from buildkit.digest import Digest
 from buildkit.errors import DefinitionError, ToolError
 from buildkit.events import StepFailed, StepFinished, StepStarted, ignore_event
 from buildkit.locks.apt_lists import AptList
 from buildkit.locks.apt_lock import parse_apt_lock
+from buildkit.locks.images_lock import IMAGES_LOCK, ImageContents, LockedImage, render_images_lock
 from buildkit.locks.pins import AptPin
 from buildkit.resolve.apt import find_stale_apt, lock_apt
 from buildkit.resolve.request import LockDrafts, LockRequest
@@ -114,3 +116,47 @@ def test_changed_root_settings_make_apt_lock_stale(root):
 def test_a_missing_list_is_named(tmp_path):
     with pytest.raises(DefinitionError, match=r"requirements/base\.apt"):
         lock(tmp_path, Resolver())
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        (
+            ImageContents(system="Alpine Linux v3.20", id="alpine", manager="apk"),
+            "Alpine Linux v3.20, which is neither",
+        ),
+        (ImageContents(), "a system that does not say what it is, which is neither Debian nor Ubuntu"),
+        (ImageContents(system="Distroless", id="debian", packages={"libc6": "2"}), "Distroless, which has no apt"),
+    ],
+    ids=["Alpine", "unknown", "distroless"],
+)
+def test_image_into_which_apt_does_not_install_is_one_clear_error(root, contents, message):
+    name = "registry.test/x:1"
+    digest = Digest("a" * 64)
+    image = LockedImage(
+        name=name, digest=digest, locked="now", platforms={"linux/amd64": digest}, contents={"amd64": contents}
+    )
+    (root / IMAGES_LOCK).write_text(render_images_lock({name: image}))
+    request = LockRequest(root=root, target=TARGET, apt=(AptList(file=BASE.file, image=name),))
+    with pytest.raises(DefinitionError, match=f"base.apt: {name} is {message}") as caught:
+        lock_apt(request, LockDrafts(root), Resolver(), ignore_event, upgrade=False)
+    assert "network = true" in caught.value.hint
+
+
+def test_list_on_an_image_of_debian_is_resolved_for_that_image(root):
+    name, digest = "registry.test/x:1", Digest("a" * 64)
+    contents = {"amd64": ImageContents(id="ubuntu", packages={"apt": "2"})}
+    platforms = {"linux/amd64": digest}
+    image = LockedImage(name=name, digest=digest, locked="now", platforms=platforms, contents=contents)
+    (root / IMAGES_LOCK).write_text(render_images_lock({name: image}))
+    asked = []
+
+    def resolver(request, pinned):
+        asked.append((request.suite, pinned))
+        return (AptPin(name="jq", version="1"),)
+
+    drafts = LockDrafts(root)
+    request = LockRequest(root=root, target=TARGET, apt=(AptList(file=BASE.file, image=name),))
+    lock_apt(request, drafts, resolver, ignore_event, upgrade=False)
+    assert asked == [(name, image.pinned("amd64"))]
+    assert "\njq=1\n" in drafts.get(f"{BASE.file}.lock")
