@@ -14,11 +14,11 @@ import pytest
 from buildkit.declare.target import Target
 from buildkit.digest import Digest
 from buildkit.errors import BuildError, DefinitionError, RegistryError
-from buildkit.events import ignore_event
+from buildkit.events import Event, Note, ignore_event
 from buildkit.locks.images_lock import IMAGES_LOCK, ImageContents, parse_images_lock
 from buildkit.oci.reference import Ref, parse_ref
 from buildkit.resolve.image_roots import NamedImage, find_image_at
-from buildkit.resolve.images import ImageLocker
+from buildkit.resolve.images import ImageLocker, report_moved
 from buildkit.resolve.request import LockDrafts, LockRequest, RootImage
 from buildkit.tools.registry import RegistryClient
 from buildkit.tools.registry_errors import RegistryTimeouts
@@ -181,6 +181,27 @@ def _push_index(folder: Path, client: RegistryClient, ref: Ref, digest: Digest) 
     (folder / "version").write_text("Directory Transport Version: 1.1\n")
     assert client.push_index(folder, ref)
     return Digest.of(data)
+
+
+@pytest.mark.tools
+def test_check_says_what_is_gone_and_what_is_not_known_and_fails_for_neither(
+    tmp_path: Path, locker: ImageLocker, client: RegistryClient
+) -> None:
+    (tmp_path / "registry").mkdir()
+    said: list[Event] = []
+    with serve_registry(tmp_path / "registry") as host:
+        trust(tmp_path, f'[[registry]]\nlocation = "{host}"\ninsecure = true\n')
+        image = RootImage(name=f"{host}/x/gone:1", file="stages/a/stage.toml")
+        named = replace(locker, request=replace(locker.request, root_images=(image,)))
+        lock(named)
+        report_moved(named.request, said.append)
+        assert said == [Note(text=f"{image.name}: its registry no longer has this name", warning=True)]
+    report_moved(named.request, said.append)
+    (note,) = said[1:]
+    assert isinstance(note, Note)
+    assert f"{image.name}: whether it has moved is not known: " in note.text
+    assert not note.warning
+    assert named.find_stale() == ()
 
 
 @pytest.mark.tools
