@@ -641,6 +641,28 @@ def _attached() -> list[bytes]:
     return [artifact, encode_index((), (), [part.as_json()]), encode_cosign([part])[0]]
 
 
+def _indexed() -> list[bytes]:
+    from buildkit.digest import Digest
+    from buildkit.oci.image_index import IndexedImage, render_image_index
+
+    images = [IndexedImage(arch=arch, digest=Digest.of(arch.encode()), size=9) for arch in ("amd64", "arm64")]
+    return [render_image_index(images), render_image_index(images[:1])]
+
+
+@target("json", _indexed, BuildError)
+def indexed(data: bytes) -> None:
+    from buildkit.hostile_json import MalformedError
+    from buildkit.oci.image_index import parse_image_index, render_image_index
+
+    try:
+        images = parse_image_index(data)
+    except MalformedError as error:
+        harmless(error)
+    else:
+        assert render_image_index(images) == data
+        assert len({image.arch for image in images}) == len(images)
+
+
 @target("json", _attached)
 def attached(data: bytes) -> None:
     from buildkit.hostile_json import MalformedError
