@@ -10,7 +10,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from buildkit.adopt.instructions import Instruction
+from buildkit.declare.instructions import Instruction
 
 _SEPARATORS = {"&&", ";", "||", "&"}
 _PIPES = {"|", "|&"}

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
 from buildkit.adopt.draft import CopyDraft
-from buildkit.adopt.instructions import Instruction
 from buildkit.adopt.reading import ContainerfileReading, StageFiles
+from buildkit.declare.instructions import Instruction
 from buildkit.declare.stage import find_reserved
 
 _Value = TypeVar("_Value")

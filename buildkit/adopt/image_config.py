@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from buildkit.adopt.instructions import Instruction
 from buildkit.adopt.reading import ContainerfileReading
+from buildkit.declare.instructions import Instruction
 
 SECRET_NAME = re.compile(r"(?:.*_)?(?:TOKEN|PASSWORD|PASSWD|SECRET|APIKEY|KEY|CREDENTIALS)(?:_.*)?", re.IGNORECASE)
 _OF_THE_BUILDER = re.compile(

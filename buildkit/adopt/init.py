@@ -11,7 +11,6 @@ from pathlib import Path
 from buildkit.adopt.build_systems import find_build_requirements
 from buildkit.adopt.compose import ComposeFile
 from buildkit.adopt.draft import CopyDraft, ImageDraft, Leftover, WheelsDraft
-from buildkit.adopt.instructions import read_containerfile
 from buildkit.adopt.models import add_models
 from buildkit.adopt.reading import RepositoryFacts
 from buildkit.adopt.render import render_files, render_settings
@@ -21,6 +20,7 @@ from buildkit.adopt.sources import ImageSource, InitOptions, choose_target, find
 from buildkit.adopt.survey import Survey, survey
 from buildkit.adopt.translate import translate
 from buildkit.declare.containerignore import parse_ignore_file
+from buildkit.declare.instructions import read_containerfile
 from buildkit.declare.toml import parse_toml
 from buildkit.errors import BuildError, DefinitionError, describe_disk_error
 from buildkit.tools.git import list_files

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from buildkit.adopt.draft import ImageDraft, Leftover
 from buildkit.adopt.installs import LockInstall
-from buildkit.adopt.instructions import Instruction, ParsedContainerfile
 from buildkit.adopt.variables import expand
+from buildkit.declare.instructions import Instruction, ParsedContainerfile
 
 _MOST_TEXT = 160
 

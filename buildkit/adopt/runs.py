@@ -16,10 +16,10 @@ from buildkit.adopt.downloads import (
 )
 from buildkit.adopt.idle import is_idle
 from buildkit.adopt.installs import is_build_tool, read_apt, read_user
-from buildkit.adopt.instructions import Instruction
 from buildkit.adopt.reading import ContainerfileReading
 from buildkit.adopt.variables import expand
 from buildkit.adopt.wheel_installs import read_conda, read_wheels
+from buildkit.declare.instructions import Instruction
 
 _DEFAULT_UID = 1000
 _STEP = "if the image needs it, write it as a [[run]] step (docs/stages.md); steps run in the root, before copies"

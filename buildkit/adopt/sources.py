@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from buildkit.adopt.compose import BuiltService, ComposeFile, parse_compose
 from buildkit.adopt.draft import Leftover
-from buildkit.adopt.instructions import ParsedContainerfile, SourceStage, read_containerfile
 from buildkit.adopt.survey import CONTAINERFILES, Survey
+from buildkit.declare.instructions import ParsedContainerfile, SourceStage, read_containerfile
 from buildkit.errors import DefinitionError
 from buildkit.tools.git import list_files
 

@@ -21,10 +21,10 @@ from buildkit.adopt.copies import (
 )
 from buildkit.adopt.draft import CopyDraft, ImageDraft, Leftover
 from buildkit.adopt.image_config import read_argument, read_config, read_environment, read_shell
-from buildkit.adopt.instructions import Instruction, ParsedContainerfile, SourceStage
 from buildkit.adopt.reading import ContainerfileReading, RepositoryFacts, StageFiles
 from buildkit.adopt.roots import advise_root, choose_root, has_compilers, with_python
 from buildkit.adopt.runs import read_run
+from buildkit.declare.instructions import Instruction, ParsedContainerfile, SourceStage
 
 _NODE = re.compile(r"(?:\S*/)?(?:node|bun|deno)(?:[:@].*)?")
 _PYTHON_PACKAGE = re.compile(r"python(3\.\d+)(?:-minimal|-full)?")

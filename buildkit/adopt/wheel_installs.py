@@ -19,8 +19,8 @@ from buildkit.adopt.installs import (
     read_lock_install,
     read_pip,
 )
-from buildkit.adopt.instructions import Instruction
 from buildkit.adopt.reading import ContainerfileReading
+from buildkit.declare.instructions import Instruction
 from buildkit.declare.toml import parse_toml
 
 _GIT_PACKAGE = "write it as `NAME @ git+https://…@COMMIT` into requirements/{}.in (docs/locks.md), or keep it here"

@@ -27,7 +27,7 @@ from buildkit.build.root_references import root_ref, whole_ref
 from buildkit.build.secret_sources import SecretSources
 from buildkit.build.step_secrets import PLACE, SecretKeptError, Secrets, get_secrets
 from buildkit.declare.stage import Config, Run
-from buildkit.digest import FileHash
+from buildkit.digest import DiffId, FileHash, canonical_json
 from buildkit.errors import BuildError, LostError, MismatchError, ToolError, describe_full_disk
 from buildkit.events import Note, StepPhase
 from buildkit.layers.tar.blob_stream import BlobStream
@@ -36,9 +36,10 @@ from buildkit.layers.tar.member import Compression, PackedLayer
 from buildkit.layers.wheel.bytecode import Compiler, worker_argv
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.oci.image import Image
+from buildkit.oci.run_config import read_run_config
 from buildkit.plan.compose import Composition
 from buildkit.plan.roots import find_apt_pins
-from buildkit.plan.spec import Compile, MakeRoot, PullImage, RunStep, Spec, arch_of
+from buildkit.plan.spec import BuildContainerfile, Compile, MakeRoot, PullImage, RunStep, Spec, arch_of
 from buildkit.tasks.scheduler import Outcome
 from buildkit.tools import buildah, skopeo
 from buildkit.tools.isolation import Isolation
@@ -113,6 +114,21 @@ class ContainerRunner:
         result = pull_image(work.image, work.arch, fetch, context.blobs, readers)
         return result, contents.keep(context.ledger)
 
+    def build(self, spec: Spec, work: BuildContainerfile) -> tuple[LayerResult, None]:
+        """Build a Containerfile on images that this build imported, and keep what it adds as blobs."""
+        from buildkit.build.containerfile_root import build_containerfile  # few roots are made so
+        from buildkit.tools.buildah_build import read_config
+
+        context, below = self._context, (work.below,) if work.below else ()
+        refs = {written: self._root_ref((image,)) for written, image in work.images}
+        ref, secrets = build_containerfile(context, spec, work, refs, self._find_isolation())
+        try:
+            config = read_run_config(read_config(ref))
+            blobs = self._export(ref, below, secrets.watch(spec.name))
+        finally:
+            buildah.remove_image(ref)
+        return LayerResult(blobs=blobs, config=canonical_json(config)), None
+
     def run_step(self, spec: Spec, work: RunStep) -> tuple[LayerResult, None]:
         """Run a command in the root below, and keep its changes as a blob, whose listing is not known."""
         context = self._context
@@ -126,7 +142,7 @@ class ContainerRunner:
             with context.meter.phase("commit"):
                 image = buildah.commit(container, self._root_ref((*work.chain, spec)), folder)
                 try:
-                    blob = self._export(image, work.chain, secrets.watch(spec.name))
+                    (blob,) = self._export(image, work.chain, secrets.watch(spec.name))
                 except SecretKeptError:
                     buildah.remove_image(image)
                     raise
@@ -261,15 +277,16 @@ class ContainerRunner:
         context = self._context
         return import_image(image, ref, context.layers) if context.image_store is None else deliver(image, ref, context)
 
-    def _export(self, image: str, chain: tuple[Spec, ...], watch: Callable[[bytes], None]) -> Blob:
-        """Return the topmost layer of a committed image as a blob; ``watch`` sees all of its bytes."""
+    def _export(self, image: str, chain: tuple[Spec, ...], watch: Callable[[bytes], None]) -> tuple[Blob, ...]:
+        """Return the layers of a committed image above ``chain`` as blobs; ``watch`` sees all of their bytes."""
         context = self._context
         below = tuple(blob.diff_id for spec in chain for blob in context.state.results[spec.key].blobs)
-        with (
-            context.blobs.working_folder() as folder,
-            self._writer.open(self._compression, foreign_owners=True) as to,
-        ):
-            diff_id, tar = skopeo.copy_top_layer(image, below, folder)
+        with context.blobs.working_folder() as folder:
+            layers = skopeo.copy_upper_layers(image, below, folder)
+            return tuple(self._keep_layer(diff_id, tar, watch) for diff_id, tar in layers)
+
+    def _keep_layer(self, diff_id: DiffId, tar: Path, watch: Callable[[bytes], None]) -> Blob:
+        with self._writer.open(self._compression, foreign_owners=True) as to:
             with BlobStream(to.out, to.compression, lambda _done: None, to.tee) as blob, tar.open("rb") as file:
                 while chunk := file.read(_CHUNK):
                     watch(chunk)
@@ -278,7 +295,7 @@ class ContainerRunner:
             if packed.diff_id != diff_id:
                 raise MismatchError(f"local storage gave a layer of {packed.diff_id} for {diff_id}", hint="build again")
             packed = to.keep(packed)
-        context.record_compression(packed)
+        self._context.record_compression(packed)
         return Blob.of(packed)
 
     def _keep_wheel(self, file: str, data: bytes, name: str) -> FileHash:

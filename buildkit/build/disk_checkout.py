@@ -13,6 +13,7 @@ from buildkit.build.options import ModelChanges
 from buildkit.build.own_files import own_path
 from buildkit.build.source_tree import SourceTrees
 from buildkit.build.tree_listing import TreeListing
+from buildkit.declare.containerfile_root import ContainerfileInputs, ContainerfileRoot
 from buildkit.declare.containerignore import parse_ignore_file
 from buildkit.declare.graph import Graph, find_choices, find_project_inputs
 from buildkit.declare.image_names import is_pinned
@@ -222,6 +223,12 @@ class DiskCheckout:
         text = self.read(lock)
         _raise(check_fresh(lock, text, inputs))
         return parse_apt_lock(text or "", lock).pins
+
+    def containerfile(self, root: ContainerfileRoot) -> tuple[str, ContainerfileInputs, Tree]:
+        """Return the text of a root's Containerfile, what it takes, and the files of its context that it reads."""
+        from buildkit.build.containerfile_context import read_containerfile_root  # few roots are made so
+
+        return read_containerfile_root(root, self._project.folder, self._index, self.read, self._emit)
 
     def python(self) -> PythonArchive:
         """Return the archive that the lock of the images' Python pins for the target's processor."""

@@ -29,6 +29,7 @@ from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.emulation import has_library, is_foreign, needs_library
 from buildkit.plan.model_layout import snapshot_links, snapshot_refs
 from buildkit.plan.spec import (
+    BuildContainerfile,
     MakeRoot,
     PackFiles,
     PackModel,
@@ -132,9 +133,8 @@ class Executor:
                 return self._root(spec, work)
             case PullImage():
                 return self._simple(spec, "pull", Lane.NET, lambda: self._containers.pull(spec, work))
-            case RunStep():
-                below = self._require_image(work.chain)
-                return self._simple(spec, "run", Lane.CONTAINER, lambda: self._containers.run_step(spec, work), below)
+            case BuildContainerfile() | RunStep():
+                return self._in_containers(spec, work)
             case PackPython():
                 return self._python(spec, work)
             case PackPrefix():
@@ -150,6 +150,13 @@ class Executor:
                 return self._packing(spec, "pack", self._layer(spec, lambda: self._sbom(work)))
 
     # dependencies of each kind of layer
+
+    def _in_containers(self, spec: Spec, work: BuildContainerfile | RunStep) -> Task:
+        if isinstance(work, RunStep):
+            below = self._require_image(work.chain)
+            return self._simple(spec, "run", Lane.CONTAINER, lambda: self._containers.run_step(spec, work), below)
+        needs = tuple(task for _, image in work.images for task in self._require_image((image,)))
+        return self._simple(spec, "build", Lane.CONTAINER, lambda: self._containers.build(spec, work), needs)
 
     def _python(self, spec: Spec, work: PackPython) -> Task:
         minor = self._context.project.target.minor

@@ -27,7 +27,7 @@ from buildkit.locks.pins import Artifact
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.plan import LayerSource, LedgerView, Plan, PlannedLayer, make_plan, plan_layer
-from buildkit.plan.spec import Kind, PackModel, PackPython, PackWheels, Spec
+from buildkit.plan.spec import PackModel, PackPython, PackWheels, Spec
 from buildkit.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class Planner:
                 has = self.context.blobs.has_file
                 return sum(f.size for f in work.files if not has(f.sha256, Path(f.path).name))
             case _:
-                return None if spec.kind in (Kind.ROOT, Kind.IMAGE, Kind.RUN) else 0
+                return None if spec.is_of_root else 0
 
     def _has(self, artifact: Artifact) -> bool:
         return artifact.sha256 is None or self.context.blobs.has_file(artifact.sha256, artifact.file)

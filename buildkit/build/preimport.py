@@ -106,7 +106,7 @@ def find_depths(entries: Sequence[PlannedLayer]) -> Iterator[int]:
     size = 0
     for depth, entry in enumerate(entries[:last], 1):
         if entry.source is not LayerSource.STORAGE:
-            unknown = MIN_IMPORT_BYTES if entry.spec.kind in (Kind.ROOT, Kind.IMAGE) else 0
+            unknown = MIN_IMPORT_BYTES if entry.spec.kind in (Kind.ROOT, Kind.IMAGE, Kind.CONTAINERFILE) else 0
             size += entry.unpacked or unknown
         if size >= MIN_IMPORT_BYTES:
             yield depth

@@ -35,6 +35,14 @@ def _image(r: Recipe) -> Iterator[str]:
     yield f"  {r['image']}"
 
 
+def _containerfile(r: Recipe) -> Iterator[str]:
+    lines, files = r["containerfile"].strip().splitlines(), format_count(len(r["context"]), "file")
+    yield f"a Containerfile built {'with' if r['network'] else 'without'} network, of {files}, for {r['arch']}"
+    yield from (f"  | {line}" for line in lines)
+    yield from (f"on {name} (key {key[:12]})" for name, key in r["images"])
+    yield from (f"with {name}={value}" for name, value in r["args"].items())
+
+
 def _run(r: Recipe) -> Iterator[str]:
     yield f"a command run {'with' if r['network'] else 'without'} network on the root of key {r['parent'][:12]}"
     *start, script = r["command"]
@@ -86,6 +94,7 @@ def _model(r: Recipe) -> Iterator[str]:
 _WORDS: Mapping[str, Callable[[Recipe], Iterator[str]]] = {
     "root": _root,
     "image": _image,
+    "containerfile": _containerfile,
     "run": _run,
     "python": _python,
     "prefix": _prefix,
@@ -97,6 +106,7 @@ _WORDS: Mapping[str, Callable[[Recipe], Iterator[str]]] = {
 _KNOWN: Mapping[str, frozenset[str]] = {
     "root": frozenset({"suite", "variant", "arch", "packages", "users", "exclude", "drop_setuid"}),
     "image": frozenset({"image", "arch"}),
+    "containerfile": frozenset({"containerfile", "context", "images", "arch", "args", "network"}),
     "run": frozenset({"parent", "command", "network", "env", "mounts"}),
     "python": frozenset({"folder", "release", "archive", "without", "bytecode"}),
     "prefix": frozenset({"prefix", "interpreter", "python"}),

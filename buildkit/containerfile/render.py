@@ -17,6 +17,7 @@ from buildkit.errors import DefinitionError
 from buildkit.locks.pins import Artifact
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import (
+    BuildContainerfile,
     Compile,
     MakeRoot,
     PackFiles,
@@ -117,7 +118,7 @@ class _Writer:
                     yield True, self._copy(spec, work)
                 case PackWheels() | PackSbom() | PackPython():
                     pass  # of a group that is installed; of recipes, which other builders do not know
-                case MakeRoot() | PullImage() | RunStep():
+                case MakeRoot() | PullImage() | BuildContainerfile() | RunStep():
                     raise AssertionError(f"{spec.name} belongs to a root")
 
     def _install(self, label: str, specs: Sequence[Spec], builder: Callable[[], str]) -> Iterator[str]:

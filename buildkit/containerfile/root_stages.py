@@ -11,6 +11,7 @@ from buildkit.containerfile.root_script import ROOT, SOURCES, render_root_script
 from buildkit.containerfile.tool_stages import ToolStages
 from buildkit.declare.project import Project
 from buildkit.digest import Key
+from buildkit.errors import DefinitionError
 from buildkit.plan.roots import find_apt_pins, writes_sources
 from buildkit.plan.spec import MakeRoot, PullImage, RunStep, Spec
 
@@ -60,7 +61,11 @@ class RootStages:
             return self.containerfile.add_stage(self.name(stage), image, comment)
         if isinstance(spec.work, PullImage):
             return self.containerfile.add_stage(self.name(stage), spec.work.ref, comment)
-        assert isinstance(spec.work, MakeRoot)  # noqa: S101 - a chain starts with one of the two
+        if not isinstance(spec.work, MakeRoot):
+            raise DefinitionError(
+                f"stages/{stage}/stage.toml: a root of a Containerfile cannot be part of another",
+                hint="build that one first, and export with --root IMAGE",
+            )
         rootfs = self._make(stage, spec.work)
         build = self.containerfile.add_stage(self.name(stage), "scratch", comment)
         build.lines.append(f"COPY --from={rootfs} {ROOT}/ /")

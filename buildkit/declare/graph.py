@@ -60,7 +60,7 @@ class Graph:
         for link in chain:
             config = _merge(config, link.config)
         running = next((link.running for link in reversed(chain) if link.running), Running())
-        rooted = tuple(link for link in chain if link.image or link.debian or link.apt or link.run)
+        rooted = tuple(link for link in chain if link.has_root or link.apt or link.run)
         parts = tuple(self._parts(stage))
         args = {link.name: link.used_args for link in chain if link.used_args}
         return ResolvedStage(stage=stage, chain=rooted, parts=parts, config=config, running=running, args=args)

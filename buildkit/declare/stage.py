@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from buildkit.declare.apt_archives import USUAL, Archives, parse_archives
+from buildkit.declare.containerfile_root import ContainerfileRoot, parse_containerfile_root
 from buildkit.declare.lock_choice import LockChoice, find_kind
 from buildkit.declare.schema import ValueLocation
 from buildkit.declare.stage_schema import STAGE, STAGE_NAME, STAGE_NAME_WORDS, WITH_IMAGE
@@ -157,6 +158,7 @@ class Stage:
     image: str = ""
     image_archives: Archives = USUAL
     debian: Debian | None = None
+    containerfile: ContainerfileRoot | None = None
     apt: str = ""
     args: tuple[tuple[str, str], ...] = ()
     used_args: tuple[tuple[str, str], ...] = ()
@@ -168,6 +170,11 @@ class Stage:
     copy: tuple[Copy, ...] = ()
     config: Config = Config()
     running: Running | None = None
+
+    @property
+    def has_root(self) -> bool:
+        """Whether a root begins with it."""
+        return bool(self.image or self.debian or self.containerfile)
 
     @property
     def archives(self) -> Archives:
@@ -224,6 +231,7 @@ def _stage(read: dict[str, Any], place: ValueLocation, name: str) -> Stage:
         image=(root or {}).get("image", ""),
         image_archives=parse_archives(root, place.at("root")) if root and "image" in root else USUAL,
         debian=_debian(root, place.at("root")) if root is not None else None,
+        containerfile=parse_containerfile_root(root, place.at("root")) if root is not None else None,
         apt=read.get("apt", {}).get("packages", ""),
         args=read.get("args", ()),
         run=tuple(_run(item, place.at("run").at(n)) for n, item in enumerate(read.get("run", ()))),
@@ -269,11 +277,11 @@ def _debian(root: dict[str, Any], place: ValueLocation) -> Debian | None:
         for key in sorted(root.keys() - {"image", *WITH_IMAGE}):
             place.at(key.replace("_", "-")).report("has no effect with `image`")
         return None
-    if place.at("image").faulty:
+    if "containerfile" in root or place.at("image").faulty or place.at("containerfile").faulty:
         return None
     for key in ("suite", "packages"):
         if key not in root and not place.at(key).faulty:
-            place.at(key).report("is missing", "a root is `image`, or `suite` and `packages`")
+            place.at(key).report("is missing", "a root is `image`, `containerfile`, or `suite` and `packages`")
     users = tuple(_user(item, place.at("user").at(n)) for n, item in enumerate(root.get("user", ())))
     for what in ("name", "uid"):
         values = [getattr(user, what) for user in users]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from buildkit.declare.apt_archives import KEY, SNAPSHOT, SOURCES
+from buildkit.declare.containerfile_root import KEYS as CONTAINERFILE_KEYS
 from buildkit.declare.image_names import ROOT_IMAGE
 from buildkit.declare.lock_choice import CHOSEN_FROM
 from buildkit.declare.schema import (
@@ -46,6 +47,7 @@ WITH_IMAGE = ("key", "snapshot", "source")
 """Keys of `[root]` that say where `[apt]` on a registry's image takes packages from."""
 _ROOT = TableSchema(
     {
+        **CONTAINERFILE_KEYS,
         "image": KeySchema(ROOT_IMAGE, "a registry image: by name, locked in requirements/images.lock, or by digest"),
         "suite": KeySchema(TextSchema(r"[a-z0-9][a-z0-9.-]*", "a Debian suite"), "Debian suite, e.g. trixie"),
         "packages": KeySchema(RELATIVE, "apt list; its lock is LIST.lock in the same folder"),
@@ -65,6 +67,7 @@ _ROOT = TableSchema(
         "oneOf": [
             {"required": ["image"], "propertyNames": {"enum": ["image", *WITH_IMAGE]}},
             {"required": ["suite", "packages"]},
+            {"required": ["containerfile"], "propertyNames": {"enum": list(CONTAINERFILE_KEYS)}},
         ]
     },
 )

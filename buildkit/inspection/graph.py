@@ -12,11 +12,11 @@ from buildkit.digest import Key
 from buildkit.inspection.plan import StageForecast, forecast_stage
 from buildkit.plan.forecast import Cost
 from buildkit.plan.plan import LayerSource, PlannedLayer
-from buildkit.plan.spec import Kind
+from buildkit.plan.spec import OF_ROOT
 from buildkit.report.stage_graph import Edge, EdgeKind, GraphLayer, ImageTotals, Picture, StageNode, sum_sizes
 
 _FIRST = (LayerSource.BUILT, LayerSource.STORAGE, LayerSource.CACHE, LayerSource.SHARED)
-_OPEN = (Kind.ROOT, Kind.IMAGE, Kind.RUN)  # their size is unknown before they are built
+_OPEN = OF_ROOT  # their size is unknown before they are built
 _SMALLEST = 1024  # an empty tar
 _NO_REASON = ("", "first build")  # reasons of a stage without history: another stage may know more
 

@@ -42,6 +42,10 @@ def find_apt_lists(graph: Graph) -> tuple[AptList, ...]:
         root: Stage | None = None
         for link in graph.resolve(stage.name).chain:
             root = link if link.debian or link.image else root
+            if link.apt and any(other.containerfile for other in graph.resolve(stage.name).chain):
+                what, hint = "a root of a Containerfile takes no [apt]", "install its packages in that Containerfile"
+                problems.append(Problem(file=link.file, key="apt", what=what, hint=hint))
+                continue
             for file in filter(None, (link.debian.packages if link.debian else "", link.apt)):
                 _add(found, _listed(file, root, below), link, problems)
                 below.append(file)

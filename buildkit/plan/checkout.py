@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from buildkit.declare.containerfile_root import ContainerfileInputs, ContainerfileRoot
 from buildkit.declare.stage import Copy, Stage
 from buildkit.locks.pins import AptPin, Artifact, Model, Pin, PinnedImage, PythonArchive
 from buildkit.plan.spec import Tree
@@ -29,6 +30,9 @@ class Checkout(Protocol):
 
     def models(self, lock: str) -> tuple[Model, ...]:
         """Return the models of a models lock."""
+
+    def containerfile(self, root: ContainerfileRoot) -> tuple[str, ContainerfileInputs, Tree]:
+        """Return the text of a root's Containerfile, what it takes, and the files of its context that it reads."""
 
     def python(self) -> PythonArchive:
         """Return the archive of the images' own Python, if the target's is not the root's."""

@@ -323,7 +323,7 @@ class Composer:
         config, target = resolved.config, self._project.target
         env = dict(config.env)
         path = (
-            "$PATH" if resolved.chain and resolved.chain[0].image else SYSTEM_PATH
+            "$PATH" if resolved.chain and not resolved.chain[0].debian else SYSTEM_PATH
         )  # the image's PATH is known when it is pulled
         if any(spec.kind is Kind.PREFIX for spec in layers):
             env = {"PATH": f"{target.prefix}/bin:{path}", "VIRTUAL_ENV": target.prefix} | env

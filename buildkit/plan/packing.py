@@ -16,7 +16,7 @@ from buildkit.locks.pins import Artifact
 from buildkit.plan.spec import Kind, PackWheels, Spec
 
 MOST_HEAVY = 32
-_RANK = {Kind.ROOT: 0, Kind.IMAGE: 0, Kind.RUN: 0, Kind.PYTHON: 1, Kind.PREFIX: 2}
+_RANK = {Kind.ROOT: 0, Kind.IMAGE: 0, Kind.CONTAINERFILE: 0, Kind.RUN: 0, Kind.PYTHON: 1, Kind.PREFIX: 2}
 
 
 def group_wheels(

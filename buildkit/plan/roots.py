@@ -8,11 +8,11 @@ from dataclasses import replace
 from buildkit.declare.apt_sources import FILE_NAME, is_replacing, render_sources
 from buildkit.declare.graph import ResolvedStage
 from buildkit.declare.project import Project
-from buildkit.declare.stage import Run, Stage
+from buildkit.declare.stage import Debian, Run, Stage
 from buildkit.errors import DefinitionError, Problem
-from buildkit.locks.pins import PinnedImage
 from buildkit.plan.checkout import Checkout
-from buildkit.plan.spec import Kind, MakeRoot, PullImage, RunStep, Spec, distinct, make_recipe, make_spec
+from buildkit.plan.pulled_image import pull_spec
+from buildkit.plan.spec import Kind, MakeRoot, RunStep, Spec, distinct, make_recipe, make_spec
 
 _SHELL = ("/bin/sh", "-eu", "-c")
 _INSTALL = (
@@ -25,7 +25,15 @@ _TIDY = "; rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archi
 
 def step_names(stage: Stage) -> list[str]:
     """Return the layer names of a stage's own steps, which its other layers must not take."""
-    first = ["image"] if stage.image else ["root"] if stage.debian else []
+    first = (
+        ["image"]
+        if stage.image
+        else ["root"]
+        if stage.debian
+        else ["image", "containerfile"]
+        if stage.containerfile
+        else []
+    )
     steps = [*first, *([_apt_name(stage)] if stage.apt else ()), *(run.name for run in stage.run)]
     names: list[str] = []
     for step in steps:
@@ -44,9 +52,7 @@ class RootComposer:
         """Return the specs of a stage's root, lowest first; raises DefinitionError."""
         chain: tuple[Spec, ...] = ()
         for stage in resolved.chain:
-            first = self._start(stage)
-            if first:
-                chain = (*chain, first)
+            chain = (*chain, *self._start(stage))
             for run in ((self._apt_step(stage, chain),) if stage.apt else ()) + stage.run:
                 if not chain:
                     problem = Problem(file=stage.file, key="from", what=f"`{stage.base}` has no root to run steps in")
@@ -54,12 +60,16 @@ class RootComposer:
                 chain = (*chain, self._run_step(stage, run, chain))
         return chain
 
-    def _start(self, stage: Stage) -> Spec | None:
+    def _start(self, stage: Stage) -> tuple[Spec, ...]:
         if stage.image:
-            return pull_spec(stage, self._checkout.image(stage.image), self._project.target.deb_arch)
-        debian = stage.debian
-        if debian is None:
-            return None
+            return (pull_spec(stage, self._checkout.image(stage.image), self._project.target.deb_arch),)
+        if stage.containerfile:
+            from buildkit.plan.containerfile_layers import compose_containerfile  # few roots are made so
+
+            return compose_containerfile(stage, stage.containerfile, self._checkout, self._project)
+        return () if stage.debian is None else (self._debian(stage, stage.debian),)
+
+    def _debian(self, stage: Stage, debian: Debian) -> Spec:
         pins, arch = self._checkout.apt(debian.packages), self._project.target.deb_arch
         sources = render_sources(debian.suite, debian.components, debian.archives, arch)
         recipe, key = make_recipe(
@@ -111,12 +121,6 @@ class RootComposer:
         work = RunStep(chain=chain, run=run, mounts=mounts)
         spec = make_spec(stage, run.name, Kind.RUN, recipe, key, work=work, history=f"run: {run.name}")
         return replace(spec, name=distinct(spec.name, [below.name for below in chain]))
-
-
-def pull_spec(stage: Stage, image: PinnedImage, arch: str) -> Spec:
-    """Return the layer that a registry's image is; ``arch`` is Debian's name."""
-    recipe, key = make_recipe(Kind.IMAGE, image=image.pinned, arch=arch)
-    return make_spec(stage, "image", Kind.IMAGE, recipe, key, work=PullImage(image=image, arch=arch), history=image.ref)
 
 
 def find_apt_pins(command: Sequence[str]) -> list[str] | None:

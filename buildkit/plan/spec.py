@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import Any
 
+from buildkit.declare.containerfile_root import ContainerfileRoot
 from buildkit.declare.stage import Copy, Debian, Run, Stage
 from buildkit.digest import FileHash, Key, canonical_json
 from buildkit.lazy_dataclass import dataclass
@@ -27,6 +28,7 @@ class Kind(StrEnum):
 
     ROOT = "root"
     IMAGE = "image"
+    CONTAINERFILE = "containerfile"
     RUN = "run"
     PYTHON = "python"
     PREFIX = "prefix"
@@ -98,6 +100,21 @@ class RunStep:
     chain: tuple[Spec, ...]
     run: Run
     mounts: tuple[tuple[Tree, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildContainerfile:
+    """Build a root from ``text``, with the files of ``context``, on the images that it names.
+
+    ``images`` are those, by the names as they are written. ``below`` is the layer of the image that the result stands
+    on; None for a result that starts from nothing.
+    """
+
+    root: ContainerfileRoot
+    text: str
+    context: Tree
+    images: tuple[tuple[str, Spec], ...]
+    below: Spec | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +200,8 @@ class PackSbom:
     version: str
 
 
+OF_ROOT = (Kind.ROOT, Kind.IMAGE, Kind.CONTAINERFILE, Kind.RUN)
+"""The kinds of layers of a root; their sizes are unknown before they are made."""
 _RATES = {
     Kind.PYTHON: 0.01,
     Kind.PREFIX: 0.01,
@@ -192,7 +211,18 @@ _RATES = {
     Kind.SBOM: 200.0,
 }  # relative change rates
 
-Work = MakeRoot | PullImage | RunStep | PackPython | PackPrefix | PackWheels | PackModel | PackFiles | PackSbom
+Work = (
+    MakeRoot
+    | PullImage
+    | BuildContainerfile
+    | RunStep
+    | PackPython
+    | PackPrefix
+    | PackWheels
+    | PackModel
+    | PackFiles
+    | PackSbom
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +245,7 @@ class Spec:
     @property
     def is_of_root(self) -> bool:
         """Whether the layer belongs to a root, whose paths other layers may not replace."""
-        return self.kind in (Kind.ROOT, Kind.IMAGE, Kind.RUN)
+        return self.kind in OF_ROOT
 
 
 def arch_of(chain: Sequence[Spec]) -> str:

@@ -118,7 +118,7 @@ class _DoubleBuild:
         match spec.kind:
             case Kind.IMAGE:
                 return LayerVerdict.PINNED
-            case Kind.RUN if not self._options.steps:
+            case Kind.RUN | Kind.CONTAINERFILE if not self._options.steps:
                 return LayerVerdict.UNCLAIMED
             case Kind.ROOT if self._options.no_root:
                 return LayerVerdict.BORROWED

@@ -17,6 +17,7 @@ from buildkit.build.make_blobs import make_blobs
 from buildkit.errors import BuildError
 from buildkit.locks.model_source import RepoSource
 from buildkit.plan.spec import (
+    BuildContainerfile,
     MakeRoot,
     PackFiles,
     PackModel,
@@ -90,6 +91,8 @@ def _trees(works: Iterable[Work]) -> Iterator[Tree]:
         match work:
             case PackFiles():
                 yield work.tree
+            case BuildContainerfile():
+                yield work.context
             case RunStep():
                 yield from (tree for tree, _ in work.mounts)
             case PackWheels():

@@ -21,7 +21,7 @@ from buildkit.locks.pins import PinnedImage
 from buildkit.locks.requirements_txt import normalise_name
 from buildkit.oci.manifest import parse_manifest, parse_manifest_json
 from buildkit.oci.reference import Ref
-from buildkit.plan.roots import pull_spec
+from buildkit.plan.pulled_image import pull_spec
 from buildkit.plan.spec import Spec
 from buildkit.supply.licences import parse_metadata
 from buildkit.tools.registry import RegistryClient

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from buildkit.declare.containerfile_root import ContainerfileRoot, find_containerfile_inputs
 from buildkit.declare.graph import Graph, find_choices, find_project_inputs
 from buildkit.declare.image_names import is_pinned
 from buildkit.declare.lock_choice import LockChoice
@@ -13,7 +14,7 @@ from buildkit.locks.apt_lists import AptList, find_apt_lists
 from buildkit.locks.models_lock import models_source_path
 from buildkit.locks.root_release import find_roots
 from buildkit.locks.system_packages import find_lock_images
-from buildkit.resolve.request import ImageWheels, LockRequest, RootImage, input_of
+from buildkit.resolve.request import ImageWheels, LockDrafts, LockRequest, RootImage, input_of
 
 
 def make_request(project: Project, graph: Graph, only: str = "") -> LockRequest:
@@ -45,7 +46,7 @@ def make_request(project: Project, graph: Graph, only: str = "") -> LockRequest:
         choices=tuple(dict.fromkeys(chosen)),
         project_inputs=project_inputs,
         images=tuple(image for image in images if image.files),
-        root_images=_find_root_images(graph, lists, every=project.target.sees_system),
+        root_images=_find_root_images(project, graph, lists),
         lock_images=_find_lock_images(project, graph, choices),
         apt=lists,
         roots={lock if lock in choices else input_of(lock): roots for lock, roots in find_roots(graph).items()},
@@ -64,15 +65,26 @@ def _find_lock_images(project: Project, graph: Graph, choices: Mapping[str, Lock
     return {input_of(lock): images for lock, images in found.items()}
 
 
-def _find_root_images(graph: Graph, lists: Iterable[AptList], *, every: bool) -> tuple[RootImage, ...]:
-    """Return the images that are locked: those without a digest, and those whose packages count, or ``every`` one."""
+def _find_root_images(project: Project, graph: Graph, lists: Iterable[AptList]) -> tuple[RootImage, ...]:
+    """Return the images that are locked: those without a digest, and those whose packages count, or every one.
+
+    Every image is locked for `site-packages = "system"`.
+    """
     extended = {listed.image for listed in lists}
     named = {stage.image: stage.file for stage in graph.stages.values() if stage.image}
+    for root in (stage.containerfile for stage in graph.stages.values() if stage.containerfile):
+        named |= dict.fromkeys(_images_of(project, root), root.file)
     return tuple(
         RootImage(name=name, file=file)
         for name, file in named.items()
-        if every or not is_pinned(name) or name in extended
+        if project.target.sees_system or not is_pinned(name) or name in extended
     )
+
+
+def _images_of(project: Project, root: ContainerfileRoot) -> tuple[str, ...]:
+    """Return the images that a Containerfile stands on. Raises DefinitionError if it cannot be read."""
+    text = LockDrafts(project.folder).get(root.file)
+    return tuple(find_containerfile_inputs(text, root).images.values())
 
 
 def _find_inner(graph: Graph) -> set[str]:

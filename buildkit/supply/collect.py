@@ -15,6 +15,7 @@ from buildkit.locks.requirements_txt import normalise_name
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import (
+    BuildContainerfile,
     Compile,
     Kind,
     MakeRoot,
@@ -43,7 +44,7 @@ from buildkit.supply.purl import pypi_purl, python_purl, render_purl
 from buildkit.supply.root_components import root_components
 
 NOT_AT_HAND = "its wheel is not at hand: build the stage here"
-_READ_BACK = (Kind.IMAGE, Kind.RUN)  # no lock describes these layers completely
+_READ_BACK = (Kind.IMAGE, Kind.CONTAINERFILE, Kind.RUN)  # no lock describes these layers completely
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +95,7 @@ def collect_layers(root: tuple[Spec, ...], layers: tuple[Spec, ...], facts: Sbom
                 components.append(_python(spec, work, blob))
             case PackPython() | PackPrefix() | PackSbom():
                 pass  # made by buildkit from nothing of others
-            case MakeRoot() | PullImage() | RunStep():
+            case MakeRoot() | PullImage() | BuildContainerfile() | RunStep():
                 raise AssertionError(f"{spec.name} belongs to a root")
     return Sbom(
         image=facts.image,

@@ -25,6 +25,7 @@ from buildkit.oci.blob import LayerResult
 from buildkit.plan.compose import Composition
 from buildkit.plan.roots import find_apt_pins
 from buildkit.plan.spec import (
+    BuildContainerfile,
     Compile,
     MakeRoot,
     PackFiles,
@@ -100,7 +101,9 @@ def make_provenance(
 def resolved_dependencies(composition: Composition, tools: Iterable[Spec]) -> list[dict[str, Any]]:
     """Return the pins of the locks as resource descriptors sorted by name, with digests where the locks have them."""
     descriptors: dict[str, dict[str, Any]] = {}
-    for spec in (*composition.specs, *tools):
+    specs = (*composition.specs, *tools)
+    named = [image for spec in specs if isinstance(spec.work, BuildContainerfile) for _, image in spec.work.images]
+    for spec in (*specs, *named):
         for descriptor in _of(spec):
             descriptors[descriptor["name"]] = descriptor
     return [descriptors[name] for name in sorted(descriptors)]
@@ -185,7 +188,7 @@ def _of(spec: Spec) -> Iterator[dict[str, Any]]:
             yield from _model(model, work)
         case PackPython(archive=archive):
             yield {"name": archive.file, "uri": python_purl(archive), "digest": {"sha256": archive.sha256.hex}}
-        case PackPrefix() | PackFiles() | PackSbom():
+        case BuildContainerfile() | PackPrefix() | PackFiles() | PackSbom():
             pass  # no lock pins what they pack
 
 

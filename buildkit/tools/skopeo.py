@@ -76,12 +76,12 @@ def drop_tag(ref: str) -> str:
     return f"{folder}{slash}{last.partition(':')[0]}{at}{digest}" if at else ref
 
 
-def copy_top_layer(ref: str, below: Sequence[DiffId], folder: Path) -> tuple[DiffId, Path]:
-    """Write the uncompressed tar of an image's topmost layer below ``folder``; return its diff id and path.
+def copy_upper_layers(ref: str, below: Sequence[DiffId], folder: Path) -> tuple[tuple[DiffId, Path], ...]:
+    """Write the uncompressed tars of an image's layers above ``below`` to ``folder``; return diff ids and paths.
 
     ``below`` are the layers underneath, which are not copied: skopeo takes any file with a blob's name for that blob,
     so empty files stand in for them. (An ``oci:`` layout, because ``dir:`` empties its folder first.) Raises
-    ToolError, also if the image's layers are not those below and one more.
+    ToolError, also if the image does not stand on the layers below.
     """
     blobs = folder / "blobs/sha256"
     blobs.mkdir(parents=True, exist_ok=True)
@@ -94,9 +94,9 @@ def copy_top_layer(ref: str, below: Sequence[DiffId], folder: Path) -> tuple[Dif
     )  # fmt: skip
     run(Command(argv=argv, what=f"exporting {ref}", writes=(folder,)))
     layers = _find_layers(folder)
-    if layers[:-1] != tuple(below):
-        raise ToolError(f"exporting {ref}: its {len(layers)} layers are not the {len(below)} known ones and one more")
-    return layers[-1], blobs / layers[-1].hex
+    if layers[: len(below)] != tuple(below):
+        raise ToolError(f"exporting {ref}: its {len(layers)} layers do not begin with the {len(below)} known ones")
+    return tuple((diff_id, blobs / diff_id.hex) for diff_id in layers[len(below) :])
 
 
 def _find_layers(folder: Path) -> tuple[DiffId, ...]:

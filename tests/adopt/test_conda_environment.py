@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from buildkit.adopt.conda import advise_conda, find_python, parse_environment
-from buildkit.adopt.instructions import read_containerfile
 from buildkit.adopt.reading import RepositoryFacts
 from buildkit.adopt.translate import translate
+from buildkit.declare.instructions import read_containerfile
 from buildkit.errors import DefinitionError
 
 ENVIRONMENT = """name: speech

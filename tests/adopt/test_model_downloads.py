@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from buildkit.adopt.draft import ImageDraft, Leftover, ModelDraft
-from buildkit.adopt.instructions import read_containerfile
 from buildkit.adopt.reading import RepositoryFacts
 from buildkit.adopt.translate import translate
+from buildkit.declare.instructions import read_containerfile
 
 WHISPER = ModelDraft(
     name="whisper", source="hf:openai/whisper-tiny", target="/models", files=("*.json", "*.safetensors"), version="v1"

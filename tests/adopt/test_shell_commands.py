@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from buildkit.adopt.commands import split_commands
-from buildkit.adopt.instructions import read_containerfile
+from buildkit.declare.instructions import read_containerfile
 
 
 def split(text: str) -> tuple[tuple[str, ...], ...] | None:

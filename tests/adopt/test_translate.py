@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from buildkit.adopt.draft import CopyDraft, ImageDraft, Leftover, RootDraft, WheelsDraft
-from buildkit.adopt.instructions import read_containerfile
 from buildkit.adopt.reading import RepositoryFacts
 from buildkit.adopt.render import needs_builder, render_files
 from buildkit.adopt.translate import translate
+from buildkit.declare.instructions import read_containerfile
 
 FILES = ("src", "src/", "models", "models/", "run.sh", "web", "web/", ".", "./", "services/dev.txt")
 

@@ -42,7 +42,7 @@ from keymutations import (
 )
 from planfakes import python_archive
 from projectdisk import Seen
-from smallproject import APP, BASE, BUILDER, DEPS, HEAVY, LARGE, OWN, Small, sha, wheel
+from smallproject import APP, BASE, BUILDER, DEPS, HEAVY, LARGE, OWN, File, Small, sha, wheel
 
 from buildkit.declare.target import Target
 from buildkit.locks.python_lock import PYTHON_LOCK, render_python_lock
@@ -170,7 +170,26 @@ DEBIAN: dict[str, Mutate] = {
     "a package's version on top": pin(BUILDER, "gcc", "2:14", apt_step),
     "a package more on top": pin(BUILDER, "make", "4", apt_step),
 }
+
+
+def _containerfile(**more: object) -> Mutate:
+    """The image as the base of a Containerfile, of which one setting may be another."""
+
+    def change(small: Small) -> None:
+        image = small.root["image"]
+        small.files["docker/base"] = File(f"ARG X\nFROM {image} AS one\nCOPY weights /w\nFROM one AS two\nRUN true\n")
+        small.stages["base"]["root"] = {"containerfile": "docker/base", **more}
+
+    return do(change, root)
+
+
 IMAGE: dict[str, Mutate] = {
+    "root.containerfile": _containerfile(),
+    "root.context": _containerfile(context="."),
+    "root.target": _containerfile(target="one"),
+    "root.args": _containerfile(args={"X": "1"}),
+    "root.network": _containerfile(network=True),
+    "root.secrets": _containerfile(secrets=["token"]),
     "root.image": put("base.root.image", f"docker.io/x/y:1@sha256:{sha('other')}", root),
     "root.image: by name": put("base.root.image", "docker.io/x/y:2", root),
 }

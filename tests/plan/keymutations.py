@@ -27,7 +27,7 @@ def none(_seen: Seen, _other: Seen) -> set[str]:
 
 
 def root(seen: Seen, _other: Seen) -> set[str]:
-    return {"base/root", "base/image"} & seen.specs.keys()
+    return {"base/root", "base/image", "base/containerfile"} & seen.specs.keys()
 
 
 def compiled(seen: Seen, _other: Seen) -> set[str]:

@@ -6,6 +6,11 @@ import posixpath
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from buildkit.declare.containerfile_root import (
+    ContainerfileInputs,
+    ContainerfileRoot,
+    find_containerfile_inputs,
+)
 from buildkit.declare.graph import Graph, make_graph
 from buildkit.declare.project import Project, parse_project
 from buildkit.declare.stage import Copy, Stage, parse_stage
@@ -55,6 +60,7 @@ class FakeCheckout:
     trees: dict[str, tuple[TreeFile, ...]] = field(default_factory=dict)
     images: dict[str, str] = field(default_factory=dict)
     archives: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
     interpreter: PythonArchive = field(default_factory=python_archive)
 
     def artifacts(self, lock: str) -> tuple[Artifact, ...]:
@@ -76,6 +82,11 @@ class FakeCheckout:
 
     def models(self, lock: str) -> tuple[Model, ...]:
         return self.locked[lock]
+
+    def containerfile(self, root: ContainerfileRoot) -> tuple[str, ContainerfileInputs, Tree]:
+        text = self.texts[root.file]
+        context = Tree(path=root.context, files=self.trees.get(root.context, ()))
+        return text, find_containerfile_inputs(text, root), context
 
     def python(self) -> PythonArchive:
         return self.interpreter

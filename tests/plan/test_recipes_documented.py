@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from planfakes import STAGES, base_checkout, composer
+from planfakes import STAGES, FakeCheckout, base_checkout, composer
 
 from buildkit.plan.spec import RECIPE_FORMAT, PackWheels
 from buildkit.store.ledger import Ledger
@@ -41,6 +41,9 @@ def parts() -> dict[str, set[str]]:
     )
     made = composer(stages, base_checkout(), settings)
     specs = [spec for stage in stages for spec in made.compose(stage).specs]
+    file = {"file": 'summary = "f"\n[root]\ncontainerfile = "Containerfile"\nsecrets = ["token"]'}
+    checkout = FakeCheckout(texts={"Containerfile": f"FROM docker.io/x/y@sha256:{'a' * 64}\n"})
+    specs += composer(file, checkout).compose("file").specs
     own = composer(settings="interpreter = 'standalone'")
     recipes = [spec.recipe for spec in (*specs, *own.compose("deps").specs)]
     recipes += [item.recipe for s in specs if isinstance(s.work, PackWheels) for item in s.work.compiled]

@@ -11,7 +11,7 @@ from buildkit.plan.explain.causes import Cause, CauseKind
 from buildkit.plan.explain.comparison import LayerComparison
 from buildkit.plan.explain.root_diff import compare_apt_step
 from buildkit.plan.explain.value_diff import changed_setting, compare_env, compare_files, compare_items
-from buildkit.plan.spec import Kind, PackFiles, PackModel, RunStep, is_readable_format
+from buildkit.plan.spec import BuildContainerfile, Kind, PackFiles, PackModel, RunStep, is_readable_format
 
 _SCRIPT = ["/bin/sh", "-eu", "-c"]
 _SHORT = 10  # digits of a commit
@@ -80,6 +80,13 @@ def compare_layer_files(layer: LayerComparison) -> Iterator[Cause]:
         yield from compare_files(layer.old["files"], layer.new["files"], work.tree.path)
     elif isinstance(work, PackModel):
         yield from _compare_model_files(layer, work)
+
+
+def compare_context(layer: LayerComparison) -> Iterator[Cause]:
+    """Compare the files of the context that a Containerfile reads."""
+    work = layer.spec.work
+    path = work.context.path if isinstance(work, BuildContainerfile) else ""
+    yield from compare_files(layer.old["context"], layer.new["context"], path)
 
 
 def _compare_model_files(layer: LayerComparison, work: PackModel) -> Iterator[Cause]:

@@ -18,6 +18,7 @@ _DEFAULTS = {"compression": "zstd", "site_packages": "own"}  # recipes leave the
 _TABLES = {
     Kind.ROOT: "root",
     Kind.IMAGE: "root",
+    Kind.CONTAINERFILE: "root",
     Kind.RUN: "run",
     Kind.FILES: "copy",
     Kind.MODEL: "models",
@@ -96,6 +97,7 @@ def _setting(layer: LayerComparison, part: str) -> Cause:
 _PARTS: Mapping[str, Callable[[LayerComparison], Iterator[Cause]]] = {
     "bytecode": root_diff.compare_bytecode,
     "command": definition_diff.compare_command,
+    "context": definition_diff.compare_context,
     "components": partial(definition_diff.compare_root_items, part="components"),
     "env": definition_diff.compare_step_env,
     "exclude": partial(definition_diff.compare_root_items, part="exclude"),

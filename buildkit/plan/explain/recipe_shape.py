@@ -88,6 +88,7 @@ _SHAPES: Mapping[str, Callable[[object], bool]] = {
     "bytecode": _is_compiler,
     "command": _is_texts,
     "components": _is_texts,
+    "context": _is_listing,
     "env": _is_env,
     "exclude": _is_texts,
     "files": _is_listing,

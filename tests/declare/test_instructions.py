@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from buildkit.adopt.instructions import Instruction, ParsedContainerfile, read_containerfile
+from buildkit.declare.instructions import Instruction, ParsedContainerfile, read_containerfile
 from buildkit.errors import DefinitionError
 
 

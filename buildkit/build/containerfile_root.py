@@ -1,0 +1,69 @@
+"""Builds a root from a Containerfile: once, by buildah, on images that are in local storage under names of ours."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import ExitStack
+from pathlib import Path
+
+from buildkit.build.context import BuildContext
+from buildkit.build.mount_tree import lay_out
+from buildkit.build.secret_sources import SecretSources
+from buildkit.build.step_secrets import Secrets, get_secrets
+from buildkit.declare.containerfile_root import ContainerfileRoot
+from buildkit.errors import BuildError, DefinitionError, ToolError
+from buildkit.plan.spec import BuildContainerfile, Spec
+from buildkit.tools.buildah_build import ContainerfileBuild, build_image
+from buildkit.tools.isolation import Isolation
+
+
+def build_containerfile(
+    context: BuildContext, spec: Spec, work: BuildContainerfile, refs: dict[str, str], isolation: Isolation
+) -> tuple[str, Secrets]:
+    """Build the image; return its name, and the secrets that it must not hold.
+
+    ``refs`` are names in local storage by those that the Containerfile uses. Raises BuildError with buildah's output.
+    """
+    root, ref = work.root, f"localhost/{context.project.name}/containerfile:{spec.key.short}"
+    if root.secrets and not isolation.is_private:
+        raise BuildError(
+            f"{spec.name}: it has secrets, and other commands could read them: {isolation.shared}",
+            hint="install crun or runc, or let this user run: unshare --mount --pid --ipc; see nox -s doctor",
+        )
+    sources = SecretSources(folder=context.project.folder, given=dict(context.secrets), env=os.environ)
+    secrets = get_secrets(spec.name, root.secrets, sources)
+    with ExitStack() as stack:
+        folder = stack.enter_context(context.blobs.working_folder())
+        place = stack.enter_context(secrets.laid_out()) if root.secrets else folder
+        file = folder / "Containerfile"
+        file.write_text(name_images(work.text, refs, root), "utf-8")
+        request = ContainerfileBuild(
+            file=file,
+            context=lay_out(context.project.folder, work.context, folder / "context"),
+            temporary=folder,
+            target=root.target,
+            args=root.args,
+            network=root.network,
+            secrets={name: Path(place) / name for name in root.secrets},
+        )
+        try:
+            build_image(request, ref, isolation)
+        except ToolError as error:
+            hint = "" if root.network else "a RUN has no network unless [root] says `network = true`"
+            message = f"{spec.name}: {root.file} could not be built"
+            raise BuildError(
+                message, hint=error.hint or hint, output=secrets.hide(error.output)
+            ) from None  # fmt: skip
+    return ref, secrets
+
+
+def name_images(text: str, refs: dict[str, str], root: ContainerfileRoot) -> str:
+    """Return the Containerfile with other names of its images, in FROM and in ``from=`` of COPY and mounts."""
+    for written, ref in refs.items():
+        name = re.escape(written)
+        pattern = rf"(?im)(^\s*FROM\s+(?:--platform=\S+\s+)?|(?<=[\s,=-])from=)({name})(?=[\s,]|$)"
+        text, count = re.subn(pattern, rf"\g<1>{ref}", text)
+        if not count:
+            raise DefinitionError(f"{root.file}: `{written}` must stand on the line of its FROM")
+    return text
