@@ -14,7 +14,6 @@ from buildkit.layers.model_tar import read_tar_files
 from buildkit.locks.model_source import ArtifactPlace, parse_artifact_place
 from buildkit.locks.pins import Model, ModelFile
 from buildkit.oci.reference import parse_ref
-from buildkit.tools.registry import RegistryClient
 
 Progress = Callable[[int], None]
 
@@ -29,7 +28,7 @@ def fetch_artifact_file(context: BuildContext, model: Model, file: ModelFile, pr
     with context.blobs.writing() as out:
         ref = parse_ref(place.ref, f"model {model.name}")
         blob = Digest(place.blob.hex), place.size
-        RegistryClient(context.stop).fetch_blob(ref, blob, out, progress)
+        context.files.registries.fetch_blob(ref, blob, out, progress)
         out.flush()
         if not place.member:
             if place.blob != file.sha256:

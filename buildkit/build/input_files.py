@@ -21,6 +21,7 @@ from buildkit.store.stat_index import StatIndex
 if TYPE_CHECKING:
     from buildkit.build.fetch import Fetcher
     from buildkit.build.tally import Tally
+    from buildkit.tools.registry import RegistryClient
 
 _AGAIN = "build again"
 
@@ -45,6 +46,13 @@ class InputFiles:
         from buildkit.build.fetch import make_fetcher
 
         return make_fetcher(self.project.folder, self.project.target, self.stop)
+
+    @cached_property
+    def registries(self) -> RegistryClient:
+        """Fetches from registries; created when the first file of one is fetched."""
+        from buildkit.tools.registry import RegistryClient
+
+        return RegistryClient(self.stop)
 
     def get_file(self, what: str, sha256: FileHash, name: str) -> Path:
         """Return the path of a download or compiled wheel after verifying its bytes against ``sha256``.

@@ -35,7 +35,7 @@ class UrlSource:
 SOURCES = "`pypi:NAME`, `hf:ORG/NAME`, `oci:REGISTRY/NAME:TAG`, `https://…` or `path:FOLDER`"
 _OCI = "oci://"
 _PLACE = re.compile(
-    r"oci://(?P<ref>[^@#\s]+@sha256:[0-9a-f]{64})#sha256:(?P<blob>[0-9a-f]{64}):(?P<size>[0-9]{1,15})(?::(?P<member>.+))?",
+    r"oci://(?P<ref>[^@#\s]+@sha256:[0-9a-f]{64})#sha256:(?P<blob>[0-9a-f]{64}):(?P<size>[0-9]{1,16})(?::(?P<member>.+))?",
     re.DOTALL,
 )
 HUB = "https://huggingface.co"

@@ -39,7 +39,8 @@ _DOCKER_NAMES = {
     "license": "LICENSE",
     "chat.template.jinja": "chat_template.jinja",
 }
-_IMAGE_LAYERS = frozenset((*OCI_LAYER.values(), "application/vnd.docker.image.rootfs.diff.tar.gzip"))
+_DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+_IMAGE_LAYERS = frozenset((*OCI_LAYER.values(), _DOCKER_LAYER, f"{_DOCKER_LAYER}.gzip", f"{_DOCKER_LAYER}.zstd"))
 _MOST_LAYERS = 10_000
 _MOST_SIZE = 1 << 50
 _MOST_TEXT = 4096

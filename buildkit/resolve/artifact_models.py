@@ -97,10 +97,7 @@ class ArtifactReader:
             out.flush()
             for path, kind, content in read_tar_files(Path(out.name), f"{ref}"):
                 if part.form is PartForm.LAYER and (removed := find_removed_path(path)):
-                    for name in [
-                        name for name in found if name == removed or f"{name}/".startswith(f"{removed.rstrip('/')}/")
-                    ]:
-                        del found[name]
+                    _remove(removed, found)
                     continue
                 sha256, size = _hash(content)
                 place = ArtifactPlace(ref=str(ref), blob=FileHash(part.digest.hex), size=part.size, member=path)
@@ -124,6 +121,13 @@ class ArtifactReader:
         if found.kind != "file":
             raise DefinitionError(f"{self._source}: {path} is a {found.kind}", hint="leave it out by `files`")
         return found.file
+
+
+def _remove(removed: str, found: dict[str, FoundFile]) -> None:
+    """Remove a path, or what is below it."""
+    folder = f"{removed.rstrip('/')}/"
+    for path in [path for path in found if path == removed or path.startswith(folder)]:
+        del found[path]
 
 
 def _hash(content: Iterator[bytes]) -> tuple[FileHash, int]:

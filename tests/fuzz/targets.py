@@ -571,6 +571,31 @@ def image(data: bytes) -> None:
     check_findings(check_image(ImageView(name="x", config=parse_config(config, "x"), layers=())))
 
 
+def _model_manifests() -> list[bytes]:
+    from buildkit.digest import Digest
+    from buildkit.oci.model_artifact import render_model_artifact
+
+    ours_, _ = render_model_artifact(
+        "m", "1", "MIT", [("a/w.bin", Digest("0" * 64), 1), ("README.md", Digest("1" * 64), 2)]
+    )
+    return [ours_, ours_.replace(b"cncf.model.weight.v1.raw", b"docker.ai.gguf.v3").replace(b"org.cncf", b"x")]
+
+
+@target("json", _model_manifests)
+def model_manifest(data: bytes) -> None:
+    """The manifest of a model in a registry, and the places that a lock has of its files."""
+    from buildkit.digest import FileHash
+    from buildkit.hostile_json import MalformedError
+    from buildkit.locks.model_source import ArtifactPlace, parse_artifact_place
+    from buildkit.oci.model_artifact import UnknownPartError, parse_model_manifest
+
+    with suppress(MalformedError, UnknownPartError):
+        for part in parse_model_manifest(data):
+            ref = f"localhost/x@sha256:{'0' * 64}"
+            place = ArtifactPlace(ref=ref, blob=FileHash(part.digest.hex), size=part.size, member=part.path)
+            assert parse_artifact_place(str(place)) == place
+
+
 @target("json", lambda: [b'{"token":"a","expires_in":300}', b'{"errors":[{"code":"DENIED","message":"no"}]}'])
 def registry_answer(data: bytes) -> None:
     """A token, or a refusal, as a registry and its token service write them."""
