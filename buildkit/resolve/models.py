@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 from buildkit.build.copy_source import suggest_path
 from buildkit.build.model_folder import check_model_path, is_bookkeeping, list_model_folder
+from buildkit.declare.schema import suggest_word
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, DefinitionError, FetchError, Problem
 from buildkit.events import Emit, Note, ignore_event, step
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from buildkit.tools.indexes import Indexes
 
 _CHUNK = 1 << 20
+_MOST_NAMED = 5
+_MOST_COMPARED = 1000  # names, to find the nearest
 
 
 class ModelLocker:
@@ -238,7 +241,9 @@ def _choose(names: list[str], patterns: tuple[str, ...], wheel: str) -> list[str
         matches = compile_excludes((pattern,))
         found = {name for name in names if matches(name)}
         if not found:
-            raise DefinitionError(f"{wheel} has no member `{pattern}`")
+            some = ", ".join(names[:_MOST_NAMED])
+            hint = suggest_word(pattern, names[:_MOST_COMPARED]) or (f"it has {some}" if some else "")
+            raise DefinitionError(f"{wheel} has no member `{pattern}`", hint=hint)
         chosen |= found
     return sorted(chosen)
 

@@ -77,13 +77,11 @@ for path in ("config.json", "sub/vocab.txt", "model.safetensors"):
 
 def test_a_model_in_a_hubs_cache_is_found_offline_in_the_image(tiny: Tiny, hub: Hub) -> None:
     take(tiny, FROM_HUB, hub)
-    plain = model_layers(tiny)
     hub.asked.clear()
     tiny.write("requirements/models.toml", f'{FROM_HUB}layout = "hf-cache"\n')
     tiny.lock()
     assert not hub.asked
-    assert set(model_layers(tiny)) == set(plain) == {"models/small", "models/small/model.safetensors"}
-    assert not [path for path, _ in hub.asked if "store" in path]  # the same bytes in another place
+    assert set(model_layers(tiny)) == {"models/small", "models/small/model.safetensors"}
     env = tiny.inspect("app")["Config"]["Env"]
     assert {"HF_HUB_CACHE=/models/hub", "HF_HUB_OFFLINE=1", "GREETING=hello"} <= set(env)
     commit = hub.revisions["v1"]

@@ -114,7 +114,7 @@ def test_revision_is_the_key_of_hub_sources_alone(tmp_path, hub):
         ('revision = "man"\n', "hf:org/name", "no revision `man` of org/name", "did you mean `main`.*branches"),
         ('revision = "x/y"\n', "hf:org/name", "no revision `x/y` of org/name", "^branches and tags: main, v1.0$"),
         ("", "hf:org/other", "the hub has no model org/other", "HF_TOKEN"),
-        ('files = ["*.gguf"]\n', "hf:org/name", r"hf:org/name has no member `\*\.gguf`", ""),
+        ('files = ["*.gguf"]\n', "hf:org/name", r"hf:org/name has no member `\*\.gguf`", "it has config.json"),
         ("", "hf:a/b/c", "hf:ORG/NAME", ""),
         ("", "hf:old/name", "the hub knows old/name as 'org/name' now", 'source = "hf:org/name"'),
     ],
