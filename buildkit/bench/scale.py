@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from buildkit.bench.measure import RunCost, measure
 from buildkit.bench.workload import NOXFILE, OUR_PYTHON, nox_argv
 from buildkit.declare.project import load_project
 from buildkit.digest import FileHash
@@ -42,7 +43,10 @@ _STAGES = {
 
 
 def measure_scale(folder: Path, repeat: int, emit: Emit) -> Iterator[dict[str, float]]:
-    """Yield ``{"wheels", "gigabytes", "files", "first", "seconds"}`` of every project; medians of whole sessions."""
+    """Yield ``{"wheels", "gigabytes", "files", "first", "seconds", "memory"}`` of every project.
+
+    Seconds are medians of whole sessions; ``memory`` is the peak of all, the first among them, in bytes (0: unknown).
+    """
     sizes = [(count, 0, 0) for count in WHEELS] + [(WHEELS[0], gigabytes, 0) for gigabytes in GIGABYTES]
     sizes += [(WHEELS[0], 0, files) for files in SMALL_FILES]
     for number, (wheels, gigabytes, files) in enumerate(sizes):
@@ -50,10 +54,12 @@ def measure_scale(folder: Path, repeat: int, emit: Emit) -> Iterator[dict[str, f
         step = f"{wheels} wheels, {gigabytes} GB of models, {files} small files"
         emit(StepStarted(step=step, phase="plan"))
         make_project(place, wheels, gigabytes, files)
-        seconds = [_plan(place) for _ in range(repeat + 1)]
-        later = statistics.median(seconds[1:])
-        emit(StepFinished(step=step, phase="plan", seconds=later, note=f"the first time {seconds[0]:.2f} s"))
-        yield {"wheels": wheels, "gigabytes": gigabytes, "files": files, "first": seconds[0], "seconds": later}
+        costs = [_plan(place) for _ in range(repeat + 1)]
+        first, later = costs[0].seconds, statistics.median(cost.seconds for cost in costs[1:])
+        memory = max(cost.memory or 0 for cost in costs)
+        emit(StepFinished(step=step, phase="plan", seconds=later, note=f"the first time {first:.2f} s"))
+        size = {"wheels": wheels, "gigabytes": gigabytes, "files": files}
+        yield {**size, "first": first, "seconds": later, "memory": memory}
 
 
 def make_project(folder: Path, wheels: int, gigabytes: int, small_files: int = 0) -> None:
@@ -138,8 +144,9 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text, "utf-8")
 
 
-def _plan(folder: Path) -> float:
+def _plan(folder: Path) -> RunCost:
     env = {**OUR_PYTHON, "BUILDKIT_CACHE": str(folder / "cache")}
-    began = time.monotonic()
-    run(Command(argv=nox_argv(folder, "plan", "app", "--json"), env=env, what="planning"))
-    return time.monotonic() - began
+    ran = measure([Command(argv=nox_argv(folder, "plan", "app", "--json"), env=env, what="planning")])
+    if ran.finished is None:
+        raise BuildError(ran.error, output=ran.output)
+    return ran.cost

@@ -174,10 +174,12 @@ def _scale(results: Results) -> Table:
             f"{row['wheels']} wheels, {row['gigabytes']} GB of models, {row.get('files', 0)} small files",
             format_seconds(row["seconds"]),
             format_seconds(row["first"]),
+            format_bytes(round(memory)) if (memory := row.get("memory")) else "?",
         )
         for row in results.scale
     )
-    return Table(title="seconds to plan, a whole session", columns=("", "median", "the first time"), rows=rows)
+    columns = ("", "median", "the first time", "peak memory")
+    return Table(title="seconds to plan, a whole session", columns=columns, rows=rows)
 
 
 def _space(results: Results, goal: str, who: str) -> str:

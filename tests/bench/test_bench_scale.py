@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from buildkit.bench import scale
+from buildkit.bench.results import Results
 from buildkit.bench.scale import make_project
+from buildkit.bench.tables import make_tables
 from buildkit.build.disk_checkout import DiskCheckout
 from buildkit.build.planner import open_planner
 from buildkit.declare.graph import load_graph
@@ -35,3 +39,18 @@ def test_scale_project_plans_every_wheel_and_model(
     assert len([size for size in sizes if size < 100]) == small_files // 2
     assert sum(len(work.tree.files) for work in works if isinstance(work, PackFiles)) == small_files // 2
     assert sum(path.stat().st_blocks * 512 for path in project.rglob("*.bin")) < 1_000_000
+
+
+@pytest.mark.tools
+def test_scale_measures_time_and_memory_of_whole_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, sizes in (("WHEELS", (1,)), ("GIGABYTES", ()), ("SMALL_FILES", (4,))):
+        monkeypatch.setattr(scale, name, sizes)
+    rows = tuple(scale.measure_scale(tmp_path, 1, ignore_event))
+    assert [(row["wheels"], row["files"]) for row in rows] == [(1, 0), (1, 4)]
+    assert all(row["memory"] > 5_000_000 and row["seconds"] > 0 for row in rows), "a whole Python"
+    results = Results(machine={}, versions={}, participants={"x": "1"}, workload={}, samples=(), scale=rows)
+    (table,) = make_tables(results)
+    assert table.rows[1][0] == "1 wheels, 0 GB of models, 4 small files"
+    assert table.rows[1][3].endswith(" MB")
+    (old,) = make_tables(replace(results, scale=({k: v for k, v in rows[0].items() if k != "memory"},)))
+    assert old.rows[0][3] == "?"
