@@ -11,6 +11,7 @@ from buildkit.build.planner import Planner
 from buildkit.plan.spec import Spec
 from buildkit.tasks.scheduler import Lane, Tasks, put_first, run_tasks
 from buildkit.tasks.task_id import TaskKind
+from buildkit.tools.malloc_arenas import limit_arenas
 
 _DOWNLOADS = 8
 _UPLOADS = 2  # while layers are packed
@@ -34,6 +35,7 @@ def build_layers(
     last task. ``also`` is given the tasks that make layers and returns others to run with them. Raises the failure, one
     BuildError for several failures, or Interrupted.
     """
+    limit_arenas()
     context = planner.context
     context.blobs.sweep()
     if context.image_store is not None:
@@ -44,7 +46,10 @@ def build_layers(
         executor.require(specs)
         tasks = dict(reversed(executor.tasks.items())) if backwards else dict(executor.tasks)
         tasks |= also(tasks)
-        # compiling is a long chain, and fails most often; what may end the build comes next
-        ordered = put_first(put_first(tasks, TaskKind.COMPARE), TaskKind.COMPILE_WHEEL)
+        # scans use the cores while wheels are fetched; what may end the build comes before them; compiling is a long
+        # chain, and fails most often
+        ordered: Tasks = tasks
+        for kind in (TaskKind.SCAN, TaskKind.COMPARE, TaskKind.COMPILE_WHEEL):
+            ordered = put_first(ordered, kind)
         lanes = {Lane.CPU: jobs, Lane.NET: _DOWNLOADS, Lane.UP: _UPLOADS, Lane.CONTAINER: 1}
         run_tasks(ordered, lanes, context.emit, context.stop, context.meter)

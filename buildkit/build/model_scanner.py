@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, BinaryIO
 
 from buildkit.build.context import BuildContext
@@ -28,6 +28,7 @@ from buildkit.scan import (
 )
 from buildkit.store.scan_verdicts import ScanVerdicts, at_path
 from buildkit.tools.opinion_engines import Engine, find_engines
+from buildkit.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
     from buildkit.tools.second_opinions import SecondOpinions
@@ -112,13 +113,13 @@ class ModelScanner:
         source = MonitoredSource(source=FileSource.of(file), progress=progress)
         if not self.engines:
             return run_scan(name, source, self._allowed)
-        from buildkit.build.opinions import may_ask, with_opinions
+        from buildkit.build.opinions import ask_all, may_ask, with_opinions
 
-        with self._opinions.needed() as opinions:
-            if may_ask(recognise(source)):
-                opinions.prepare()  # they import while we scan
+        with self._opinions.needed() as opinions, WorkerPool(1) as pool:
+            ask = partial(ask_all, self._context, name, file, opinions)
+            asked = pool.submit(ask) if may_ask(recognise(source)) else None  # they read while we scan
             result = run_scan(name, source, self._allowed)
-            return with_opinions(self._context, name, file, result, opinions)
+            return with_opinions(name, result, asked.result if asked else ask)
 
     @cached_property
     def _opinions(self) -> SecondOpinions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -42,16 +42,15 @@ def may_ask(formats: Collection[str]) -> bool:
     return not formats or not _PICKLES.isdisjoint(formats)
 
 
-def with_opinions(context: BuildContext, name: str, file: BinaryIO, scan: Scan, opinions: SecondOpinions) -> Scan:
+def with_opinions(name: str, scan: Scan, ask: Callable[[], tuple[Opinion, ...]]) -> Scan:
     """Return the scan with what other scanners add to it.
 
-    They are asked about files that have no findings. Failing at what is of no known format, probably not a pickle, is
-    nothing to report.
+    ``ask`` returns their opinions, which count for files that have no findings. Failing at what is of no known format,
+    probably not a pickle, is nothing to report.
     """
     if scan.verdict is Verdict.FINDINGS or not may_ask(scan.formats):
         return scan
-    asked = ask_all(context, name, file, opinions)
-    added = tuple(disagreements(name, scan, tuple(one for one in asked if scan.formats or not one.failed)))
+    added = tuple(disagreements(name, scan, tuple(one for one in ask() if scan.formats or not one.failed)))
     return replace(scan, findings=(*scan.findings, *added))
 
 

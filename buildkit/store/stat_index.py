@@ -26,6 +26,7 @@ from buildkit.errors import BuildError, Interrupted
 from buildkit.events import Emit, StepFailed, StepFinished, StepProgress, StepStarted, ignore_event
 from buildkit.store.ledger import Ledger
 from buildkit.store.tables.files import StatKey
+from buildkit.tools.malloc_arenas import limit_arenas
 from buildkit.worker_pool import WorkerPool
 
 _GRANULARITY_NS = 20_000_000  # kernels stamp files with the time of the last tick, at most 10 ms old
@@ -68,6 +69,7 @@ class StatIndex:
         return found
 
     def _read_all(self, paths: Sequence[str]) -> list[Hashed | None]:
+        limit_arenas()  # these are the first threads of a build that has something to do
         with WorkerPool(min(len(os.sched_getaffinity(0)), len(paths))) as pool:
             try:
                 read = list(pool.map(self._try, paths))

@@ -61,11 +61,6 @@ class SecondOpinions:
                 if not self._users:
                     self._end()
 
-    def prepare(self) -> None:
-        """Start the process, which takes a while to import; the caller goes on with something else."""
-        with self._lock:
-            self._start()
-
     def ask(self, path: Path, *, seconds: int = _SECONDS, memory: int = _MEMORY) -> tuple[Opinion, ...]:
         """Return each engine's verdict within ``seconds`` of processor time and ``memory`` bytes. Raises Interrupted.
 

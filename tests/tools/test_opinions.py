@@ -78,7 +78,6 @@ def test_one_process_serves_many_files_and_a_failure_at_one_does_not_matter(
     body = "import os; print(os.getppid()) or os._exit(0) if 'bad' in path else None\n    1 / 0"
     engine = fake(tmp_path, monkeypatch, body)
     with SecondOpinions((engine,)).needed() as opinions:
-        opinions.prepare()
         failed = [opinions.ask(tmp_path / name)[0].why for name in ("a", "bad", "c")]
     assert ["ZeroDivisionError" in why for why in failed] == [True, False, True]
 

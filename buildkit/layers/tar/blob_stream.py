@@ -29,7 +29,7 @@ from buildkit.layers.tar.toc import Toc
 BLOCK = 1 << 20
 ZSTD_LEVEL = 3
 GZIP_LEVEL = 1
-_QUEUED = 4
+_QUEUED = 2  # blocks
 _SMALL = 1 << 16  # bytes; smaller pieces are joined, because each hashing takes and leaves the interpreter lock
 _LARGE = 8 << 20  # bytes of a tar; a compressor's memory grows with its input up to 50 MB
 _LARGE_AT_ONCE = max(1, min(3, len(os.sched_getaffinity(0)) // 2))  # each has two threads
