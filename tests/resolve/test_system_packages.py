@@ -94,9 +94,13 @@ def test_lock_fits_what_the_root_has_and_does_not_name_it(root: Path, locker: st
 
 
 @pytest.mark.tools
-@pytest.mark.parametrize("locker", ["uv", "pip-tools"])
 @pytest.mark.parametrize(
-    ("wanted", "place"), [("torch>=2.6\n", f"{INPUT}:1"), ("extra\nvision>=2\n", INPUT)], ids=["direct", "dependency"]
+    ("locker", "wanted", "place"),
+    [
+        ("uv", "torch>=2.6\n", f"{INPUT}:1"),
+        ("uv", "extra\nvision>=2\n", INPUT),
+        ("pip-tools", "extra\nvision>=2\n", INPUT),
+    ],
 )
 def test_conflict_names_package_wanted_and_what_the_root_has(root: Path, locker: str, wanted: str, place: str) -> None:
     (root / INPUT).write_text(wanted)
