@@ -169,11 +169,12 @@ def test_stage_file_examples_parse_and_settings_example_shows_the_defaults():
 
     examples = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/stages.md").read_text("utf-8"), re.DOTALL)
     stages = [text for text in examples if "[tool.buildkit]" not in text]
-    assert len(stages) == 5
+    assert len(stages) == 6
     parse_stage(stages[0], name="x", file="docs/stages.md")
     for root in stages[1:]:
         whole = '[root]\nsuite = "x"\npackages = "y"\n' + root if root.startswith("[[root") else root
         parse_stage('summary = "x"\n' + whole, name="x", file="docs/stages.md")
-    (settings,) = (text for text in examples if "[tool.buildkit]" in text)
+    *some, settings = (text for text in examples if "[tool.buildkit]" in text)
+    assert all(parse_project(text, ROOT) for text in some)
     defaults = parse_project('[tool.buildkit]\nname = "xoe"\n', ROOT)
     assert parse_project(settings, ROOT) == defaults
