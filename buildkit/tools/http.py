@@ -209,6 +209,9 @@ class HttpSession:
         """
         if not url.startswith(f"{HUB}/"):
             return url, headers
+        from buildkit.tools.hub_user import check_online
+
+        check_online()
         token = self.find_hub_token()
         secret = {"Authorization": f"Bearer {token}"} if token else {}
         return self._sources.hub + url.removeprefix(HUB), {**headers, **secret}

@@ -19,7 +19,7 @@ from buildkit.digest import FileHash
 from buildkit.errors import BuildkitError, DefinitionError, FetchError
 from buildkit.locks.model_source import HUB, HubSource
 from buildkit.tools.http import HttpSession, make_carried_client
-from buildkit.tools.hub_user import check_online, find_cached
+from buildkit.tools.hub_user import find_cached
 from buildkit.tools.index_settings import host_of
 
 if TYPE_CHECKING:
@@ -118,7 +118,6 @@ class ModelHub:
     def _ask(self, call: Callable[[HfApi], _Result], revision: str) -> _Result:
         from huggingface_hub.errors import HfHubHTTPError
 
-        check_online()
         self._session.find_hub_token()  # which the library may have to renew, by a client of its own
         self._requests = 0
         try:

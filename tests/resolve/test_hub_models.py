@@ -234,8 +234,14 @@ def test_the_cache_and_the_log_in_of_the_real_library_are_used_and_left_as_they_
 
 
 def test_offline_means_that_the_hub_is_not_asked(tmp_path, hub, monkeypatch):
+    bench = Bench(tmp_path, hub)
+    file = bench.lock().files[0]
+    hub.asked.clear()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    expected = ExpectedFile(what="m", sha256=file.sha256, size=file.size)
+    with pytest.raises(FetchError, match="the settings forbid to ask the model hub"):
+        bench.fetcher.fetch_url(file.source, expected, tmp_path / "out", progress=lambda _done: None)
     with pytest.raises(FetchError, match="the settings forbid to ask the model hub") as caught:
-        Bench(tmp_path, hub).lock()
+        bench.lock(upgrade=True)
     assert "unset HF_HUB_OFFLINE" in caught.value.hint
     assert not hub.asked
