@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -46,10 +47,14 @@ class Needed:
 def find_needed(context: BuildContext, graph: Graph, emit: Emit) -> Needed:
     """Compose every stage and collect what it needs; raises DefinitionError for an invalid one."""
     index = _RecordingIndex(context)
-    parts = []
-    for project in context.project.of_each_arch():
-        composer = Composer(project, graph, DiskCheckout(project, graph, index, emit))
-        parts.append(collect_needed(project, graph, composer))
+
+    @cache
+    def compose_for(arch: str) -> Composer:
+        project = projects[arch]
+        return Composer(project, graph, DiskCheckout(project, graph, index, emit), compose_for)
+
+    projects = {project.target.arch: project for project in context.project.of_each_arch()}
+    parts = [collect_needed(project, graph, compose_for(arch)) for arch, project in projects.items()]
     return replace(_join(parts), files=frozenset(index.seen))
 
 

@@ -156,8 +156,8 @@ class Composer:
         return native if is_same_python(native, self.bytecode_root, self._project) else self.bytecode_root
 
     def _of_arch(self, arch: str) -> Composer:
-        own = self._peer is None or arch == self._project.target.arch or arch not in self._project.arches
-        return self if own or self._peer is None else self._peer(arch)
+        is_other = arch != self._project.target.arch and arch in self._project.arches
+        return self._peer(arch) if self._peer and is_other else self
 
     @cached_property
     def bytecode_root(self) -> tuple[Spec, ...]:

@@ -3,7 +3,7 @@
 # programs this machine cannot run. $python is a folder with the same Python for this machine, which works in the root
 # while it compiles: the bytes and the paths in them are those that the root's own Python would write.
 
-cp -R "$python" "$1/buildkit-python" || exit 1
+cp -R "${python:?}" "$1/buildkit-python" || exit 1
 for loader in "$1"/buildkit-python/usr/lib/*-linux-gnu/ld-linux-*.so.*; do break; done
 loader=${loader#"$1"}
 for program in "$1"/usr/bin/python3.*; do

@@ -40,6 +40,20 @@ _FILES = {
         'packages = "requirements/base.apt"\n[wheels]\nlocks = ["requirements/app.txt"]\n'
     ),
 }
+_STEP = """summary = "x"
+from = "app"
+[[run]]
+name = "which"
+command = ["/usr/bin/python3.13", "-c", "import platform; open('/machine', 'w').write(platform.machine())"]
+"""
+# binfmt_misc of a user namespace (since Linux 6.7) starts qemu for its processes alone
+_REGISTER = r"""set -e
+folder=$(mktemp -d -p "$TMPDIR")
+mount -t binfmt_misc binfmt_misc "$folder"
+printf '%s' ':qemu-aarch64:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:'\
+'\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:'"$QEMU:F" > "$folder/register"
+exec "$@"
+"""
 _ANSWER = """
 import marshal, pathlib, platform, sys
 site = pathlib.Path(sys.argv[1])
@@ -87,3 +101,19 @@ def test_image_for_aarch64_answers_and_has_the_bytecode_that_its_own_python_make
     machine, compared, escaped = answer.stdout.split()
     assert (machine, escaped) == ("aarch64", "&lt;")
     assert int(compared) > 8
+    _check_step(tiny)
+
+
+def _check_step(tiny: Tiny) -> None:
+    """A step for aarch64 runs where the kernel starts qemu, and not a second time where it does not."""
+    tiny.write("stages/step/stage.toml", _STEP)
+    tiny.env["QEMU"] = shutil.which(_QEMU) or ""
+    tiny.before = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", _REGISTER, "sh")
+    if subprocess.run((*tiny.before, "true"), env=tiny.env, check=False).returncode:
+        return  # an older kernel, or no namespaces
+    made = tiny.build("step", "--arch", "aarch64")
+    assert "programs for aarch64 run by emulation" in made.text
+    assert list(made.built()) == ["step/which"]
+    tiny.before = ()
+    again = tiny.build("step", "--arch", "aarch64")
+    assert again.built() == {}

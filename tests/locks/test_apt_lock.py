@@ -4,7 +4,7 @@ import pytest
 
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError
-from buildkit.locks.apt_lock import AptLock, parse_apt_list, parse_apt_lock, render_apt_lock
+from buildkit.locks.apt_lock import AptLock, apt_lock_path, parse_apt_list, parse_apt_lock, render_apt_lock
 from buildkit.locks.pins import AptPin
 
 LOCK = AptLock(
@@ -79,3 +79,9 @@ def test_message_quotes_eighty_characters_of_a_line(parse):
     with pytest.raises(DefinitionError) as caught:
         parse("é" * 100, "x")
     assert caught.value.problems[0].what.startswith(f"`{'é' * 80}` ")
+
+
+def test_lock_of_another_processor_has_it_in_its_name():
+    assert apt_lock_path("requirements/base.apt") == "requirements/base.apt.lock"
+    assert apt_lock_path("requirements/base.apt", "aarch64") == "requirements/base.aarch64.apt.lock"
+    assert apt_lock_path("packages", "aarch64") == "packages.aarch64.lock"

@@ -33,6 +33,9 @@ def test_rendered_text_parses_to_the_same_value():
 
 def test_wheels_lock_path_derives_from_the_requirements_lock():
     assert wheels_lock_path("requirements/api.txt") == "requirements/api.wheels.toml"
+    assert wheels_lock_path("requirements/api.in", "aarch64") == "requirements/api.aarch64.wheels.toml"
+    assert wheels_lock_path("uv.extra-gpu.wheels.toml") == "uv.extra-gpu.wheels.toml"
+    assert wheels_lock_path("uv.extra-gpu.wheels.toml", "aarch64") == "uv.extra-gpu.aarch64.wheels.toml"
 
 
 def test_every_problem_is_reported():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import gettempdir
 
@@ -32,6 +33,9 @@ def test_packages_are_requested_by_version_in_stable_order() -> None:
 
 def test_the_mode_follows_the_user_and_archives_come_last(tmp_path: Path) -> None:
     assert "--mode=root" in render_argv(SPEC, uid=0)
+    foreign = " ".join(render_argv(replace(SPEC, arch="arm64", variant="extract", python=Path("/a b/python")), uid=0))
+    assert "--extract-hook=python='/a b/python'" in foreign  # the root's own Python does not run here
+    assert 'chroot "$1" "$loader"' in foreign
     spec = RootSpec(suite="trixie", arch="arm64", pins=PINS, components=("main", "x"))
     argv = render_argv(spec, uid=1000, sources=(tmp_path,))
     assert {"--mode=unshare", "--architectures=arm64", "--components=main,x"} <= set(argv)
