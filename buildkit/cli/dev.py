@@ -34,7 +34,7 @@ def _start(folder: Path, options: argparse.Namespace) -> int:
     from buildkit.build.options import BuildOptions
     from buildkit.cli.building import build
     from buildkit.cli.options import count_cpus
-    from buildkit.develop.dev_session import DevRequest, run_dev
+    from buildkit.develop.dev_session import DevRequest, DevStart, run_dev
     from buildkit.develop.dev_table import show_start
     from buildkit.report.loop_view import LoopView
     from buildkit.report.view import open_view
@@ -55,12 +55,20 @@ def _start(folder: Path, options: argparse.Namespace) -> int:
         detach=options.detach,
     )
     view = LoopView(sys.stdout, sys.stderr, as_json=options.json)
+    started = False
+
+    def show(start: DevStart) -> None:
+        nonlocal started
+        show_start(start, folder, options, view)
+        started = True
+
     with open_view(sys.stderr) as emit:
         try:
-            run_dev(request, view, emit, lambda start: show_start(start, folder, options, view))
+            run_dev(request, view, emit, show)
         except KeyboardInterrupt:
-            return 0  # that is how it ends
-    return 0
+            if not started:
+                raise
+    return 0  # Ctrl-C is how it ends
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.tinyproject import Tiny, one_error, read_event
+from tests.e2e.tinyproject import Tiny, one_error, read_event, wait_until
 
 pytestmark = pytest.mark.tools
 MAIN = "trap 'exit 0' TERM\ncat /app/words.txt > /tmp/answer\nwhile :; do sleep 0.1; done\n"
@@ -72,9 +72,9 @@ def prepare(tiny: Tiny) -> str:
 
 
 @contextmanager
-def developing(tiny: Tiny, name: str, *arguments: str) -> Iterator[DevProcess]:
+def developing(tiny: Tiny, name: str, code: int = 0) -> Iterator[DevProcess]:
     """Run the session until the block ends, by Ctrl-C; nothing is left then."""
-    session = (tiny.python, "-m", "buildkit", "dev", "--json", *arguments)
+    session = (tiny.python, "-m", "buildkit", "dev", "--json")
     with (
         (tiny.folder / "errors").open("w+") as errors,
         subprocess.Popen(
@@ -90,7 +90,7 @@ def developing(tiny: Tiny, name: str, *arguments: str) -> Iterator[DevProcess]:
             child.communicate(timeout=60)
             errors.seek(0)
             sys.stderr.write(errors.read())
-        assert child.returncode == 0
+        assert child.returncode == code
     assert tiny.tool("podman", "ps", "--all", "--quiet") == ""
     assert name not in tiny.tool("podman", "network", "ls", "--format", "{{.Name}}")
     assert list((tiny.cache / "dev").glob("*/run-*")) == []
@@ -132,6 +132,12 @@ def test_saves_restart_locks_rebuild_and_ctrl_c_leaves_nothing(tiny: Tiny, named
         assert "alpha-1.1.dist-info" in found
         assert running.answer() == "two\n"
         assert running.id("data") == data
+
+
+def test_ctrl_c_while_a_service_is_awaited_leaves_nothing(tiny: Tiny, named: str) -> None:
+    tiny.replace("stages/app/app/main.sh", "cat /app/words.txt > /tmp/answer\n", "")
+    with developing(tiny, named, code=130):
+        wait_until(lambda: f"{named}-dev-app" in tiny.tool("podman", "ps", "--format", "{{.Names}}"))
 
 
 def test_a_service_that_is_never_healthy_and_a_missing_stage_leave_nothing(tiny: Tiny, named: str) -> None:

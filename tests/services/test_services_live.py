@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,9 @@ def test_a_change_that_does_not_start_leaves_what_ran(
         port = busy.getsockname()[1]
         with pytest.raises(BuildError, match=rf"app: port 127.0.0.1:{port} of this host is in use by another"):
             start_environment(make(TEXT.replace("0:8000", f"{port}:8000")), OPTIONS, ignore_event)
+    never = ('secrets = ["token", "made"]', 'healthcheck = { test = ["bash", "-c", "echo no luck; exit 1"] }')
+    with pytest.raises(BuildError, match=r"app is not healthy after 2 s: `bash -c .* fails: no luck"):
+        start_environment(make(TEXT.replace(never[0], "\n".join(never))), replace(OPTIONS, patience=2.0), ignore_event)
     assert ids(server, environment) == before
     assert answer(environment) == "first"
 
