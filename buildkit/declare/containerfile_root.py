@@ -6,10 +6,9 @@ import posixpath
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from buildkit.declare.image_names import full_name
-from buildkit.declare.instructions import Instruction, ParsedContainerfile, SourceStage, read_containerfile
 from buildkit.declare.schema import (
     BooleanSchema,
     KeySchema,
@@ -21,6 +20,9 @@ from buildkit.declare.schema import (
 )
 from buildkit.errors import DefinitionError
 from buildkit.lazy_dataclass import dataclass
+
+if TYPE_CHECKING:
+    from buildkit.declare.instructions import Instruction, ParsedContainerfile, SourceStage
 
 _PATH = TextSchema(r"(?!/)(?!(?:[^\0]*/)?\.\.(?:/|$))[^\0]+", "a path in the repository (relative, without `..`)")
 _SECRET = TextSchema(r"[a-z][a-z0-9_-]{0,63}", "a secret's name (lower case letters, digits, `_`, `-`)")
@@ -93,6 +95,8 @@ def parse_containerfile_root(root: Mapping[str, Any], place: ValueLocation) -> C
 
 def find_containerfile_inputs(text: str, root: ContainerfileRoot) -> ContainerfileInputs:
     """Return what the stages up to the one that is built take. Raises DefinitionError with the line at fault."""
+    from buildkit.declare.instructions import read_containerfile  # few roots are made so, and every build comes here
+
     parsed = read_containerfile(text, root.file)
     _check_arguments(parsed, root)
     stages = parsed.stages[: _find_target(parsed, root) + 1]
