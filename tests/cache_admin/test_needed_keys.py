@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -11,13 +12,22 @@ import pytest
 
 from buildkit.build.collision_sets import set_key
 from buildkit.build.containers import ContainerRunner
-from buildkit.build.context import BuildContext
+from buildkit.build.context import BuildContext, make_context
+from buildkit.build.disk_checkout import DiskCheckout
 from buildkit.build.layer_writer import LayerWriter
-from buildkit.cache_admin.needed_keys import Needed, collect_needed
+from buildkit.build.planner import Planner
+from buildkit.cache_admin.needed_keys import Needed, collect_needed, find_needed
+from buildkit.declare.graph import load_graph
+from buildkit.declare.project import load_project
 from buildkit.digest import FileHash, Key
 from buildkit.errors import DefinitionError
+from buildkit.events import ignore_event
+from buildkit.locks.freshness import wheels_inputs
 from buildkit.locks.model_source import PypiSource, UrlSource
 from buildkit.locks.pins import Model
+from buildkit.locks.wheels_lock import make_wheels_lock, render_wheels_lock, wheels_lock_path
+from buildkit.store.blobs import Blobs
+from buildkit.store.ledger import Ledger
 from tests.plan.planfakes import STAGES, FakeCheckout, base_checkout, composer, make_graph_of, model_file, sdist, wheel
 
 
@@ -107,3 +117,28 @@ def test_project_without_bytecode_needs_no_compiler_image() -> None:
     checkout.wheels = {"deps.txt": (wheel("light"),)}
     stages = {name: text for name, text in STAGES.items() if name != "builder"}
     assert needed(stages, checkout, "bytecode = false").refs == frozenset()
+
+
+def test_keys_that_name_the_first_processors_image_are_needed_as_builds_name_them(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.buildkit]\narch = ["x86_64", "aarch64"]\n')
+    stages = {
+        "base": f'summary = "x"\n[root]\nimage = "r.example/python@sha256:{"a" * 64}"\n',
+        "app": 'summary = "x"\nfrom = "base"\n[wheels]\nlocks = ["app.txt"]\n',
+    }
+    for name, text in stages.items():
+        (tmp_path / f"stages/{name}").mkdir(parents=True)
+        (tmp_path / f"stages/{name}/stage.toml").write_text(text)
+    lock = f"pure==1.0 --hash={wheel('pure').sha256}\n"
+    (tmp_path / "app.txt").write_text(lock)
+    first, second = load_project(tmp_path).of_each_arch()
+    for target in (first.target, second.target):
+        made = make_wheels_lock(wheels_inputs(lock, target), target, (wheel("pure"),))
+        (tmp_path / wheels_lock_path("app.txt", target.lock_arch)).write_text(render_wheels_lock(made))
+    graph = load_graph(tmp_path)
+    with closing(Ledger(tmp_path / "ledger.sqlite")) as ledger:
+        context = make_context(second, Blobs(tmp_path / "cache"), ledger, ignore_event)
+        checkout = DiskCheckout(second, graph, context.stat_index, ignore_event)
+        built = Planner(context, graph, checkout).composer.compose("app")
+        found = find_needed(context, graph, ignore_event)
+    assert {spec.key for spec in built.specs} <= found.layers.keys()
+    assert len(found.specs) == 4  # two images, and one virtual environment and one layer of wheels for both
