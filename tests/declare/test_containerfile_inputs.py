@@ -66,7 +66,7 @@ def test_stage_that_stands_on_another_has_its_base() -> None:
     [
         (TEXT, {}, "Containerfile:6: FROM python:$PYTHON: PYTHON has no value"),
         (TEXT, {"target": "tool"}, "there is no stage `tool`"),
-        (TEXT, {"args": (("PYTON", "3"),)}, "there is no ARG PYTON"),
+        (TEXT, {"args": (("PYTHONS", "3"),)}, "there is no ARG PYTHONS"),
         ("FROM x\nRUM x\n", {}, "Containerfile:2: `RUM` is not an instruction"),
         ("RUN x\n", {}, "Containerfile:1: RUN comes before the first FROM"),
         ("", {}, "there is no FROM"),

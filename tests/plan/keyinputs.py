@@ -176,7 +176,7 @@ def _containerfile(**more: object) -> Mutate:
     """The image as the base of a Containerfile, of which one setting may be another."""
 
     def change(small: Small) -> None:
-        image = small.root["image"]
+        image = f"docker.io/x/y@sha256:{sha('base')}"
         small.files["docker/base"] = File(f"ARG X\nFROM {image} AS one\nCOPY weights /w\nFROM one AS two\nRUN true\n")
         small.stages["base"]["root"] = {"containerfile": "docker/base", **more}
 

@@ -110,7 +110,7 @@ def expected(change: Belongs, seen: Seen, other: Seen, small: Small) -> set[str]
 def by_package(small: Small) -> bool:
     """Whether the compiling interpreter is identified by Debian packages."""
     interpreter = small.settings.get("interpreter", "/usr/bin/python3.13")
-    return "image" not in small.root and "python3.13" in small.apts[BASE] and interpreter.startswith("/usr/bin/python3")
+    return "suite" in small.root and "python3.13" in small.apts[BASE] and interpreter.startswith("/usr/bin/python3")
 
 
 # how something is changed

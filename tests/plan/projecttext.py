@@ -29,9 +29,9 @@ def render(small: Small, style: Style) -> dict[str, File]:
     }
     for name, stage in small.stages.items():
         found[f"stages/{name}/stage.toml"] = style.document(_with_explicit_defaults(stage, style))
-    if "image" not in small.root:
+    if "suite" in small.root:
         _render_apt(small, style, found)
-    else:
+    elif "image" in small.root:
         found[IMAGES_LOCK] = _render_image(small.root["image"])
     _render_wheels(small, style, found)
     asked = [
