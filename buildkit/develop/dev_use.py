@@ -125,12 +125,16 @@ class _Answers:
             self._done.set()
 
     def wait(self, client: ReloadClient, arguments: list[str], touched: list[str]) -> int:
-        """Ask for the run, and return its exit code; Ctrl-C cancels it."""
+        """Ask for the run, and return its exit code; Ctrl-C cancels it. Raises BuildError if its container ends."""
         chosen = {"touched": touched} if touched else {}
+        before = client.losses
         while not client.send("test", args=arguments, run=self._run, **chosen):
             self._done.wait(0.02)
+            before = client.losses
         try:
-            self._done.wait()
+            while not self._done.wait(0.5):
+                if client.losses > before:
+                    raise BuildError("the container ended before its tests did", hint="run them again")
         except KeyboardInterrupt:
             client.send("cancel", run=self._run)
             raise

@@ -30,6 +30,8 @@ class ReloadClient:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._connection: socket.socket | None = None
+        self.losses = 0
+        """How many connections have ended: an answer that was expected then does not come any more."""
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -70,6 +72,7 @@ class ReloadClient:
                 finally:
                     with self._lock:
                         self._connection = None
+                        self.losses += 1
             self._stop.wait(_RETRY)
 
     def _listen(self, connection: socket.socket) -> None:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import queue
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from buildkit.develop.dev_home import find_home
+from buildkit.develop.dev_use import run_tests
 from buildkit.develop.reload_client import Event, ReloadClient
+from buildkit.errors import BuildError
 
 
 @contextmanager
@@ -60,3 +66,24 @@ def test_client_that_only_asks_does_not_watch(tmp_path: Path) -> None:
                 pass
             assert read(connection) == {"request": "test", "args": ["-q"], "run": "1"}
             client.close()
+
+
+def test_tests_whose_container_ends_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
+    path = find_home(tmp_path) / "run-1/control/app/control"
+    path.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as server:
+        monkeypatch.chdir(path.parent)  # a socket's path is short
+        server.bind("control")
+        server.listen()
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                assert read(connection)["request"] == "test"
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(BuildError, match="the container ended before its tests did"):
+            run_tests(tmp_path, "dev", ["-q"])
+        thread.join()

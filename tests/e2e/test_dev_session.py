@@ -134,13 +134,10 @@ def test_saves_restart_locks_rebuild_and_ctrl_c_leaves_nothing(tiny: Tiny, named
         assert running.id("data") == data
 
 
-def test_ctrl_c_while_a_service_is_awaited_leaves_nothing(tiny: Tiny, named: str) -> None:
+def test_ctrl_c_while_a_service_is_awaited_and_every_mistake_leave_nothing(tiny: Tiny, named: str) -> None:
     tiny.replace("stages/app/app/main.sh", "cat /app/words.txt > /tmp/answer\n", "")
     with developing(tiny, named, code=130):
         wait_until(lambda: f"{named}-dev-app" in tiny.tool("podman", "ps", "--format", "{{.Names}}"))
-
-
-def test_a_service_that_is_never_healthy_and_a_missing_stage_leave_nothing(tiny: Tiny, named: str) -> None:
     tiny.replace("stages/app/app/main.sh", "trap", "echo no luck; exit 7; trap")
     text = tiny.run("dev").text
     assert "app ended with exit code 7 before it was healthy" in text
