@@ -114,6 +114,10 @@ def find_hint(message: str) -> str:
         return "--port N publishes another port, --port 0 any that is free"
     if "unable to execute nft" in message:
         return "podman's network needs nft: sudo apt-get install nftables"
+    if "/dev/net/tun" in message:
+        return "networks of ordinary users need that device: sudo chmod 666 /dev/net/tun"
+    if "runtime directory for rootless netns" in message:
+        return "podman 4.3 wants it below /run, where a login makes it: export XDG_RUNTIME_DIR=/run/user/$(id -u)"
     return HINT
 
 

@@ -12,6 +12,11 @@ from buildkit.tools.podman import HINT, find_hint
             "Error: netavark: nftables error: unable to execute nft",
             "apt-get install nftables",
         ),
+        ('Error: /usr/bin/slirp4netns failed: "open(\\"/dev/net/tun\\"): Permission denied', "chmod 666 /dev/net/tun"),
+        (
+            "Error: failed to mount runtime directory for rootless netns: no such file or directory",
+            "XDG_RUNTIME_DIR=/run",
+        ),
         ("Error: something else", HINT),
         ('Error: creating container: the container name "x" is already in use', "podman rm --force"),
         ("Error: rootlessport listen tcp 127.0.0.1:80: bind: address already in use", "--port 0"),
