@@ -133,6 +133,27 @@ def wheels_lock(data: bytes) -> None:
     assert all(one.git is None or one.git.commit for one in parsed.artifacts)
 
 
+def _images_locks() -> list[bytes]:
+    digest = f"sha256:{'0' * 64}"
+    head = f'[[image]]\nname = "h.example/x:1"\ndigest = "{digest}"\nlocked = "2026-11-29T21:00:00Z"\n'
+    platforms = f'[image.platforms]\n"linux/amd64" = "{digest}"\n"linux/arm64/v8" = "{digest}"\n'
+    contents = (
+        '[image.contents.amd64]\nid = "debian"\ncodename = "trixie"\n[image.contents.amd64.packages]\napt = "3"\n'
+    )
+    python = '[image.contents.amd64.python."usr/lib/python3/dist-packages"]\ntorch = "2.5.0+x"\n'
+    return [(head + platforms + contents + python).encode()]
+
+
+@target("text", _images_locks, DefinitionError)
+def images_lock(data: bytes) -> None:
+    from buildkit.locks.images_lock import parse_images_lock, render_images_lock
+
+    parsed = parse_images_lock(as_text(data))
+    assert parse_images_lock(render_images_lock(parsed)) == parsed
+    for image in parsed.values():
+        assert str(image.digest) in image.pinned("amd64").pinned
+
+
 @target("text", partial(files, "requirements/*.apt", "requirements/*.apt.lock"), DefinitionError)
 def apt(data: bytes) -> None:
     from buildkit.locks.apt_lock import parse_apt_list, parse_apt_lock
