@@ -13,6 +13,7 @@ from buildkit.build.secret_sources import SecretSources
 from buildkit.build.step_secrets import Secrets, get_secrets
 from buildkit.declare.containerfile_root import ContainerfileRoot
 from buildkit.errors import BuildError, DefinitionError, ToolError
+from buildkit.plan.emulation import is_foreign
 from buildkit.plan.spec import BuildContainerfile, Spec
 from buildkit.tools.buildah_build import ContainerfileBuild, build_image
 from buildkit.tools.isolation import Isolation
@@ -45,6 +46,7 @@ def build_containerfile(
             target=root.target,
             args=root.args,
             network=root.network,
+            arch=work.arch if is_foreign(work.arch, context.project) else "",
             secrets={name: Path(place) / name for name in root.secrets},
         )
         try:

@@ -15,7 +15,7 @@ from buildkit.build.context import BuildContext
 from buildkit.build.options import BuildOptions, open_remote_cache
 from buildkit.build.planner import open_planner, shipping_stages
 from buildkit.build.stage_build import StageBuild
-from buildkit.declare.project import load_project
+from buildkit.declare.project import Project, load_project
 from buildkit.errors import BuildError
 from buildkit.report.build_report import Report, print_report, print_timings
 from buildkit.report.view import open_view
@@ -43,7 +43,7 @@ def build_stages(
         locks=locks,
         delivery=options.delivery,
     )
-    arches = options.choose_arches(load_project(folder)) if options.arches or options.push else ("",)
+    arches = _order_arches(load_project(folder), options) if options.arches or options.push else ("",)
     made: dict[str, dict[str, Report]] = {}  # by stage and processor
     with open_view(sys.stderr) as emit:
         for arch in arches:
@@ -62,6 +62,11 @@ def build_stages(
         if options.timings:
             print_timings(report, sys.stderr)
     return reports
+
+
+def _order_arches(project: Project, options: BuildOptions) -> tuple[str, ...]:
+    """Return the processors to build for, this machine's last: what it cannot make for the others is found first."""
+    return tuple(sorted(options.choose_arches(project), key=lambda arch: arch == project.host))
 
 
 def _untagged(targets: tuple[Ref, ...]) -> tuple[Ref, ...]:

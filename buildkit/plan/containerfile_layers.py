@@ -46,7 +46,7 @@ def compose_containerfile(
         **({"secrets": root.secrets} if root.secrets else {}),
         **project.stored,
     )
-    work = BuildContainerfile(root=root, text=text, context=context, images=images, below=below)
+    work = BuildContainerfile(root=root, text=text, arch=arch, context=context, images=images, below=below)
     history = f"containerfile: {root.file}"
     own = make_spec(stage, "containerfile", Kind.CONTAINERFILE, recipe, key, work=work, history=history)
     return (below, own) if below else (own,)

@@ -10,7 +10,7 @@ from buildkit.declare.target import deb_arch_of
 from buildkit.digest import Key
 from buildkit.lazy_dataclass import dataclass
 from buildkit.plan.compose import Composer
-from buildkit.plan.spec import Compile, MakeRoot, PackPython, PackWheels, RunStep, Spec, arch_of
+from buildkit.plan.spec import BuildContainerfile, Compile, MakeRoot, PackPython, PackWheels, RunStep, Spec, arch_of
 
 _PYTHON = re.compile(r"(?:lib)?python3\.\d+(?:-minimal|-stdlib)?")
 
@@ -48,6 +48,8 @@ def _explain(spec: Spec, project: Project, composer: Composer) -> str:
     match spec.work:
         case RunStep(chain=chain) if is_foreign(arch_of(chain), project):
             return "a step"
+        case BuildContainerfile(arch=arch) if is_foreign(arch, project):
+            return "a Containerfile"
         case MakeRoot(arch=arch) if not is_foreign(arch, project):
             return ""
         case MakeRoot() as root if root.debian.variant != "extract":

@@ -107,11 +107,12 @@ class BuildContainerfile:
     """Build a root from ``text``, with the files of ``context``, on the images that it names.
 
     ``images`` are those, by the names as they are written. ``below`` is the layer of the image that the result stands
-    on; None for a result that starts from nothing.
+    on; None for a result that starts from nothing. ``arch`` is Debian's name of its processor.
     """
 
     root: ContainerfileRoot
     text: str
+    arch: str
     context: Tree
     images: tuple[tuple[str, Spec], ...]
     below: Spec | None
@@ -251,7 +252,7 @@ class Spec:
 def arch_of(chain: Sequence[Spec]) -> str:
     """Return the processor of a root, in Debian's terms; empty if it is not known."""
     first = chain[0].work if chain else None
-    return first.arch if isinstance(first, MakeRoot | PullImage) else ""
+    return first.arch if isinstance(first, MakeRoot | PullImage | BuildContainerfile) else ""
 
 
 def make_recipe(kind: str, **parts: Any) -> tuple[str, Key]:  # noqa: ANN401 - parts are JSON values

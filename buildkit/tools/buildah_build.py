@@ -19,7 +19,8 @@ _MOST = 16 << 20  # bytes of a description
 class ContainerfileBuild:
     """What to build: the file, the folder of its context, and a folder for temporary files.
 
-    ``secrets`` is the folder that has a file for each of the secrets' names.
+    ``secrets`` is the folder that has a file for each of the secrets' names. ``arch`` (OCI's name) is that of another
+    processor than this machine's: buildah's own arguments, such as TARGETARCH, follow it.
     """
 
     file: Path
@@ -28,6 +29,7 @@ class ContainerfileBuild:
     target: str = ""
     args: tuple[tuple[str, str], ...] = ()
     network: bool = False
+    arch: str = ""
     secrets: Mapping[str, Path]
 
 
@@ -49,6 +51,7 @@ def build_image(request: ContainerfileBuild, ref: str, isolation: Isolation) -> 
         "--ignorefile", str(nothing),
         *(part for name, value in request.args for part in ("--build-arg", f"{name}={value}")),
         *(part for name, path in request.secrets.items() for part in ("--secret", f"id={name},src={path}")),
+        *(("--platform", f"linux/{request.arch}") if request.arch else ()),
         *(("--target", request.target) if request.target else ()),
         "--file", str(request.file),
         "--tag", ref,

@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 
 from buildkit.build.emulation_check import check_emulation
+from buildkit.declare.containerfile_root import ContainerfileRoot
 from buildkit.declare.graph import Graph
 from buildkit.declare.project import Project, parse_project
 from buildkit.errors import BuildError
 from buildkit.locks.pins import AptPin
 from buildkit.plan.compose import Composer
 from buildkit.plan.emulation import find_emulated
+from buildkit.plan.spec import BuildContainerfile, Kind, Spec, Tree, arch_of, make_recipe
 from tests.plan.planfakes import FakeCheckout, make_graph_of, wheel
 
 ROOT = 'summary = "x"\n[root]\nsuite = "trixie"\nvariant = "{variant}"\npackages = "base.apt"\n'
@@ -84,6 +86,19 @@ def test_bytecode_of_a_registrys_image_is_named_by_the_first_processor() -> None
     ours, theirs = ({spec.name: spec.key for spec in one.compose("app").specs} for one in (native, composer))
     assert ours["app/heavy"] == theirs["app/heavy"]
     assert ours["base/image"] != theirs["base/image"]
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize(("arch", "expected"), [("arm64", ["a Containerfile"]), ("amd64", [])])
+def test_containerfile_needs_emulation_for_another_processor(arch: str, expected: list[str]) -> None:
+    root = ContainerfileRoot(file="Containerfile")
+    tree = Tree(path=".", files=())
+    work = BuildContainerfile(root=root, text="FROM scratch", arch=arch, context=tree, images=(), below=None)
+    recipe, key = make_recipe("containerfile")
+    spec = Spec(name="base/containerfile", kind=Kind.CONTAINERFILE, recipe=recipe, key=key, work=work, history="")
+    _, _, composer = composers()
+    assert [one.what for one in find_emulated([spec], project_of("aarch64"), composer)] == expected
+    assert arch_of((spec,)) == arch
 
 
 @pytest.mark.usefixtures("host")
