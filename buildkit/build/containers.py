@@ -23,7 +23,7 @@ from buildkit.build.delivery import deliver
 from buildkit.build.interpreter_check import check_builder, check_interpreter, check_release
 from buildkit.build.layer_writer import LayerWriter
 from buildkit.build.mount_tree import EPOCH, lay_out
-from buildkit.build.root_references import root_ref, whole_ref
+from buildkit.build.root_references import base_ref, root_ref, whole_ref
 from buildkit.build.secret_sources import SecretSources
 from buildkit.build.step_secrets import PLACE, SecretKeptError, Secrets, get_secrets
 from buildkit.declare.stage import Config, Run
@@ -120,7 +120,7 @@ class ContainerRunner:
         from buildkit.tools.buildah_build import read_config
 
         context, below = self._context, (work.below,) if work.below else ()
-        refs = {written: self._root_ref((image,)) for written, image in work.images}
+        refs = {written: base_ref(context.project, image) for written, image in work.images}
         ref, secrets = build_containerfile(context, spec, work, refs, self._find_isolation())
         try:
             config = read_run_config(read_config(ref))
@@ -189,6 +189,11 @@ class ContainerRunner:
         arch, results = arch_of(chain), self._context.state.results
         image = assemble(chain, Config(), results, arch, only_env=True)  # a step runs as root in /
         return self._ensure(image, self._root_ref(chain))
+
+    def ensure_base(self, image: Spec) -> int:
+        """Import an image of a registry as it is: the user and the folder of its config count in a Containerfile."""
+        arch, results = self._context.project.target.deb_arch, self._context.state.results
+        return self._ensure(assemble((image,), Config(), results, arch), base_ref(self._context.project, image))
 
     def ensure_composition(self, composition: Composition) -> int:
         """Import a whole stage into local storage, to run something in it as root; return the bytes imported.

@@ -155,7 +155,7 @@ class Executor:
         if isinstance(work, RunStep):
             below = self._require_image(work.chain)
             return self._simple(spec, "run", Lane.CONTAINER, lambda: self._containers.run_step(spec, work), below)
-        needs = tuple(task for _, image in work.images for task in self._require_image((image,)))
+        needs = tuple(task for _, image in work.images for task in self._require_base(image))
         return self._simple(spec, "build", Lane.CONTAINER, lambda: self._containers.build(spec, work), needs)
 
     def _python(self, spec: Spec, work: PackPython) -> Task:
@@ -272,6 +272,11 @@ class Executor:
         return self._into_storage(
             whole.stage.name, whole.key, whole.specs, lambda: self._containers.ensure_composition(whole)
         )
+
+    def _require_base(self, image: Spec) -> tuple[TaskId, ...]:
+        """Return the task that imports the image under a Containerfile, with all of its config."""
+        key = Key.of(f"base {image.key.hex}".encode())
+        return self._into_storage(image.name, key, (image,), lambda: self._containers.ensure_base(image))
 
     def _into_storage(
         self, name: str, key: Key, specs: Iterable[Spec], ensure: Callable[[], int]

@@ -19,3 +19,8 @@ def whole_ref(project: Project, composition: Composition) -> str:
     """Return the reference of a whole stage that wheels are compiled in: ``localhost/NAME/STAGE:whole-KEY``."""
     key = Key.of(canonical_json([composition.key.hex, composition.config.env]).encode())
     return project.ref(composition.stage.name, f"whole-{key.short}")
+
+
+def base_ref(project: Project, image: Spec) -> str:
+    """Return the reference of an image of a registry, config and all, on which a Containerfile is built."""
+    return project.ref(image.name.split("/")[0], f"base-{image.key.short}")

@@ -11,7 +11,7 @@ from typing import TypeVar
 from buildkit.build.collision_sets import set_key
 from buildkit.build.context import BuildContext
 from buildkit.build.disk_checkout import DiskCheckout
-from buildkit.build.root_references import root_ref, whole_ref
+from buildkit.build.root_references import base_ref, root_ref, whole_ref
 from buildkit.declare.graph import Graph, load_graph
 from buildkit.declare.project import Project
 from buildkit.digest import FileHash, Key
@@ -19,7 +19,7 @@ from buildkit.errors import DefinitionError
 from buildkit.events import Emit, Note
 from buildkit.locks.model_source import UrlSource
 from buildkit.plan.compose import Composer, Composition
-from buildkit.plan.spec import Compile, PackModel, PackPython, PackWheels, RunStep, Spec
+from buildkit.plan.spec import BuildContainerfile, Compile, PackModel, PackPython, PackWheels, RunStep, Spec
 from buildkit.store.stat_index import Hashed, StatIndex, stat_key
 from buildkit.store.tables.files import StatKey
 
@@ -167,6 +167,8 @@ def _refs(project: Project, composer: Composer, specs: Iterable[Spec], compiles:
     for spec in listed:
         if isinstance(spec.work, RunStep):
             yield root_ref(project, spec.work.chain)
+        if isinstance(spec.work, BuildContainerfile):
+            yield from (base_ref(project, image) for _, image in spec.work.images)
     if project.bytecode and any(isinstance(spec.work, PackWheels) for spec in listed):
         yield root_ref(project, composer.compiler)
     if compiles:

@@ -23,7 +23,7 @@ from buildkit.tools.storage import StoredContainer, StoredImage
 from buildkit.worker_pool import WorkerPool
 
 _OURS = "buildkit"  # the comment of a history line (oci/image.py)
-_BASE_IMAGE = r"localhost/{project}/[^/:]+:(root|whole)-[0-9a-f]{{12}}"
+_BASE_IMAGE = r"localhost/{project}/[^/:]+:(root|whole|base)-[0-9a-f]{{12}}"
 _CONTAINER = re.compile(r"buildkit-[0-9]+-[0-9a-f]{12}")  # tools/buildah.py
 _WORKERS = 4
 
