@@ -23,6 +23,7 @@ from buildkit.locks.pins import Model, ModelFile
 from buildkit.plan.spec import PackModel, Spec
 from buildkit.report.text import format_count
 from buildkit.scan import Judgement, Scan, Verdict, is_clean, judge
+from buildkit.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
     from buildkit.tasks.scheduler import Outcome, Task
@@ -81,20 +82,32 @@ class ModelGate:
         the layer's builder stands.
         """
         works = [spec.work for spec in specs if isinstance(spec.work, PackModel)]
-        if not works:
-            return
-        known = self._scanner.known(file.sha256 for work in works for file in work.files)
-        absent = 0
-        for work in works:
-            for file in work.files:
-                scan = known.get(file.sha256) or self._scan_if_present(work.model, file)
-                absent += scan is None
-                if scan is not None:
-                    self._apply(work.model, [(file, scan)])
-        if absent:
-            files = format_count(absent, "model file")
-            text = f"{files} of reused layers cannot be scanned by the present rules: not on this host"
+        files = [(work.model, file) for work in works for file in work.files]
+        scans = self._find_scans(files)
+        for (model, file), scan in zip(files, scans, strict=True):
+            if scan is not None:
+                self._apply(model, [(file, scan)])
+        if absent := scans.count(None):
+            what = format_count(absent, "model file")
+            text = f"{what} of reused layers cannot be scanned by the present rules: not on this host"
             self._context.emit(Note(text=f"{text} (nox -s scan-models fetches and scans)"))
+
+    def _find_scans(self, files: Sequence[tuple[Model, ModelFile]]) -> list[Scan | None]:
+        """Return the scan of each file, None of one that is not here; those without a verdict are scanned, at once."""
+        known = self._scanner.known(file.sha256 for _, file in files)
+        if all(file.sha256 in known for _, file in files):
+            return [known[file.sha256] for _, file in files]
+
+        def find(place: tuple[Model, ModelFile]) -> Scan | None:
+            with self._context.meter.phase("scan"):
+                return known.get(place[1].sha256) or self._scan_if_present(*place)
+
+        with WorkerPool(max(2, len(os.sched_getaffinity(0)))) as pool:
+            try:
+                return list(pool.map(find, files))
+            except KeyboardInterrupt:
+                self._context.stop.set()  # ends the scans, for which the pool waits
+                raise
 
     def _scan_if_present(self, model: Model, file: ModelFile) -> Scan | None:
         try:

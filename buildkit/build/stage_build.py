@@ -254,8 +254,7 @@ class StageBuild:
         if reused:
             from buildkit.build.model_gate import ModelGate
 
-            with self._context.meter.phase("scan"):
-                ModelGate(self._context).check_reused(reused)
+            ModelGate(self._context).check_reused(reused)
 
     def _assemble(self, plan: Plan) -> Image:
         context, composition = self._context, plan.composition

@@ -1,19 +1,24 @@
-"""Model files are scanned once each, and other scanners read them meanwhile."""
+"""Model files are scanned at once, and other scanners read them meanwhile."""
 
 from __future__ import annotations
 
-import os
+import threading
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from buildkit.build.context import open_context
+from buildkit.build.model_gate import ModelGate
 from buildkit.build.model_scanner import ModelScanner
 from buildkit.declare.model_allowlist import ModelAllowlist
 from buildkit.declare.project import parse_project
-from buildkit.digest import FileHash
-from buildkit.events import ignore_event
+from buildkit.digest import FileHash, Key
+from buildkit.events import Event, Note, StepProgress, ignore_event
+from buildkit.locks.model_source import RepoSource
+from buildkit.locks.pins import Model, ModelFile
+from buildkit.plan.spec import Kind, PackModel, Spec
 from buildkit.scan import UNKNOWN_CONTENT
 from buildkit.tools.opinion_engines import Engine
 
@@ -25,7 +30,7 @@ def scan_file_path(path):
 
 
 def test_other_scanners_read_a_file_while_ours_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started, weights = tmp_path / "started", os.urandom(3 << 20)
+    started, weights = tmp_path / "started", Random(1).randbytes(3 << 20)
     (tmp_path / "picklescan").mkdir()
     (tmp_path / "picklescan/__init__.py").touch()
     (tmp_path / "picklescan/scanner.py").write_text(_ENGINE.format(started=str(started)))
@@ -48,3 +53,35 @@ def test_other_scanners_read_a_file_while_ours_does(tmp_path: Path, monkeypatch:
     assert seen
     assert all(seen)
     assert [gap.why for gap in result.gaps] == [UNKNOWN_CONTENT]
+
+
+def test_models_of_reused_layers_are_scanned_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("buildkit.build.model_scanner.find_engines", lambda: ())
+    both, notes = threading.Barrier(2), list[str]()
+
+    def emit(event: Event) -> None:
+        if isinstance(event, StepProgress):
+            both.wait(timeout=30)
+        elif isinstance(event, Note):
+            notes.append(event.text)
+
+    specs = [reused_model(tmp_path, name) for name in ("one", "two")]
+    with open_context(parse_project("", tmp_path), emit) as context:
+        ModelGate(context).check_reused(specs)
+        assert context.meter.read()["scan"].usage.cpu > 0
+        both.abort()  # a verdict that is known needs no progress
+        ModelGate(context).check_reused([*specs, reused_model(tmp_path, "gone", write=False)])
+    unknown = [f"{name}: unknown format, so not scanned" for name in ("one", "two")]
+    absent = "1 model file of reused layers cannot be scanned by the present rules: not on this host"
+    assert notes == [*unknown, *unknown, f"{absent} (nox -s scan-models fetches and scans)"]
+
+
+def reused_model(folder: Path, name: str, *, write: bool = True) -> Spec:
+    weights = Random(name).randbytes(1 << 20)  # of no format
+    if write:
+        (folder / name).write_bytes(weights)
+    file = ModelFile(path="weights", sha256=FileHash.of(weights), size=len(weights), source=name)
+    model = Model(name=name, version="1", source=RepoSource(path=name), license="MIT", files=(file,))
+    work = PackModel(model=model, files=(file,), target="/models")
+    return Spec(name=name, kind=Kind.MODEL, recipe="{}", key=Key.of(name.encode()), work=work, history="a test")
