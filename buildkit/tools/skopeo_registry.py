@@ -98,6 +98,8 @@ class SkopeoRegistry:
             path = Path(name, digest.hex)
             if not path.is_file() or path.stat().st_size != size:
                 raise registry_error(ref, "fetching", f"it has no blob {digest.short} of {size} bytes")
+            out.seek(0)
+            out.truncate()
             with path.open("rb") as file:
                 copyfileobj(file, out)
 

@@ -55,6 +55,7 @@ class BlobFetch:
         """Download what is missing; raises RequestFailed, also for bytes that do not match the digest."""
         if not self._got or self._got < self._size:
             with self._open_file() as self._out:
+                self._cut()  # a write that failed may have left more than was counted
                 self._get(operation)
         if self._got != self._size:
             raise RequestFailed(f"the registry sent {self._got} of {self._size} bytes")
@@ -87,10 +88,14 @@ class BlobFetch:
         return self._take
 
     def _begin_anew(self) -> None:
-        out = self._file()
-        out.seek(0)
-        out.truncate()
         self._hash, self._got = hashlib.sha256(), 0
+        self._cut()
+
+    def _cut(self) -> None:
+        """Leave the file with the bytes that were counted."""
+        out = self._file()
+        out.seek(self._got)
+        out.truncate()
 
     def _take(self, block: memoryview) -> None:
         if self._got + len(block) > self._size:

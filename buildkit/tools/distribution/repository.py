@@ -128,12 +128,15 @@ class DistributionRepository:
 
         with self._fetching(ref, timeouts) as workers:
             manifest = self._image_manifest(ref, timeouts, arch)
-            fetches = [
-                BlobFetch(self._session, blob, at_end_of(folder / blob[0].hex), lambda _come: None)
-                for blob in list_blobs(manifest, most)
-            ]
+            files = {blob: folder / blob[0].hex for blob in list_blobs(manifest, most)}
+            fetches = [BlobFetch(self._session, blob, at_end_of(path), _ignore) for blob, path in files.items()]
             folder.mkdir(exist_ok=True)
-            workers.map(lambda fetch: fetch.run(workers.operation), fetches, _DOWNLOADS)
+            try:
+                workers.map(lambda fetch: fetch.run(workers.operation), fetches, _DOWNLOADS)
+            except LeftToSkopeo:  # where blobs are; skopeo writes into empty folders only
+                for path in files.values():
+                    path.unlink(missing_ok=True)
+                raise
         write_layout(folder, manifest)
 
     def fetch_blob(
@@ -213,6 +216,10 @@ class DistributionRepository:
             raise failure
         if response.headers.get("docker-content-digest", str(digest)) != str(digest):
             raise RequestFailed("the registry stored another manifest than it was sent")
+
+
+def _ignore(_come: int) -> None:
+    """Report nothing."""
 
 
 def open_repository(ref: Ref, stop: threading.Event) -> DistributionRepository:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from buildkit.digest import Digest
 from buildkit.oci.image import OCI_INDEX
 from buildkit.oci.reference import parse_ref
+from buildkit.tools.distribution.blob_fetch import BlobFetch
+from buildkit.tools.distribution.connections import Operation
+from buildkit.tools.distribution.left_to_skopeo import LeftToSkopeo
 from buildkit.tools.registry import CLIENT
 from buildkit.tools.skopeo import write_layout
 from tests.faultyproxy import Fault, FaultyProxy
@@ -160,3 +165,39 @@ def test_what_our_client_does_not_know_is_fetched_by_skopeo(
     client.fetch_blob(ref, (pushed[1], SIZE), out)
     assert Digest.of(out.getvalue()) == pushed[1]
     assert client.why_skopeo(ref)
+
+
+def test_what_is_left_to_skopeo_in_the_middle_leaves_nothing_in_its_way(
+    place: Place, pushed: tuple[Digest, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A blob may lie behind a proxy that our client does not know."""
+    run = BlobFetch.run
+
+    def leave(self: BlobFetch, operation: Operation) -> None:
+        run(self, operation)
+        raise LeftToSkopeo("it lies behind a proxy")
+
+    monkeypatch.setattr(BlobFetch, "run", leave)
+    client, out = registries(), io.BytesIO()
+    client.fetch(place.ref(), tmp_path / "fetched")
+    client.fetch_blob(place.ref(), (pushed[0], SIZE), out)
+    assert client.why_skopeo(place.ref()) == "it lies behind a proxy"
+    assert all((tmp_path / "fetched" / digest.hex).stat().st_size == SIZE for digest in pushed)
+    assert Digest.of(out.getvalue()) == pushed[0]
+
+
+def test_failed_write_leaves_no_bytes_twice(place: Place, pushed: tuple[Digest, ...]) -> None:
+    class Failing(io.BytesIO):
+        writes = 0
+
+        def write(self, block: Any, /) -> int:
+            self.writes += 1
+            if self.writes == 2:  # of the rest
+                super().write(bytes(block)[:1000])
+                raise OSError(errno.EIO, "an error of the disk")
+            return super().write(block)
+
+    place.proxy.fault("GET", "/blobs/", Fault(cut_down=100_000), times=1)
+    out = Failing()
+    registries().fetch_blob(place.ref(), (pushed[0], SIZE), out)
+    assert Digest.of(out.getvalue()) == pushed[0]
