@@ -10,8 +10,11 @@ from buildkit.errors import DefinitionError
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Kind, Spec
 
-_SETTINGS = "say what the root has: `python` and `interpreter` in [tool.buildkit]; or add that Python to its apt list"
-_LINKERS = {"x86_64": "/lib64/ld-linux-x86-64.so.2", "aarch64": "/lib/ld-linux-aarch64.so.1"}  # of the ABI
+_SETTINGS = (
+    "say what the root has: `python` and `interpreter` in [tool.buildkit]; add that Python to its apt list; "
+    'or give the images one of their own: interpreter = "standalone"'
+)
+_LINKERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")  # by the ABI; compilers may be of another one
 _DEBIANS = ("/usr/lib/python3/dist-packages", "/usr/local/lib/python3/dist-packages")
 
 
@@ -20,9 +23,9 @@ def check_interpreter(context: BuildContext, chain: tuple[Spec, ...]) -> None:
     target, paths = context.project.target, ImagePaths(context, chain)
     try:
         missing = find_missing_interpreter(paths, target)
-        if target.standalone and paths.find(_LINKERS[target.arch]) is None:
+        if target.standalone and all(paths.find(linker) is None for linker in _LINKERS):
             raise DefinitionError(
-                f"stages/{_stage(chain)}: the root has no glibc ({_LINKERS[target.arch]}), "
+                f"stages/{_stage(chain)}: the root has no glibc ({' or '.join(_LINKERS)}), "
                 "which the images' own Python and its wheels need",
                 hint="a root of musl, such as Alpine's, cannot run them: take one of Debian or Ubuntu",
             )

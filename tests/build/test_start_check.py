@@ -169,6 +169,20 @@ def test_bytecode_is_not_compiled_by_a_root_without_the_interpreter(built: Built
     assert "[tool.buildkit]" in caught.value.hint
 
 
+def test_own_python_is_not_started_on_a_root_without_glibc(built: Built) -> None:
+    target = replace(built.context.project.target, standalone=True, interpreter="/opt/python/bin/python3.13")
+    context = replace(built.context, project=replace(built.context.project, target=target))
+    own = built.layer("own", Kind.PYTHON, [("opt/python/bin/python3.13", "1 +x")])
+    musl = built.composition([("lib/ld-musl-x86_64.so.1", "1 +x")])
+    with pytest.raises(
+        DefinitionError, match=r"^stages/base: the root has no glibc \(/lib64/ld-linux-x86-64"
+    ) as caught:
+        check_interpreter(context, (*musl.root, own))
+    assert "Alpine" in caught.value.hint
+    glibc = built.composition([("lib64/ld-linux-x86-64.so.2", "1 +x")])
+    check_interpreter(context, (*glibc.root, own))
+
+
 def test_interpreter_of_another_release_is_refused(built: Built) -> None:
     target = built.context.project.target
     check_release("cpython-313", target, "base/root")
