@@ -88,7 +88,7 @@ def parse_compose(
         return _interpolate(_load(read(path), path), environment, ValueLocation(path, problems))
 
     place = ValueLocation(paths[0], problems)
-    table = _table(merge_files(list(paths), load), place)
+    table = _table(merge_files(paths, load), place)
     services = _table(table.get("services") or {}, place.at("services"))
     read_services = [_service(str(key), value, place.at("services").at(str(key))) for key, value in services.items()]
     name = str(table.get("name") or environment.get("COMPOSE_PROJECT_NAME") or folder)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from buildkit.errors import DefinitionError
@@ -15,34 +16,48 @@ Read = Callable[[str], object]
 _DEEPEST = 20  # files that include or extend one another
 
 
-def merge_files(paths: list[str], read: Read) -> object:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """A file while it is read: its paths are relative to ``folder``; ``depth`` files led to it."""
+
+    path: str
+    folder: str
+    read: Read
+    depth: int = 0
+
+    def other(self, path: str) -> _Source:
+        """Return a file that this one names. Raises DefinitionError for a circle."""
+        if self.depth > _DEEPEST:
+            raise DefinitionError(f"{self.path}: includes or extends itself")
+        path = posixpath.normpath(posixpath.join(self.folder, path))
+        return _Source(path=path, folder=posixpath.dirname(path), read=self.read, depth=self.depth + 1)
+
+
+def merge_files(paths: Sequence[str], read: Read) -> object:
     """Return the files as one, later ones over earlier ones, with what they include and extend. Raises DefinitionError.
 
-    A value that is no mapping is returned as it is, for whoever parses it.
+    Paths in all of them are relative to the project. A value that is no mapping is returned as it is, for whoever
+    parses it.
     """
     merged: object = {}
     for path in paths:
-        value = _load(path, read, 0)
+        value = _load(_Source(path=path, folder="", read=read))
         if not isinstance(value, dict):
             return value
         merged = _merge(merged, value)
     return merged
 
 
-def _load(path: str, read: Read, depth: int) -> object:
+def _load(source: _Source) -> object:
     """Return a file with what it includes and extends; its paths are relative to the project."""
-    if depth > _DEEPEST:
-        raise DefinitionError(f"{path}: includes or extends itself")
-    table = read(path)
+    table = source.read(source.path)
     if not isinstance(table, dict) or not isinstance(table.get("services", {}), dict):
         return table
-    folder = posixpath.dirname(path)
-    own = {name: _rebase(service, folder) for name, service in (table.get("services") or {}).items()}
     services: Table = {}
-    for other in _included(table.get("include"), path):
-        services |= _services(_load(posixpath.normpath(posixpath.join(folder, other)), read, depth + 1))
-    services |= own
-    resolved = {name: _extend(name, services, (path, read, depth)) for name in services}
+    for path in _included(table.get("include"), source.path):
+        services |= _services(_load(source.other(path)))
+    services |= {name: _rebase(service, source.folder) for name, service in (table.get("services") or {}).items()}
+    resolved = {name: _extend(name, services, source, ()) for name in services}
     return {**table, "services": resolved} if services else table
 
 
@@ -57,22 +72,25 @@ def _included(value: object, path: str) -> list[str]:
     return found
 
 
-def _extend(name: str, services: Mapping[str, Any], where: tuple[str, Read, int]) -> object:
-    """Return a service merged over the one that it extends."""
-    service, (path, read, depth) = services[name], where
+def _extend(name: str, services: Mapping[str, Any], source: _Source, before: tuple[str, ...]) -> object:
+    """Return a service merged over the one that it extends; ``before`` are services of this file that led to it."""
+    service = services[name]
     asked = service.get("extends") if isinstance(service, dict) else None
     if not asked:
         return service
-    base, file = (asked, "") if isinstance(asked, str) else (str(asked.get("service")), str(asked.get("file") or ""))
-    if depth > _DEEPEST:
-        raise DefinitionError(f"{path}: `services.{name}` extends itself")
-    others = services
-    if file:
-        others = _services(_load(posixpath.normpath(posixpath.join(posixpath.dirname(path), file)), read, depth + 1))
+    where = f"{source.path}: `services.{name}.extends`"
+    if name in before:
+        raise DefinitionError(f"{where}: the service extends itself")
+    table = {"service": asked} if isinstance(asked, str) else asked
+    base, file = (table.get(key) for key in ("service", "file")) if isinstance(table, dict) else (None, None)
+    if not isinstance(base, str) or not isinstance(file, str | None):
+        raise DefinitionError(f"{where}: must be a service, or a mapping with `service` and `file`")
+    others = _services(_load(source.other(file))) if file else services
     if base not in others:
-        raise DefinitionError(f"{path}: `services.{name}.extends`: there is no service `{base}` in {file or path}")
+        raise DefinitionError(f"{where}: there is no service `{base}` in {file or source.path}")
     own = {key: value for key, value in service.items() if key != "extends"}
-    return _merge(_extend(base, others, (path, read, depth + 1)), own)
+    # a service of another file is resolved already
+    return _merge(others[base] if file else _extend(base, others, source, (*before, name)), own)
 
 
 def _services(table: object) -> Table:

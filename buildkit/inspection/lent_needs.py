@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from buildkit.build.planner import Planner
 from buildkit.declare.services import FILE, Service
 from buildkit.declare.services_file import load_services
+from buildkit.running.commands import volume_argv
 from buildkit.running.flags import ContainerSpec
 from buildkit.running.mounts import SecretMount, VolumeMount
 from buildkit.tools import podman
-from buildkit.tools.podman_objects import create_secret, remove_secret, remove_volume
+from buildkit.tools.podman_objects import create_secret, ensure_volume, remove_secret, remove_volume
 
 
 @contextmanager
@@ -30,16 +31,15 @@ def lent_needs(planner: Planner, target: str, container: ContainerSpec) -> Itera
     given = tuple(
         SecretMount(name=name, secret=f"{container.name}-{name}", owner=container.owner) for name in service.secrets
     )
-    try:
+    with ExitStack() as made:
+        for volume in volumes:
+            ensure_volume(volume_argv(volume.volume))
+            made.callback(remove_volume, volume.volume)
         for secret in given:
             create_secret(secret.secret, secrets.token_urlsafe().encode())
+            made.callback(remove_secret, secret.secret)
+        made.callback(podman.remove, container.name)
         yield replace(container, mounts=volumes, secrets=given)
-    finally:
-        podman.remove(container.name)
-        for secret in given:
-            remove_secret(secret.secret)
-        for volume in volumes:
-            remove_volume(volume.volume)
 
 
 def _find_service(planner: Planner, target: str) -> Service | None:

@@ -110,7 +110,10 @@ services:
     develop: { watch: [{ action: restart, path: web.conf }] }
   job: { extends: web, image: job, profiles: [once] }
 """,
-    "override.yaml": "services: { web: { image: mine, build: { args: [A=1] }, develop: { watch: [] } } }",
+    "ci/override.yaml": """
+services:
+  web: { image: mine, build: { args: [A=1] }, develop: { watch: [{ action: restart, path: own }] } }
+""",
     "parts/db.yaml": "services: { db: { image: db, build: image } }",
     "parts/common.yaml": """
 services:
@@ -125,13 +128,17 @@ def parse_files(*names: str, **changed: str) -> ComposeProject:
 
 
 def test_files_are_merged_with_what_they_include_and_extend() -> None:
-    services = {service.name: service for service in parse_files("compose.yaml", "override.yaml").services}
+    services = {service.name: service for service in parse_files("compose.yaml", "ci/override.yaml").services}
     assert set(services) == {"web", "job", "db"}
     web = services["web"]
     assert (web.image, web.build) == ("mine", ComposeBuild(context=".", args=(("A", "1"),)))
-    assert [(rule.action, rule.path) for rule in web.watch] == [("sync", "parts/src"), ("restart", "web.conf")]
+    assert [(rule.action, rule.path) for rule in web.watch] == [
+        ("sync", "parts/src"),
+        ("restart", "web.conf"),
+        ("restart", "own"),
+    ]
     assert (services["job"].image, services["job"].profiles) == ("job", ("once",))
-    assert services["job"].watch == web.watch
+    assert services["job"].watch == web.watch[:2]
     assert services["db"].build == ComposeBuild(context="parts/image")
 
 
@@ -140,6 +147,8 @@ def test_files_are_merged_with_what_they_include_and_extend() -> None:
     [
         ("services: { web: { extends: nobody } }", "there is no service `nobody`"),
         ("services: { web: { extends: web } }", "extends itself"),
+        ("services: { web: { extends: [web] } }", "must be a service, or a mapping"),
+        ("services: { web: { extends: { service: web, file: compose.yaml } } }", "includes or extends itself"),
         ("include: [compose.yaml]\nservices: { web: {} }", "includes or extends itself"),
         ("include: 7\nservices: { web: {} }", "`include` must be a list of paths"),
     ],
