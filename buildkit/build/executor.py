@@ -32,6 +32,7 @@ from buildkit.plan.spec import (
     BuildContainerfile,
     MakeRoot,
     PackFiles,
+    PackLinks,
     PackModel,
     PackPrefix,
     PackPython,
@@ -50,6 +51,11 @@ if TYPE_CHECKING:
 
 Write = Callable[[], PackedLayer]
 Contents = Sequence[tuple[str, str]] | None  # a listing, if it is known
+
+
+def _links(work: PackLinks) -> Iterator[Member]:
+    for path, target in work.links:
+        yield Member(path=path.strip("/"), kind="symlink", target=target)
 
 
 class Executor:
@@ -126,7 +132,7 @@ class Executor:
             context.ledger.layers.add_contents(key, fetched.contents)
         return fetched.size
 
-    def _task(self, spec: Spec) -> Task:
+    def _task(self, spec: Spec) -> Task:  # noqa: C901 - a case for each kind
         work = spec.work
         match work:
             case MakeRoot():
@@ -146,6 +152,8 @@ class Executor:
                 return self._model(spec, work)
             case PackFiles():
                 return self._packing(spec, "pack", self._layer(spec, lambda: self._files(work)))
+            case PackLinks():
+                return self._packing(spec, "pack", self._layer(spec, lambda: _links(work)))
             case PackSbom():
                 return self._packing(spec, "pack", self._layer(spec, lambda: self._sbom(work)))
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buildkit.build.context import BuildContext
+from buildkit.build.mounted_models import name_models, with_models
 from buildkit.build.options import BuildOptions, open_remote_cache
 from buildkit.build.planner import open_planner, shipping_stages
 from buildkit.build.stage_build import StageBuild
+from buildkit.declare.graph import Graph
 from buildkit.declare.project import Project, load_project
 from buildkit.errors import BuildError
 from buildkit.report.build_report import Report, print_report, print_timings
@@ -31,8 +33,8 @@ def build_stages(
     """Build the named stages, or without names those that ship; print and return a report of each.
 
     Raises DefinitionError or BuildError. Cache and storage are then as they were before, except for layers that were
-    finished before the failure, which the next build uses. ``locks`` are texts of locks by path that count in place of
-    those on disk.
+    finished before the failure, which the next build uses. An image whose containers mount models is built with the
+    image of these, which is reported last. ``locks`` are texts of locks by path that count in place of those on disk.
     """
     attestations, models = _open_attestations(options), options.model_changes(os.environ)
     opened = partial(
@@ -50,13 +52,16 @@ def build_stages(
             with opened(folder, emit, arch=arch) as planner:
                 _sweep(planner.context)
                 open_remote_cache(planner.context, options.share)
-                for stage in names or shipping_stages(planner.graph):
-                    targets = options.targets(stage, several=not names)
+                asked = names or shipping_stages(planner.graph)
+                for stage in with_models(planner.graph, asked):
+                    targets = _targets(planner.graph, stage, asked, options, several=not names)
                     own = targets if len(arches) == 1 else _untagged(targets)
-                    made.setdefault(stage, {})[arch] = StageBuild(planner, options, own, attestations).run(stage)
+                    mounted = made.get(planner.graph.models_stage(stage), {}).get(arch)
+                    build = StageBuild(planner, options, own, attestations, mounted)
+                    made.setdefault(stage, {})[arch] = build.run(stage)
                     if options.push and len(arches) > 1 and arch == arches[-1]:
                         made[stage] = _publish_index(planner.context, targets, made[stage], attestations)
-    reports = [report for by_arch in made.values() for report in by_arch.values()]
+    reports = [report for stage in dict.fromkeys((*asked, *made)) for report in made[stage].values()]
     for report in reports:
         print_report(report, sys.stderr)
         if options.timings:
@@ -86,6 +91,15 @@ def _publish_index(
     *others, last = reports
     pushed_as = {**reports[last].pushed_as, **{str(ref): str(digest) for ref in targets}}
     return {**{arch: reports[arch] for arch in others}, last: replace(reports[last], pushed_as=pushed_as)}
+
+
+def _targets(
+    graph: Graph, stage: str, asked: tuple[str, ...], options: BuildOptions, *, several: bool
+) -> tuple[Ref, ...]:
+    """Return where a stage's image is pushed; models that nobody asked for go beside the image that mounts them."""
+    if several or stage in asked:
+        return options.targets(stage, several=several)
+    return tuple(map(name_models, options.targets(graph.stages[stage].models_of, several=False)))
 
 
 def _open_attestations(options: BuildOptions) -> AttestationRequest | None:

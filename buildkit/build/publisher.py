@@ -67,7 +67,8 @@ class Publisher:
             from buildkit.build.commit_labels import label_commit
 
             image = self._with_blobs(plan, image)
-            if not self._planner.checkout.replaced_locks:  # else no commit describes the image
+            # else no commit describes the image, or each would rename models that it leaves as they are
+            if not self._planner.checkout.replaced_locks and not plan.composition.stage.models_of:
                 image = label_commit(image, self._context.project)
         with self._sharing(plan, check):
             pushed = self._run_push(self._push, image) if self._push else None

@@ -25,6 +25,7 @@ from buildkit.build.delivery import (
     is_whole,
     uncover,
 )
+from buildkit.build.mounted_models import deliver_models, has_models
 from buildkit.build.native_check import native_check_in_background
 from buildkit.build.native_facts import record_remote_facts
 from buildkit.build.options import BuildOptions
@@ -50,7 +51,10 @@ _ATTEMPTS = 5
 
 
 class StageBuild:
-    """One build of one stage, published under ``targets``; its time runs from the creation of this object."""
+    """One build of one stage, published under ``targets``; its time runs from the creation of this object.
+
+    ``models`` is the report of the models that its containers mount, which were built before.
+    """
 
     def __init__(
         self,
@@ -58,12 +62,14 @@ class StageBuild:
         options: BuildOptions,
         targets: tuple[Ref, ...],
         attestations: AttestationRequest | None,
+        models: Report | None = None,
     ) -> None:
         self._planner = planner
         self._context = planner.context
         self._options = options
         self._targets = targets
         self._attestations = attestations
+        self._models = Digest.parse(next(iter(models.pushed_as.values()))) if models and models.pushed_as else None
         self._delivery = choose_delivery(options.delivery, planner.context.project)
         planner.context.meter.restart()
         self._began, self._started = time.monotonic(), time.time()
@@ -119,7 +125,7 @@ class StageBuild:
         with ExitStack() as stack:
             self._build_layers(plan, fetch, publisher, stack)
             self._check_models(plan)
-            image = self._assemble(plan)
+            image = replace(self._assemble(plan), models=self._models)
             with native_check_in_background(plan.composition, image, self._context) as check:
                 delivered = self._deliver(image, planned)
                 pushed = publisher.publish(plan, image, check)
@@ -275,7 +281,9 @@ class StageBuild:
         ref, stored, context = planned.ref, planned.stored, self._context
         if self._options.no_import:
             return Delivered()
-        if stored is not None and stored.manifest == image.docker_manifest() and is_whole(image, ref, context):
+        mounted = bool(planned.plan.composition.stage.models_of)
+        is_there = stored is not None and stored.manifest == image.docker_manifest()
+        if is_there and (has_models(image, context) if mounted else is_whole(image, ref, context)):
             return Delivered(how=Delivery.STORE if context.image_store else Delivery.IMPORT)
         how = self._choose_delivery(image, ref)
         phase = "import" if how is Delivery.IMPORT else "deliver"
@@ -289,6 +297,8 @@ class StageBuild:
                 from buildkit.build.deliver_docker import load_into_docker
 
                 handle.size = load_into_docker(image, ref, context.layers)
+            elif mounted:
+                handle.size = deliver_models(image, ref, context)
             else:
                 handle.size = deliver(image, ref, context)
                 uncover(image, ref, context)

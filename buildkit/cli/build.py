@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from buildkit.build.options import BuildOptions
 from buildkit.cli.building import build
@@ -40,8 +41,17 @@ def _build(folder: Path, stage: str | None, options: BuildOptions) -> None:
         sys.stderr.write(f"{following}\n")
     if options.json is not None:
         value = [report.as_json() for report in reports]
+        if stage:
+            value = _join_models(value, stage)
         write_text(options.json, json.dumps(value[0] if stage and len(value) == 1 else value, indent=2) + "\n")
     if options.summary is not None:
         from buildkit.report.build_markdown import render_markdown
 
         write_text(options.summary, "".join(map(render_markdown, reports)), append=True)
+
+
+def _join_models(reports: list[dict[str, Any]], stage: str) -> list[dict[str, Any]]:
+    """Return the reports of a stage, of one processor each; each has that of the models which its containers mount."""
+    own = [report for report in reports if report["stage"] == stage]
+    mounted = [report for report in reports if report["stage"] != stage]
+    return [report | {"models": models} for report, models in zip(own, mounted, strict=True)] if mounted else own

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from buildkit.build.delivery import Delivery, choose_delivery
+from buildkit.build.mounted_models import check_models
 from buildkit.build.planner import open_planner
 from buildkit.cli.building import build
 from buildkit.cli.options import add_prior_build_arguments, make_parser, prior_build_options
@@ -45,6 +46,7 @@ def run(folder: Path, stage: str, arguments: Sequence[str]) -> int:
         build(folder, (stage,), prior_build_options(options, delivery))
     elif podman.find_image_config(container.image) is None:
         raise BuildError(f"{container.image} is not in local storage", hint=f"nox -s build-{stage}")
+    check_models(container.image, container.models)
     strict = container.running.strict if options.strict is None else options.strict
     return start_container(container, detach=options.detach, strict=strict)
 

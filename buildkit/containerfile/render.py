@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from buildkit.plan.spec import (
     Compile,
     MakeRoot,
     PackFiles,
+    PackLinks,
     PackModel,
     PackPrefix,
     PackPython,
@@ -98,7 +100,7 @@ class _Writer:
         workdir, config = render_config(composition.config, stage.file, inherits=inherits or resets, resets=resets)
         build.lines += [*workdir, *heavy, *config, *files]
 
-    def _layers(self) -> Iterator[tuple[bool, str]]:
+    def _layers(self) -> Iterator[tuple[bool, str]]:  # noqa: C901 - a case for each kind
         """Yield an instruction for every layer, and whether it copies the repository's files, which change often."""
         installed: set[str] = set()
         groups = self.wheels.group(self.composition.layers)
@@ -114,6 +116,8 @@ class _Writer:
                 case PackModel() as work:
                     for line in self.models.copies(work):
                         yield False, line
+                case PackLinks() as work:
+                    yield from ((False, f"RUN {json.dumps(['ln', '-s', *link[::-1]])}") for link in work.links)
                 case PackFiles() as work:
                     yield True, self._copy(spec, work)
                 case PackWheels() | PackSbom() | PackPython():

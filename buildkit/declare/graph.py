@@ -15,6 +15,8 @@ from buildkit.declare.stage import Config, Running, Stage, parse_stage, with_pat
 from buildkit.errors import DefinitionError, Problem
 from buildkit.lazy_dataclass import dataclass
 
+MODELS = "-models"  # behind the name of a stage, the image that its containers mount
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedStage:
@@ -22,7 +24,8 @@ class ResolvedStage:
 
     ``chain`` are the stages that extend the root, lowest first; ``parts`` those whose own layers the image has;
     ``config`` is merged along ``from``; ``running`` is that of the nearest stage along ``from`` that sets it. ``args``
-    are the build arguments that were used along ``from``, by stage.
+    are the build arguments that were used along ``from``, by stage. ``models_stage`` is the stage of the image that
+    containers mount, if models are no part of this one.
     """
 
     stage: Stage
@@ -31,6 +34,7 @@ class ResolvedStage:
     config: Config
     running: Running = field(default_factory=Running)
     args: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    models_stage: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +59,10 @@ class Graph:
     def resolve(self, name: str) -> ResolvedStage:
         """Return the stage with its inheritance resolved. Raises DefinitionError for an unknown name."""
         stage = self.get(name)
+        if stage.models_of:
+            models = (part for part in self._parts(self.get(stage.models_of)) if part.models)
+            parts = tuple(replace(part, wheels=(), choices=(), prefer=(), copy=()) for part in models)
+            return ResolvedStage(stage=stage, chain=(), parts=parts, config=Config())
         chain = self._chain(stage)
         config = Config()
         for link in chain:
@@ -63,7 +71,20 @@ class Graph:
         rooted = tuple(link for link in chain if link.has_root or link.apt or link.run)
         parts = tuple(self._parts(stage))
         args = {link.name: link.used_args for link in chain if link.used_args}
-        return ResolvedStage(stage=stage, chain=rooted, parts=parts, config=config, running=running, args=args)
+        return ResolvedStage(
+            stage=stage,
+            chain=rooted,
+            parts=parts,
+            config=config,
+            running=running,
+            args=args,
+            models_stage=self.models_stage(name),
+        )
+
+    def models_stage(self, name: str) -> str:
+        """Return the stage of the models that a stage's containers mount; empty if its image has them, or none."""
+        own = f"{name}{MODELS}"
+        return own if own in self.stages and self.stages[own].models_of == name else ""
 
     def _chain(self, stage: Stage) -> tuple[Stage, ...]:
         below = self._chain(self.stages[stage.base]) if stage.base else ()
@@ -155,6 +176,28 @@ def make_graph(stages: Mapping[str, Stage], problems: Iterable[Problem] = (), kn
     all_problems += _cycles(stages)
     if all_problems:
         raise DefinitionError.of(all_problems)
+    return _with_models(Graph(stages=stages))
+
+
+def _with_models(graph: Graph) -> Graph:
+    """Return the graph with a stage for the models of every stage that mounts them."""
+    stages, problems = dict(graph.stages), list[Problem]()
+    for name, stage in graph.stages.items():
+        chosen = (link.mount_models for link in reversed(graph._chain(stage)) if link.mount_models is not None)
+        if not next(chosen, False):
+            continue
+        if not any(part.models for part in graph._parts(stage)):
+            what = "there are no models to mount: neither this stage nor one that it includes has some"
+            problems.append(Problem(file=stage.file, key="models", what=what, hint="name a `lock`, or `include` one"))
+        elif f"{name}{MODELS}" in stages:
+            what = f"the image of its models would be `{name}{MODELS}`, and there is such a stage"
+            problems.append(Problem(file=stage.file, key="models", what=what, hint="rename that stage"))
+        else:
+            summary = f"models of {name}, which its containers mount"
+            own = Stage(name=f"{name}{MODELS}", file=stage.file, summary=summary, sbom=True, models_of=name)
+            stages[own.name] = own
+    if problems:
+        raise DefinitionError.of(problems)
     return Graph(stages=stages)
 
 

@@ -221,6 +221,28 @@ class OneOrMoreSchema:
 
 
 @dataclass(frozen=True, slots=True)
+class WordOrTableSchema:
+    """A table, or a word that stands for one; read as the table."""
+
+    table: TableSchema
+    words: Mapping[str, Mapping[str, Any]]
+
+    def read(self, value: Any, location: ValueLocation) -> Any:  # noqa: ANN401
+        """Return the table's values."""
+        if not isinstance(value, str):
+            return self.table.read(value, location)
+        if value not in self.words:
+            words = " or ".join(f"`{word}`" for word in self.words)
+            location.report(f"must be a table or {words}, not `{format_value(value)}`")
+            return None
+        return dict(self.words[value])
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        return {"anyOf": [TextSchema(choices=tuple(self.words)).schema(), self.table.schema()]}
+
+
+@dataclass(frozen=True, slots=True)
 class MapSchema:
     """A table with free keys whose values share a schema; read as sorted pairs."""
 

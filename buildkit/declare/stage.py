@@ -145,7 +145,9 @@ class Stage:
 
     ``wheels`` are paths of requirements locks, and ids of ``choices``, in the order of the file.
     ``prefer`` are projects, whose files win where two wheels meet; the first wins over the next. ``used_args`` are the
-    values of the build arguments that the stage used, once they are known.
+    values of the build arguments that the stage used, once they are known. ``mount_models`` is whether the models of
+    the image are mounted (None: as below). The image with them is that of a stage without a file, ``models_of`` this
+    one.
     """
 
     name: str
@@ -167,6 +169,8 @@ class Stage:
     choices: tuple[LockChoice, ...] = ()
     prefer: tuple[str, ...] = ()
     models: Models | None = None
+    mount_models: bool | None = None
+    models_of: str = ""
     copy: tuple[Copy, ...] = ()
     config: Config = Config()
     running: Running | None = None
@@ -238,7 +242,8 @@ def _stage(read: dict[str, Any], place: ValueLocation, name: str) -> Stage:
         wheels=tuple(chosen.get(posixpath.normpath(lock), lock) for lock in read.get("wheels", {}).get("locks", ())),
         choices=choices,
         prefer=tuple(_normalised(name) for name in read.get("wheels", {}).get("prefer", ())),
-        models=_models(read["models"], place.at("models")) if "lock" in read.get("models", {}) else None,
+        models=_models(read["models"], place.at("models")) if "models" in read else None,
+        mount_models=read.get("models", {}).get("mount"),
         copy=tuple(
             copy for n, item in enumerate(read.get("copy", ())) for copy in _copies(item, place.at("copy").at(n))
         ),
@@ -332,8 +337,13 @@ def _run(item: dict[str, Any], place: ValueLocation) -> Run:
     )
 
 
-def _models(item: dict[str, Any], place: ValueLocation) -> Models:
-    models = Models(**item)
+def _models(item: dict[str, Any], place: ValueLocation) -> Models | None:
+    own = {key: value for key, value in item.items() if key != "mount"}
+    if "lock" not in own:
+        if (own or not item) and not place.at("lock").faulty:
+            place.at("lock").report("is missing", "models lock")
+        return None
+    models = Models(**own)
     check_target(models.target, place.at("target"))
     return models
 

@@ -16,6 +16,7 @@ from buildkit.declare.schema import (
     OneOrMoreSchema,
     TableSchema,
     TextSchema,
+    WordOrTableSchema,
 )
 
 STAGE_NAME = r"[a-z0-9]+(?:[._-][a-z0-9]+)*"
@@ -145,10 +146,16 @@ _WHEELS = TableSchema(
 )
 _MODELS = TableSchema(
     {
-        "lock": KeySchema(RELATIVE, "models lock", required=True),
+        "lock": KeySchema(RELATIVE, "models lock"),
         "target": KeySchema(ABSOLUTE, "folder above the models' own folders (default: /models)"),
         "names": KeySchema(ListSchema(TEXT), "which models (default: all of the lock)"),
-    }
+        "mount": KeySchema(
+            BooleanSchema(),
+            "whether all models of the image are an image of their own, STAGE-models, that its containers mount "
+            "(default: as the stage of `from`)",
+        ),
+    },
+    rules={"anyOf": [{"required": ["lock"]}, {"required": ["mount"]}]},
 )
 _COPY = TableSchema(
     {
@@ -198,7 +205,9 @@ STAGE = TableSchema(
         ),
         "run": KeySchema(ListSchema(_RUN), "steps inside the root"),
         "wheels": KeySchema(_WHEELS, "Python packages"),
-        "models": KeySchema(_MODELS, "model files"),
+        "models": KeySchema(
+            WordOrTableSchema(_MODELS, {"mount": {"mount": True}}), 'model files; "mount" is short for mount = true'
+        ),
         "copy": KeySchema(ListSchema(_COPY), "files of the repository"),
         "config": KeySchema(_CONFIG, "image config"),
         "running": KeySchema(_RUNNING, "what a container of the image may use; no part of the image"),

@@ -8,8 +8,8 @@ Attestations must have the image as subject, and agree with the locks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from buildkit.build.assemble import assemble
 from buildkit.build.attestations import find_builder_specs
@@ -129,13 +129,15 @@ def compare_with_stage(planner: Planner, image: RegistryImage, stage: str) -> Im
     }
     names = {(b.digest, b.diff_id): spec.name for spec, result in results.items() for b in result.blobs}
     ours = _assemble(planner, composition, results) if len(results) == len(composition.specs) else None
-    ours = label_as(ours, image.config, planner.context.project) if ours is not None else None
+    models = _find_models(planner, stage)
+    if ours is not None:
+        ours = replace(label_as(ours, image.config, planner.context.project), models=models.digest)
     return ImageVerification(
         image=image,
         stage=stage,
         layers=tuple((digest, size, names.get((digest, diff_id), "")) for digest, diff_id, size in image.layers),
         absent=tuple(spec.name for spec, result in results.items() if not _is_in(result, present)),
-        unknown=tuple(spec.name for spec in composition.specs if spec not in results),
+        unknown=(*(spec.name for spec in composition.specs if spec not in results), *models.unknown),
         config=ours is not None and ours.config_blob() == image.config,
         manifest=ours is not None and ours.oci_manifest() == image.manifest,
     )
@@ -183,6 +185,25 @@ def _find(planner: Planner, stage: str, spec: Spec, present: set[tuple[Digest, D
         return local
     shared = planner.context.remote_cache.find_records(stage, [spec.key]).get(spec.key)
     return shared.result if shared is not None and (local is None or _is_in(shared.result, present)) else local
+
+
+class _Models(NamedTuple):
+    """The manifest of the models that containers of an image mount, and layers of it that are not known here."""
+
+    digest: Digest | None = None
+    unknown: tuple[str, ...] = ()
+
+
+def _find_models(planner: Planner, stage: str) -> _Models:
+    mounted = planner.graph.models_stage(stage)
+    if not mounted:
+        return _Models()
+    composition = planner.composer.compose(mounted)
+    found = {spec: _find(planner, mounted, spec, set()) for spec in composition.specs}
+    known = {spec: result for spec, result in found.items() if result and all(blob.is_made for blob in result.blobs)}
+    if unknown := tuple(spec.name for spec in composition.specs if spec not in known):
+        return _Models(unknown=unknown)
+    return _Models(digest=Digest.of(_assemble(planner, composition, known).oci_manifest()))
 
 
 def _is_in(result: LayerResult, present: set[tuple[Digest, DiffId]]) -> bool:

@@ -37,6 +37,11 @@ TITLE = "org.opencontainers.image.title"
 VERSION = "org.opencontainers.image.version"
 REVISION = "org.opencontainers.image.revision"
 CREATED = "org.opencontainers.image.created"
+MODELS = "io.xoe.buildkit.models"
+"""What an image and that of the models which its containers mount have in common.
+
+As a label, it is a key of all models; in the manifest of the image that mounts, the digest of the other manifest.
+"""
 _NANOSECONDS = 1_000_000_000
 
 
@@ -53,7 +58,8 @@ class Image:
     """An image: its ``config``, its ``arch`` in Debian's terms, and its ``layers``, lowest first.
 
     ``inherited`` is the run config of a registry's image below, as JSON; ``config`` has its environment already.
-    ``created`` is a time by RFC 3339.
+    ``created`` is a time by RFC 3339. ``models`` is the digest of the manifest of its models, if containers mount
+    them and they were pushed.
     """
 
     layers: tuple[Layer, ...]
@@ -61,6 +67,7 @@ class Image:
     arch: str
     inherited: str = "{}"
     created: str = EPOCH
+    models: Digest | None = None
 
     def of_commit(self, revision: str, created: str) -> Image:
         """Return the same image with the labels of a commit: its id, and its time by RFC 3339."""
@@ -99,14 +106,17 @@ class Image:
             | ({"annotations": x.toc.annotations()} if x.toc else {})
             for x in self._blobs
         ]
-        return self._manifest(OCI_MANIFEST, _OCI_CONFIG, layers)
+        annotations = {"annotations": {MODELS: str(self.models)}} if self.models else {}
+        return self._manifest(OCI_MANIFEST, _OCI_CONFIG, layers, annotations)
 
     def docker_manifest(self) -> bytes:
         """Return the manifest of uncompressed layers, for local storage."""
         layers = [_descriptor(_DOCKER_LAYER, x.diff_id, x.unpacked) for x in self._blobs]
         return self._manifest(DOCKER_MANIFEST, _DOCKER_CONFIG, layers)
 
-    def _manifest(self, media_type: str, config_type: str, layers: Sequence[dict[str, Any]]) -> bytes:
+    def _manifest(
+        self, media_type: str, config_type: str, layers: Sequence[dict[str, Any]], more: dict[str, Any] | None = None
+    ) -> bytes:
         config = self.config_blob()
         return _encode(
             {
@@ -114,6 +124,7 @@ class Image:
                 "mediaType": media_type,
                 "config": _descriptor(config_type, Digest.of(config), len(config)),
                 "layers": layers,
+                **(more or {}),
             }
         )
 

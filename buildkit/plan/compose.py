@@ -20,6 +20,7 @@ from buildkit.oci.image import TITLE, VERSION
 from buildkit.plan.checkout import Checkout
 from buildkit.plan.interpreter import find_python_pins, is_same_python
 from buildkit.plan.model_layout import hub_environment, pack_model, snapshot_recipe
+from buildkit.plan.mounted_models import label_models, link_models
 from buildkit.plan.packing import group_wheels, order_layers
 from buildkit.plan.roots import RootComposer, step_names
 from buildkit.plan.spec import (
@@ -91,7 +92,7 @@ class Composer:
         resolved = self._graph.resolve(name)
         self._check_agreement(resolved)
         root = self._roots.chain(resolved)
-        own = [spec for part in resolved.parts for spec in self._layers_of(part)]
+        own = self._own_layers(resolved)
         prefer = tuple(dict.fromkeys(name for part in reversed(resolved.parts) for name in part.prefer))
         layers = order_layers(own, prefer)
         config = self._config(resolved, layers)
@@ -107,6 +108,21 @@ class Composer:
                 hint="raise `heavy`, or lower `bins`, in [tool.buildkit]",
             )
         return composition
+
+    def _own_layers(self, resolved: ResolvedStage) -> tuple[Spec, ...]:
+        """Return the layers above the root: models alone of an image of models, links to them where it is mounted."""
+        if resolved.stage.models_of:
+            return self._mounted(resolved)
+        layers = [spec for part in resolved.parts for spec in self._layers_of(part)]
+        if models := self._mounted(resolved):
+            layers = [spec for spec in layers if spec.kind is not Kind.MODEL]
+            layers.append(link_models(resolved.stage, models, self._project.stored))
+        return tuple(layers)
+
+    def _mounted(self, resolved: ResolvedStage) -> tuple[Spec, ...]:
+        """Return the layers of models that are an image of their own, which this one is or mounts; none for others."""
+        parts = resolved.parts if resolved.stage.models_of or resolved.models_stage else ()
+        return tuple(spec for part in parts if part.models for spec in self._models(part, part.models))
 
     def _check_agreement(self, resolved: ResolvedStage) -> None:
         """Raise DefinitionError if the locks of one image pin different versions of a project."""
@@ -329,12 +345,14 @@ class Composer:
             env = {"PATH": f"{target.prefix}/bin:{path}", "VIRTUAL_ENV": target.prefix} | env
         elif resolved.chain:
             env = {"PATH": path} | env
-        works = (spec.work for spec in layers if isinstance(spec.work, PackModel))
+        models = self._mounted(resolved)
+        works = (spec.work for spec in (*layers, *models) if isinstance(spec.work, PackModel))
         env = hub_environment(works, env) | env
         labels = {
             TITLE: f"{self._project.name}/{resolved.stage.name}",
             "org.opencontainers.image.description": resolved.stage.summary,
             **dict(self._project.labels),
+            **label_models(models),
             **_base_labels(resolved),
             **dict(config.labels),
         }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from buildkit.declare.parity_file import Allowance
 from buildkit.declare.stage import Config, Running
 from buildkit.plan.compose import Composition
-from buildkit.plan.spec import MakeRoot, PackFiles, PackModel, PackWheels, Spec
+from buildkit.plan.spec import MakeRoot, PackFiles, PackLinks, PackModel, PackWheels, Spec
 
 Facts = Mapping[tuple[str, str], str]  # by sort and name, as in `parity_file.SORTS`
 _SHOWN = 12  # digits of a key or a hash
@@ -48,8 +48,10 @@ def describe_composition(composition: Composition, running: Running) -> dict[tup
 
 
 def _describe_layer(spec: Spec) -> dict[tuple[str, str], str]:
-    facts: dict[tuple[str, str], str] = {} if spec.is_of_root else {("layer", spec.name): spec.key.hex[:_SHOWN]}
     work = spec.work
+    if isinstance(work, PackLinks):  # each stage makes them, under a name of its own
+        return {("file", path): f"→ {target}" for path, target in work.links}
+    facts: dict[tuple[str, str], str] = {} if spec.is_of_root else {("layer", spec.name): spec.key.hex[:_SHOWN]}
     if isinstance(work, MakeRoot):
         facts |= {("system-package", pin.name): pin.version for pin in work.pins}
     elif isinstance(work, PackWheels):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from buildkit.layers.tar.header import BLOCK, END, header_size
 from buildkit.plan.model_layout import snapshot_links, snapshot_refs
-from buildkit.plan.spec import PackFiles, PackModel, Spec
+from buildkit.plan.spec import PackFiles, PackLinks, PackModel, Spec
 
 
 def estimate_size(spec: Spec) -> int:
@@ -22,6 +22,8 @@ def estimate_size(spec: Spec) -> int:
                 files += [(f"{folder}/{path}", 0, target) for path, target in snapshot_links(snapshot).items()]
                 files += [(f"{folder}/{path}", len(text), "") for path, text in snapshot_refs(snapshot).items()]
             return _tar_size(files)
+        case PackLinks():
+            return _tar_size((path.strip("/"), 0, target) for path, target in work.links)
         case _:
             return spec.weight
 

@@ -35,6 +35,7 @@ class Kind(StrEnum):
     WHEELS = "wheels"
     MODEL = "model"
     FILES = "files"
+    LINKS = "links"
     SBOM = "sbom"
 
 
@@ -187,6 +188,13 @@ class PackFiles:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PackLinks:
+    """Pack symbolic links to folders of models that are mounted: pairs of path and target, both absolute."""
+
+    links: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PackSbom:
     """Pack the SBOM of the layers of ``root`` and ``layers`` at ``path``, for scanners of the image.
 
@@ -208,6 +216,7 @@ _RATES = {
     Kind.PREFIX: 0.01,
     Kind.WHEELS: 1.0,
     Kind.MODEL: 1.0,
+    Kind.LINKS: 0.01,
     Kind.FILES: 100.0,
     Kind.SBOM: 200.0,
 }  # relative change rates
@@ -222,6 +231,7 @@ Work = (
     | PackWheels
     | PackModel
     | PackFiles
+    | PackLinks
     | PackSbom
 )
 

@@ -20,6 +20,7 @@ from buildkit.plan.spec import (
     BuildContainerfile,
     MakeRoot,
     PackFiles,
+    PackLinks,
     PackModel,
     PackPrefix,
     PackPython,
@@ -97,7 +98,7 @@ def _trees(works: Iterable[Work]) -> Iterator[Tree]:
                 yield from (tree for tree, _ in work.mounts)
             case PackWheels():
                 yield from (item.tree for item in work.compiled if item.tree is not None)
-            case MakeRoot() | PullImage() | PackPython() | PackPrefix() | PackModel() | PackSbom():
+            case MakeRoot() | PullImage() | PackPython() | PackPrefix() | PackModel() | PackLinks() | PackSbom():
                 pass  # models are copied by their locks, the rest needs no file of the repository
 
 

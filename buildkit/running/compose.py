@@ -6,7 +6,7 @@ read-only folders stand for it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from buildkit.running.environment import NamedSecret, RunningEnvironment, RunningService
@@ -18,6 +18,7 @@ RESTARTS = 5  # CIS Docker Benchmark 5.15
 _CLOSED = "closed"
 # podman mounts these for writing over a read-only root unless --read-only-tmpfs=false, for which compose has no setting
 _ALWAYS = ("/run", "/tmp", "/var/tmp")  # noqa: S108 - the container's
+_MOUNTS_IMAGES = "volumes of `type: image` need podman-compose 1.4, or docker compose 2.35 with Docker Engine 28"
 _CONDITIONS = {
     "started": "service_started",
     "healthy": "service_healthy",
@@ -30,7 +31,12 @@ def render_compose(container: ContainerSpec) -> str:
     document: dict[str, Any] = {"services": {container.name: _service(container)}}
     if container.closed:
         document["networks"] = {_CLOSED: {**_closed_options(), "x-podman.disable_dns": True}}
-    return render_yaml(_interpolated(document))
+    return render_yaml(_interpolated(document), header=_header([container]))
+
+
+def _header(containers: Iterable[ContainerSpec]) -> tuple[str, ...]:
+    """Return comments on what some programs do not read."""
+    return (_MOUNTS_IMAGES,) if any(container.models for container in containers) else ()
 
 
 def render_compose_environment(environment: RunningEnvironment) -> str:
@@ -51,7 +57,8 @@ def render_compose_environment(environment: RunningEnvironment) -> str:
         document["volumes"] = {volume: {"name": volume} for volume in environment.volumes}
     if environment.secrets:
         document["secrets"] = {secret.name: _secret(secret) for secret in environment.secrets}
-    return render_yaml(_interpolated(document))
+    header = _header(service.container for service in environment.services)
+    return render_yaml(_interpolated(document), header=header)
 
 
 def _service(
@@ -78,7 +85,7 @@ def _service(
         },
         "read_only": container.read_only,
         "tmpfs": [f"{folder}:{options}" for folder, options in folders],
-        "volumes": [mount.text for mount in container.mounts],
+        "volumes": [*(mount.text for mount in container.mounts), *_models(container)],
         "secrets": [_mounted(secret.secret, secret.name, secret.owner, secret.mode) for secret in container.secrets],
         "cap_drop": ["ALL"],
         "cap_add": list(container.capabilities),
@@ -94,6 +101,11 @@ def _service(
         "healthcheck": _health(container, is_job=is_job),
     }
     return {key: value for key, value in written.items() if value not in ("", [], {}, 0.0, None) or value is False}
+
+
+def _models(container: ContainerSpec) -> Iterator[dict[str, str]]:
+    if container.models:
+        yield {"type": "image", "source": container.models.image, "target": container.models.target}
 
 
 def _networks(container: ContainerSpec) -> dict[str, Any]:

@@ -65,6 +65,8 @@ def _arguments(container: ContainerSpec) -> Iterator[str]:
                 yield f"--add-host={name}:{address}"
     for mount in container.mounts:
         yield f"--volume={mount.text}"
+    if container.models:
+        yield f"--mount={container.models.text}"
     if container.secrets:
         yield f"--tmpfs={SECRETS}:{SECRET_FOLDER}"
     for secret in container.secrets:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 
 from buildkit.declare.ports import PublishedPort, parse_port
 from buildkit.declare.stage import Config, Healthcheck, Running
-from buildkit.running.mounts import SECRETS, BindMount, SecretMount, ServiceNetwork, VolumeMount
+from buildkit.running.mounts import SECRETS, BindMount, ImageMount, SecretMount, ServiceNetwork, VolumeMount
 from buildkit.running.seccomp import PROFILE
 
 NETWORK_OPTION = "no_default_route=1"
@@ -47,7 +47,8 @@ class ContainerSpec:
     ``options`` are further options of podman, which may override the flags; ``command`` replaces the image's.
     ``seccomp`` is the file of the seccomp profile, as printed commands name it; empty: podman's own profile.
     ``exceptions`` are protections that it cannot have (`Exemption.allow`). ``owner`` are the numbers of its user, if
-    they are known. With ``networks``, it joins those, and has no network of its own.
+    they are known. ``models`` is the image of its models, if that is mounted. With ``networks``, it joins those, and
+    has no network of its own.
     """
 
     image: str
@@ -61,6 +62,7 @@ class ContainerSpec:
     command: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     mounts: tuple[VolumeMount | BindMount, ...] = ()
+    models: ImageMount | None = None
     secrets: tuple[SecretMount, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     networks: tuple[ServiceNetwork, ...] = ()
@@ -165,6 +167,8 @@ class ContainerSpec:
             yield PodmanFlag(text=f"--env={name}={value}")
         for mount in self.mounts:
             yield PodmanFlag(text=f"--volume={mount.text}")
+        if self.models:
+            yield PodmanFlag(text=f"--mount={self.models.text}")
         if self.secrets and self.read_only:
             # runc cannot make the files' places in a read-only root
             yield PodmanFlag(text=f"--tmpfs={SECRETS}:{SECRET_FOLDER}")

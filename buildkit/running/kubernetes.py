@@ -25,7 +25,13 @@ _DNS = {"kubernetes.io/metadata.name": "kube-system"}
 
 def render_kubernetes(environment: RunningEnvironment) -> str:
     """Return the YAML of an environment; comments at its top are commands that make its secrets."""
-    return render_yaml(*_objects(environment), header=tuple(_secret_commands(environment)))
+    header = (*_secret_commands(environment), *_notes(environment))
+    return render_yaml(*_objects(environment), header=header)
+
+
+def _notes(environment: RunningEnvironment) -> Iterator[str]:
+    if any(service.container.models for service in environment.services):
+        yield "image volumes (models) need Kubernetes 1.33 with the feature ImageVolume, on by default from 1.35"
 
 
 def _secret_commands(environment: RunningEnvironment) -> Iterator[str]:
@@ -161,6 +167,9 @@ def _volumes(container: ContainerSpec) -> Iterator[tuple[dict[str, Any], dict[st
         else:
             path = {"name": _name(one.target), "mountPath": one.target, "readOnly": not one.writable}
             yield {"name": _name(one.target), "hostPath": {"path": one.source}}, path
+    if models := container.models:
+        image = {"image": {"reference": models.image, "pullPolicy": "IfNotPresent"}}
+        yield {"name": "models", **image}, {"name": "models", "mountPath": models.target, "readOnly": True}
     if container.secrets:
         secret = {"secret": {"secretName": container.name, "defaultMode": 0o440}}
         yield {"name": "secrets", **secret}, {"name": "secrets", "mountPath": SECRETS, "readOnly": True}

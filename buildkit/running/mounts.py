@@ -38,6 +38,21 @@ class BindMount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageMount:
+    """An image of models, read-only at ``target``: the one of ``stage`` whose label has the value ``key``."""
+
+    image: str
+    target: str
+    stage: str
+    key: str
+
+    @property
+    def text(self) -> str:
+        """As ``--mount`` takes it."""
+        return f"type=image,source={self.image},destination={self.target}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SecretMount:
     """A secret by podman's name, a file ``/run/secrets/NAME`` that only ``owner`` (user and group id) may read.
 

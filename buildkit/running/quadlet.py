@@ -131,6 +131,8 @@ def _given(container: ContainerSpec) -> Iterator[str]:
     for mount in container.mounts:
         own = f"{mount.volume}.volume" + mount.text.removeprefix(mount.volume) if isinstance(mount, VolumeMount) else ""
         yield f"Volume={_percent(own or mount.text)}"
+    if container.models:
+        yield f"Mount={_percent(container.models.text)}"
     if container.secrets and container.read_only:
         yield f"Tmpfs={SECRETS}:{SECRET_FOLDER}"
     for secret in container.secrets:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from buildkit.build.mounted_models import check_models
 from buildkit.errors import BuildError
 from buildkit.events import Emit, step
 from buildkit.running.commands import volume_argv
@@ -77,7 +78,9 @@ def _start(
         commands = _Commands(environment, host, lacks, options.folder)
         fingerprints = {}
         for service in environment.services:
-            given = (images[service.container.image], *(secrets[name] for name in service.secrets))
+            models = service.container.models
+            mounted = (images[models.image],) if models else ()
+            given = (images[service.container.image], *mounted, *(secrets[name] for name in service.secrets))
             fingerprints[service.name] = take_fingerprint(service, commands.argv(service), *given)
         changes = _with_replaced(compare(environment, fingerprints, found), options.replaced)
         for container in found:
@@ -130,11 +133,13 @@ def _with_replaced(changes: Changes, names: frozenset[str]) -> Changes:
 
 def _get_images(environment: RunningEnvironment) -> dict[str, str]:
     """Return the ids of the images by name. Raises BuildError for images that local storage lacks."""
-    images = find_image_ids([service.container.image for service in environment.services])
+    mounted = [service.container.models.image for service in environment.services if service.container.models]
+    images = find_image_ids([*(service.container.image for service in environment.services), *mounted])
     for service in environment.services:
         if service.container.image not in images:
             hint = f"nox -s build-{service.stage}" if service.stage else f"podman pull {service.image}"
             raise BuildError(f"{service.name}: {service.container.image} is not in local storage", hint=hint)
+        check_models(service.container.image, service.container.models)
     return images
 
 

@@ -20,6 +20,7 @@ from buildkit.plan.spec import (
     Kind,
     MakeRoot,
     PackFiles,
+    PackLinks,
     PackModel,
     PackPrefix,
     PackPython,
@@ -93,7 +94,7 @@ def collect_layers(root: tuple[Spec, ...], layers: tuple[Spec, ...], facts: Sbom
                 components.append(_application(spec, work, blob, facts))
             case PackPython(bytecode=False) as work:
                 components.append(_python(spec, work, blob))
-            case PackPython() | PackPrefix() | PackSbom():
+            case PackPython() | PackPrefix() | PackLinks() | PackSbom():
                 pass  # made by buildkit from nothing of others
             case MakeRoot() | PullImage() | BuildContainerfile() | RunStep():
                 raise AssertionError(f"{spec.name} belongs to a root")

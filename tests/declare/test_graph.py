@@ -49,6 +49,39 @@ def test_file_of_patterns_that_cannot_be_read_is_a_problem(tmp_path: Path, text:
     assert why in problem.what
 
 
+_LOCK = '[models]\nlock = "models.lock"\n'
+
+
+def test_stage_that_mounts_models_has_a_stage_of_them_and_hands_that_on() -> None:
+    found = graph(weights=_LOCK, app='include = ["weights"]\nmodels = "mount"', more='from = "app"', baked=_LOCK)
+    assert {name for name, stage in found.stages.items() if stage.models_of} == {"app-models", "more-models"}
+    assert (found.resolve("more").models_stage, found.resolve("baked").models_stage) == ("more-models", "")
+    assert names(found.resolve("app-models").parts) == ["weights"]
+    without = graph(
+        weights=_LOCK, app='include = ["weights"]\nmodels = "mount"', more='from = "app"\nmodels.mount = false'
+    )
+    assert without.resolve("more").models_stage == ""
+
+
+@pytest.mark.parametrize(
+    ("stages", "what"),
+    [
+        ({"app": 'models = "mount"'}, "there are no models to mount"),
+        ({"app": f"{_LOCK}mount = true", "app-models": ""}, "would be `app-models`, and there is such a stage"),
+        ({"app": 'models = "volume"'}, "must be a table or `mount`, not `volume`"),
+        ({"app": '[models]\ntarget = "/x"'}, "is missing"),
+        ({"app": "models = 3"}, "must be a table"),
+        ({"app": f"{_LOCK}mount = 1"}, "must be true or false"),
+    ],
+)
+def test_models_that_cannot_be_mounted_are_a_problem(tmp_path: Path, stages: dict[str, str], what: str) -> None:
+    with pytest.raises(DefinitionError) as raised:
+        load_graph(write(tmp_path, **stages))
+    (problem,) = raised.value.problems
+    assert problem.key.startswith("models")
+    assert what in str(problem)
+
+
 def names(stages: tuple[Stage, ...]) -> list[str]:
     return [stage.name for stage in stages]
 

@@ -225,6 +225,11 @@ STAGES: dict[str, Mutate] = {
     "wheels.project": _choose("project", False),
     "models.lock: the same lock by another name": put("weights.models.lock", "requirements/renamed.lock", none),
     "models.target": put("weights.models.target", "/opt/models", models),
+    "models.mount": put(
+        "weights.models.mount",
+        True,
+        lambda seen, _: {"weights/models", "weights-models/sbom"} & seen.specs.keys(),  # models keep their keys
+    ),
     "models.names": put("weights.models.names", ["own"], both(model("vad"), model("inside"))),
     "copy[].source: the same files by another name": moved(
         f"{APP}/", "stages/runtime/renamed/", put("runtime.copy.0.source", "renamed", none)

@@ -22,7 +22,7 @@ from smallproject import File, Small, projects
 from tomlstyles import Style
 
 from buildkit.declare.project import SETTINGS
-from buildkit.declare.schema import ListSchema, TableSchema, ValueSchema
+from buildkit.declare.schema import ListSchema, TableSchema, ValueSchema, WordOrTableSchema
 from buildkit.declare.stage_schema import STAGE
 from buildkit.locks import models_lock as modelslock
 from buildkit.locks import wheels_lock as wheelslock
@@ -99,6 +99,8 @@ def places(shape: ValueSchema, path: str = "") -> Iterator[str]:
     if isinstance(shape, TableSchema):
         for key, field in shape.fields.items():
             yield from places(field.value, f"{path}.{key}" if path else key)
+    elif isinstance(shape, WordOrTableSchema):
+        yield from places(shape.table, path)
     elif isinstance(shape, ListSchema):
         yield from places(shape.item, path + ("[]" if isinstance(shape.item, TableSchema) else ""))
     else:

@@ -45,7 +45,8 @@ def parts() -> dict[str, set[str]]:
     checkout = FakeCheckout(texts={"Containerfile": f"FROM docker.io/x/y@sha256:{'a' * 64}\n"})
     specs += composer(file, checkout).compose("file").specs
     own = composer(settings="interpreter = 'standalone'")
-    recipes = [spec.recipe for spec in (*specs, *own.compose("deps").specs)]
+    mounting = composer(STAGES | {"weights": STAGES["weights"] + "\nmount = true"}).compose("weights")
+    recipes = [spec.recipe for spec in (*specs, *own.compose("deps").specs, *mounting.specs)]
     recipes += [item.recipe for s in specs if isinstance(s.work, PackWheels) for item in s.work.compiled]
     for recipe in map(json.loads, recipes):
         found.setdefault(recipe["kind"], set()).update(recipe.keys() - {"kind", "format", "compression"})

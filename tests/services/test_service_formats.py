@@ -23,7 +23,7 @@ from buildkit.running.seccomp import render_seccomp
 from buildkit.services.stop import stop_environment
 from tests.imagestore.debian13 import ensure_root, inside
 from tests.imagestore.hosts import StorageHost
-from tests.running.test_environment import made
+from tests.running.test_models_mount import environment as mounting_environment
 from tests.services.conftest import ASK, SERVE, MakeEnvironment
 
 pytestmark = pytest.mark.tools
@@ -83,7 +83,7 @@ def test_podman_compose_starts_services_with_names_secrets_and_limits(
 @pytest.mark.network
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts another root")
 def test_the_generator_of_debian_13_turns_units_into_the_same_commands() -> None:
-    environment = made()
+    environment = mounting_environment()
     host = StorageHost(Path(tempfile.mkdtemp(prefix="bk-")))
     host.prepare(stores=False)
     (host.folder / "units").mkdir()

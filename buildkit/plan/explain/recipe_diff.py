@@ -22,6 +22,7 @@ _TABLES = {
     Kind.RUN: "run",
     Kind.FILES: "copy",
     Kind.MODEL: "models",
+    Kind.LINKS: "models",
     Kind.SBOM: "sbom",
 }
 _ABSENT = object()
