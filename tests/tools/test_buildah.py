@@ -19,7 +19,7 @@ from buildkit.store.leases import Leases
 from buildkit.tools import buildah
 from buildkit.tools.buildah import commit, open_stream, remove_image, run_in, working_container
 from buildkit.tools.process import Command, run
-from buildkit.tools.skopeo import copy_top_layer, raw_manifest
+from buildkit.tools.skopeo import copy_upper_layers, raw_manifest
 from tests.tools.tinyimage import import_tiny_image
 
 pytestmark = pytest.mark.tools
@@ -185,7 +185,7 @@ def test_commit_contains_only_changes_and_is_independent_of_time(
             script = "mkdir /opt/new && echo hello > /opt/new/file && touch /opt/new/empty"
             run_in(box, bash(script), env={}, network=False, mounts=((tmp_path, "/mnt"),))
             assert commit(box, ref, tmp_path) == ref
-        diff_id, path = copy_top_layer(ref, (layer,), folder)
+        ((diff_id, path),) = copy_upper_layers(ref, (layer,), folder)
         assert hashlib.sha256(path.read_bytes()).hexdigest() == diff_id.hex
         assert (folder / "blobs/sha256" / layer.hex).stat().st_size == 0
         with tarfile.open(path) as tar:
@@ -202,7 +202,7 @@ def test_a_step_that_changes_nothing_still_makes_a_layer(layer: DiffId, tmp_path
     refs.append(ref)
     with working_container(REF) as box:
         commit(box, ref, tmp_path)
-    diff_id, path = copy_top_layer(ref, (layer,), tmp_path)
+    ((diff_id, path),) = copy_upper_layers(ref, (layer,), tmp_path)
     assert diff_id != layer
     with tarfile.open(path) as tar:
         assert not tar.getnames()

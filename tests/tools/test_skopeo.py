@@ -14,7 +14,7 @@ from buildkit.errors import ToolError
 from buildkit.tools import skopeo
 from buildkit.tools.buildah import commit, remove_image, run_in, working_container
 from buildkit.tools.process import Command, run
-from buildkit.tools.skopeo import copy_dir_to_storage, copy_top_layer, raw_manifest
+from buildkit.tools.skopeo import copy_dir_to_storage, copy_upper_layers, raw_manifest
 from tests.tools.tinyimage import import_tiny_image
 
 pytestmark = pytest.mark.tools
@@ -65,7 +65,7 @@ def test_the_top_layer_is_copied_alone_and_uncompressed(refs: list[str], tmp_pat
     with working_container(REF) as box:
         run_in(box, ("/usr/bin/touch", "/opt/new"), env={}, network=False)
         commit(box, f"{REF}-top", tmp_path)
-    diff_id, path = copy_top_layer(f"{REF}-top", (layer,), tmp_path / "out")
+    ((diff_id, path),) = copy_upper_layers(f"{REF}-top", (layer,), tmp_path / "out")
     assert hashlib.sha256(path.read_bytes()).hexdigest() == diff_id.hex
     assert sum(file.stat().st_size for file in (tmp_path / "out").rglob("*") if file.is_file()) < 100_000
 
@@ -74,9 +74,10 @@ def test_unexpected_layers_are_refused(refs: list[str], tmp_path: Path) -> None:
     refs.append(REF)
     (tmp_path / "in").mkdir()
     layer = import_tiny_image(tmp_path / "in", REF)
-    for number, below in enumerate(((layer,), (DiffId("0" * 64),))):
-        with pytest.raises(ToolError, match="known ones and one more"):
-            copy_top_layer(REF, below, tmp_path / str(number))
+    for number, below in enumerate(((layer, layer), (DiffId("0" * 64),))):
+        with pytest.raises(ToolError, match=r"its 1 layers do not begin with the [12] known ones"):
+            copy_upper_layers(REF, below, tmp_path / str(number))
+    assert copy_upper_layers(REF, (layer,), tmp_path / "none") == ()
 
 
 def test_missing_policy_is_bypassed_and_present_policy_is_obeyed(
