@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from buildkit.build.context import BuildContext
 from buildkit.build.delivery import write_trees
@@ -12,8 +13,10 @@ from buildkit.errors import BuildError
 from buildkit.oci.image import MODELS as MODELS_KEY
 from buildkit.oci.image import Image
 from buildkit.oci.reference import Ref
-from buildkit.running.mounts import ImageMount
-from buildkit.tools import podman, skopeo
+from buildkit.tools import skopeo
+
+if TYPE_CHECKING:
+    from buildkit.running.mounts import ImageMount
 
 
 def with_models(graph: Graph, names: Iterable[str]) -> tuple[str, ...]:
@@ -61,6 +64,8 @@ def check_models(image: str, models: ImageMount | None) -> None:
 
 
 def _key_of(image: str, hint: str) -> str:
+    from buildkit.tools import podman  # builds ask nothing of it
+
     config = podman.find_image_config(image)
     if config is None:
         raise BuildError(f"{image} is not in local storage", hint=hint)

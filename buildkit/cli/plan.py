@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from buildkit.build.mounted_models import with_models
 from buildkit.build.options import RemoteCacheOptions, open_remote_cache
 from buildkit.build.planner import check_stage, open_planner, shipping_stages
 from buildkit.cli.options import add_arch_argument, add_arg_argument, make_parser
@@ -20,7 +21,8 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     """Print the plans of the stages that are named, or of all that ship; raises DefinitionError or BuildError."""
     options = _parse(arguments)
     with open_view(sys.stderr) as emit, open_planner(folder, emit, args=options.arg, arch=options.arch) as planner:
-        names = [check_stage(planner.graph, name) for name in options.stages] or shipping_stages(planner.graph)
+        asked = [check_stage(planner.graph, name) for name in options.stages] or shipping_stages(planner.graph)
+        names = with_models(planner.graph, asked)
         if options.shared or options.cache:  # else no network is touched
             open_remote_cache(planner.context, RemoteCacheOptions(cache=options.cache, cache_read_only=True))
         repository = parse_ref(options.push, "--push").repository if options.push else ""

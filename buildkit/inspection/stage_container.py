@@ -9,9 +9,7 @@ from typing import TextIO
 
 from buildkit.build.planner import Planner
 from buildkit.declare.graph import ResolvedStage
-from buildkit.declare.stage import Config
 from buildkit.errors import DefinitionError
-from buildkit.oci.image import MODELS
 from buildkit.plan.compose import Composition
 from buildkit.plan.mounted_models import MODELS_MOUNT
 from buildkit.plan.spec import MakeRoot
@@ -29,14 +27,14 @@ def describe_container(planner: Planner, stage: str, *, name: str = "", host_por
     resolved = planner.graph.resolve(stage)
     name = name or f"{project.name}-{stage}"
     container = make_container(project.ref(stage), name, config, resolved.running, host_port=host_port)
-    return replace(container, owner=_find_owner(resolved, config.user), models=_find_models(planner, resolved, config))
+    return replace(container, owner=_find_owner(resolved, config.user), models=_find_models(planner, resolved))
 
 
-def _find_models(planner: Planner, resolved: ResolvedStage, config: Config) -> ImageMount | None:
+def _find_models(planner: Planner, resolved: ResolvedStage) -> ImageMount | None:
     if not resolved.models_stage:
         return None
     image = planner.context.project.ref(resolved.models_stage)
-    return ImageMount(image=image, target=MODELS_MOUNT, stage=resolved.models_stage, key=dict(config.labels)[MODELS])
+    return ImageMount(image=image, target=MODELS_MOUNT, stage=resolved.models_stage)
 
 
 def _find_owner(resolved: ResolvedStage, user: str) -> tuple[int, int] | None:

@@ -39,12 +39,11 @@ class BindMount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageMount:
-    """An image of models, read-only at ``target``: the one of ``stage`` whose label has the value ``key``."""
+    """An image of models, that of ``stage``, read-only at ``target``."""
 
     image: str
     target: str
     stage: str
-    key: str
 
     @property
     def text(self) -> str:

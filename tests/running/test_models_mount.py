@@ -18,7 +18,7 @@ from buildkit.running.mounts import ImageMount
 from buildkit.running.quadlet import render_quadlet, render_quadlet_environment
 from tests.running.test_environment import made
 
-_MODELS = ImageMount(image="localhost/x/app-models:latest", target="/mnt/models", stage="app-models", key="1")
+_MODELS = ImageMount(image="localhost/x/app-models:latest", target="/mnt/models", stage="app-models")
 _FLAG = "--mount=type=image,source=localhost/x/app-models:latest,destination=/mnt/models"
 
 
