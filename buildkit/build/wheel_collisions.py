@@ -16,7 +16,7 @@ from functools import lru_cache
 from buildkit.build.collisions import wheels_collide
 from buildkit.build.context import BuildContext
 from buildkit.digest import Key
-from buildkit.errors import LostError, WheelError
+from buildkit.errors import WheelError
 from buildkit.layers.path_prefixes import find_overlaps, path_prefixes_of
 from buildkit.layers.tar.contents import describe_difference
 from buildkit.layers.tar.listing import ContentDescriber
@@ -104,11 +104,14 @@ class WheelCollisions:
                     self._add(owner, path, content)
 
     def _members(self, wheel: Artifact) -> Mapping[str, Member]:
-        """Return what a fetched or compiled wheel installs, by path; packing reports one that is damaged or gone."""
+        """Return what a fetched or compiled wheel installs, by path; packing reports one that is malformed.
+
+        Raises LostError for one that was damaged or is gone: whoever finds that removes it, and must say so.
+        """
         from buildkit.layers.wheel.install import read_wheel  # only builds that pack a layer need it
 
         files, what, path = self._context.files, f"{wheel.name} {wheel.version}", None
-        with suppress(WheelError, LostError):
+        with suppress(WheelError):
             if wheel.is_wheel and wheel.sha256 is not None:
                 path = files.get_file(what, wheel.sha256, wheel.file)
             elif wheel in self._compiled:
@@ -132,7 +135,7 @@ class WheelCollisions:
             return
         with suppress(WheelError):
             before, now = self._describe(first, path), content or self._describe(owner, path)
-            if before and now and before != now:  # a wheel may be gone by now
+            if before and now and before != now:  # what cannot be read has none
                 what = f"/{path} is in {first.name} and in {owner.name}, and {describe_difference(before, now)}"
                 raise wheels_collide(what, first.spec, owner.spec)
 

@@ -14,7 +14,7 @@ from buildkit.build.wheel_collisions import WheelCollisions, wheel_comparison
 from buildkit.declare.project import parse_project
 from buildkit.declare.stage import Config, Stage
 from buildkit.digest import DiffId, Digest, FileHash, Key
-from buildkit.errors import CollisionError
+from buildkit.errors import CollisionError, LostError
 from buildkit.events import ignore_event
 from buildkit.layers.tar.member import Compression
 from buildkit.locks.pins import Artifact
@@ -152,11 +152,12 @@ def test_compiled_wheel_is_compared_before_it_is_packed(wheels: Wheels) -> None:
     assert task.needs == (TaskId(TaskKind.COMPILE_WHEEL, "c"),)
 
 
-def test_damaged_wheel_is_left_to_the_packing(wheels: Wheels) -> None:
+def test_wheel_that_is_gone_ends_the_comparison(wheels: Wheels) -> None:
     full, less = apart(wheels)
     assert isinstance(full.work, PackWheels)
     gone = replace(full.work.wheels[0], sha256=FileHash.of(b"gone"))
-    wheels.check(replace(full, work=PackWheels(wheels=(gone,))), less)
+    with pytest.raises(LostError, match="is gone"):
+        wheels.check(replace(full, work=PackWheels(wheels=(gone,))), less)
 
 
 def test_comparison_waits_for_downloads_alone_and_decides(wheels: Wheels) -> None:
