@@ -1,4 +1,4 @@
-"""Checks of the host: storage, user namespaces, disk, log-ins, GPUs. Pure: facts in, findings out."""
+"""Checks of the host: storage, user namespaces, disk, log-ins. Pure: facts in, findings out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from buildkit.doctor.containersconf import choose_backend, choose_limits
 from buildkit.doctor.diagnosis import Diagnosis, error, note, ok, warning
 from buildkit.doctor.facts import DiskSpace, HostFacts
+from buildkit.doctor.gpu_checks import check_gpus
 from buildkit.doctor.tool_checks import check_rootless_tools, check_runtime, check_tools, is_older
 from buildkit.report.text import format_bytes
 from buildkit.tools.file_system import describe_file_system
@@ -17,7 +18,6 @@ _RANGE = 65536
 _ROOM = {"images": (2 * GB, 15 * GB), "cache": (1 * GB, 10 * GB)}
 _TEMPORARY_ROOM = (GB // 4, 4 * GB)
 ENABLE, DISABLE = "nox -s doctor -- --enable-store", "nox -s doctor -- --disable-store"
-_CDI = "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
 
 
 def check_storage(facts: HostFacts) -> Iterator[Diagnosis]:
@@ -207,29 +207,6 @@ def check_logins(facts: HostFacts) -> Iterator[Diagnosis]:
     else:
         cost = "pushes and private images need one"
         yield note("log-ins", "no registry log-ins", cost, "skopeo login REGISTRY")
-
-
-def check_gpus(facts: HostFacts) -> Iterator[Diagnosis]:
-    """Check GPUs, and whether containers can use them (https://github.com/cncf-tags/container-device-interface)."""
-    gpus = facts.gpus
-    if not gpus.devices:
-        if gpus.driver_found:
-            cost = "containers get no GPU"
-            yield warning("gpu", f"NVIDIA's driver does not answer: {gpus.problem}", cost, "nvidia-smi")
-        else:
-            yield note("gpu", f"no NVIDIA GPU ({gpus.problem or 'the driver lists none'})")
-        return
-    names = ", ".join(f"{gpu.name} ({format_bytes(gpu.memory)})" for gpu in gpus.devices)
-    yield ok("gpu", f"{names}; driver {gpus.driver}")
-    if any("nvidia" in spec.rpartition("/")[2] for spec in facts.cdi_specs):
-        yield ok("cdi", "`podman run --device nvidia.com/gpu=all` works")
-        return
-    cost = "`--device nvidia.com/gpu=all` is unknown to podman and buildah"
-    if facts.find_tool("nvidia-ctk").path:
-        yield warning("cdi", "no CDI specification describes the GPUs", cost, _CDI)
-    else:
-        mend = f"sudo apt-get install nvidia-container-toolkit && {_CDI}"
-        yield warning("cdi", "no CDI specification describes the GPUs, and nvidia-ctk is missing", cost, mend)
 
 
 def check_settings(facts: HostFacts) -> Iterator[Diagnosis]:

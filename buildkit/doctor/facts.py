@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from buildkit.tools.gpu import Gpus
+from buildkit.gpu.cdi_spec import CdiFiles
+from buildkit.gpu.device import Gpus
 from buildkit.tools.isolation import Isolation
 
 
@@ -134,7 +135,7 @@ class HostFacts:
     runtime_folder: bool = True  # XDG_RUNTIME_DIR exists and belongs to the user
     logins: tuple[str, ...] = ()  # names of registries, never secrets
     gpus: Gpus = field(default_factory=Gpus)
-    cdi_specs: tuple[str, ...] = ()
+    cdi: CdiFiles = field(default_factory=CdiFiles)
     settings: tuple[str, ...] = ()  # which files and variables steer indexes, proxies and certificates, never values
 
     def find_tool(self, name: str) -> InstalledTool:

@@ -16,6 +16,7 @@ from buildkit.doctor.image_store import probe_image_store
 from buildkit.doctor.probe_containers import find_program, probe_containers, probe_storage
 from buildkit.errors import BuildError
 from buildkit.tools.buildah import find_isolation
+from buildkit.tools.cdi import find_cdi
 from buildkit.tools.gpu import find_gpus
 from buildkit.tools.process import Command, find_tool, run
 
@@ -48,7 +49,7 @@ def probe_host(cache: Path) -> HostFacts:
     system = _system()
     return HostFacts(
         system=system,
-        tools=tuple(_tool(name, option) for name, option in _VERSION_OPTIONS.items()),
+        tools=tuple(map(probe_tool, _VERSION_OPTIONS)),
         storage=storage,
         containers=probe_containers(),
         image_store=probe_image_store(),
@@ -60,7 +61,7 @@ def probe_host(cache: Path) -> HostFacts:
         runtime_folder=system.uid == 0 or os.access(os.environ.get("XDG_RUNTIME_DIR", "/nonexistent"), os.W_OK),
         logins=find_logins(auth_files(os.environ, Path.home(), system.uid)),
         gpus=find_gpus(),
-        cdi_specs=_cdi_specs((Path("/etc/cdi"), Path("/var/run/cdi"))),
+        cdi=find_cdi(),
         settings=_settings(),
     )
 
@@ -154,8 +155,9 @@ def _system() -> HostSystem:
     )
 
 
-def _tool(name: str, option: str) -> InstalledTool:
-    path = find_program(name)
+def probe_tool(name: str) -> InstalledTool:
+    """Find one of the programs that builds use, and ask it for its version."""
+    path, option = find_program(name), _VERSION_OPTIONS[name]
     if not path and name == "uv":
         path = _bundled_uv()
     if not path or not option:
@@ -236,13 +238,6 @@ def _namespaces(kernel: Path, profiles: Path) -> UserNamespaces:
         apparmor_restricts=_read(kernel / "kernel/apparmor_restrict_unprivileged_userns").strip() == "1",
         profiles=tuple(name for name in _APPARMOR_PROGRAMS if any(profiles.glob(f"*{name}"))),
     )
-
-
-def _cdi_specs(folders: Iterable[Path]) -> tuple[str, ...]:
-    specs: list[str] = []
-    for folder in folders:
-        specs += [str(path) for path in sorted(folder.glob("*")) if path.suffix in (".json", ".yaml", ".yml")]
-    return tuple(specs)
 
 
 def _settings() -> tuple[str, ...]:

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
+from buildkit.gpu.device import Gpu, GpuProcess, Gpus, MigDevice
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gpu:
-    """One device; ``memory`` in bytes."""
-
-    index: int
-    name: str
-    uuid: str
-    memory: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gpus:
-    """All devices and the driver's version; ``problem`` is why there are none if NVML could not be queried.
-
-    ``driver_found`` distinguishes a driver that does not answer from a machine without one, which is not a fault.
-    """
-
-    devices: tuple[Gpu, ...] = ()
-    driver: str = ""
-    driver_found: bool = False
-    problem: str = ""
+_REASONS = {  # nvmlClocksEventReasons; bit 0 is idleness
+    0x002: "application clocks",
+    0x004: "power cap",
+    0x008: "hardware slowdown",
+    0x010: "sync boost",
+    0x020: "temperature",
+    0x040: "hardware temperature",
+    0x080: "power brake",
+    0x100: "display clocks",
+    0x200: "board limit",
+    0x400: "reliability",
+}
 
 
 def find_gpus() -> Gpus:
-    """Query NVML (https://docs.nvidia.com/deploy/nvml-api/). Never raises: a failure is in ``problem``."""
+    """Query NVML. Never raises: a failure is in ``problem``, of one GPU in that of the GPU."""
     try:
         import pynvml
     except ImportError:
@@ -45,24 +38,119 @@ def find_gpus() -> Gpus:
     except pynvml.NVMLError as error:
         return Gpus(problem=str(error), driver_found=True)
     finally:
-        pynvml.nvmlShutdown()
+        with contextlib.suppress(pynvml.NVMLError):  # everything is known already, or its failure is
+            pynvml.nvmlShutdown()
 
 
-def _list(nvml: Any) -> Gpus:  # noqa: ANN401 - a module without types
+@dataclass(frozen=True, slots=True)
+class _Handle:
+    """A device of NVML, and the binding, a module without types."""
+
+    nvml: Any
+    device: Any
+
+    def ask(self, function: str, *arguments: object) -> Any:  # noqa: ANN401
+        """Call a function of the binding; None if binding, driver or device does not know it, or not tells this user.
+
+        Raises NVMLError for any other failure.
+        """
+        nvml = self.nvml
+        if not hasattr(nvml, function):
+            return None
+        try:
+            return getattr(nvml, function)(self.device, *arguments)
+        except nvml.NVMLError as error:
+            unknown = (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND, nvml.NVML_ERROR_NO_PERMISSION)
+            if getattr(error, "value", None) in unknown:
+                return None
+            raise
+
+
+def _list(nvml: Any) -> Gpus:  # noqa: ANN401
+    cuda = nvml.nvmlSystemGetCudaDriverVersion()
+    return Gpus(
+        devices=tuple(_read_gpu(nvml, index) for index in range(nvml.nvmlDeviceGetCount())),
+        driver=_text(nvml.nvmlSystemGetDriverVersion()),
+        cuda=f"{cuda // 1000}.{cuda % 1000 // 10}",
+        driver_found=True,
+    )
+
+
+def _read_gpu(nvml: Any, index: int) -> Gpu:  # noqa: ANN401
+    names: dict[str, Any] = {}
+    try:
+        handle = _Handle(nvml, nvml.nvmlDeviceGetHandleByIndex(index))
+        names["uuid"] = _text(handle.ask("nvmlDeviceGetUUID"))
+        names["name"] = _text(handle.ask("nvmlDeviceGetName"))
+        return Gpu(index=index, **names, **_read_state(handle))
+    except nvml.NVMLError as error:
+        return Gpu(index=index, **names, problem=str(error))
+
+
+def _read_state(handle: _Handle) -> dict[str, Any]:
+    nvml = handle.nvml
+    memory = handle.ask("nvmlDeviceGetMemoryInfo")
+    capability = handle.ask("nvmlDeviceGetCudaComputeCapability")
+    ecc = handle.ask("nvmlDeviceGetEccMode")
+    watts = handle.ask("nvmlDeviceGetPowerUsage")
+    errors = (nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC)
+    return {
+        "memory": memory and memory.total,
+        "free": memory and memory.free,
+        "capability": capability and f"{capability[0]}.{capability[1]}",
+        "mig": _read_mig(handle),
+        "ecc": ecc and ecc[0] == nvml.NVML_FEATURE_ENABLED,
+        "ecc_errors": handle.ask("nvmlDeviceGetTotalEccErrors", *errors),
+        "processes": _read_processes(handle),
+        "throttled": _read_reasons(handle),
+        "temperature": handle.ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
+        "power": None if watts is None else watts / 1000,
+    }
+
+
+def _read_mig(handle: _Handle) -> tuple[MigDevice, ...] | None:
+    nvml = handle.nvml
+    mode = handle.ask("nvmlDeviceGetMigMode")
+    if mode is None or mode[0] != nvml.NVML_DEVICE_MIG_ENABLE:
+        return None
     devices = []
-    for index in range(nvml.nvmlDeviceGetCount()):
-        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+    for index in range(handle.ask("nvmlDeviceGetMaxMigDeviceCount") or 0):
+        try:
+            slot = _Handle(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle.device, index))
+        except nvml.NVMLError as error:
+            if getattr(error, "value", None) == nvml.NVML_ERROR_NOT_FOUND:
+                continue  # no device in this slot
+            raise
+        memory = slot.ask("nvmlDeviceGetMemoryInfo")
         devices.append(
-            Gpu(
+            MigDevice(
                 index=index,
-                name=_text(nvml.nvmlDeviceGetName(handle)),
-                uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
-                memory=int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
+                uuid=_text(slot.ask("nvmlDeviceGetUUID")),
+                name=_text(slot.ask("nvmlDeviceGetName")),
+                memory=memory and memory.total,
+                free=memory and memory.free,
             )
         )
-    return Gpus(devices=tuple(devices), driver=_text(nvml.nvmlSystemGetDriverVersion()), driver_found=True)
+    return tuple(devices)
 
 
-def _text(value: str | bytes) -> str:
+def _read_processes(handle: _Handle) -> tuple[GpuProcess, ...] | None:
+    answers = [handle.ask(f"nvmlDeviceGet{kind}RunningProcesses") for kind in ("Graphics", "Compute")]
+    if answers == [None, None]:
+        return None
+    found = {process.pid: process.usedGpuMemory for answer in answers for process in answer or ()}
+    return tuple(GpuProcess(pid=pid, memory=memory) for pid, memory in sorted(found.items()))
+
+
+def _read_reasons(handle: _Handle) -> tuple[str, ...] | None:
+    bits = handle.ask("nvmlDeviceGetCurrentClocksEventReasons")
+    if bits is None:  # a driver older than 535 knows the older name only
+        bits = handle.ask("nvmlDeviceGetCurrentClocksThrottleReasons")
+    if bits is None:
+        return None
+    return tuple(word for bit, word in _REASONS.items() if bits & bit)
+
+
+def _text(value: str | bytes | None) -> str:
     """Decode ``value``, which some releases of the binding return as bytes."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""

@@ -21,6 +21,7 @@ SESSIONS = {
     "doctor",
     "explain",
     "export-containerfile",
+    "gpus",
     "graph",
     "init",
     "lock",

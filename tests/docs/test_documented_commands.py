@@ -28,6 +28,7 @@ PAGES = (
     "docs/ci.md",
     "docs/containerfile.md",
     "docs/running.md",
+    "docs/gpu.md",
     "docs/development.md",
     "docs/services.md",
     "docs/supply-chain.md",

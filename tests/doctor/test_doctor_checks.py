@@ -18,7 +18,8 @@ from buildkit.doctor.facts import (
     UserNamespaces,
 )
 from buildkit.doctor.tool_checks import is_older
-from buildkit.tools.gpu import Gpu, Gpus
+from buildkit.gpu.cdi_spec import CdiFile, CdiFiles, CdiSpec
+from buildkit.gpu.device import Gpu, Gpus
 from buildkit.tools.isolation import Isolation
 
 GB = 1_000_000_000
@@ -55,7 +56,13 @@ HEALTHY = HostFacts(
     ranges=SubordinateIds(uids=65536, gids=65536),
     logins=("registry.example",),
     gpus=Gpus(devices=(Gpu(index=0, name="H200", uuid="GPU-1", memory=150 * GB),), driver="580.1", driver_found=True),
-    cdi_specs=("/etc/cdi/nvidia.yaml",),
+    cdi=CdiFiles(
+        files=(
+            CdiFile(
+                path="/etc/cdi/nvidia.yaml", spec=CdiSpec(kind="nvidia.com/gpu", version="0.5.0", devices=("0", "all"))
+            ),
+        )
+    ),
 )
 
 
@@ -290,23 +297,6 @@ def test_missing_debian_keyring_is_an_error() -> None:
 def test_missing_registry_log_ins_are_a_note() -> None:
     found = only(having(logins=()))
     assert (found.status, found.mend) == (DiagnosisStatus.NOTE, "skopeo login REGISTRY")
-
-
-def test_missing_gpu_driver_is_a_note_and_a_silent_one_a_warning() -> None:
-    assert only(having(gpus=Gpus(problem="NVML Shared Library Not Found"))).status is DiagnosisStatus.NOTE
-    silent = only(having(gpus=Gpus(problem="Driver/library version mismatch", driver_found=True)))
-    assert silent.status is DiagnosisStatus.WARNING
-    assert "mismatch" in silent.what
-
-
-def test_gpu_without_a_cdi_specification_is_reported() -> None:
-    generate = "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
-    facts = having(cdi_specs=("/etc/cdi/other.yaml",))
-    assert only(facts).mend == f"sudo apt-get install nvidia-container-toolkit && {generate}"
-    with_ctk = dataclasses.replace(
-        facts, tools=(*facts.tools, InstalledTool(name="nvidia-ctk", path="/usr/bin/nvidia-ctk"))
-    )
-    assert only(with_ctk).mend == generate
 
 
 def test_variables_that_are_set_are_named_in_a_finding() -> None:

@@ -72,12 +72,12 @@ def test_json_holds_everything() -> None:
 
 
 def test_exit_code_is_1_only_for_errors(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(doctor, "diagnose", lambda: FINDINGS)
+    monkeypatch.setattr(doctor, "diagnose", lambda arches=(): FINDINGS)
     assert doctor.run(FOLDER, []) == 0
     assert capsys.readouterr().out == PLAIN
     assert doctor.run(FOLDER, ["--json"]) == 0
     assert json.loads(capsys.readouterr().out)["findings"]
-    monkeypatch.setattr(doctor, "diagnose", lambda: (*FINDINGS, error("git", "gone", "all")))
+    monkeypatch.setattr(doctor, "diagnose", lambda arches=(): (*FINDINGS, error("git", "gone", "all")))
     assert doctor.run(FOLDER, []) == 1
     assert guarded(lambda: doctor.run(FOLDER, ["--wrong"])) == 2
     with pytest.raises(SystemExit) as ended:
@@ -94,7 +94,7 @@ def test_colour_is_used_only_on_suitable_terminals(
 ) -> None:
     for name, value in {"TERM": "xterm", "NO_COLOR": "", **env}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(doctor, "diagnose", lambda: FINDINGS)
+    monkeypatch.setattr(doctor, "diagnose", lambda arches=(): FINDINGS)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     doctor.run(FOLDER, [])
     assert ("\x1b[" in capsys.readouterr().out) is coloured

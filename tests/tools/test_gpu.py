@@ -1,69 +1,87 @@
-"""GPUs through a fake of ``pynvml``."""
+"""GPUs through the real binding of NVML, over a stand-in for NVIDIA's library."""
 
 import sys
-from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from buildkit.tools.gpu import Gpu, Gpus, find_gpus
+from buildkit.gpu.device import Gpu, GpuProcess, Gpus, MigDevice, gpus_as_json
+from buildkit.tools.gpu import find_gpus
+from tests.nvmlstub import DRIVER, GB, ask, host
+
+HOSTS = {
+    "none": host(0),
+    "one": host(1),
+    "eight": host(8),
+    "busy": host(1, "0.processes 4242 2000000000 77 -1", "0.graphics 900 5000", "0.reasons 0x25", "0.ecc-errors 3"),
+    "mig": host(1, "0.mig 1", *(
+        f"0:{slot}.{key}" for slot, uuid in ((0, "MIG-a"), (2, "MIG-b"))
+        for key in (f"uuid {uuid}", "name NVIDIA H200 MIG 3g.71gb", f"memory {71 * GB} {70 * GB}")
+    )),
+    "empty mig": host(1, "0.mig 1"),
+    "bare": f"{DRIVER}count 1\n0.name NVIDIA GB10\n0.uuid GPU-0\n",
+    "forbidden": host(1, "0.processes !4", "0.graphics !4"),
+    "lost": host(2, "1.handle !15"),
+    "lost while asked": host(2, "1.temperature !15"),
+    "mismatch": "init !18",
+    "not loaded": "init !9",
+    "no answer": f"{DRIVER}count !999",
+}  # fmt: skip
+IDLE = {
+    "name": "NVIDIA H200", "memory": 150 * GB, "free": 140 * GB, "capability": "9.0", "ecc": True, "ecc_errors": 0,
+    "processes": (), "throttled": (), "temperature": 41, "power": 120.5,
+}  # fmt: skip
 
 
-class NVMLError(Exception):
-    def __init__(self, value: int) -> None:
-        super().__init__(f"error {value}")
-        self.value = value
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Gpus]:
+    return ask(tmp_path_factory.mktemp("hosts"), HOSTS)
 
 
-@pytest.fixture
-def nvml(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    fake = ModuleType("pynvml")
-    fake.NVMLError = NVMLError
-    fake.NVML_ERROR_LIBRARY_NOT_FOUND = 12
-    fake.NVML_ERROR_DRIVER_NOT_LOADED = 9
-    fake.calls = []
-    fake.nvmlInit = lambda: fake.calls.append("init")
-    fake.nvmlShutdown = lambda: fake.calls.append("shutdown")
-    fake.nvmlDeviceGetCount = lambda: 2
-    fake.nvmlDeviceGetHandleByIndex = lambda index: index
-    fake.nvmlDeviceGetName = lambda handle: b"H200" if handle else "L4"  # older bindings answer bytes
-    fake.nvmlDeviceGetUUID = lambda handle: f"GPU-{handle}"
-    fake.nvmlDeviceGetMemoryInfo = lambda handle: SimpleNamespace(total=1000 + handle)
-    fake.nvmlSystemGetDriverVersion = lambda: "580.65"
-    monkeypatch.setitem(sys.modules, "pynvml", fake)
-    return fake
+def test_gpus_have_everything_that_nvml_says(found: dict[str, Gpus]) -> None:
+    h200 = Gpu(index=0, uuid="GPU-0", **IDLE)
+    assert found["one"] == Gpus(devices=(h200,), driver="580.65.06", cuda="13.0", driver_found=True)
+    assert [gpu.uuid for gpu in found["eight"].devices] == [f"GPU-{index}" for index in range(8)]
+    assert found["none"] == Gpus(driver="580.65.06", cuda="13.0", driver_found=True)
 
 
-def fail(value: int) -> object:
-    def call(*_: object) -> None:
-        raise NVMLError(value)
+def test_processes_throttling_and_ecc_errors_are_read(found: dict[str, Gpus]) -> None:
+    [gpu] = found["busy"].devices
+    assert gpu.processes == (
+        GpuProcess(pid=77, memory=None), GpuProcess(pid=900, memory=5000), GpuProcess(pid=4242, memory=2 * GB),
+    )  # fmt: skip
+    assert gpu.throttled == ("power cap", "temperature")
+    assert gpu.ecc_errors == 3
 
-    return call
 
-
-def test_devices_are_listed_and_nvml_is_shut_down(nvml: ModuleType) -> None:
-    assert find_gpus() == Gpus(
-        devices=(
-            Gpu(index=0, name="L4", uuid="GPU-0", memory=1000),
-            Gpu(index=1, name="H200", uuid="GPU-1", memory=1001),
-        ),
-        driver="580.65",
-        driver_found=True,
+def test_mig_devices_keep_the_index_by_which_cdi_names_them(found: dict[str, Gpus]) -> None:
+    name = "NVIDIA H200 MIG 3g.71gb"
+    assert found["mig"].devices[0].mig == (
+        MigDevice(index=0, uuid="MIG-a", name=name, memory=71 * GB, free=70 * GB),
+        MigDevice(index=2, uuid="MIG-b", name=name, memory=71 * GB, free=70 * GB),
     )
-    assert nvml.calls == ["init", "shutdown"]
+    assert found["empty mig"].devices[0].mig == ()
+    assert found["one"].devices[0].mig is None
 
 
-@pytest.mark.parametrize(("value", "found"), [(12, False), (9, False), (18, True)])
-def test_missing_driver_differs_from_failing_driver(nvml: ModuleType, value: int, found: bool) -> None:
-    nvml.nvmlInit = fail(value)
-    gpus = find_gpus()
-    assert (gpus.devices, gpus.driver_found, gpus.problem) == ((), found, f"error {value}")
-    assert nvml.calls == []
+def test_what_a_gpu_does_not_report_is_absent(found: dict[str, Gpus]) -> None:
+    bare = Gpu(index=0, uuid="GPU-0", name="NVIDIA GB10")
+    assert found["bare"].devices == (bare,)
+    plain = {"index": 0, "uuid": "GPU-0", "name": "NVIDIA GB10", "problem": ""}
+    assert gpus_as_json(found["bare"])["devices"] == [plain]
+    assert found["forbidden"].devices[0].processes is None
 
 
-def test_lost_device_is_reported_as_a_problem(nvml: ModuleType) -> None:
-    nvml.nvmlDeviceGetName = fail(15)
-    assert find_gpus() == Gpus(problem="error 15", driver_found=True)
-    assert nvml.calls == ["init", "shutdown"]
+def test_lost_gpu_is_a_value_and_hides_no_other(found: dict[str, Gpus]) -> None:
+    assert found["lost"].devices == (Gpu(index=0, uuid="GPU-0", **IDLE), Gpu(index=1, problem="GPU is lost"))
+    [first, second] = found["lost while asked"].devices
+    assert first == Gpu(index=0, uuid="GPU-0", **IDLE)
+    assert second == Gpu(index=1, uuid="GPU-1", name="NVIDIA H200", problem="GPU is lost")
+
+
+def test_missing_driver_differs_from_failing_driver(found: dict[str, Gpus]) -> None:
+    assert found["mismatch"] == Gpus(problem="RM has detected an NVML/RM version mismatch.", driver_found=True)
+    assert (found["not loaded"].driver_found, found["not loaded"].devices) == (False, ())
+    assert (found["no answer"].driver_found, found["no answer"].problem) == (True, "Unknown Error")
 
 
 def test_missing_binding_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,12 +89,5 @@ def test_missing_binding_names_the_extra_to_install(monkeypatch: pytest.MonkeyPa
     assert find_gpus() == Gpus(problem="the package nvidia-ml-py is not installed: pip install 'xoe-buildkit[gpu]'")
 
 
-def test_real_binding_has_every_name_of_the_fake(nvml: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "pynvml")
-    import pynvml
-
-    names = [name for name in vars(nvml) if name.startswith(("nvml", "NVML"))]
-    assert len(names) > 8
-    assert [name for name in names if not hasattr(pynvml, name)] == []
-    assert (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED) == (12, 9)
-    find_gpus()  # whatever this machine has, it answers
+def test_this_machine_answers() -> None:
+    assert isinstance(find_gpus(), Gpus)

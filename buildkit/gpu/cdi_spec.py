@@ -1,0 +1,143 @@
+"""CDI specifications (https://github.com/cncf-tags/container-device-interface): text to values, and podman's rules.
+
+A specification maps names (``nvidia.com/gpu=0``) to device nodes, mounts and hooks. podman answers each of its faults
+with one message, ``unresolvable CDI devices``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from buildkit.hostile_json import JsonValue, MalformedError, parse_json
+
+NVIDIA = "nvidia.com/gpu"
+MAX_SIZE = 8 << 20  # bytes; that of a host with 8 GPUs in 56 MIG devices has less than 1 MB
+_MANY = 100_000
+_KIND = re.compile(r"[A-Za-z][\w.-]*/[A-Za-z][\w.-]*")
+_VERSION = re.compile(r"v?(\d{1,4})\.(\d{1,4})\.(\d{1,4})")
+_DRIVER = re.compile(r"/lib(?:cuda|nvidia-ml)\.so\.(\d+(?:\.\d+)+)$")
+_READS = {(4, 3): (0, 5, 0), (5, 4): (0, 8, 0)}  # podman → the newest version that it reads, measured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CdiSpec:
+    """A specification: its kind (``nvidia.com/gpu``), and the names of its devices, in order.
+
+    ``needs`` are the absolute paths on the host of device nodes, libraries and hook programs that it names, sorted.
+    """
+
+    kind: str
+    version: str
+    devices: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+
+    @property
+    def drivers(self) -> tuple[str, ...]:
+        """The driver's versions in the names of its libraries; usually one, none if they are not named so."""
+        return tuple(sorted({found[1] for path in self.needs if (found := _DRIVER.search(path))}))
+
+
+class CdiFault(StrEnum):
+    """Why podman does not have what a file says."""
+
+    UNREADABLE = "cannot be read"
+    IGNORED = "is ignored"
+    MALFORMED = "is not a CDI specification"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CdiFile:
+    """A file in a folder for specifications, or such a folder that cannot be read.
+
+    ``fault`` and in detail ``problem`` say why ``spec`` is None. ``missing`` are those paths of ``spec.needs`` that the
+    host lacks.
+    """
+
+    path: str
+    spec: CdiSpec | None = None
+    fault: CdiFault | None = None
+    problem: str = ""
+    missing: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the devices, as ``podman run --device`` takes them."""
+        return tuple(f"{self.spec.kind}={name}" for name in self.spec.devices) if self.spec else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CdiFiles:
+    """All specifications of a host, in the order of folders, of which the last wins, and of names.
+
+    ``hooks`` are files by which podman starts NVIDIA's older hook, which does the same work another way.
+    """
+
+    files: tuple[CdiFile, ...] = ()
+    hooks: tuple[str, ...] = ()
+
+    def of_kind(self, kind: str) -> tuple[CdiFile, ...]:
+        """Return the files of a kind that can be read."""
+        return tuple(file for file in self.files if file.spec and file.spec.kind == kind)
+
+
+def parse_cdi_spec(data: bytes, *, json: bool) -> CdiSpec:
+    """Parse a specification of YAML or JSON. Raises MalformedError for what podman refuses, too."""
+    root = parse_json(data, limit=MAX_SIZE) if json else JsonValue(_parse_yaml(data))
+    version, kind = root.member("cdiVersion"), root.member("kind")
+    if not _VERSION.fullmatch(version.text()):
+        raise version.error("is not a version such as 0.5.0")
+    if not _KIND.fullmatch(kind.text()):
+        raise kind.error("is not VENDOR/CLASS")
+    devices = root.member("devices").items(_MANY)
+    if not devices:
+        raise root.member("devices").error("is empty")
+    names = tuple(device.member("name").text() for device in devices)
+    if doubled := next((name for name in names if names.count(name) > 1), ""):
+        raise root.member("devices").error(f"has {doubled} twice")
+    edits = [edits for table in (root, *devices) if (edits := table.find("containerEdits"))]
+    needs = sorted({path for table in edits for path in _paths(table) if path.startswith("/")})
+    return CdiSpec(kind=kind.text(), version=version.text().removeprefix("v"), devices=names, needs=tuple(needs))
+
+
+def may_read(podman: str, version: str) -> bool | None:
+    """Return whether a release of podman (``4.3.1``) reads specifications of a version (``0.6.0``).
+
+    None if that is not known: measured were 4.3, which reads up to 0.5.0, and 5.4, which reads up to 0.8.0. A later
+    release reads what an earlier one reads.
+    """
+    release, wanted = _numbers(podman)[:2], _numbers(version)
+    if any(release >= measured and wanted <= newest for measured, newest in _READS.items()):
+        return True
+    if release and any(release <= measured and wanted > newest for measured, newest in _READS.items()):
+        return False
+    return None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(digits) for digits in re.findall(r"\d{1,6}", version))
+
+
+def _parse_yaml(data: bytes) -> Any:  # noqa: ANN401
+    import yaml  # only a host with a specification needs it
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where it is there: ten times as fast
+    try:
+        return yaml.load(data, Loader=loader)  # noqa: S506 - both are safe
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise MalformedError(f"it is not YAML: {' '.join(str(error).split())}") from None
+
+
+def _paths(edits: JsonValue) -> Iterator[str]:
+    """Yield the paths on the host: of a node its ``hostPath`` or else ``path``."""
+    yield from _each(edits, "deviceNodes", lambda node: (node.find("hostPath") or node.member("path")).text())
+    yield from _each(edits, "mounts", lambda mount: mount.member("hostPath").text())
+    yield from _each(edits, "hooks", lambda hook: hook.member("path").text())
+
+
+def _each(edits: JsonValue, key: str, read: Callable[[JsonValue], str]) -> Iterator[str]:
+    found = edits.find(key)
+    yield from map(read, found.items(_MANY) if found else ())
