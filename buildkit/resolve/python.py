@@ -30,7 +30,8 @@ def lock_python(
 ) -> None:
     """Decide the lock if it is stale, or with ``upgrade``: the newest release that the settings allow.
 
-    Processors that the lock has already stay in it, at the same release. Raises what ``list_pythons`` and ``pin`` do,
+    Processors that the lock has already stay in it, at the same release; ``upgrade`` asks for their archives again,
+    because a build that meets other bytes points to it. Raises what ``list_pythons`` and ``pin`` do,
     and DefinitionError for a release that the list has not.
     """
     target = request.target
@@ -43,7 +44,8 @@ def lock_python(
         wanted = dict.fromkeys((*ours, *(one.arch for one in old)))
         chosen = _keep(listed, old, target) if not upgrade else None
         first = chosen or choose_python(listed, target.python, target.arch)
-        kept = {one.arch: one for one in old if (one.version, one.build) == (first.version, first.build)}
+        same = (one for one in old if (one.version, one.build) == (first.version, first.build))
+        kept = {} if upgrade else {one.arch: one for one in same}
         archives = [kept.get(arch) or pin(_same_release(listed, first, arch), request.root) for arch in wanted]
     drafts.decide(PYTHON_LOCK, render_python_lock(tuple(archives), target))
 

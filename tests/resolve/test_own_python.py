@@ -67,6 +67,17 @@ def test_newest_release_that_the_settings_allow_is_locked_once(locker: Locker) -
     assert locker.lock(python="3.12.15") == ["3.12.15 x86_64"]
 
 
+def test_upgrade_takes_the_archive_that_was_replaced_at_the_same_release(locker: Locker) -> None:
+    locker.lock()
+    locked = locker.drafts.get(PYTHON_LOCK)
+    sha256 = parse_python_lock(locked)[0].sha256
+    locker.drafts.decide(PYTHON_LOCK, locked.replace(sha256.hex, FileHash.of(b"other").hex))
+    locker.lock()
+    assert locker.drafts.get(PYTHON_LOCK) != locked  # it is not stale, and keeps its bytes until somebody asks
+    locker.lock(upgrade=True)
+    assert locker.drafts.get(PYTHON_LOCK) == locked
+
+
 def test_processors_share_one_release(locker: Locker) -> None:
     locker.lock()
     assert locker.lock(arch="aarch64") == ["3.12.16 aarch64", "3.12.16 x86_64"]
