@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(name: str, arguments: list[str]) -> int:
     folder = find_project(Path.cwd())
     command, _, stage = name.partition("-")
-    if command in _OF_STAGES and stage:  # as sessions are called
+    if name not in _ALL and command in _OF_STAGES and stage:  # as sessions are called
         name, arguments = command, [stage, *arguments]
     if name in _OF_STAGES and arguments and not arguments[0].startswith("-"):
         return run_command(_OF_STAGES[name], folder, arguments[0], arguments[1:])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import buildkit
-from buildkit.cli import build, console, run
+from buildkit.cli import build, console, push_models, run
 from buildkit.cli.commands import COMMANDS, STAGE_COMMANDS
 from buildkit.declare.stage import stage_schema
 
@@ -54,6 +54,7 @@ def test_command_runs_in_the_current_folder_and_returns_its_exit_code(
         (["build", "--frozen"], "run", (["--frozen"],)),
         (["build", "app", "--frozen"], "run_build", ("app", ["--frozen"])),
         (["push", "app", "localhost:5000/app"], "run_push", ("app", ["localhost:5000/app"])),
+        (["push-app", "localhost:5000/app"], "run_push", ("app", ["localhost:5000/app"])),
     ],
 )
 def test_build_and_push_take_the_stage_as_first_argument(
@@ -63,6 +64,13 @@ def test_build_and_push_take_the_stage_as_first_argument(
     monkeypatch.setattr(build, function, lambda *arguments: calls.append(arguments))
     assert console.main(words) == 0
     assert calls == [(folder, *expected)]
+
+
+def test_session_of_the_project_comes_before_that_of_a_stage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[object, ...]] = []
+    monkeypatch.setattr(push_models, "run", lambda *arguments: calls.append(arguments))
+    assert console.main(["push-models", "localhost:5000/models", "--as", "modelpack"]) == 0
+    assert calls == [(folder, ["localhost:5000/models", "--as", "modelpack"])]
 
 
 def test_run_passes_the_exit_code_of_the_container(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
