@@ -184,16 +184,25 @@ class DamagedError(LostError):
 
 
 class RegistryError(BuildError):
-    """A registry is unreachable (``down``), denies these credentials (``denied``), or refused for another reason."""
+    """A registry is unreachable (``down``), denies these credentials (``denied``), lacks a manifest (``absent``), or
+    refused for another reason."""
 
-    details = (*BuildError.details, "denied", "down")
+    details = (*BuildError.details, "denied", "down", "absent")
 
     def __init__(
-        self, message: str, *, hint: str = "", output: str = "", denied: bool = False, down: bool = False
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        output: str = "",
+        denied: bool = False,
+        down: bool = False,
+        absent: bool = False,
     ) -> None:
         super().__init__(message, hint=hint, output=output)
         self.denied = denied
         self.down = down
+        self.absent = absent
 
 
 class WheelError(BuildError):

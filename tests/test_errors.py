@@ -21,6 +21,7 @@ DETAILS: dict[str, Any] = {  # a value for every detail of any kind of error, no
     "reported": True,
     "denied": True,
     "down": True,
+    "absent": True,
     "names": ("hello", "jq"),
     "tree": "libs/x",
     "versions": (("numpy", "1.0"), ("numpy", "2.0")),
@@ -82,10 +83,10 @@ def test_error_of_an_unknown_kind_becomes_a_build_error() -> None:
     assert (type(error), error.message, error.hint) == (BuildError, "m", "h")
 
 
-def test_registry_error_is_neither_down_nor_denied_by_default() -> None:
+def test_registry_error_is_neither_down_nor_denied_nor_absent_by_default() -> None:
     copy = BuildkitError.from_json(RegistryError("refused").as_json())
     assert isinstance(copy, RegistryError)
-    assert (copy.denied, copy.down) == (False, False)
+    assert (copy.denied, copy.down, copy.absent) == (False, False, False)
 
 
 def test_error_tree_of_the_docstring_matches_the_classes() -> None:

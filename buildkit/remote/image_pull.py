@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from buildkit.digest import Digest, canonical_json
-from buildkit.errors import BuildError, MismatchError
+from buildkit.errors import BuildError, MismatchError, RegistryError
 from buildkit.hostile_json import JsonValue, MalformedError
 from buildkit.locks.pins import PinnedImage
 from buildkit.oci.blob import LayerResult
@@ -34,6 +34,7 @@ class LayerReaders:
 
 
 _NONE = LayerReaders()
+_UPGRADE = "run: nox -s lock -- --upgrade-images"
 
 
 def pull_image(
@@ -45,7 +46,7 @@ def pull_image(
     """
     ref = image.ref
     with blobs.working_folder() as folder:
-        fetch(ref, folder, arch)
+        _fetch(image, arch, fetch, folder)
         try:
             data = (folder / "manifest.json").read_bytes()
             manifest = parse_manifest(data)
@@ -57,7 +58,7 @@ def pull_image(
             raise BuildError(f"{ref}: not an image that can be read: {reason}") from error
         if image.manifests and Digest.of(data) not in image.manifests:
             what = f"{ref}: the lock names other images for {arch} than the registry has under this digest"
-            raise MismatchError(what, hint="the lock was altered; run: nox -s lock -- --upgrade-images")
+            raise MismatchError(what, hint=f"the lock was altered; {_UPGRADE}")
         if found != arch:
             raise MismatchError(f"{ref} is for {found}, not for {arch}", hint="pin the image of the right architecture")
         digests = [digest for digest, _ in manifest.layers]
@@ -73,6 +74,16 @@ def pull_image(
             for digest, diff_id in pairs
         )
         return LayerResult(blobs=tuple(taken), config=canonical_json(run_config))
+
+
+def _fetch(image: PinnedImage, arch: str, fetch: FetchImage, folder: Path) -> None:
+    try:
+        fetch(image.ref, folder, arch)
+    except RegistryError as error:
+        if error.absent and image.manifests:  # of the lock, not written in the stage file
+            message = f"the registry no longer has {image.ref}, which requirements/images.lock names"
+            raise RegistryError(message, hint=_UPGRADE, absent=True) from error
+        raise
 
 
 def _architecture(config: JsonValue) -> str:

@@ -19,6 +19,7 @@ PLAIN = "HTTP response to HTTPS|not look like a TLS handshake"
 LOST = "manifest blob unknown"
 _UNREACHABLE = re.compile(rf"no such host|dial tcp|x509|{PLAIN}")
 _DENIED = re.compile(r"unauthorized|authentication required|denied|\b40[13]\b|invalid username/password")
+_ABSENT = re.compile(r"(?:manifest|name) unknown")
 _SECRETS = re.compile(
     r"(?<=://)[^/@\s\"]+@|(?<=[\w/=-])\?[^\s\"]+"
 )  # of a URL: the user, and a query that may be signed
@@ -63,6 +64,7 @@ def registry_error(ref: Ref, action: str, message: str) -> RegistryError:
         hint=hint.format(host=ref.host),
         denied=bool(_DENIED.search(words)),
         down=any(marks.search(words) for marks in (TRANSIENT, SLOW, LIMITED, _UNREACHABLE)),
+        absent=bool(_ABSENT.search(words)),
     )
 
 

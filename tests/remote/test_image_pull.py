@@ -13,12 +13,14 @@ import pytest
 import zstandard
 
 from buildkit.digest import DiffId, Digest
-from buildkit.errors import BuildError, MismatchError
+from buildkit.errors import BuildError, MismatchError, RegistryError
 from buildkit.layers.tar.member import Compression
 from buildkit.locks.pins import PinnedImage
 from buildkit.oci.blob import Blob, LayerResult
+from buildkit.oci.reference import parse_ref
 from buildkit.remote.image_pull import pull_image
 from buildkit.store.blobs import Blobs
+from buildkit.tools.registry_errors import registry_error
 
 REF = "registry.test/x@sha256:" + "0" * 64
 TAR = bytes(range(256)) * 9000  # more than two chunks
@@ -83,6 +85,19 @@ def test_pulled_layer_keeps_its_bytes_and_gets_its_diff_id(pull: Pull, blobs: Bl
     assert made == LayerResult(blobs=(expected,), config='{"Env":["A=1","PATH=/cuda"]}')
     assert blobs.path(digest).read_bytes() == data
     assert list((blobs.folder / "tmp").iterdir()) == []
+
+
+def test_image_that_the_registry_no_longer_has_names_the_command_that_takes_another(blobs: Blobs) -> None:
+    def fetch(ref: str, _folder: Path, _arch: str) -> None:
+        raise registry_error(parse_ref(ref, "x"), "fetching", "404 Not Found: manifest unknown: sha256:0")
+
+    digest = Digest.parse(REF.partition("@")[2])
+    message = rf"the registry no longer has {REF}, which requirements/images\.lock names"
+    with pytest.raises(RegistryError, match=message) as gone:
+        pull_image(PinnedImage(ref=REF, pinned=REF, manifests=(digest,)), "amd64", fetch, blobs)
+    assert gone.value.hint == "run: nox -s lock -- --upgrade-images"
+    with pytest.raises(RegistryError, match="manifest unknown"):  # written in the stage file: no lock to refresh
+        pull_image(PinnedImage(ref=REF, pinned=REF), "amd64", fetch, blobs)
 
 
 @pytest.mark.parametrize("config", [{}, {"config": None}, {"config": {}}, {"config": {"Env": None}}])
