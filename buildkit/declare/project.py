@@ -192,6 +192,8 @@ def parse_project(text: str, folder: Path) -> Project:
     arches, host = _arches(settings, place.at("arch")), platform.machine()
     target = _target(settings, host if host in arches else arches[0], arches[0])
     check_target(target.prefix, place.at("prefix"))
+    if target.standalone and target.prefix.rstrip("/") == STANDALONE:
+        place.at("prefix").report(f"`{STANDALONE}` is the folder of the standalone interpreter", "such as /opt/venv")
     if target.standalone and target.sees_system:
         place.at("site-packages").report("`system` has no effect", "a standalone interpreter sees nothing of the root")
     labels = tuple(sorted((_labels(about) | dict(settings.pop("labels", ()))).items()))

@@ -198,3 +198,10 @@ def test_standalone_interpreter_sees_no_packages_of_the_root() -> None:
     assert parse_project(text, Path("/x")).target.sees_system
     found = problems_of(text + 'interpreter = "standalone"\n')
     assert found == {"tool.buildkit.site-packages": "`system` has no effect"}
+
+
+def test_environment_is_not_in_the_folder_of_the_standalone_interpreter() -> None:
+    text = '[tool.buildkit]\nprefix = "/opt/python/"\n'
+    assert parse_project(text, Path("/x")).target.prefix == "/opt/python/"
+    found = problems_of(text + 'interpreter = "standalone"\n')
+    assert found == {"tool.buildkit.prefix": "`/opt/python` is the folder of the standalone interpreter"}
