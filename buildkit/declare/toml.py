@@ -18,8 +18,11 @@ _DOTTED = re.compile(rf"(?:{_PART}[ \t]*+\.[ \t]*+){{2,{_MOST_PARTS}}}+")
 _TOO_LONG = re.compile(rf"(?:{_PART}[ \t]*+\.[ \t]*+){{{_MOST_PARTS}}}")
 
 
-def parse_toml(text: str, file: str) -> dict[str, Any]:
-    """Parse TOML 1.0. Raises DefinitionError with ``file`` and line, also for text that would exhaust the host."""
+def parse_toml(text: str, file: str, hint: str = "") -> dict[str, Any]:
+    """Parse TOML 1.0. Raises DefinitionError with ``file`` and line, also for text that would exhaust the host.
+
+    ``hint`` is that of the error: a file that a command writes names it.
+    """
     try:
         if len(text) > _MOST:
             what = f"is longer than {_MOST} characters"
@@ -33,7 +36,7 @@ def parse_toml(text: str, file: str) -> dict[str, Any]:
         what = "is nested too deeply"
     except ValueError as error:  # invalid TOML, or an integer of thousands of digits
         what = f"is not TOML: {error}"
-    raise DefinitionError.of([Problem(file=file, what=what)])
+    raise DefinitionError.of([Problem(file=file, what=what, hint=hint)])
 
 
 def find_table(table: Table, *names: str) -> Table:

@@ -101,7 +101,7 @@ def find_image(name: str, text: str | None) -> LockedImage | None:
 @lru_cache(maxsize=2)  # each list and stage on an image asks for it
 def parse_images_lock(text: str, file: str = IMAGES_LOCK) -> Mapping[str, LockedImage]:
     """Parse the lock; return the images by name. Raises DefinitionError with every problem found."""
-    entries, problems = parse_toml(text, file).get("image", []), list[Problem]()
+    entries, problems = parse_toml(text, file, _HINT).get("image", []), list[Problem]()
     images: dict[str, LockedImage] = {}
     for number, entry in enumerate(entries if isinstance(entries, list) else [entries]):
         name = entry.get("name") if isinstance(entry, dict) else None

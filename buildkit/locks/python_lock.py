@@ -76,7 +76,8 @@ def parse_python_lock(text: str) -> tuple[PythonArchive, ...]:
     problems: list[Problem] = []
     if find_inputs(text) is None:
         problems.append(Problem(file=PYTHON_LOCK, what="does not say what it was made from", hint="run: nox -s lock"))
-    table: dict[str, Any] = _SCHEMA.read(parse_toml(text, PYTHON_LOCK), ValueLocation(PYTHON_LOCK, problems)) or {}
+    parsed = parse_toml(text, PYTHON_LOCK, "run: nox -s lock")
+    table: dict[str, Any] = _SCHEMA.read(parsed, ValueLocation(PYTHON_LOCK, problems)) or {}
     entries = table.get("archive", ())
     if len({entry.get("arch") for entry in entries}) < len(entries):
         problems.append(Problem(file=PYTHON_LOCK, key="archive", what="names a processor twice"))

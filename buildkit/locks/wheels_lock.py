@@ -55,7 +55,7 @@ def make_wheels_lock(inputs: FileHash, target: Target, artifacts: tuple[Artifact
 def parse_wheels_lock(text: str, file: str) -> WheelsLock:
     """Parse a wheels lock. Raises DefinitionError with every problem found."""
     inputs = find_inputs(text)
-    table = parse_toml(text, file)
+    table = parse_toml(text, file, "run: nox -s lock")
     target, entries = table.get("target", {}), table.get("artifact", [])
     problems: list[Problem] = []
     for key, value, kind in (("target", target, dict), ("artifact", entries, list)):

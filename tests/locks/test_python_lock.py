@@ -44,6 +44,7 @@ def test_lock_is_read_as_it_was_written() -> None:
         (render_python_lock(ARCHIVES[:1], TARGET), "has no archive for x86_64"),
         (LOCK.replace('"3.12.16"', '"3.12"'), "`3.12` is not a release of Python (3.12.16)"),
         (LOCK.replace("aarch64", "x86_64"), "names a processor twice"),
+        (f"{LOCK}>>>>>>> theirs\n", "(run: nox -s lock)"),
         (LOCK.replace("https://", "file://"), "is not a URL"),
         (LOCK.replace("https://", "https://me:secret@"), "is not a URL"),
     ],

@@ -53,6 +53,12 @@ def test_every_problem_is_reported():
         assert word in message
 
 
+def test_lock_with_marks_of_a_merge_names_the_command_that_makes_it_anew():
+    with pytest.raises(DefinitionError, match="is not TOML") as caught:
+        parse_wheels_lock(f"<<<<<<< HEAD\n{render_wheels_lock(LOCK)}", "x")
+    assert caught.value.hint == "run: nox -s lock"
+
+
 def test_a_lock_without_header_is_refused():
     with pytest.raises(DefinitionError, match="made from"):
         parse_wheels_lock(render_wheels_lock(LOCK).partition("\n")[2], "x")
