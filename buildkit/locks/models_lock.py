@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from buildkit.declare.schema import IntegerSchema, KeySchema, ListSchema, TableSchema, TextSchema, ValueLocation
+from buildkit.declare.stage import check_target
 from buildkit.declare.toml import parse_toml, render_toml
 from buildkit.digest import FileHash, canonical_json
 from buildkit.errors import DefinitionError, Problem
@@ -174,6 +175,7 @@ def parse_models(text: str, file: str) -> tuple[ModelRequest, ...]:
         if request.name in seen:
             place.report("is listed twice")
         seen.add(request.name)
+        check_target(request.target, place.at("target"))
         _check_request(request, place)
     if problems:
         raise DefinitionError.of(problems)
@@ -192,7 +194,7 @@ def _parse_lock(text: str, file: str, runs: FileRuns) -> ModelsLock:
     inputs = find_inputs(text)
     if inputs is None:
         problems.append(Problem(file=file, what="does not say what it was made from", hint="run: nox -s lock"))
-    parsed = parse_toml(runs.text, file)
+    parsed = parse_toml(runs.text, file, "run: nox -s lock")
     runs.unfold(parsed)
     table = _LOCK.read(parsed, ValueLocation(file, problems)) or {}
     entries = table.get("model", ())
@@ -221,8 +223,10 @@ def _read_request(entry: dict[str, Any], place: ValueLocation) -> ModelRequest:
     kept = {**entry, "source": source}
     if (revision := kept.pop("revision", None)) is not None:
         if not isinstance(source, HubSource):
-            place.at("revision").report("is for sources of a hub (`hf:`)", "write `version`")
-        elif "version" in entry:
+            hint = "write `version`" if isinstance(source, PypiSource) else "leave it out"
+            place.at("revision").report("is for sources of a hub (`hf:`)", hint)
+            return ModelRequest(**kept)
+        if "version" in entry:
             place.at("version").report("says the same as `revision`", "remove one of both")
         kept["version"] = revision
     return ModelRequest(**kept)

@@ -129,3 +129,16 @@ def test_request_hash_covers_every_field():
 def test_paths_of_models_lock_and_input_correspond():
     assert models_lock_path("requirements/models.toml") == "requirements/models.lock"
     assert models_source_path("requirements/models.lock") == "requirements/models.toml"
+
+
+def test_model_is_not_placed_where_the_runtime_mounts():
+    text = '[[model]]\nname = "m"\nsource = "path:m"\ntarget = "%s"\n'
+    assert parse_models(text % "/srv/m", "x.toml")[0].target == "/srv/m"
+    with pytest.raises(DefinitionError, match=r"`model m\.target`: `/proc/m` is below /proc"):
+        parse_models(text % "/proc/m", "x.toml")
+
+
+def test_lock_with_marks_of_a_merge_names_the_command_that_makes_it_anew():
+    with pytest.raises(DefinitionError, match="is not TOML") as caught:
+        parse_models_lock(f"# buildkit inputs {HASH}\n<<<<<<< HEAD\n", "requirements/models.lock")
+    assert caught.value.hint == "run: nox -s lock"

@@ -106,6 +106,9 @@ def test_revision_is_the_key_of_hub_sources_alone(tmp_path, hub):
         bench.lock('revision = "main"\nversion = "main"\n')
     with pytest.raises(DefinitionError, match=r"is for sources of a hub \(`hf:`\)"):
         bench.lock('revision = "main"\n', source="path:models")
+    with pytest.raises(DefinitionError) as caught:
+        bench.lock('revision = "main"\n', source="oci:ghcr.io/me/x:v1")
+    assert [problem.hint for problem in caught.value.problems] == ["leave it out"]
 
 
 @pytest.mark.parametrize(
