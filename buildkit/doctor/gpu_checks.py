@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from buildkit.doctor.diagnosis import Diagnosis, DiagnosisStatus, note, ok, warning
 from buildkit.doctor.facts import HostFacts, InstalledTool
@@ -152,12 +152,8 @@ def _check_toolkit(cdi: CdiFiles, toolkit: InstalledTool) -> Iterator[Diagnosis]
 
 def _find_winner(file: CdiFile, cdi: CdiFiles) -> CdiFile | None:
     """Return the file of a later folder that has all names of a file, so that this one is not used."""
-    later = cdi.files[cdi.files.index(file) + 1 :]
-    return next((one for one in later if _folder(one) != _folder(file) and _is_within(file.names, one.names)), None)
-
-
-def _is_within(names: Sequence[str], others: Collection[str]) -> bool:
-    return bool(names) and all(name in others for name in names)
+    others = [one for one in cdi.files[cdi.files.index(file) :] if _folder(one) != _folder(file)]
+    return next((one for one in others if file.names and all(name in one.names for name in file.names)), None)
 
 
 def _folder(file: CdiFile) -> str:

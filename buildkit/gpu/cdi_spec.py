@@ -7,12 +7,13 @@ with one message, ``unresolvable CDI devices``.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from buildkit.hostile_json import JsonValue, MalformedError, parse_json
+from buildkit.hostile_json import JsonValue, MalformedError
 
 NVIDIA = "nvidia.com/gpu"
 MAX_SIZE = 8 << 20  # bytes; that of a host with 8 GPUs in 56 MIG devices has less than 1 MB
@@ -20,6 +21,11 @@ _MANY = 100_000
 _KIND = re.compile(r"[A-Za-z][\w.-]*/[A-Za-z][\w.-]*")
 _VERSION = re.compile(r"v?(\d{1,4})\.(\d{1,4})\.(\d{1,4})")
 _DRIVER = re.compile(r"/lib(?:cuda|nvidia-ml)\.so\.(\d+(?:\.\d+)+)$")
+_KEYS = frozenset(("cdiVersion", "kind", "annotations", "devices", "containerEdits"))
+_DEVICE_KEYS = frozenset(("name", "annotations", "containerEdits"))
+_EDITS_KEYS = frozenset(("env", "deviceNodes", "hooks", "mounts", "intelRdt", "additionalGids", "netDevices"))
+_SINCE = {"annotations": (0, 6, 0), "intelRdt": (0, 7, 0), "additionalGids": (0, 7, 0), "netDevices": (1, 1, 0)}
+_NEWEST = (1, 1, 0)  # the newest version whose keys are all known here
 _READS = {(4, 3): (0, 5, 0), (5, 4): (0, 8, 0)}  # podman → the newest version that it reads, measured
 
 
@@ -84,9 +90,9 @@ class CdiFiles:
         return tuple(file for file in self.files if file.spec and file.spec.kind == kind)
 
 
-def parse_cdi_spec(data: bytes, *, json: bool) -> CdiSpec:
-    """Parse a specification of YAML or JSON. Raises MalformedError for what podman refuses, too."""
-    root = parse_json(data, limit=MAX_SIZE) if json else JsonValue(_parse_yaml(data))
+def parse_cdi_spec(data: bytes) -> CdiSpec:
+    """Parse a specification; JSON is read as YAML, as podman does. Raises MalformedError for what podman refuses."""
+    root = JsonValue(_parse_yaml(data))
     version, kind = root.member("cdiVersion"), root.member("kind")
     if not _VERSION.fullmatch(version.text()):
         raise version.error("is not a version such as 0.5.0")
@@ -96,9 +102,16 @@ def parse_cdi_spec(data: bytes, *, json: bool) -> CdiSpec:
     if not devices:
         raise root.member("devices").error("is empty")
     names = tuple(device.member("name").text() for device in devices)
-    if doubled := next((name for name in names if names.count(name) > 1), ""):
+    if doubled := next((name for name, count in Counter(names).items() if count > 1), ""):
         raise root.member("devices").error(f"has {doubled} twice")
-    edits = [edits for table in (root, *devices) if (edits := table.find("containerEdits"))]
+    edits = [device.member("containerEdits") for device in devices]
+    if bare := next((table for table in edits if not table.raw), None):
+        raise bare.error("is empty")
+    if shared := root.find("containerEdits"):
+        edits.append(shared)
+    for tables, keys in (((root,), _KEYS), (devices, _DEVICE_KEYS), (edits, _EDITS_KEYS)):
+        for table in tables:
+            _check_keys(table, keys, _numbers(version.text()))
     needs = sorted({path for table in edits for path in _paths(table) if path.startswith("/")})
     return CdiSpec(kind=kind.text(), version=version.text().removeprefix("v"), devices=names, needs=tuple(needs))
 
@@ -121,12 +134,19 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(digits) for digits in re.findall(r"\d{1,6}", version))
 
 
+def _check_keys(table: JsonValue, known: frozenset[str], version: tuple[int, ...]) -> None:
+    """Raise MalformedError for keys that podman refuses: unknown ones, and those of a later version than the file's."""
+    for key in table.with_keys(known, others=version > _NEWEST).raw_object():
+        if version < _SINCE.get(key, ()):
+            raise table.error(f"has `{key}`, which needs cdiVersion {'.'.join(map(str, _SINCE[key]))}")
+
+
 def _parse_yaml(data: bytes) -> Any:  # noqa: ANN401
     import yaml  # only a host with a specification needs it
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where it is there: ten times as fast
+    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # `name: 0` is a text; libyaml is ten times as fast
     try:
-        return yaml.load(data, Loader=loader)  # noqa: S506 - both are safe
+        return yaml.load(data, Loader=loader)  # noqa: S506 - both make texts, lists and mappings alone
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise MalformedError(f"it is not YAML: {' '.join(str(error).split())}") from None
 

@@ -42,7 +42,7 @@ def _file(root: Path, path: str) -> CdiFile:
             data = file.read(MAX_SIZE + 1)
         if len(data) > MAX_SIZE:
             return CdiFile(path=path, fault=CdiFault.MALFORMED, problem=f"it is larger than {MAX_SIZE} bytes")
-        spec = parse_cdi_spec(data, json=path.endswith(".json"))
+        spec = parse_cdi_spec(data)
     except OSError as error:
         return CdiFile(path=path, fault=CdiFault.UNREADABLE, problem=error.strerror or str(error))
     except MalformedError as error:

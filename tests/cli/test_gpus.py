@@ -16,7 +16,9 @@ gpus.find_cdi = lambda: find_cdi(Path(sys.argv[1]))
 gpus._PAUSE = 0.0
 gpus.run(Path("."), sys.argv[2:])
 """
-SPEC = "cdiVersion: 0.5.0\nkind: nvidia.com/gpu\ndevices: [{name: '0'}, {name: '1'}]\n"
+SPEC = "cdiVersion: 0.5.0\nkind: nvidia.com/gpu\ndevices:\n" + "".join(
+    f"- {{name: '{name}', containerEdits: {{env: [A=b]}}}}\n" for name in "01"
+)
 MIG = ("1.mig 1", "1:0.uuid MIG-a", "1:0.name NVIDIA H200 MIG 3g.71gb", "1:0.memory 71000000000 70000000000")
 BUSY = ("0.processes 4242 2000000000", "0.reasons 0x4")
 

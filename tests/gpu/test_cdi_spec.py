@@ -29,11 +29,12 @@ containerEdits:
     - hostPath: /usr/lib/x86_64-linux-gnu/libnvidia-ptxjitcompiler.so.580.65.06
       containerPath: /usr/lib/x86_64-linux-gnu/libnvidia-ptxjitcompiler.so.580.65.06
 """
-MINIMAL = b'{"cdiVersion": "0.5.0", "kind": "x.y/z", "devices": [{"name": "a"}]}'
+DEVICE = b'{"name": "a", "containerEdits": {"env": ["A=b"]}}'
+MINIMAL = b'{"cdiVersion": "0.5.0", "kind": "x.y/z", "devices": [' + DEVICE + b"]}"
 
 
 def test_specification_is_parsed_with_every_path_on_the_host() -> None:
-    spec = parse_cdi_spec(SPEC, json=False)
+    spec = parse_cdi_spec(SPEC)
     libraries = "/usr/lib/x86_64-linux-gnu/lib"
     assert spec == CdiSpec(
         kind="nvidia.com/gpu",
@@ -47,29 +48,39 @@ def test_specification_is_parsed_with_every_path_on_the_host() -> None:
     assert spec.drivers == ("580.65.06",)
 
 
-def test_json_is_parsed_as_json() -> None:
-    assert parse_cdi_spec(MINIMAL, json=True) == CdiSpec(kind="x.y/z", version="0.5.0", devices=("a",))
-    assert parse_cdi_spec(MINIMAL, json=False) == parse_cdi_spec(MINIMAL, json=True)
+def test_json_and_numbers_as_names_are_read_as_podman_reads_them() -> None:
+    assert parse_cdi_spec(MINIMAL) == CdiSpec(kind="x.y/z", version="0.5.0", devices=("a",))
+    assert parse_cdi_spec(MINIMAL.replace(b'"a"', b"0")).devices == ("0",)
+
+
+def test_keys_are_judged_by_the_version_of_the_file() -> None:
+    gids = MINIMAL.replace(b"0.5.0", b"0.7.0").replace(b'"env": ["A=b"]', b'"additionalGids": [4]')
+    assert parse_cdi_spec(gids).version == "0.7.0"
+    future = MINIMAL.replace(b"0.5.0", b"1.2.0").replace(b'"name"', b'"new": 1, "name"')
+    assert parse_cdi_spec(future).version == "1.2.0"
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (b'"0.5.0"', b"0.5", "cdiVersion is not a text"),
+        (b'"0.5.0"', b"0.5", "cdiVersion is not a version"),
+        (b'"0.5.0"', b"[]", "cdiVersion is not a text"),
         (b'"0.5.0"', b'"latest"', "cdiVersion is not a version"),
         (b'"x.y/z"', b'"gpu"', "kind is not VENDOR/CLASS"),
-        (b'[{"name": "a"}]', b"[]", "devices is empty"),
-        (b'"a"', b"0", r"devices\[0\].name is not a text"),
-        (b'[{"name": "a"}]', b'[{"name": "a"}, {"name": "a"}]', "devices has a twice"),
+        (DEVICE, b"", "devices is empty"),
+        (DEVICE, DEVICE + b"," + DEVICE, "devices has a twice"),
+        (DEVICE, b'{"name": "a"}', r"devices\[0\] has no `containerEdits`"),
+        (b'{"env": ["A=b"]}', b"{}", r"devices\[0\].containerEdits is empty"),
         (b'"devices"', b'"device"', "has no `devices`"),
         (b"}]}", b"", "is not"),
-        (b'"a"', b'"a", "containerEdits": {"mounts": [{}]}', r"mounts\[0\] has no `hostPath`"),
+        (b'"name"', b'"foo": 1, "name"', r"devices\[0\] has the unknown key foo"),
+        (b'"env": ["A=b"]', b'"additionalGids": [4]', "has `additionalGids`, which needs cdiVersion 0.7.0"),
+        (b'"env": ["A=b"]', b'"mounts": [{}]', r"mounts\[0\] has no `hostPath`"),
     ],
 )
-@pytest.mark.parametrize("json", [True, False])
-def test_malformed_specification_says_where(old: bytes, new: bytes, message: str, json: bool) -> None:
+def test_malformed_specification_says_where(old: bytes, new: bytes, message: str) -> None:
     with pytest.raises(MalformedError, match=message):
-        parse_cdi_spec(MINIMAL.replace(old, new), json=json)
+        parse_cdi_spec(MINIMAL.replace(old, new))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +88,7 @@ def test_malformed_specification_says_where(old: bytes, new: bytes, message: str
 )
 def test_anything_else_ends_in_one_error(data: bytes) -> None:
     with pytest.raises(MalformedError):
-        parse_cdi_spec(data, json=False)
+        parse_cdi_spec(data)
 
 
 @pytest.mark.parametrize(

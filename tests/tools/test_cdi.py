@@ -36,7 +36,11 @@ def test_host_without_folders_has_no_specification(tmp_path: Path) -> None:
 
 def test_specifications_are_read_in_the_order_in_which_the_last_wins(tmp_path: Path) -> None:
     write(tmp_path, "/var/run/cdi/a.yaml", SPEC)
-    write(tmp_path, "/etc/cdi/b.json", json.dumps({"cdiVersion": "0.6.0", "kind": "x.y/z", "devices": [{"name": "n"}]}))
+    write(
+        tmp_path,
+        "/etc/cdi/b.json",
+        json.dumps({"cdiVersion": "0.6.0", "kind": "x.y/z", "devices": [{"name": "n", "containerEdits": {"env": []}}]}),
+    )
     write(tmp_path, "/etc/cdi/README", "not one")
     write(tmp_path, "/dev/nvidia0", "")
     spec = CdiSpec(kind="nvidia.com/gpu", version="0.5.0", devices=("0",), needs=NEEDS)
