@@ -52,7 +52,7 @@ def build_containerfile(
         try:
             build_image(request, ref, isolation)
         except ToolError as error:
-            hint = "" if root.network else "a RUN has no network unless [root] says `network = true`"
+            hint = "" if root.network else "if a RUN needs the network, say `network = true` in [root]"
             message = f"{spec.name}: {root.file} could not be built"
             raise BuildError(
                 message, hint=error.hint or hint, output=secrets.hide(error.output)

@@ -37,6 +37,7 @@ KEYS = {
     "secrets": KeySchema(ListSchema(_SECRET), "secrets that its RUN --mount=type=secret may name"),
 }
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})")
+_ALLOW = "say `network = true` in [root]"
 _URL = re.compile(r"[a-z+]+://|git@")
 
 
@@ -114,6 +115,7 @@ def find_containerfile_inputs(text: str, root: ContainerfileRoot) -> Containerfi
         else:
             bases.append(full_name(base))
             images[stage.base] = full_name(base)
+        _check_network(stage, root)
         taken = (image for instruction in stage.instructions for image in _foreign(instruction))
         images |= {image: full_name(image) for image in taken if image.lower() not in known}
         sources += [
@@ -175,15 +177,34 @@ def _foreign(instruction: Instruction) -> Iterator[str]:
 def _sources(instruction: Instruction) -> Iterator[str]:
     """Yield the patterns of the context's files that an instruction reads."""
     if instruction.name in ("COPY", "ADD") and not instruction.flag("from"):
-        words = instruction.words or _split(instruction.value)
         inline = {f"<<{heredoc.end}" for heredoc in instruction.heredocs}
-        for word in words[:-1]:
+        for word in _source_words(instruction):
             bare = word.replace('"', "").replace("'", "").replace("<<-", "<<")
             if bare not in inline and not (instruction.name == "ADD" and _URL.match(word)):
                 yield word
     for options in _mounts(instruction):
         if options.get("type", "bind") == "bind" and not options.get("from"):
             yield options.get("source") or options.get("src") or "."
+
+
+def _source_words(instruction: Instruction) -> tuple[str, ...]:
+    return (instruction.words or _split(instruction.value))[:-1]
+
+
+def _check_network(stage: SourceStage, root: ContainerfileRoot) -> None:
+    """Refuse what uses the network by itself in a root without: neither key nor lock says what it got."""
+    for instruction in () if root.network else stage.instructions:
+        where = f"{root.file}:{instruction.line}"
+        if instruction.name == "RUN" and instruction.flag("network") not in (None, "none", "default"):
+            raise DefinitionError(f"{where}: this RUN asks for a network", hint=_ALLOW)
+        for word in _source_words(instruction) if instruction.name == "ADD" else ():
+            if _URL.match(word):
+                raise DefinitionError(
+                    f"{where}: ADD fetches `{word}`", hint=f"copy a file of the repository, or {_ALLOW}"
+                )
+            if word.startswith("$"):
+                what = f"{where}: ADD fetches what `{word}` names, if it is a URL"
+                raise DefinitionError(what, hint=f"write COPY for a file, or {_ALLOW}")
 
 
 def _split(value: str) -> tuple[str, ...]:

@@ -102,7 +102,7 @@ def read_containerfile(text: str, path: str) -> ParsedContainerfile:
         else:
             raise _refuse(path, instruction.line, f"{instruction.name} comes before the first FROM")
     if head is None:
-        raise DefinitionError(f"{path}: there is no FROM", hint="name another file: nox -s init -- --file PATH")
+        raise DefinitionError(f"{path}: there is no FROM", hint="does the path name a Containerfile?")
     return ParsedContainerfile(path=path, arguments=tuple(arguments), stages=(*stages, _make_stage(head, body, path)))
 
 

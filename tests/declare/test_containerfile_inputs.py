@@ -36,7 +36,8 @@ COPY everything /
 """
 
 
-def inputs(text: str = TEXT, **settings: object) -> ContainerfileInputs:
+def inputs(text: str = TEXT, *, network: bool = True, **settings: object) -> ContainerfileInputs:
+    settings["network"] = network
     return find_containerfile_inputs(text, ContainerfileRoot(file="Containerfile", **settings))  # type: ignore[arg-type]
 
 
@@ -76,6 +77,25 @@ def test_file_that_cannot_be_told_is_refused_with_its_line(text: str, settings: 
     with pytest.raises(DefinitionError) as error:
         inputs(text, **settings)
     assert what in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("line", "what", "hint"),
+    [
+        ("ADD https://example.org/x /x", "ADD fetches `https://example.org/x`", "copy a file of the repository, or"),
+        ('ADD --checksum=sha256:0 ["a", "git@example.org:x.git", "/x"]', "ADD fetches `git@example.org:x.git`", "copy"),
+        ("ADD ${SOURCE} /x", "ADD fetches what `${SOURCE}` names, if it is a URL", "write COPY for a file, or"),
+        ("RUN --network=host true", "this RUN asks for a network", ""),
+    ],
+)
+def test_root_without_network_fetches_nothing(line: str, what: str, hint: str) -> None:
+    text = f"FROM scratch\nADD a /a\nCOPY $B /b\nRUN --network=none true\n{line}\n"
+    assert inputs(text)
+    with pytest.raises(DefinitionError) as error:
+        inputs(text, network=False)
+    assert error.value.message == f"Containerfile:5: {what}"
+    assert error.value.hint.startswith(hint)
+    assert error.value.hint.endswith("say `network = true` in [root]")
 
 
 @pytest.mark.parametrize(

@@ -107,5 +107,5 @@ def test_bad_containerfile_is_one_message_with_its_line(based: Tiny) -> None:
     based.replace("stages/base/stage.toml", 'target = "finel"\n', "")
     failed = based.refuse("base", code=1)
     assert f"base/containerfile: {_FILE} could not be built" in failed
-    assert "a RUN has no network unless [root] says `network = true`" in failed
+    assert "if a RUN needs the network, say `network = true` in [root]" in failed
     assert based.left_over() == []
