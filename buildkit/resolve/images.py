@@ -154,4 +154,4 @@ def _ref_of(image: RootImage) -> Ref:
 
 
 def _problem(image: RootImage, what: str, hint: str) -> DefinitionError:
-    return DefinitionError.of([Problem(file=image.file, key="root.image", what=what, hint=hint)])
+    return DefinitionError.of([Problem(file=image.file, key=image.key, what=what, hint=hint)])

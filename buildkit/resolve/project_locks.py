@@ -71,12 +71,12 @@ def _find_root_images(project: Project, graph: Graph, lists: Iterable[AptList]) 
     Every image is locked for `site-packages = "system"`.
     """
     extended = {listed.image for listed in lists}
-    named = {stage.image: stage.file for stage in graph.stages.values() if stage.image}
+    named = {stage.image: (stage.file, "root.image") for stage in graph.stages.values() if stage.image}
     for root in (stage.containerfile for stage in graph.stages.values() if stage.containerfile):
-        named |= dict.fromkeys(_images_of(project, root), root.file)
+        named |= dict.fromkeys(_images_of(project, root), (root.file, ""))
     return tuple(
-        RootImage(name=name, file=file)
-        for name, file in named.items()
+        RootImage(name=name, file=file, key=key)
+        for name, (file, key) in named.items()
         if project.target.sees_system or not is_pinned(name) or name in extended
     )
 

@@ -24,10 +24,11 @@ from buildkit.tools.resolver import Describe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RootImage:
-    """An image of a registry that is a root, by the name that the stage ``file`` gives it."""
+    """An image of a registry that is a root, by its name in ``file``: a stage (in ``key``) or a Containerfile."""
 
     name: str
     file: str
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
