@@ -1252,3 +1252,15 @@ def test_own_python_of_another_release_is_the_cause_for_its_layers_and_for_bytec
         "new layer (pyproject.toml: [tool.buildkit] interpreter)"
     }
     assert "a different Python compiles bytecode" in [str(cause) for cause in first["deps/heavy"]]
+
+
+def test_image_that_was_pulled_when_it_was_locked_is_what_the_root_was() -> None:
+    history = build_history(edited(stages=STAGES | {"base": IMAGE}), "runtime")
+    for key, past in history.pasts.items():
+        if past.name == "base/image":
+            history.pasts[key] = replace(past, name="docker.io/library/python:3.12/image")
+    moved = IMAGE.replace("a" * 64, "b" * 64)
+    changed = explain(history, edited(stages=STAGES | {"base": moved}), "runtime")
+    said = {str(cause) for name, causes in changed.items() if name != "base/image" for cause in causes}
+    assert any("image docker.io/library/python:3.12: new digest" in text for text in said)
+    assert not any("removed" in text or "new layer" in text for text in said)

@@ -29,7 +29,7 @@ def compare_layers(layer: LayerComparison, keys: Sequence[str], specs: Sequence[
     for spec in specs:
         if spec.key.hex in keys:
             continue
-        before = gone.pop(spec.name, None)
+        before = gone.pop(spec.name, None) or (_pop_image(gone) if spec.kind is Kind.IMAGE else None)
         if before is None and None in pasts:
             continue
         if before is None and isinstance(spec.work, RunStep):
@@ -41,6 +41,12 @@ def compare_layers(layer: LayerComparison, keys: Sequence[str], specs: Sequence[
     for name in gone:
         where = in_file(layer.locations.stage(stage_of(name)), "run")
         yield name, Cause(CauseKind.STEP_REMOVED, step=name.partition("/")[2], where=where)
+
+
+def _pop_image(gone: dict[str, str]) -> str | None:
+    """Take the recipe of the image that the root was; locking pulls one under another name than a build."""
+    names = [name for name, recipe in gone.items() if json.loads(recipe)["kind"] == Kind.IMAGE]
+    return gone.pop(names[0]) if names else None
 
 
 def compare_parent(layer: LayerComparison) -> Iterator[Cause]:
