@@ -1,5 +1,6 @@
 """Hosts with GPUs that do not exist: a stand-in for NVIDIA's library, in C, under the real binding."""
 
+import atexit
 import functools
 import json
 import os
@@ -45,7 +46,9 @@ def library() -> Path:
     if compiler is None:
         assert "CI" not in os.environ, "the stand-in for NVML needs gcc"
         pytest.skip("the stand-in for NVML needs gcc")
-    path = Path(tempfile.mkdtemp(prefix="bk-nvml-")) / "libnvidia-ml.so.1"
+    folder = tempfile.TemporaryDirectory(prefix="bk-nvml-")
+    atexit.register(folder.cleanup)
+    path = Path(folder.name) / "libnvidia-ml.so.1"
     flags = ("-shared", "-fPIC", "-Wall", "-Werror", "-Wl,-soname,libnvidia-ml.so.1")
     subprocess.run((compiler, *flags, "-o", path, SOURCE), check=True)
     return path

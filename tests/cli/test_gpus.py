@@ -13,8 +13,17 @@ from pathlib import Path
 from buildkit.cli import gpus
 from buildkit.tools.cdi import find_cdi
 gpus.find_cdi = lambda: find_cdi(Path(sys.argv[1]))
-gpus._PAUSE = 0.0
 gpus.run(Path("."), sys.argv[2:])
+"""
+LOSE = """
+import os, time
+def lose(seconds):
+    with open(os.environ["NVML_STUB"], "r+") as file:
+        if (text := file.read()).startswith("0.handle"):
+            raise SystemExit
+        file.seek(0)
+        file.write("0.handle !15\\n" + text)
+time.sleep = lose
 """
 SPEC = "cdiVersion: 0.5.0\nkind: nvidia.com/gpu\ndevices:\n" + "".join(
     f"- {{name: '{name}', containerEdits: {{env: [A=b]}}}}\n" for name in "01"
@@ -23,12 +32,12 @@ MIG = ("1.mig 1", "1:0.uuid MIG-a", "1:0.name NVIDIA H200 MIG 3g.71gb", "1:0.mem
 BUSY = ("0.processes 4242 2000000000", "0.reasons 0x4")
 
 
-def run(folder: Path, text: str, *arguments: str) -> str:
+def run(folder: Path, text: str, *arguments: str, before: str = "") -> str:
     description, spec = folder / "host", folder / "etc/cdi/nvidia.yaml"
     description.write_text(text)
     spec.parent.mkdir(parents=True)
     spec.write_text(SPEC)
-    done = python(PROGRAM, folder, *arguments, description=description)
+    done = python(before + PROGRAM, folder, *arguments, description=description)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -43,6 +52,14 @@ def test_tables_show_gpus_mig_devices_specifications_and_what_is_wrong(tmp_path:
     text = "\n".join(lines)
     assert "/etc/cdi/nvidia.yaml lacks 1:0" in text
     assert "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml" in text
+
+
+def test_watch_prints_what_has_changed_since(tmp_path: Path) -> None:
+    text = run(tmp_path, host(1), "--watch", before=LOSE)
+    assert text.count("driver 580.65.06") == 2
+    first, second = text.split("driver 580.65.06")[1:]
+    assert "GPU is lost" not in first
+    assert "GPU 0 does not answer: GPU is lost" in second
 
 
 def test_json_has_sizes_in_bytes_and_nothing_unknown(tmp_path: Path) -> None:
