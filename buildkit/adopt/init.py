@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from buildkit.adopt.bridge import format_bridge, offer_bridge
 from buildkit.adopt.build_systems import find_build_requirements
 from buildkit.adopt.compose import ComposeFile
 from buildkit.adopt.draft import CopyDraft, ImageDraft, Leftover, WheelsDraft
@@ -58,7 +59,8 @@ def adopt(folder: Path, options: InitOptions) -> Adoption:
     place = folder / options.into
     existing, told = _keep_noxfile(place, files)
     written, extended = _write_files(found, options.into, images[0], files, existing)
-    leftovers += [*dropped, *told, *_left_out(found, sources.images, images)]
+    bridges = _offer_bridges(found, sources.images, drafts)
+    leftovers += [*dropped, *told, *_left_out(found, sources.images, images), *bridges]
     stages = tuple(image.name for image in images if image.ships)
     return Adoption(stages=stages, written=written, extended=extended, leftovers=tuple(leftovers))
 
@@ -92,8 +94,8 @@ def _read(
     )  # fmt: skip
     image, left = translate(file, choose_target(file, source.target), tree, source.arguments)
     if image.root is None:
-        lines = "\n".join(map(str, left))
-        raise DefinitionError(f"{source.file}: its base is not known", hint=lines)
+        hint = "\n".join([*map(str, left), format_bridge(file, source)])
+        raise DefinitionError(f"{source.file}: its base is not known", hint=hint)
     if compose is None or not source.services:
         return [image], left
     if len(source.services) == 1:
@@ -105,6 +107,19 @@ def _read(
         left = (*left, *apply_service(child, service, compose))
         children.append(child)
     return [image, *children], left
+
+
+def _offer_bridges(
+    found: Survey, sources: Iterable[ImageSource], drafts: Iterable[tuple[list[ImageDraft], tuple[Leftover, ...]]]
+) -> Iterator[Leftover]:
+    """Yield the bridge for each file, once, of which something is left that would become steps."""
+    offered: set[str] = set()
+    for source, (images, left) in zip(sources, drafts, strict=True):
+        if source.file not in offered:
+            file = read_containerfile(found.read(source.file), source.file)
+            for bridge in offer_bridge(file, source, images[0], left):
+                offered.add(source.file)
+                yield bridge
 
 
 def _with_one_python(images: Sequence[ImageDraft]) -> tuple[list[ImageDraft], tuple[Leftover, ...]]:

@@ -207,7 +207,8 @@ def _render_config(image: ImageDraft) -> list[str]:
     }
     lines = [f"{key} = {quote(value)}" for key, value in texts.items() if value]
     lines += [f"{key} = [{', '.join(map(quote, value))}]" for key, value in lists.items() if value]
-    lines += [f"{key} = {_inline(value)}" for key, value in (("env", image.env), ("labels", image.labels)) if value]
+    tables = {"env": image.env, "labels": image.labels}
+    lines += [f"{key} = {inline_table(value)}" for key, value in tables.items() if value]
     health = []
     if image.healthcheck:
         health = ["", "[config.healthcheck]", f"test = [{', '.join(map(quote, image.healthcheck))}]"]
@@ -215,5 +216,6 @@ def _render_config(image: ImageDraft) -> list[str]:
     return ["[config]", *lines, *health] if lines or health else []
 
 
-def _inline(values: Mapping[str, str]) -> str:
+def inline_table(values: Mapping[str, str]) -> str:
+    """Return a TOML table on one line."""
     return "{ " + ", ".join(f"{quote(key)} = {quote(value)}" for key, value in values.items()) + " }"

@@ -11,6 +11,7 @@ from buildkit.adopt.init import adopt
 from buildkit.adopt.sources import InitOptions
 from buildkit.cli.guard import guarded
 from buildkit.cli.init import run
+from buildkit.declare.containerfile_root import ContainerfileRoot, find_containerfile_inputs
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
 from buildkit.declare.stage import Copy
@@ -231,6 +232,66 @@ def test_what_cannot_be_adopted(tmp_path: Path, files: dict[str, str], options: 
         adopt(tmp_path / "x", options)
     assert caught.value.message == message
     assert caught.value.hint
+
+
+BRIDGED = """ARG RELEASE
+FROM python:3.13-slim AS tools
+RUN cmake --install /opt/tool
+FROM tools AS runtime
+ARG MODE=fast
+COPY src /app
+"""
+
+
+def test_containerfile_with_other_commands_can_stay_as_the_root(tmp_path: Path) -> None:
+    compose = "services:\n  api:\n    build: {context: docker, target: runtime, args: {MODE: slow, OTHER: 1}}\n"
+    make(tmp_path / "x", docker__Dockerfile=BRIDGED, docker__src__a_DOT_py="", compose_DOT_yaml=compose)
+    bridge = adopt(tmp_path / "x", InitOptions()).leftovers[-1]
+    assert str(bridge).startswith("docker/Dockerfile: or keep it as the root, until it is taken apart\n")
+    first, *shown = bridge.advice.splitlines()
+    assert first == "let stages/base/stage.toml be nothing but"
+    table = "\n".join(line[2:] for line in shown if line.startswith("  ") or not line)
+    (tmp_path / "x/stages/base/stage.toml").write_text(table)
+    base = load_graph(tmp_path / "x").stages["base"]
+    assert base.containerfile == ContainerfileRoot(
+        file="docker/Dockerfile", context="docker", target="runtime", network=True,
+        args=(("MODE", "slow"), ("RELEASE", "VALUE")),
+    )  # fmt: skip
+    inputs = find_containerfile_inputs(BRIDGED, base.containerfile)
+    assert inputs.base == "docker.io/library/python:3.13-slim"
+
+
+@pytest.mark.parametrize(
+    ("command", "offered"),
+    [
+        ("cmake --install /opt/tool", True),
+        ("curl -LO https://example.org/tool.tar.gz", True),
+        ("add-apt-repository ppa:a/b", True),
+        ("pip install fastapi", False),
+        ("mkdir /data", False),  # `tmpfs` or a volume, at run time
+        ("python manage.py collectstatic", False),  # it needs packages, which no root should have
+    ],
+)
+def test_root_is_offered_for_what_would_be_a_step(tmp_path: Path, command: str, offered: bool) -> None:
+    make(tmp_path / "x", Dockerfile=f"FROM python:3.13-slim\nRUN {command}\n")
+    found = adopt(tmp_path / "x", InitOptions()).leftovers
+    assert any("containerfile = " in left.advice for left in found) is offered
+
+
+def test_builder_on_a_containerfile_loses_its_packages(tmp_path: Path) -> None:
+    text = "FROM python:3.13-slim\nRUN apt-get install -y gcc && cmake --install /opt/tool\n"
+    make(tmp_path / "x", Dockerfile=text)
+    assert "remove [apt] from stages/builder/stage.toml" in adopt(tmp_path / "x", InitOptions()).leftovers[-1].advice
+
+
+@pytest.mark.parametrize("text", ["ARG A\nFROM $A\n", "FROM scratch\n"])
+def test_file_whose_base_is_not_known_can_be_the_root(tmp_path: Path, text: str) -> None:
+    make(tmp_path / "x", Dockerfile=text)
+    with pytest.raises(DefinitionError) as caught:
+        adopt(tmp_path / "x", InitOptions())
+    assert "or keep it as the root: write stages/base/stage.toml" in caught.value.hint
+    assert '\n  containerfile = "Dockerfile"\n' in caught.value.hint
+    assert ('args = { "A" = "VALUE" }' in caught.value.hint) is ("ARG" in text)
 
 
 def test_containerfile_of_a_service_below_is_named(tmp_path: Path) -> None:
