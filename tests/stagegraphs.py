@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from buildkit.declare.graph import Graph, make_graph
-from buildkit.declare.stage import Stage, parse_stage
+from buildkit.declare.stage import Stage
+from buildkit.declare.stage_file import parse_stage
 
 
 def stage(name: str, text: str = "") -> Stage:

@@ -14,7 +14,7 @@ import nox as nox_module
 import pytest
 
 from buildkit.cli.commands import COMMANDS, STAGE_COMMANDS
-from buildkit.declare.stage import stage_schema
+from buildkit.declare.stage_file import stage_schema
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.tools

@@ -10,7 +10,7 @@ from typing import TypeVar
 from buildkit.adopt.draft import CopyDraft
 from buildkit.adopt.reading import ContainerfileReading, StageFiles
 from buildkit.declare.instructions import Instruction
-from buildkit.declare.stage import find_reserved
+from buildkit.declare.paths import find_reserved
 
 _Value = TypeVar("_Value")
 _PACKAGE_FILES = re.compile(

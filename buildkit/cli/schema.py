@@ -9,7 +9,7 @@ from pathlib import Path
 
 from buildkit.cli.options import make_parser
 from buildkit.declare.services_file import services_schema
-from buildkit.declare.stage import stage_schema
+from buildkit.declare.stage_file import stage_schema
 from buildkit.report.output_files import write_text
 
 

@@ -11,7 +11,8 @@ from buildkit.declare.apt_archives import PublicKey, parse_public_key
 from buildkit.declare.arguments import FindReady, apply_arguments
 from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.schema import suggest_word
-from buildkit.declare.stage import Config, Running, Stage, parse_stage, with_patterns
+from buildkit.declare.stage import Config, Running, Stage
+from buildkit.declare.stage_file import parse_stage, with_patterns
 from buildkit.errors import DefinitionError, Problem
 from buildkit.lazy_dataclass import dataclass
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.declare.model_allowlist import LIBRARIES
+from buildkit.declare.paths import check_target
 from buildkit.declare.schema import (
     BooleanSchema,
     IntegerSchema,
@@ -19,7 +20,6 @@ from buildkit.declare.schema import (
     TextSchema,
     ValueLocation,
 )
-from buildkit.declare.stage import check_target
 from buildkit.declare.stage_schema import STAGE_NAME
 from buildkit.declare.target import ARCH_NAMES, ARCHES, STANDALONE, Target
 from buildkit.declare.toml import parse_toml

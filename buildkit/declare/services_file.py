@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from buildkit.declare.paths import check_target
 from buildkit.declare.ports import PublishedPort, parse_port
 from buildkit.declare.schema import ValueLocation
 from buildkit.declare.services import (
@@ -24,7 +25,7 @@ from buildkit.declare.services import (
 )
 from buildkit.declare.services_check import check_environment, check_service, report_unknown
 from buildkit.declare.services_schema import SERVICES, SOURCES
-from buildkit.declare.stage import Healthcheck, check_target
+from buildkit.declare.stage import Healthcheck
 from buildkit.declare.toml import parse_toml
 from buildkit.errors import DefinitionError, Problem
 

@@ -14,8 +14,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from buildkit.declare.paths import check_target
 from buildkit.declare.schema import IntegerSchema, KeySchema, ListSchema, TableSchema, TextSchema, ValueLocation
-from buildkit.declare.stage import check_target
 from buildkit.declare.toml import parse_toml, render_toml
 from buildkit.digest import FileHash, canonical_json
 from buildkit.errors import DefinitionError, Problem

@@ -13,7 +13,7 @@ import pytest
 import buildkit
 from buildkit.cli import build, console, push_models, run
 from buildkit.cli.commands import COMMANDS, STAGE_COMMANDS
-from buildkit.declare.stage import stage_schema
+from buildkit.declare.stage_file import stage_schema
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from buildkit.declare.apt_archives import USUAL, AptSource, Archives, PublicKey, parse_public_key
 from buildkit.declare.apt_sources import render_sources
 from buildkit.declare.graph import load_graph
-from buildkit.declare.stage import parse_stage
+from buildkit.declare.stage_file import parse_stage
 from buildkit.errors import DefinitionError
 
 _ROOT = 'summary = "x"\n[root]\nsuite = "trixie"\npackages = "base.apt"\n'

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import pytest
 
 from buildkit.declare.arguments import apply_arguments
-from buildkit.declare.stage import Stage, parse_stage
+from buildkit.declare.stage import Stage
+from buildkit.declare.stage_file import parse_stage
 from buildkit.errors import DefinitionError
 
 APP = """

@@ -11,7 +11,7 @@ from buildkit.declare.containerfile_root import (
     find_containerfile_inputs,
     matches,
 )
-from buildkit.declare.stage import parse_stage
+from buildkit.declare.stage_file import parse_stage
 from buildkit.errors import DefinitionError
 
 TEXT = """# syntax=docker/dockerfile:1

@@ -9,7 +9,8 @@ from stagegraphs import graph
 
 from buildkit.declare.arguments import apply_arguments
 from buildkit.declare.graph import Graph, load_graph, make_graph
-from buildkit.declare.stage import Config, Healthcheck, Running, Stage, parse_stage
+from buildkit.declare.stage import Config, Healthcheck, Running, Stage
+from buildkit.declare.stage_file import parse_stage
 from buildkit.errors import DefinitionError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,19 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from buildkit.declare.stage import (
-    Config,
-    Copy,
-    Debian,
-    Healthcheck,
-    Models,
-    Mount,
-    Run,
-    Running,
-    Stage,
-    User,
-    parse_stage,
-)
+from buildkit.declare.stage import Config, Copy, Debian, Healthcheck, Models, Mount, Run, Running, Stage, User
+from buildkit.declare.stage_file import parse_stage
 from buildkit.errors import DefinitionError, Problem
 
 FILE = "stages/x/stage.toml"

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 from test_stage import BAD, FULL, SAY
 
-from buildkit.declare.stage import stage_schema
+from buildkit.declare.stage_file import stage_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = sorted(ROOT.glob("stages/*/stage.toml"))

@@ -166,7 +166,7 @@ def test_commands_of_a_page_succeed_in_order(page, checkout, registry, storage, 
 
 def test_stage_file_examples_parse_and_settings_example_shows_the_defaults():
     from buildkit.declare.project import parse_project
-    from buildkit.declare.stage import parse_stage
+    from buildkit.declare.stage_file import parse_stage
 
     examples = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/stages.md").read_text("utf-8"), re.DOTALL)
     stages = [text for text in examples if "[tool.buildkit]" not in text]

@@ -9,7 +9,8 @@ from pathlib import Path
 from buildkit.cli.run import RENDERERS
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
-from buildkit.declare.stage import Running, parse_stage
+from buildkit.declare.stage import Running
+from buildkit.declare.stage_file import parse_stage
 from buildkit.running.flags import make_container
 from buildkit.running.seccomp import REFUSED
 

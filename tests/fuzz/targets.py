@@ -76,7 +76,7 @@ def as_text(data: bytes) -> str:
 @target("text", partial(files, "stages/*/stage.toml"), DefinitionError)
 def stage(data: bytes) -> None:
     from buildkit.declare.graph import make_graph
-    from buildkit.declare.stage import parse_stage
+    from buildkit.declare.stage_file import parse_stage
 
     make_graph({"x": parse_stage(as_text(data), name="x", file="stages/x/stage.toml")}).resolve("x")
 

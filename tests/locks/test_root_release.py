@@ -3,7 +3,7 @@
 import pytest
 
 from buildkit.declare.graph import make_graph
-from buildkit.declare.stage import parse_stage
+from buildkit.declare.stage_file import parse_stage
 from buildkit.declare.target import Target
 from buildkit.locks.root_release import find_root_release, find_roots, target_of
 

@@ -13,7 +13,8 @@ from buildkit.declare.containerfile_root import (
 )
 from buildkit.declare.graph import Graph, make_graph
 from buildkit.declare.project import Project, parse_project
-from buildkit.declare.stage import Copy, Stage, parse_stage
+from buildkit.declare.stage import Copy, Stage
+from buildkit.declare.stage_file import parse_stage
 from buildkit.digest import FileHash
 from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile, Pin, PinnedImage, PythonArchive
