@@ -70,5 +70,5 @@ def _same_release(listed: tuple[ListedPython, ...], first: ListedPython, arch: s
             return one
     raise DefinitionError(
         f"uv's list has Python {first.version} for {first.arch}, and none for {arch}",
-        hint=f"ask for another release, or remove {arch} from {PYTHON_LOCK}",
+        hint=f"ask for another release, or remove {arch} from `arch` in [tool.buildkit] and from {PYTHON_LOCK}",
     )
