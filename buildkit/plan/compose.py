@@ -353,10 +353,16 @@ class Composer:
             "org.opencontainers.image.description": resolved.stage.summary,
             **dict(self._project.labels),
             **label_models(models),
-            **_base_labels(resolved),
+            **self._base_labels(resolved),
             **dict(config.labels),
         }
         return replace(config, env=tuple(env.items()), labels=tuple(labels.items()))
+
+    def _base_labels(self, resolved: ResolvedStage) -> dict[str, str]:
+        if not (resolved.chain and resolved.chain[0].image):
+            return {}
+        name, _, digest = self._checkout.image(resolved.chain[0].image).ref.partition("@")
+        return {"org.opencontainers.image.base.name": name, "org.opencontainers.image.base.digest": digest}
 
 
 def _check_known(stage: Stage, key: str, what: str, names: Sequence[str], known: Collection[str]) -> None:
@@ -375,11 +381,3 @@ def _placed(copy: Copy, tree: Tree) -> Copy:
     is_file = any(file.path == "." for file in tree.files)
     keeps = is_file and copy.target.endswith("/")
     return replace(copy, target=copy.target + posixpath.basename(tree.path)) if keeps else copy
-
-
-def _base_labels(resolved: ResolvedStage) -> dict[str, str]:
-    image = resolved.chain[0].image if resolved.chain else ""
-    if not image:
-        return {}
-    name, _, digest = image.partition("@")
-    return {"org.opencontainers.image.base.name": name, "org.opencontainers.image.base.digest": digest}

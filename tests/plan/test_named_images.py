@@ -43,6 +43,14 @@ def test_key_of_a_name_is_that_of_the_digest_behind_it() -> None:
     assert (work.ref, by_name[0].history) == (f"{NAME}@{DIGEST}",) * 2
 
 
+def test_labels_of_the_base_have_the_digest_that_the_lock_has_for_a_name() -> None:
+    project = parse_project('[tool.buildkit]\nname = "x"\narch = "x86_64"\n', Path("/nowhere"))
+    stages = graph(base=f'[root]\nimage = "{NAME}"\n')
+    labels = dict(Composer(project, stages, checkout()).compose("base").config.labels)
+    assert labels["org.opencontainers.image.base.name"] == NAME
+    assert labels["org.opencontainers.image.base.digest"] == DIGEST
+
+
 def test_first_apt_step_writes_the_archives_into_the_image() -> None:
     sources = render_image_sources("debian", "trixie", Archives(sources=(VENDOR,)), "amd64")
     steps = [spec.work.run.command for spec in root(NAME, checkout(sources), '[apt]\npackages = "base.apt"')[1:]
