@@ -161,7 +161,8 @@ def format_proof(proof: AttachmentVerdict) -> str:
 
 
 def _render_layers(verdict: ImageVerification) -> list[str]:
-    image, stage = f"{verdict.image.ref}@{verdict.image.digest}", verdict.stage
+    named = str(verdict.image.ref).partition("@")[0]  # an image of an index has its digest there, too
+    image, stage = f"{named}@{verdict.image.digest}", verdict.stage
     if verdict.agrees:
         return [f"{image}: all {len(verdict.layers)} layers and the config are what `{stage}` of this checkout makes"]
     foreign = f"no lock of `{stage}` produces it" if not verdict.unknown else "it is none that is known here"

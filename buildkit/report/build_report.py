@@ -142,7 +142,8 @@ def render_last_line(report: Report) -> str:
     if report.delivery or not report.pushed_as:
         where = report.image if report.delivery else f"not delivered as {report.image}"
         lines += [where, report.digest]
-    lines += [f"pushed {ref}@{digest}" for ref, digest in report.pushed_as.items()]
+    # an image of an index is pushed by its digest alone
+    lines += [f"pushed {ref.partition('@')[0]}@{digest}" for ref, digest in report.pushed_as.items()]
     return "\n".join(map(sanitize_line, lines))
 
 

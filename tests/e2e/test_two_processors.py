@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -148,6 +149,7 @@ def test_push_writes_an_index_that_every_client_can_choose_from_and_that_verifie
         {"architecture": "amd64", "os": "linux"}, {"architecture": "arm64", "os": "linux"},
     ]  # fmt: skip
     assert f"pushed {ref}@sha256:" in pushed.text
+    assert not re.search("@sha256:[0-9a-f]+@", pushed.text)
     chosen = json.loads(tiny.tool("skopeo", "--override-arch", "arm64", "inspect", f"docker://{ref}"))
     assert chosen["Architecture"] == "arm64"
     found = verdict(tiny, ref, "--key", public, "--attested", "--signed-tag")

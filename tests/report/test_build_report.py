@@ -93,6 +93,16 @@ IMAGE = "\nlocalhost/xoe/runtime:latest\nsha256:m"
             "runtime: 1 built, 2 reused (1.8 GB), 5.0 MB fetched, 9.0 kB pushed, 1.2 s" + PUSHED,
         ),
         (
+            {
+                "pushed": 9000,
+                "pushed_as": {"r.io/a@sha256:p": "sha256:p"},
+                "imported": 0,
+                "delivery": "",
+                "is_new": False,
+            },
+            "runtime: 1 built, 2 reused (1.8 GB), 5.0 MB fetched, 9.0 kB pushed, 1.2 s\npushed r.io/a@sha256:p",
+        ),
+        (
             {"layers": (REUSED,), "fetched": 0, "built": 0, "imported": 0, "is_new": False},
             "runtime: nothing changed, 1 reused (900 MB), nothing imported, 1.2 s",
         ),
