@@ -17,7 +17,7 @@ _DEEPEST = 20  # files that include or extend one another
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Source:
+class _ComposeSource:
     """A file while it is read: its paths are relative to ``folder``; ``depth`` files led to it."""
 
     path: str
@@ -25,12 +25,12 @@ class _Source:
     read: Read
     depth: int = 0
 
-    def other(self, path: str) -> _Source:
+    def other(self, path: str) -> _ComposeSource:
         """Return a file that this one names. Raises DefinitionError for a circle."""
         if self.depth > _DEEPEST:
             raise DefinitionError(f"{self.path}: includes or extends itself")
         path = posixpath.normpath(posixpath.join(self.folder, path))
-        return _Source(path=path, folder=posixpath.dirname(path), read=self.read, depth=self.depth + 1)
+        return _ComposeSource(path=path, folder=posixpath.dirname(path), read=self.read, depth=self.depth + 1)
 
 
 def merge_files(paths: Sequence[str], read: Read) -> object:
@@ -41,14 +41,14 @@ def merge_files(paths: Sequence[str], read: Read) -> object:
     """
     merged: object = {}
     for path in paths:
-        value = _load(_Source(path=path, folder="", read=read))
+        value = _load(_ComposeSource(path=path, folder="", read=read))
         if not isinstance(value, dict):
             return value
         merged = _merge(merged, value)
     return merged
 
 
-def _load(source: _Source) -> object:
+def _load(source: _ComposeSource) -> object:
     """Return a file with what it includes and extends; its paths are relative to the project."""
     table = source.read(source.path)
     if not isinstance(table, dict) or not isinstance(table.get("services", {}), dict):
@@ -72,7 +72,7 @@ def _included(value: object, path: str) -> list[str]:
     return found
 
 
-def _extend(name: str, services: Mapping[str, Any], source: _Source, before: tuple[str, ...]) -> object:
+def _extend(name: str, services: Mapping[str, Any], source: _ComposeSource, before: tuple[str, ...]) -> object:
     """Return a service merged over the one that it extends; ``before`` are services of this file that led to it."""
     service = services[name]
     asked = service.get("extends") if isinstance(service, dict) else None

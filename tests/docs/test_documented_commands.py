@@ -78,6 +78,9 @@ NOT_RUN = {
     "nox -s build-runtime -- --to docker\ndocker run --rm localhost/xoe/runtime:latest python3 --version\n": (
         "it needs a Docker engine; tests/e2e/test_docker_delivery.py starts one"
     ),
+    "nox -s build-runtime -- --arch arm64\nnox -s plan -- runtime --arch arm64\n": (
+        "this repository has images for one processor; tests/e2e/test_two_processors.py does it"
+    ),
     "nox -s trim-hardened\n": "it builds the development image and runs the service's tests",
     "nox -s reproduce -- runtime --json again.json\n": "it makes a Debian root again, which takes a minute",
 }
