@@ -9,20 +9,15 @@ installed pip and uv.
 
 from __future__ import annotations
 
-import configparser
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from buildkit.declare.toml import find_table, parse_toml
-from buildkit.errors import DefinitionError, Problem
 from buildkit.locks.model_source import HUB
-
-_ETC = Path("/etc")
+from buildkit.tools.installer_files import home_folder, is_true, load_pip_file, load_uv_files, pip_config_files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +107,7 @@ def load_pip_settings(env: Mapping[str, str]) -> IndexSettings:
     """Load pip's settings from its files and variables."""
     sections: dict[str, dict[str, str]] = {"global": {}, "install": {}}
     for file in pip_config_files(env):
-        for section, read in _read_pip_file(file).items():
+        for section, read in load_pip_file(file).items():
             sections[section].update(read)
     variables = {
         name.removeprefix("PIP_").lower().replace("_", "-"): value
@@ -136,15 +131,15 @@ def load_pip_settings(env: Mapping[str, str]) -> IndexSettings:
         client_cert=values.get("client-cert", ""),
         proxy=values.get("proxy", ""),
         timeout=_seconds(values.get("timeout") or values.get("default-timeout", "")),
-        no_index=_truth(values.get("no-index", "")),
+        no_index=is_true(values.get("no-index", "")),
     )
 
 
 def load_uv_settings(root: Path, env: Mapping[str, str]) -> IndexSettings:
     """Load uv's settings for the checkout ``root`` from its files and variables."""
     layers = [_uv_variables(env)]
-    if not _truth(env.get("UV_NO_CONFIG", "")):
-        layers.extend(_uv_table(table, file.parent, env) for file, table in _uv_files(root, env))
+    if not is_true(env.get("UV_NO_CONFIG", "")):
+        layers.extend(_uv_table(table, file.parent, env) for file, table in load_uv_files(root, env))
     return IndexSettings(
         index=next((layer.index for layer in layers if layer.index), ""),
         extra=_once(url for layer in layers for url in layer.extra),
@@ -155,21 +150,6 @@ def load_uv_settings(root: Path, env: Mapping[str, str]) -> IndexSettings:
         no_index=any(layer.no_index for layer in layers),
         strategy=next((layer.strategy for layer in layers if layer.strategy), ""),
     )
-
-
-def load_uv_table(root: Path, env: Mapping[str, str]) -> Mapping[str, Any]:
-    """Load the settings that uv reads for the checkout ``root`` before the user's and the system's, as a table."""
-    if env.get("UV_CONFIG_FILE"):
-        return _uv_files(root, env)[0][1] if _uv_files(root, env) else {}
-    if _truth(env.get("UV_NO_CONFIG", "")):
-        return {}
-    found = (_uv_project(folder) for folder in (root, *root.parents))
-    return next((table for _, table in filter(None, found)), {})
-
-
-def load_uv_tables(root: Path, env: Mapping[str, str]) -> tuple[Mapping[str, Any], ...]:
-    """Load all tables of settings that uv reads for the checkout ``root``, the strongest first."""
-    return () if _truth(env.get("UV_NO_CONFIG", "")) else tuple(table for _, table in _uv_files(root, env))
 
 
 def uv_environment(sources: PackageSources, default_index: str) -> dict[str, str]:
@@ -225,10 +205,6 @@ def _once(items: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(item for item in items if item))
 
 
-def _truth(word: str) -> bool:
-    return word.strip().lower() in {"1", "true", "yes", "on", "t", "y"}
-
-
 def _seconds(word: str) -> float:
     try:
         return max(float(word), 0.0) if word else 0.0
@@ -236,74 +212,12 @@ def _seconds(word: str) -> float:
         return 0.0
 
 
-def _home(env: Mapping[str, str]) -> Path:
-    return Path(env["HOME"]) if env.get("HOME") else Path.home()
-
-
-def _config_homes(env: Mapping[str, str]) -> tuple[Path, list[Path]]:
-    user = Path(env.get("XDG_CONFIG_HOME") or _home(env) / ".config")
-    system = [Path(path) for path in (env.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":") if path]
-    return user, system
-
-
 def _expanded(link: str, folder: Path, env: Mapping[str, str]) -> str:
     if "://" in link:
         return link
     if link.startswith("~/"):
-        link = str(_home(env) / link[2:])
+        link = str(home_folder(env) / link[2:])
     return os.path.normpath(folder / link)
-
-
-def pip_config_files(env: Mapping[str, str]) -> list[Path]:
-    """Return the files that pip reads, each overriding those before it; they need not exist."""
-    named = env.get("PIP_CONFIG_FILE", "")
-    if named == os.devnull:
-        return []
-    user, system = _config_homes(env)
-    files = [*(folder / "pip/pip.conf" for folder in reversed(system)), _ETC / "pip.conf"]
-    if not (named and Path(named).exists()):
-        files += [_home(env) / ".pip/pip.conf", user / "pip/pip.conf"]
-    files.append(Path(sys.prefix) / "pip.conf")
-    return [*files, Path(named)] if named else files
-
-
-def _read_pip_file(file: Path) -> dict[str, dict[str, str]]:
-    """Return keys and values by section; none for a missing or unreadable file."""
-    parser = configparser.RawConfigParser()
-    try:
-        parser.read_string(file.read_text("utf-8-sig"))
-    except (FileNotFoundError, NotADirectoryError, PermissionError, IsADirectoryError):
-        return {}
-    except (configparser.Error, UnicodeDecodeError) as error:
-        what = f"pip's configuration cannot be read: {str(error).splitlines()[0]}"
-        raise DefinitionError.of([Problem(file=str(file), what=what)]) from None
-    return {
-        section: {key.replace("_", "-"): value for key, value in parser.items(section)}
-        for section in ("global", "install")
-        if parser.has_section(section)
-    }
-
-
-def _uv_files(root: Path, env: Mapping[str, str]) -> list[tuple[Path, Mapping[str, Any]]]:
-    """Return uv's files, the strongest first: named or project's, user's, system's."""
-    user, system = _config_homes(env)
-    shared = [user / "uv/uv.toml", *(folder / "uv/uv.toml" for folder in system), _ETC / "uv/uv.toml"]
-    if named := env.get("UV_CONFIG_FILE"):
-        return [found for found in (_uv_file(Path(named)),) if found]
-    project = [found for folder in (root, *root.parents) for found in (_uv_project(folder),) if found]
-    return project[:1] + [found for found in map(_uv_file, shared) if found]
-
-
-def _uv_project(folder: Path) -> tuple[Path, Mapping[str, Any]] | None:
-    if found := _uv_file(folder / "uv.toml"):
-        return found
-    file = folder / "pyproject.toml"
-    tool = find_table(parse_toml(file.read_text("utf-8"), str(file)), "tool") if file.is_file() else {}
-    return (file, find_table(tool, "uv")) if "uv" in tool else None
-
-
-def _uv_file(file: Path) -> tuple[Path, Mapping[str, Any]] | None:
-    return (file, parse_toml(file.read_text("utf-8"), str(file))) if file.is_file() else None
 
 
 def _uv_table(table: Mapping[str, Any], folder: Path, env: Mapping[str, str]) -> IndexSettings:
@@ -336,7 +250,7 @@ def _uv_variables(env: Mapping[str, str]) -> IndexSettings:
         extra=(*named, *env.get("UV_EXTRA_INDEX_URL", "").split()),
         find_links=tuple(_expanded(link.strip(), Path.cwd(), env) for link in links if link.strip()),
         trusted_hosts=tuple(env.get("UV_INSECURE_HOST", "").split()),
-        no_index=_truth(env.get("UV_NO_INDEX", "")),
+        no_index=is_true(env.get("UV_NO_INDEX", "")),
         strategy=env.get("UV_INDEX_STRATEGY", ""),
     )
 

@@ -23,8 +23,8 @@ from urllib.parse import quote
 
 from buildkit.declare.toml import find_table, parse_toml, render_toml
 from buildkit.errors import DefinitionError, MissingTool, ToolError
-from buildkit.tools.index_settings import load_uv_table
 from buildkit.tools.installed_wheels import drop_installed, write_installed
+from buildkit.tools.installer_files import load_uv_table
 from buildkit.tools.process import Command, find_tool, run
 from buildkit.tools.python_trap import HostBuildError, PythonTrap
 

@@ -18,7 +18,8 @@ from buildkit.digest import FileHash
 from buildkit.errors import BuildError, DefinitionError, FetchError, MismatchError, ToolError
 from buildkit.hostile_json import JsonValue, MalformedError, parse_json
 from buildkit.locks.pins import PythonArchive
-from buildkit.tools.index_settings import host_of, load_uv_tables
+from buildkit.tools.index_settings import host_of
+from buildkit.tools.installer_files import load_uv_tables
 from buildkit.tools.process import Command, run
 from buildkit.tools.resolver import uv_program
 

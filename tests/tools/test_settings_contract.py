@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from buildkit.tools.index_settings import load_pip_settings, load_uv_settings, pip_config_files
+from buildkit.tools.index_settings import load_pip_settings, load_uv_settings
+from buildkit.tools.installer_files import pip_config_files
 
 PIP_OPTIONS = """
 import json, os

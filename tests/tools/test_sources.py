@@ -18,7 +18,7 @@ MAIN = "https://main.example/simple"
 @pytest.fixture
 def env(tmp_path, monkeypatch):
     """An environment whose files are all below ``tmp_path``."""
-    monkeypatch.setattr("buildkit.tools.index_settings._ETC", tmp_path / "etc")
+    monkeypatch.setattr("buildkit.tools.installer_files._ETC", tmp_path / "etc")
     home = tmp_path / "home"
     (home / ".config/pip").mkdir(parents=True)
     (home / ".config/uv").mkdir(parents=True)
