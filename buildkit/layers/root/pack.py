@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import IO, cast
 
@@ -27,6 +27,7 @@ from buildkit.layers.root.dpkg import (
     verify_packages,
 )
 from buildkit.layers.root.header import DIRECTORY, FILE, HARDLINK, SYMLINK, RootEntry, render_entry
+from buildkit.layers.root.tar_input import TarInput
 from buildkit.layers.tar.blob_stream import BlobOutput, BlobStream, Take
 from buildkit.layers.tar.contents import link_content
 from buildkit.layers.tar.header import END, padding
@@ -112,7 +113,7 @@ def pack_root(
 
 def _read(chunks: Iterable[bytes], root: _Root) -> None:
     source = iter(chunks)
-    reader = _Reader(source)
+    reader = TarInput(source)
     damage = ""
     try:
         with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r|", bufsize=_CHUNK) as tar:
@@ -127,39 +128,6 @@ def _read(chunks: Iterable[bytes], root: _Root) -> None:
         pass  # a producer that failed raises when it is read to its end, with a better message
     if damage:
         raise BuildError(f"the root's tar is damaged: {damage}")
-
-
-class _Reader:
-    """A file for tarfile to read chunks from."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest = b""
-        self._done = 0
-        self._last = (b"", b"")
-
-    def read(self, size: int) -> bytes:
-        parts = [self._rest]
-        have = len(self._rest)
-        while have < size and (chunk := next(self._chunks, None)) is not None:
-            parts.append(chunk)
-            have += len(chunk)
-        data = b"".join(parts)
-        self._rest = data[size:]
-        data = data[:size]
-        self._done += len(data)
-        self._last = (self._last[1], data)
-        return data
-
-    def is_end(self, offset: int) -> bool:
-        """Tell whether the header at which tarfile stopped is the end marker.
-
-        tarfile itself also takes a damaged or missing header, unless it is the first, for the end of the archive.
-        """
-        kept = b"".join(self._last)
-        start = offset - (self._done - len(kept))
-        block = kept[start : start + tarfile.BLOCKSIZE]
-        return len(block) == tarfile.BLOCKSIZE and not any(block)
 
 
 class _Root:

@@ -11,20 +11,16 @@ import posixpath
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from email.parser import HeaderParser
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO
 
 import installer
 from installer.destinations import WheelDestination
 from installer.exceptions import InstallerError
-from installer.records import Hash, InvalidRecordEntry, RecordEntry, parse_record_file
-from installer.sources import WheelContentElement, WheelSource
-from installer.utils import SCHEME_NAMES, Scheme
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
-from packaging.version import InvalidVersion, Version
+from installer.records import Hash, InvalidRecordEntry, RecordEntry
+from installer.utils import Scheme
 
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
@@ -32,12 +28,12 @@ from buildkit.errors import WheelError
 from buildkit.layers.tar.member import Chunks, Member
 from buildkit.layers.wheel.archive import BytesAt, WheelZip, find_name_problem
 from buildkit.layers.wheel.prefix import prefix_members
+from buildkit.layers.wheel.source import CheckedSource, LazyContent
 
 if TYPE_CHECKING:
     from installer.scripts import ScriptSection
 
 INSTALLER = b"buildkit\n"
-_TEXT_LIMIT = 64 << 20  # bytes: RECORD of a wheel with half a million files
 _SCRIPT_LIMIT = 64 << 20
 _HASHES = {"sha256", "sha384", "sha512"}  # the specification: sha256 or better
 _PIP, _PIP_SCRIPT = "pip", re.compile(r"pip(\d+(\.\d+)?)?")
@@ -78,7 +74,7 @@ def read_wheel(wheel: Path, target: Target, at: BytesAt | None = None) -> Instal
     """
     archive = WheelZip(wheel, at)
     try:
-        source = _Source(archive)
+        source = CheckedSource(archive)
         destination = _Destination(source, target)
         installer.install(source, destination, {"INSTALLER": INSTALLER})
     except WheelError:
@@ -89,103 +85,10 @@ def read_wheel(wheel: Path, target: Target, at: BytesAt | None = None) -> Instal
     return destination.installed()
 
 
-class _Lazy(io.RawIOBase):
-    """A placeholder for a member's content, which the destination reads later by name."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.member = name
-
-
-class _Source(WheelSource):
-    """The library's view of a wheel: its checked names and metadata, and its contents."""
-
-    def __init__(self, archive: WheelZip) -> None:
-        self.archive = archive
-        try:
-            self.project, self._version, _, _ = parse_wheel_filename(archive.path.name)
-        except InvalidWheelFilename as error:
-            raise archive.refuse(f"has a name that no wheel has: {error}") from error
-        self._tops = sorted({path.split("/", 1)[0] for path in archive.files})
-        distribution, version = archive.path.name.split("-")[:2]
-        super().__init__(distribution, version)
-        self._info_dir = self._find_info_dir()
-        self._data_dir = self._find_data_dir()
-        self._check_metadata()
-        self.recorded = self._read_record()
-
-    @property
-    def dist_info_dir(self) -> str:
-        return self._info_dir
-
-    @property
-    def data_dir(self) -> str:
-        return self._data_dir
-
-    @property
-    def dist_info_filenames(self) -> list[str]:
-        start = f"{self._info_dir}/"
-        return [path.removeprefix(start) for path in self.archive.files if path.startswith(start)]
-
-    def read_dist_info(self, filename: str) -> str:
-        path = f"{self._info_dir}/{filename}"
-        try:
-            return self.archive.read(path, _TEXT_LIMIT).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise self.archive.refuse("is not UTF-8", path) from error
-
-    def get_contents(self) -> Iterator[WheelContentElement]:
-        for path in self.archive.files:
-            if "__pycache__" in path.split("/")[:-1] or path == f"{self._info_dir}/INSTALLER":
-                continue
-            row = (path, *self.recorded.get(path, ("", "")))
-            yield row, cast("BinaryIO", _Lazy(path)), self.archive.is_executable(path)
-
-    def _find_info_dir(self) -> str:
-        found = [top for top in self._tops if top.endswith(".dist-info")]
-        if len(found) != 1 or not self._is_ours(found[0].removesuffix(".dist-info")):
-            has = ", ".join(found) or "none"
-            raise self.archive.refuse(f"must have one .dist-info folder with its own name, but has: {has}")
-        return found[0]
-
-    def _find_data_dir(self) -> str:
-        found = [top for top in self._tops if top.endswith(".data")]
-        if len(found) > 1 or any(not self._is_ours(top.removesuffix(".data")) for top in found):
-            raise self.archive.refuse(f"must have no .data folder but its own; it has: {', '.join(found)}")
-        for path in self.archive.files:
-            parts = path.split("/", 2)
-            if parts[0] in found and (len(parts) < 3 or parts[1] not in SCHEME_NAMES):
-                raise self.archive.refuse("is in no scheme that an installer knows", path)
-        return found[0] if found else f"{self.distribution}-{self.version}.data"
-
-    def _is_ours(self, stem: str) -> bool:
-        name, _, version = stem.rpartition("-")
-        return self._matches(name, version)
-
-    def _matches(self, name: str, version: str) -> bool:
-        try:
-            return canonicalize_name(name) == self.project and Version(version) == self._version
-        except InvalidVersion:
-            return False
-
-    def _check_metadata(self) -> None:
-        metadata = HeaderParser().parsestr(self.read_dist_info("METADATA"))
-        name, version = str(metadata["Name"]), str(metadata["Version"])
-        if not self._matches(name, version):
-            raise self.archive.refuse(f"calls itself {name} {version}", f"{self._info_dir}/METADATA")
-
-    def _read_record(self) -> dict[str, tuple[str, str]]:
-        rows = parse_record_file(self.read_dist_info("RECORD").splitlines())
-        try:
-            return {path: (hash_, size) for path, hash_, size in rows}
-        except InvalidRecordEntry as error:
-            raise self.archive.refuse(f"is malformed: {error}", f"{self._info_dir}/RECORD") from error
-
-
 class _Destination(WheelDestination):
     """Collects members of the prefix instead of writing files."""
 
-    def __init__(self, source: _Source, target: Target) -> None:
+    def __init__(self, source: CheckedSource, target: Target) -> None:
         self._source = source
         self._archive = source.archive
         self._wheel = source.archive.path.name
@@ -242,7 +145,7 @@ class _Destination(WheelDestination):
         self, scheme: Scheme, path: str | PathLike[str], stream: BinaryIO, is_executable: bool
     ) -> RecordEntry:
         place = fspath(path)
-        if not isinstance(stream, _Lazy):
+        if not isinstance(stream, LazyContent):
             return self._add_held(scheme, place, stream.read(), executable=False)
         if scheme == "scripts":  # executable whatever its mode, as in uv: archives made on Windows have none
             return self._write_given_script(place, stream.member)
