@@ -21,30 +21,29 @@ from buildkit.build.context import BuildContext
 from buildkit.build.deliver import import_image
 from buildkit.build.delivery import deliver
 from buildkit.build.interpreter_check import check_builder, check_interpreter, check_release
+from buildkit.build.layer_export import export_layers
 from buildkit.build.layer_writer import LayerWriter
 from buildkit.build.mount_tree import EPOCH, lay_out
 from buildkit.build.root_references import base_ref, root_ref, whole_ref
 from buildkit.build.secret_sources import SecretSources
 from buildkit.build.step_secrets import PLACE, SecretKeptError, Secrets, get_secrets
 from buildkit.declare.stage import Config, Run
-from buildkit.digest import DiffId, FileHash, canonical_json
+from buildkit.digest import FileHash, canonical_json
 from buildkit.errors import BuildError, LostError, MismatchError, ToolError, describe_full_disk
 from buildkit.events import Note, StepPhase
-from buildkit.layers.tar.blob_stream import BlobStream
 from buildkit.layers.tar.contents import Listing
 from buildkit.layers.tar.member import Compression, PackedLayer
 from buildkit.layers.wheel.bytecode import Compiler, worker_argv
-from buildkit.oci.blob import Blob, LayerResult
+from buildkit.oci.blob import LayerResult
 from buildkit.oci.image import Image
 from buildkit.oci.run_config import read_run_config
 from buildkit.plan.compose import Composition
 from buildkit.plan.roots import find_apt_pins
 from buildkit.plan.spec import BuildContainerfile, Compile, MakeRoot, PullImage, RunStep, Spec, arch_of
 from buildkit.tasks.scheduler import Outcome
-from buildkit.tools import buildah, skopeo
+from buildkit.tools import buildah
 from buildkit.tools.isolation import Isolation
 
-_CHUNK = 1 << 20
 _NO_IMAGE = "image not known"  # in buildah's output
 
 
@@ -124,7 +123,7 @@ class ContainerRunner:
         ref, secrets = build_containerfile(context, spec, work, refs, self._find_isolation())
         try:
             config = read_run_config(read_config(ref))
-            blobs = self._export(ref, below, secrets.watch(spec.name))
+            blobs = export_layers(context, self._writer, ref, below, secrets.watch(spec.name))
         finally:
             buildah.remove_image(ref)
         return LayerResult(blobs=blobs, config=canonical_json(config)), None
@@ -142,7 +141,7 @@ class ContainerRunner:
             with context.meter.phase("commit"):
                 image = buildah.commit(container, self._root_ref((*work.chain, spec)), folder)
                 try:
-                    (blob,) = self._export(image, work.chain, secrets.watch(spec.name))
+                    (blob,) = export_layers(context, self._writer, image, work.chain, secrets.watch(spec.name))
                 except SecretKeptError:
                     buildah.remove_image(image)
                     raise
@@ -281,27 +280,6 @@ class ContainerRunner:
     def _ensure(self, image: Image, ref: str) -> int:
         context = self._context
         return import_image(image, ref, context.layers) if context.image_store is None else deliver(image, ref, context)
-
-    def _export(self, image: str, chain: tuple[Spec, ...], watch: Callable[[bytes], None]) -> tuple[Blob, ...]:
-        """Return the layers of a committed image above ``chain`` as blobs; ``watch`` sees all of their bytes."""
-        context = self._context
-        below = tuple(blob.diff_id for spec in chain for blob in context.state.results[spec.key].blobs)
-        with context.blobs.working_folder() as folder:
-            layers = skopeo.copy_upper_layers(image, below, folder)
-            return tuple(self._keep_layer(diff_id, tar, watch) for diff_id, tar in layers)
-
-    def _keep_layer(self, diff_id: DiffId, tar: Path, watch: Callable[[bytes], None]) -> Blob:
-        with self._writer.open(self._compression, foreign_owners=True) as to:
-            with BlobStream(to.out, to.compression, lambda _done: None, to.tee) as blob, tar.open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    watch(chunk)
-                    blob.write(chunk)
-                packed = blob.finish()
-            if packed.diff_id != diff_id:
-                raise MismatchError(f"local storage gave a layer of {packed.diff_id} for {diff_id}", hint="build again")
-            packed = to.keep(packed)
-        self._context.record_compression(packed)
-        return Blob.of(packed)
 
     def _keep_wheel(self, file: str, data: bytes, name: str) -> FileHash:
         from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename

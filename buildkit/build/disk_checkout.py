@@ -10,7 +10,6 @@ from functools import cache, cached_property
 
 from buildkit.build.copy_source import locate_source
 from buildkit.build.options import ModelChanges
-from buildkit.build.own_files import own_path
 from buildkit.build.source_tree import SourceTrees
 from buildkit.build.tree_listing import TreeListing
 from buildkit.declare.containerfile_root import ContainerfileInputs, ContainerfileRoot
@@ -21,19 +20,18 @@ from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.project import Project
 from buildkit.declare.stage import Copy, Stage
 from buildkit.errors import DefinitionError, Problem
-from buildkit.events import Emit, Note
+from buildkit.events import Emit
 from buildkit.locks.apt_lists import find_apt_lists, find_sources, hash_inputs
 from buildkit.locks.apt_lock import apt_lock_path, parse_apt_lock
 from buildkit.locks.choice_inputs import check_choice, find_lines
 from buildkit.locks.freshness import check_fresh, models_inputs, requirements_inputs, wheels_inputs
 from buildkit.locks.images_lock import pin_image
-from buildkit.locks.model_source import RepoSource
-from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile, Pin, PinnedImage, PythonArchive
+from buildkit.locks.pins import AptPin, Artifact, Model, Pin, PinnedImage, PythonArchive
 from buildkit.locks.root_release import find_root_release, find_roots, target_of
 from buildkit.locks.system_packages import hash_system
 from buildkit.locks.wheels_lock import parse_wheels_lock, wheels_lock_path
 from buildkit.plan.spec import Tree
-from buildkit.store.stat_index import Hashed, StatIndex
+from buildkit.store.stat_index import StatIndex
 
 IGNORE_FILE = ".containerignore"
 _HASHES = re.compile(r"^[^#\n]*?--hash=sha256:([0-9a-f]{64})", re.MULTILINE)  # the first of each line
@@ -237,6 +235,7 @@ class DiskCheckout:
         return get_python(self.read(PYTHON_LOCK), self._project.target)
 
     def _models(self, lock: str) -> tuple[Model, ...]:
+        from buildkit.build.present_models import PresentModels
         from buildkit.locks.models_lock import models_source_path, parse_models, parse_models_lock
 
         text = self.read(lock)
@@ -248,81 +247,8 @@ class DiskCheckout:
             raise DefinitionError(f"{lock}: the lock is missing, and so is its input {source}")
         models = parse_models_lock(text or "", lock).models
         asked = {request.name: request.files for request in parse_models(source_text or "", source)}
-        return tuple(self._present(model, lock, asked.get(model.name)) for model in models)
-
-    def _present(self, model: Model, lock: str, patterns: tuple[str, ...] | None) -> Model:
-        """Return the model as it is now, if it is the repository's own: the present files with their hashes.
-
-        ``patterns`` choose its files; None if they are not known, and then no file is looked for that the lock lacks.
-        """
-        if not isinstance(model.source, RepoSource):
-            return model
-        from buildkit.build.model_folder import list_model_folder  # most models come from elsewhere
-
-        chosen = tuple(file.path for file in model.files) if patterns is None else patterns
-        present = list_model_folder(self._project.folder, model.source.path, model.name, chosen).files
-        for file in model.files:
-            if present.get(file.path) != file.source:  # what was listed is known to be the repository's own
-                self._check_source(model, file, lock)
-        locked = {file.path for file in model.files}
-        here = (file.source for file in model.files if file.path in present)
-        hashed = self._index.hash_all(self._project.folder, here)
-        files = [self._present_file(model, file, lock, hashed, is_here=file.path in present) for file in model.files]
-        added = [self._added_file(model, name, present[name], lock) for name in sorted(present.keys() - locked)]
-        return replace(model, files=(*files, *added))
-
-    def _check_source(self, model: Model, file: ModelFile, lock: str) -> None:
-        """Raise DefinitionError for a file of another place: a lock, which a pull request may change, names none.
-
-        That holds for a file that the request does not choose, too: its bytes would be read if a layer needs them.
-        """
-        assert isinstance(model.source, RepoSource)  # noqa: S101 - the caller's check
-        folder = posixpath.normpath(model.source.path)
-        places = (posixpath.join(folder, file.path), folder if posixpath.basename(folder) == file.path else "")
-        if posixpath.normpath(file.source) not in places:
-            raise DefinitionError(
-                f"{lock}: {file.source} is not a file of model `{model.name}` ({model.source})", hint="run: nox -s lock"
-            )
-        own_path(self._project.folder, file.source, f"model `{model.name}`")
-
-    def _added_file(self, model: Model, path: str, source: str, lock: str) -> ModelFile:
-        self._report_change(f"{source}: model `{model.name}` has this file, which {lock} lacks", "remove")
-        sha256, status = self._index.hash(self._project.folder / source)
-        return ModelFile(path=path, sha256=sha256, size=status.st_size, source=source)
-
-    def _present_file(
-        self, model: Model, file: ModelFile, lock: str, hashed: Mapping[str, Hashed], *, is_here: bool
-    ) -> ModelFile:
-        try:
-            if not is_here:
-                raise FileNotFoundError
-            # a link is followed
-            sha256, status = hashed.get(file.source) or self._index.hash(self._project.folder / file.source)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            if self._model_changes is ModelChanges.FROZEN:
-                from buildkit.build.model_folder import advise_missing
-
-                raise DefinitionError(
-                    f"{file.source}: this file of model `{model.name}` ({lock}) is missing",
-                    hint=advise_missing(self._project.folder, file.source),
-                ) from None
-            return file  # its key is known from the lock; the build fails only if it needs the bytes
-        if sha256 == file.sha256:
-            return file
-        self._report_change(f"{file.source}: model `{model.name}` differs from {lock}", "restore")
-        return replace(file, sha256=sha256, size=status.st_size)
-
-    def _report_change(self, what: str, undo: str) -> None:
-        match self._model_changes:
-            case ModelChanges.FROZEN:
-                raise DefinitionError(what, hint=f"run: nox -s lock, or {undo} the file")
-            case ModelChanges.REFUSE:
-                hint = "run: nox -s lock (or build with --changed-models, to try the file)"
-                raise DefinitionError(what, hint=hint)
-            case ModelChanges.ACCEPT:
-                self._emit(Note(text=f"{what}; using the present file (nox -s lock records it)", warning=True))
-            case ModelChanges.REPORT:
-                self._emit(Note(text=f"{what}; a build refuses that (nox -s lock records it)", warning=True))
+        reader = PresentModels(self._project.folder, self._index, self._model_changes, self._emit)
+        return tuple(reader.read(model, lock, asked.get(model.name)) for model in models)
 
     def copied(self, stage: Stage, copy: Copy) -> Tree:
         """Return the files of a copy of the stage."""
