@@ -53,7 +53,9 @@ def test_failed_import_into_storage_fails_its_step(
     planner: Any = SimpleNamespace(context=context, graph=SimpleNamespace(stages={}))
     options: Any = SimpleNamespace(no_import=False, delivery="")
     build = StageBuild(planner, options, (), None)
-    planned: Any = SimpleNamespace(ref="localhost/p/app:latest", stored=None)
+    composition = SimpleNamespace(stage=SimpleNamespace(models_of=""))
+    plan = SimpleNamespace(composition=composition)
+    planned: Any = SimpleNamespace(ref="localhost/p/app:latest", stored=None, plan=plan)
     with pytest.raises(ToolError):
         build._deliver(IMAGE, planned)
     step = {"step": "localhost/p/app:latest", "phase": "import"}
