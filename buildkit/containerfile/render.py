@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from buildkit.containerfile.quoting import check_path, quote_word, render_copy
 from buildkit.containerfile.root_stages import RootStages
 from buildkit.containerfile.tool_stages import ToolStages
 from buildkit.containerfile.wheel_stages import WheelStages
+from buildkit.declare.graph import MODELS
 from buildkit.declare.project import Project
 from buildkit.errors import DefinitionError
 from buildkit.locks.pins import Artifact
@@ -87,6 +87,7 @@ class _Writer:
                 f"{composition.stage.file}: `prefer` decides between wheels that meet, which pip and uv cannot",
                 hint="exclude one of the two packages, to export a Containerfile",
             )
+        _check_models(composition)
         base = self.roots.add(composition.root)
         copies = list(self._layers())
         stage = composition.stage
@@ -100,7 +101,7 @@ class _Writer:
         workdir, config = render_config(composition.config, stage.file, inherits=inherits or resets, resets=resets)
         build.lines += [*workdir, *heavy, *config, *files]
 
-    def _layers(self) -> Iterator[tuple[bool, str]]:  # noqa: C901 - a case for each kind
+    def _layers(self) -> Iterator[tuple[bool, str]]:
         """Yield an instruction for every layer, and whether it copies the repository's files, which change often."""
         installed: set[str] = set()
         groups = self.wheels.group(self.composition.layers)
@@ -116,14 +117,12 @@ class _Writer:
                 case PackModel() as work:
                     for line in self.models.copies(work):
                         yield False, line
-                case PackLinks() as work:
-                    yield from ((False, f"RUN {json.dumps(['ln', '-s', *link[::-1]])}") for link in work.links)
                 case PackFiles() as work:
                     yield True, self._copy(spec, work)
                 case PackWheels() | PackSbom() | PackPython():
                     pass  # of a group that is installed; of recipes, which other builders do not know
-                case MakeRoot() | PullImage() | BuildContainerfile() | RunStep():
-                    raise AssertionError(f"{spec.name} belongs to a root")
+                case MakeRoot() | PullImage() | BuildContainerfile() | RunStep() | PackLinks():
+                    raise AssertionError(f"{spec.name} belongs to a root, or to models that are refused")
 
     def _install(self, label: str, specs: Sequence[Spec], builder: Callable[[], str]) -> Iterator[str]:
         """Yield the COPYs of ready wheels, then of those that must be compiled."""
@@ -172,6 +171,19 @@ class _Writer:
 def _inherits(composition: Composition) -> bool:
     """Return whether the chain starts from a registry image, which has a config of its own."""
     return bool(composition.root) and not isinstance(composition.root[0].work, MakeRoot)
+
+
+def _check_models(composition: Composition) -> None:
+    """Raise DefinitionError for an image whose containers mount its models, and for the image of such models."""
+    mounts = any(isinstance(spec.work, PackLinks) for spec in composition.layers)
+    if mounts or composition.stage.models_of:
+        name = composition.stage.models_of or composition.stage.name
+        raise DefinitionError(
+            f"{composition.stage.file}: its models are an image of their own, `{name}{MODELS}`, which containers "
+            "mount, and a Containerfile makes one image",
+            hint="to export an image that holds them, include the same stages in another stage, without "
+            'models = "mount" (models.mount = false where `from` inherits it)',
+        )
 
 
 def _check_user(composition: Composition) -> None:

@@ -291,6 +291,23 @@ def test_copy_of_a_single_symbolic_link_is_refused() -> None:
         export(checkout=checkout)
 
 
+def test_models_that_containers_mount_are_refused() -> None:
+    """A Containerfile makes one image, and its links would lead nowhere."""
+    stages = {**STAGES, "runtime": STAGES["runtime"].replace("from =", 'models = "mount"\n        from =')}
+    for name in ("runtime", "runtime-models"):
+        with pytest.raises(DefinitionError) as caught:
+            export(name, stages)
+        assert caught.value.message == (
+            "stages/runtime/stage.toml: its models are an image of their own, `runtime-models`, which containers "
+            "mount, and a Containerfile makes one image"
+        )
+        assert caught.value.hint == (
+            "to export an image that holds them, include the same stages in another stage, without "
+            'models = "mount" (models.mount = false where `from` inherits it)'
+        )
+    assert "COPY" in export("weights", stages).text
+
+
 def test_equal_values_render_equal_text() -> None:
     assert export() == export()
 
