@@ -38,6 +38,7 @@ KEYS = {
 }
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})")
 _ALLOW = "say `network = true` in [root]"
+_NAME = "name it by lower case letters, digits, `_` and `-`, and list it in [root]"
 _URL = re.compile(r"[a-z+]+://|git@")
 
 
@@ -116,6 +117,7 @@ def find_containerfile_inputs(text: str, root: ContainerfileRoot) -> Containerfi
             bases.append(full_name(base))
             images[stage.base] = full_name(base)
         _check_network(stage, root)
+        _check_secrets(stage, root)
         taken = (image for instruction in stage.instructions for image in _foreign(instruction))
         images |= {image: full_name(image) for image in taken if image.lower() not in known}
         sources += [
@@ -205,6 +207,23 @@ def _check_network(stage: SourceStage, root: ContainerfileRoot) -> None:
             if word.startswith("$"):
                 what = f"{where}: ADD fetches what `{word}` names, if it is a URL"
                 raise DefinitionError(what, hint=f"write COPY for a file, or {_ALLOW}")
+
+
+def _check_secrets(stage: SourceStage, root: ContainerfileRoot) -> None:
+    """Refuse a secret that no build would give; one with ``required=false`` may be missing."""
+    for instruction in stage.instructions:
+        for options in _mounts(instruction):
+            if options.get("type") != "secret" or options.get("required") in ("false", "0"):
+                continue
+            target = options.get("target") or options.get("dst") or options.get("destination") or ""
+            name = options.get("id") or posixpath.basename(target)
+            if not name or name in root.secrets or "$" in name:  # buildah refuses the first
+                continue
+            listed = ", ".join(f'"{one}"' for one in (*root.secrets, name))
+            fits = re.fullmatch(_SECRET.pattern, name)
+            hint = f"list it in [root]: secrets = [{listed}]" if fits else _NAME
+            what = f"`secrets` in [root] does not list `{name}`, which this RUN mounts"
+            raise DefinitionError(f"{root.file}:{instruction.line}: {what}", hint=hint)
 
 
 def _split(value: str) -> tuple[str, ...]:

@@ -99,6 +99,33 @@ def test_root_without_network_fetches_nothing(line: str, what: str, hint: str) -
 
 
 @pytest.mark.parametrize(
+    ("mount", "refused", "hint"),
+    [
+        ("type=secret,id=token", "", ""),
+        ("type=secret,target=/run/secrets/token", "", ""),
+        ("type=secret,id=tok,required=false", "", ""),  # the command says that it can do without
+        ("type=secret,id=$NAME", "", ""),
+        ("type=cache,id=tok,target=/c", "", ""),
+        ("type=secret,id=tok", "tok", 'list it in [root]: secrets = ["token", "tok"]'),
+        ("id=tok,required,type=secret", "tok", 'list it in [root]: secrets = ["token", "tok"]'),
+        ("type=secret,dst=/etc/tok", "tok", 'list it in [root]: secrets = ["token", "tok"]'),
+        ("type=secret,id=TOK", "TOK", "name it by lower case letters, digits, `_` and `-`, and list it in [root]"),
+    ],
+)
+def test_secret_that_the_root_does_not_list_is_refused_with_its_line(mount: str, refused: str, hint: str) -> None:
+    text = f"FROM scratch AS a\nRUN --mount=type=secret,id=token \\\n  true\nRUN --mount={mount} true\n"
+    text += "FROM scratch\nRUN --mount=type=secret,id=other true\n"
+    if not refused:
+        assert inputs(text, target="a", secrets=("token",)).base == ""
+        return
+    with pytest.raises(DefinitionError) as error:
+        inputs(text, target="a", secrets=("token",))
+    what = f"`secrets` in [root] does not list `{refused}`, which this RUN mounts"
+    assert error.value.message == f"Containerfile:4: {what}"
+    assert error.value.hint == hint
+
+
+@pytest.mark.parametrize(
     ("path", "pattern", "fits"),
     [
         ("a/b.txt", ".", True), ("a/b.txt", "a", True), ("a/b.txt", "/a/", True), ("a/b.txt", "a/*.txt", True),
