@@ -37,9 +37,10 @@ from buildkit.resolve.root_python import check_root_python
 from buildkit.resolve.wheel_contents import WheelContents
 from buildkit.resolve.wheels import find_stale_wheels, make_choose
 from buildkit.tools.apt import resolve_apt
+from buildkit.tools.finder import default_index
 from buildkit.tools.http import HttpSession, RetryPolicy
 from buildkit.tools.index_settings import IndexSettings, PackageSources, load_sources, pip_environment, uv_environment
-from buildkit.tools.indexes import Candidate, Indexes, default_index
+from buildkit.tools.indexes import Candidate, Indexes
 from buildkit.tools.process import stop_all
 from buildkit.tools.registry import RegistryClient
 from buildkit.tools.resolver import ResolveRequest

@@ -1,4 +1,4 @@
-"""Find distributions: only this and `tools.pin_finder` import unearth's finder, which decides what fits a target."""
+"""Find distributions with unearth, which decides what fits a target."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from buildkit.declare.target import Target
@@ -20,12 +20,12 @@ from buildkit.errors import FetchError
 from buildkit.locks.pins import Artifact, Pin, PinnedFile
 from buildkit.locks.requirements_txt import normalise_name
 from buildkit.tools.distribution_metadata import fetch_requires_python, read_requires_python
+from buildkit.tools.finder import as_fetcher, make_finder, make_target_python
 from buildkit.tools.http import HttpSession, TransientFailure
 from buildkit.tools.index_settings import PackageSources
 
 if TYPE_CHECKING:
-    from unearth import Link, PackageFinder, TargetPython
-    from unearth.fetchers import Fetcher
+    from unearth import Link, PackageFinder
     from unearth.finder import Source
 
 # unearth says so of every file that has such a specifier, which it then reads as installers do
@@ -189,7 +189,9 @@ class Indexes:
         from unearth import PackageFinder
 
         python = make_target_python(self._target)
-        finder = PackageFinder(_fetcher(self.session), target_python=python, ignore_compatibility=ignore_compatibility)
+        finder = PackageFinder(
+            as_fetcher(self.session), target_python=python, ignore_compatibility=ignore_compatibility
+        )
         finder.sources[:] = sources
         return finder
 
@@ -289,41 +291,6 @@ def _rank(candidate: Candidate, artifact: Artifact) -> int:
     return 0 if candidate.sha256 == artifact.sha256 else 2
 
 
-def make_finder(sources: PackageSources, session: HttpSession, target: Target) -> PackageFinder:
-    """Return unearth's finder for ``target`` over all ``sources``."""
-    from unearth import PackageFinder
-
-    fetcher = _fetcher(session)
-    finder = PackageFinder(fetcher, index_urls=sources.index_urls, target_python=make_target_python(target))
-    if sources.no_index:
-        finder.sources.clear()  # unearth adds the default index if it gets none
-    elif sources.index_urls and sources.needs_default:
-        finder.add_index_url(default_index())
-    for number, link in enumerate(sources.find_links):
-        finder.sources.insert(number, {"url": link, "type": "find_links"})
-    return finder
-
-
-def default_index() -> str:
-    """Return unearth's default index."""
-    from unearth import PackageFinder
-
-    return str(PackageFinder().sources[0]["url"])
-
-
-def make_target_python(target: Target) -> TargetPython:
-    """Return the target for unearth. The ABI is explicit; unearth would guess it from the host's Python."""
-    from unearth import TargetPython
-
-    version = tuple(int(part) for part in target.python.split("."))
-    abi = "cp{}{}".format(*target.version)
-    return TargetPython(py_ver=version, abis=[abi], impl="cp", platforms=list(target.platforms))
-
-
-def _fetcher(session: HttpSession) -> Fetcher:
-    return cast("Fetcher", session)  # httpx2's response differs slightly from the protocol's
-
-
 def _named(session: HttpSession, source: Source, artifact: Artifact) -> list[Candidate]:
     """Return links to the artifact's file, without evaluating the thousands of others on a page."""
     from unearth import Link
@@ -332,7 +299,7 @@ def _named(session: HttpSession, source: Source, artifact: Artifact) -> list[Can
     flat = source["type"] == "find_links"
     place = source["url"] if flat else f"{source['url'].rstrip('/')}/{normalise_name(artifact.name)}/"
     link = Link(place) if "://" in place else Link.from_path(Path(place).absolute())
-    links = collect_links_from_location(_fetcher(session), link, expand=flat)
+    links = collect_links_from_location(as_fetcher(session), link, expand=flat)
     return [_candidate(link, artifact.version) for link in links if link.filename == artifact.file]
 
 

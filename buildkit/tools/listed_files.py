@@ -6,7 +6,8 @@ from functools import cache
 
 from buildkit.declare.target import Target
 from buildkit.locks.pins import Pin, PinnedFile
-from buildkit.tools.indexes import OfferedFile, make_target_python
+from buildkit.tools.finder import make_target_python
+from buildkit.tools.indexes import OfferedFile
 
 
 def find_listed(pin: Pin, target: Target) -> PinnedFile | None:

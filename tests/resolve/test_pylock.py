@@ -9,7 +9,7 @@ from buildkit.declare.target import Target
 from buildkit.declare.toml import parse_toml
 from buildkit.errors import DefinitionError
 from buildkit.locks.pylock import PylockReader
-from buildkit.tools.indexes import make_target_python
+from buildkit.tools.finder import make_target_python
 from buildkit.tools.listed_files import find_listed
 
 TARGETS = [

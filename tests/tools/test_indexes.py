@@ -15,9 +15,10 @@ from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import FetchError
 from buildkit.locks.pins import Artifact, Pin
+from buildkit.tools.finder import default_index, make_finder, make_target_python
 from buildkit.tools.http import HttpSession, RetryPolicy
 from buildkit.tools.index_settings import IndexSettings, PackageSources
-from buildkit.tools.indexes import Indexes, default_index, make_finder, make_target_python
+from buildkit.tools.indexes import Indexes
 
 TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
 
