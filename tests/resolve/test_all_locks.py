@@ -1,6 +1,5 @@
 """Locking a whole checkout: all or nothing, only changed files, and a check that writes nothing."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -15,16 +14,14 @@ from buildkit.locks.apt_lists import AptList
 from buildkit.resolve.all_locks import lock_all, run_jobs
 from buildkit.resolve.changes import describe_changes
 from buildkit.resolve.request import LockDrafts, LockRequest
+from tests.installersettings import clear_installer_settings
 
 TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
 
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_host(monkeypatch):
-    for name in [*os.environ]:
-        if name.startswith(("PIP_", "UV_")):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    clear_installer_settings(monkeypatch)
     monkeypatch.setenv("UV_NO_CONFIG", "1")
 
 

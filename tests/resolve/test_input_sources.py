@@ -1,7 +1,6 @@
 """Indexes and find-links that an input names itself serve locking and building, whatever the settings are."""
 
 import logging
-import os
 import threading
 from unittest.mock import Mock
 
@@ -15,6 +14,7 @@ from buildkit.locks.input_sources import find_input_sources
 from buildkit.locks.wheels_lock import parse_wheels_lock
 from buildkit.resolve.all_locks import lock_all
 from buildkit.resolve.request import LockRequest
+from tests.installersettings import clear_installer_settings
 from tests.packageindex import serve_indexes
 
 TARGET = Target(python="3.13.5", glibc="2.36", arch="x86_64")
@@ -25,10 +25,7 @@ def indexes(monkeypatch, tmp_path):
     """The settings name one index; another has the CPU build alone."""
     with serve_indexes([("alpha", "1.0", "beta"), ("beta", "1.0"), ("torchy", "2.9.1", "alpha")]) as server:
         server.add("torchy", "2.9.1+cpu", "alpha", index="cpu")
-        for name in [*os.environ]:
-            if name.startswith(("PIP_", "UV_")):
-                monkeypatch.delenv(name)
-        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+        clear_installer_settings(monkeypatch)
         monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
         monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
         monkeypatch.setenv("UV_DEFAULT_INDEX", server.url())

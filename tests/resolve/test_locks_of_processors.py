@@ -1,6 +1,5 @@
 """One lock of requirements for two processors, and a wheels lock and an apt lock for each of them."""
 
-import os
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from buildkit.locks.apt_lists import AptList
 from buildkit.locks.pins import AptPin
 from buildkit.resolve.all_locks import lock_all
 from buildkit.resolve.request import LockRequest
+from tests.installersettings import clear_installer_settings
 from tests.layers.wheelmaker import make_wheel
 
 X86, ARM = "manylinux_2_28_x86_64", "manylinux_2_28_aarch64"
@@ -22,9 +22,8 @@ X86, ARM = "manylinux_2_28_x86_64", "manylinux_2_28_aarch64"
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """An input whose wheels are pure, for each processor, and for one alone; no index is asked."""
-    for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
-        monkeypatch.delenv(name)
-    for name, value in {"PIP_CONFIG_FILE": os.devnull, "UV_NO_CONFIG": "1", "PIP_NO_INDEX": "1"}.items():
+    clear_installer_settings(monkeypatch)
+    for name, value in {"UV_NO_CONFIG": "1", "PIP_NO_INDEX": "1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "links"))
     add_wheel(tmp_path, "pure", "any")

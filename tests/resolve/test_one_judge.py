@@ -8,7 +8,6 @@ import html
 import io
 import itertools
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -35,6 +34,7 @@ from buildkit.tools.http import HttpSession, RetryPolicy
 from buildkit.tools.index_settings import IndexSettings, PackageSources, uv_environment
 from buildkit.tools.indexes import Indexes
 from buildkit.tools.resolver import resolve
+from tests.installersettings import clear_installer_settings
 from tests.layers.wheelmaker import make_wheel
 from tests.resolve.fileserver import serve_folder
 
@@ -246,9 +246,7 @@ def served(tmp_path_factory):
 
 def lock_from(root, served, locker, monkeypatch, settings, *names, strategy=""):
     """Lock each of ``names`` alone; return versions, or the message of what refused."""
-    for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    clear_installer_settings(monkeypatch)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(root / "none"))
     if settings == "pip":
         monkeypatch.setenv("PIP_INDEX_URL", f"{served}/public")

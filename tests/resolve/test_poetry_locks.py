@@ -6,7 +6,6 @@
 ``poetry install --no-root --dry-run`` of the same releases, on Python 3.11.7.
 """
 
-import os
 import re
 import shutil
 import threading
@@ -27,6 +26,7 @@ from buildkit.resolve.wheels import make_choose
 from buildkit.tools.http import HttpSession, RetryPolicy
 from buildkit.tools.index_settings import IndexSettings, PackageSources
 from buildkit.tools.indexes import Indexes
+from tests.installersettings import clear_installer_settings
 from tests.packageindex import serve_indexes
 
 FIXTURES = Path(__file__).parent / "poetry"
@@ -104,9 +104,7 @@ class Locker:
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_host(monkeypatch):
-    for name in [*os.environ]:
-        if name.startswith(("PIP_", "UV_")):
-            monkeypatch.delenv(name)
+    clear_installer_settings(monkeypatch)
 
 
 @pytest.mark.parametrize(("project", "name"), INSTALLED, indirect=["project"])

@@ -1,6 +1,5 @@
 """A pyproject.toml as an input: extras and groups are resolved by the real uv, and linters make no lock stale."""
 
-import os
 from dataclasses import replace
 
 import pytest
@@ -15,6 +14,7 @@ from buildkit.resolve.all_locks import lock_all
 from buildkit.resolve.project_locks import make_request
 from buildkit.store.ledger import Ledger
 from buildkit.store.stat_index import StatIndex
+from tests.installersettings import clear_installer_settings
 from tests.packageindex import serve_indexes
 
 PROJECT = """
@@ -45,10 +45,7 @@ def indexes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("settings")
     projects = [("alpha", "1.0", "beta"), *((name, "1.0") for name in ("beta", "torchy", "pytesty", "linty"))]
     with serve_indexes(projects) as server, pytest.MonkeyPatch.context() as patch:
-        for name in [*os.environ]:
-            if name.startswith(("PIP_", "UV_")):
-                patch.delenv(name)
-        patch.setenv("PIP_CONFIG_FILE", os.devnull)
+        clear_installer_settings(patch)
         patch.setenv("XDG_CONFIG_HOME", str(folder))
         patch.setenv("UV_CACHE_DIR", str(folder / "cache"))
         patch.setenv("UV_DEFAULT_INDEX", server.url())

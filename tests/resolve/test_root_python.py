@@ -1,6 +1,5 @@
 """Requirements are locked for the release of the root's own Python, which a full version in the settings must name."""
 
-import os
 import platform
 import time
 
@@ -14,6 +13,7 @@ from buildkit.locks.wheels_lock import parse_wheels_lock
 from buildkit.resolve.all_locks import lock_all
 from buildkit.resolve.request import LockDrafts, LockRequest, find_release_for
 from buildkit.resolve.root_python import check_root_python
+from tests.installersettings import clear_installer_settings
 from tests.layers.wheelmaker import make_wheel
 
 HERE = ".".join(platform.python_version_tuple()[:2])
@@ -71,9 +71,8 @@ def test_nothing_is_written_for_another_release(tmp_path, monkeypatch):
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """An input that depends on the release of Python in two ways, and a root whose release is not this host's."""
-    for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
-        monkeypatch.delenv(name)
-    for name, value in {"PIP_CONFIG_FILE": os.devnull, "UV_NO_CONFIG": "1", "PIP_NO_INDEX": "1"}.items():
+    clear_installer_settings(monkeypatch)
+    for name, value in {"UV_NO_CONFIG": "1", "PIP_NO_INDEX": "1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "links"))
     for name, version, fields in (

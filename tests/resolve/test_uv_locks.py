@@ -1,6 +1,5 @@
 """Locks of uv: an image gets what ``uv sync`` would install; what is not in step is refused. With the real uv."""
 
-import os
 import platform
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from buildkit.resolve.all_locks import lock_all
 from buildkit.resolve.project_locks import make_request
 from buildkit.store.ledger import Ledger
 from buildkit.store.stat_index import StatIndex
+from tests.installersettings import clear_installer_settings
 from tests.packageindex import serve_indexes
 
 ARCH = platform.machine()
@@ -115,10 +115,7 @@ def uv(tmp_path_factory):
     """Run uv without the settings of this host."""
     folder = tmp_path_factory.mktemp("uv")
     with pytest.MonkeyPatch.context() as patch:
-        for name in [*os.environ]:
-            if name.startswith(("PIP_", "UV_")):
-                patch.delenv(name)
-        patch.setenv("PIP_CONFIG_FILE", os.devnull)
+        clear_installer_settings(patch)
         patch.setenv("UV_CACHE_DIR", str(folder / "cache"))
         patch.setenv("XDG_CONFIG_HOME", str(folder))
         yield run_uv

@@ -16,6 +16,7 @@ import pytest
 from buildkit.errors import BuildError, ToolError
 from buildkit.tools.python_trap import HostBuildError, PythonTrap
 from buildkit.tools.resolver import ProjectMetadata, ResolveRequest, resolve
+from tests.installersettings import clear_installer_settings
 from tests.layers.wheelmaker import make_wheel
 
 HERE = "{}.{}".format(*sys.version_info[:2])
@@ -78,9 +79,7 @@ class Checkout:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
-    for name in [*os.environ]:
-        if name.startswith(("PIP_", "UV_")):
-            monkeypatch.delenv(name)
+    clear_installer_settings(monkeypatch)
     return Checkout(tmp_path)
 
 
