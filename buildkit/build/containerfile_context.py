@@ -77,7 +77,7 @@ def _is_read(path: str, inputs: ContainerfileInputs) -> bool:
 
 def _check_sources(root: ContainerfileRoot, inputs: ContainerfileInputs, tree: Tree, folder: Path) -> None:
     problems = [
-        Problem(file=f"{root.file}:{source.line}", what=_explain(source, root, folder), hint=_HINT)
+        _explain(source, root, folder)
         for source in inputs.sources
         if "$" not in source.pattern and not any(matches(file.path, source.pattern) for file in tree.files)
     ]
@@ -88,8 +88,22 @@ def _check_sources(root: ContainerfileRoot, inputs: ContainerfileInputs, tree: T
 _HINT = "its context has what git tracks below `context`, without what .containerignore or .dockerignore names"
 
 
-def _explain(source: ContextSource, root: ContainerfileRoot, folder: Path) -> str:
-    path = posixpath.normpath(posixpath.join(root.context, source.pattern.lstrip("/")))
-    if os.path.lexists(folder / path):
-        return f"`{source.pattern}` is left out of the context: ignored, or not tracked by git"
-    return f"`{source.pattern}` is not in the context `{root.context}`"
+def _explain(source: ContextSource, root: ContainerfileRoot, folder: Path) -> Problem:
+    """Return the problem of a source that the context has not."""
+    inside = posixpath.normpath(source.pattern.lstrip("/"))
+    path, hint = posixpath.normpath(posixpath.join(root.context, inside)), _HINT
+    if _is_above(path):
+        what, hint = "lies outside the project, of which the context is a part", "copy it into the repository"
+    elif _is_above(inside):
+        holds = posixpath.commonpath((root.context, posixpath.dirname(path))) or "."
+        what = f"lies outside the context `{root.context}`"
+        hint = f'set context = "{holds}" in [root], and name every source relative to it'
+    elif os.path.lexists(folder / path):
+        what = "is left out of the context: ignored, or not tracked by git"
+    else:
+        what = f"is not in the context `{root.context}`"
+    return Problem(file=f"{root.file}:{source.line}", what=f"`{source.pattern}` {what}", hint=hint)
+
+
+def _is_above(path: str) -> bool:
+    return path.split("/")[0] == ".."

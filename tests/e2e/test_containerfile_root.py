@@ -94,6 +94,14 @@ def test_bad_containerfile_is_one_message_with_its_line(based: Tiny) -> None:
     based.replace(_FILE, "docker/none.txt", "docker/conf/secret.key")
     left_out = based.refuse("base", code=2)
     assert f"{_FILE}:3: `docker/conf/secret.key` is left out of the context: ignored, or not tracked" in left_out
+    based.replace(_FILE, "docker/conf/secret.key", "../elsewhere")
+    assert f"{_FILE}:3: `../elsewhere` lies outside the project" in based.refuse("base", code=2)
+    based.replace("stages/base/stage.toml", "target =", 'context = "docker"\ntarget =')
+    based.write(_FILE, "FROM scratch AS final\nARG BASE FLAVOUR\nCOPY ../stages/app /x\n")
+    outside = based.refuse("base", code=2)
+    assert f"{_FILE}:3: `../stages/app` lies outside the context `docker`" in outside
+    assert 'set context = "." in [root]' in outside
+    based.replace("stages/base/stage.toml", 'context = "docker"\n', "")
     based.write(_FILE, "FROM scratch\nRUM true\n")
     assert f"{_FILE}:2: `RUM` is not an instruction" in based.refuse("base", code=2)
     based.write(_FILE, _TEXT)
