@@ -11,12 +11,14 @@ from buildkit.build.context import BuildContext
 from buildkit.build.mount_tree import lay_out
 from buildkit.build.secret_sources import SecretSources
 from buildkit.build.step_secrets import Secrets, get_secrets
-from buildkit.declare.containerfile_root import ContainerfileRoot
+from buildkit.declare.containerfile_root import ContainerfileRoot, find_heredoc
 from buildkit.errors import BuildError, DefinitionError, ToolError
 from buildkit.plan.emulation import is_foreign
 from buildkit.plan.spec import BuildContainerfile, Spec
-from buildkit.tools.buildah_build import ContainerfileBuild, build_image
+from buildkit.tools.buildah_build import ContainerfileBuild, build_image, find_version
 from buildkit.tools.isolation import Isolation
+
+_HEREDOCS_SINCE = (1, 33)  # of buildah
 
 
 def build_containerfile(
@@ -58,6 +60,18 @@ def build_containerfile(
                 message, hint=error.hint or hint, output=secrets.hide(error.output)
             ) from None  # fmt: skip
     return ref, secrets
+
+
+def check_heredocs(work: BuildContainerfile) -> None:
+    """Raise BuildError if the Containerfile has here-documents, and this machine's buildah does not know them."""
+    line = find_heredoc(work.text, work.root)
+    version = find_version() if line else ()
+    if version and version < _HEREDOCS_SINCE:
+        needed, found = (".".join(map(str, one)) for one in (_HEREDOCS_SINCE, version))
+        raise BuildError(
+            f"{work.root.file}:{line}: here-documents need buildah {needed}, and this machine has {found}",
+            hint="install a newer one, or write these lines into a script of the repository, and COPY and RUN that",
+        )
 
 
 def name_images(text: str, refs: dict[str, str], root: ContainerfileRoot) -> str:

@@ -163,6 +163,9 @@ class Executor:
         if isinstance(work, RunStep):
             below = self._require_image(work.chain)
             return self._simple(spec, "run", Lane.CONTAINER, lambda: self._containers.run_step(spec, work), below)
+        from buildkit.build.containerfile_root import check_heredocs  # few roots are made so
+
+        check_heredocs(work)
         needs = tuple(task for _, image in work.images for task in self._require_base(image))
         return self._simple(spec, "build", Lane.CONTAINER, lambda: self._containers.build(spec, work), needs)
 

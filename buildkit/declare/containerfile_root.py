@@ -129,6 +129,15 @@ def find_containerfile_inputs(text: str, root: ContainerfileRoot) -> Containerfi
     return ContainerfileInputs(images=images, base=bases[-1], sources=tuple(sources), whole=whole)
 
 
+def find_heredoc(text: str, root: ContainerfileRoot) -> int:
+    """Return the line of the first here-document in the stages up to the one that is built; 0 if there is none."""
+    from buildkit.declare.instructions import read_containerfile
+
+    parsed = read_containerfile(text, root.file)
+    instructions = (one for stage in parsed.stages[: _find_target(parsed, root) + 1] for one in stage.instructions)
+    return next((one.line for one in instructions if one.heredocs), 0)
+
+
 def _names(stages: tuple[SourceStage, ...]) -> dict[str, int]:
     """Return the stages by what a later one may call them: names, and numbers from 0."""
     numbers = {str(number): number for number in range(len(stages))}

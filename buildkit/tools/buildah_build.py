@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,12 @@ def build_image(request: ContainerfileBuild, ref: str, isolation: Isolation) -> 
         "--", str(request.context),
     )  # fmt: skip
     run(Command(argv=argv, env={"TMPDIR": str(request.temporary)}, what=f"building {ref}", writes=(request.temporary,)))
+
+
+def find_version() -> tuple[int, ...]:
+    """Return buildah's version as numbers (``(1, 28, 2)``), empty if it says none. Raises ToolError, MissingTool."""
+    found = re.search(r"\d+(?:\.\d+)+", run(Command(argv=("buildah", "--version"))).text)
+    return tuple(map(int, found[0].split("."))) if found else ()
 
 
 def read_config(ref: str) -> JsonValue | None:

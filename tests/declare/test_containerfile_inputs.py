@@ -9,6 +9,7 @@ from buildkit.declare.containerfile_root import (
     ContainerfileInputs,
     ContainerfileRoot,
     find_containerfile_inputs,
+    find_heredoc,
     matches,
 )
 from buildkit.declare.stage_file import parse_stage
@@ -96,6 +97,12 @@ def test_root_without_network_fetches_nothing(line: str, what: str, hint: str) -
     assert error.value.message == f"Containerfile:5: {what}"
     assert error.value.hint.startswith(hint)
     assert error.value.hint.endswith("say `network = true` in [root]")
+
+
+def test_here_documents_count_up_to_the_stage_that_is_built() -> None:
+    text = "FROM scratch AS a\nRUN true\nFROM a AS b\nRUN one \\\n two\nRUN <<E\n<<F\nE\nCOPY <<G /g\nG\n"
+    found = [find_heredoc(text, ContainerfileRoot(file="Containerfile", target=target)) for target in ("a", "b", "")]
+    assert found == [0, 6, 6]
 
 
 @pytest.mark.parametrize(

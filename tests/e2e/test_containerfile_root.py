@@ -88,6 +88,15 @@ def test_containerfile_is_a_root_like_any_other(based: Tiny, make_tiny: Callable
     assert "containerfile changed" not in changed.text
 
 
+def old_buildah(tiny: Tiny) -> str:
+    """A PATH with a buildah of which nothing but the version is asked."""
+    fake = tiny.project.parent / "old/buildah"
+    fake.parent.mkdir()
+    fake.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "buildah version 1.32.2 (image-spec 1.1.0)"\n')
+    fake.chmod(0o755)
+    return f"{fake.parent}:{tiny.env['PATH']}"
+
+
 def test_bad_containerfile_is_one_message_with_its_line(based: Tiny) -> None:
     based.replace(_FILE, "docker/seed.txt /seed.txt", "docker/none.txt /seed.txt")
     assert f"{_FILE}:3: `docker/none.txt` is not in the context `.`" in based.refuse("base", code=2)
@@ -102,6 +111,9 @@ def test_bad_containerfile_is_one_message_with_its_line(based: Tiny) -> None:
     assert f"{_FILE}:3: `../stages/app` lies outside the context `docker`" in outside
     assert 'set context = "." in [root]' in outside
     based.replace("stages/base/stage.toml", 'context = "docker"\n', "")
+    based.write(_FILE, "FROM scratch AS final\nARG BASE FLAVOUR\nRUN <<END\ntrue\nEND\n")
+    needs = based.refuse("base", code=1, PATH=old_buildah(based))
+    assert f"{_FILE}:3: here-documents need buildah 1.33, and this machine has 1.32.2" in needs
     based.write(_FILE, "FROM scratch\nRUM true\n")
     assert f"{_FILE}:2: `RUM` is not an instruction" in based.refuse("base", code=2)
     based.write(_FILE, _TEXT)
