@@ -29,6 +29,13 @@ from buildkit.lazy_dataclass import dataclass
 _FILE = "pyproject.toml"
 _VERSION = TextSchema(r"[0-9]+\.[0-9]+", "a version (2.41)")
 
+
+def _advise_arch(name: str) -> str:
+    """Return the kernel's name for one that ``--arch`` takes, too."""
+    arch = ARCH_NAMES.get(name.removeprefix("linux/"))
+    return f"write `{arch}`" if arch else ""
+
+
 SETTINGS = TableSchema(
     {
         "name": KeySchema(
@@ -41,7 +48,7 @@ SETTINGS = TableSchema(
         ),
         "glibc": KeySchema(_VERSION, "the images' C library (default: 2.41 (Debian 13))"),
         "arch": KeySchema(
-            OneOrMoreSchema(TextSchema(choices=ARCHES)),
+            OneOrMoreSchema(TextSchema(choices=ARCHES, advise=_advise_arch)),
             "the images' processor, or a list of them (default: the host's)",
         ),
         "prefix": KeySchema(TextSchema(r"/[^\0:]+", "an absolute path"), "virtual environment (default: /opt/venv)"),

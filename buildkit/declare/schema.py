@@ -85,7 +85,7 @@ class ValueSchema(Protocol):
 class TextSchema:
     """A string: all of it must match ``pattern`` (``expected`` describes it), or it is one of ``choices``.
 
-    ``advise`` gives the hint for a string that does not match.
+    ``advise`` gives the hint for any other string.
     """
 
     pattern: str = ""
@@ -98,9 +98,8 @@ class TextSchema:
         if not isinstance(value, str):
             location.report(f"must be a string, not {format_type(value)}")
         elif self.choices and value not in self.choices:
-            location.report(
-                f"`{format_value(value)}` is none of {', '.join(self.choices)}", suggest_word(value, list(self.choices))
-            )
+            hint = self.advise(value) or suggest_word(value, list(self.choices))
+            location.report(f"`{format_value(value)}` is none of {', '.join(self.choices)}", hint)
         elif self.pattern and not re.fullmatch(self.pattern, value):
             location.report(f"`{format_value(value)}` is not {self.expected}", self.advise(value))
         elif "\0" in value:

@@ -105,6 +105,22 @@ def test_every_problem_is_reported_at_once() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("amd64", "write `x86_64`"),
+        ("linux/arm64", "write `aarch64`"),
+        ("aarch46", "did you mean `aarch64`?"),
+        ("x", ""),
+    ],
+)
+def test_processor_by_another_name_is_told_its_own(name: str, hint: str) -> None:
+    for value in (f"'{name}'", f"['{name}']"):
+        with pytest.raises(DefinitionError) as caught:
+            parse_project(f"tool.buildkit.arch = {value}", Path("/x"))
+        assert caught.value.problems[0].hint == hint
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "tool = 1",
