@@ -227,12 +227,16 @@ class HttpSession:
                 self._hub_token = find_token()
             return self._hub_token
 
+    def _is_of_hub(self, url: str) -> bool:
+        return url.startswith((f"{self._sources.hub}/", f"{HUB}/"))
+
     @contextmanager
     def _translated(self, url: str) -> Iterator[None]:
         import httpx2
 
         host = host_of(url)
-        hint = "check the network, and the index, proxy and certificate settings of pip and uv"
+        named = "HF_ENDPOINT, which names the hub, and the" if self._is_of_hub(url) else "the index,"
+        hint = f"check the network, and {named} proxy and certificate settings of pip and uv"
         try:
             yield
         except httpx2.TransportError as error:
@@ -250,7 +254,7 @@ class HttpSession:
 
     def _failed(self, url: str, response: Response) -> FetchError | TransientFailure:
         host, status = host_of(url), response.status_code
-        at_hub = url.startswith(f"{self._sources.hub}/")
+        at_hub = self._is_of_hub(url)
         if status in _REFUSED:
             self.refused.add(host)
             hint = "put credentials for it into netrc, a keyring, or the index settings of pip or uv"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -144,6 +145,16 @@ def test_what_the_hub_refuses_is_said(tmp_path, hub, state, message, hint):
         Bench(tmp_path, hub, HF_TOKEN="hf_mine").lock()
     assert re.search(hint, caught.value.hint)
     assert "hf_mine" not in f"{caught.value.message}{caught.value.hint}"
+
+
+def test_hub_that_cannot_be_reached_is_told_from_an_index(tmp_path, hub):
+    gone = SimpleNamespace(url="http://127.0.0.1:9")
+    with pytest.raises(FetchError, match=r"cannot download from 127\.0\.0\.1") as caught:
+        Bench(tmp_path, gone).lock()
+    assert caught.value.hint.startswith("check the network, and HF_ENDPOINT, which names the hub")
+    with pytest.raises(FetchError) as caught:
+        Bench(tmp_path, hub).session.get("http://127.0.0.1:9/simple/x")
+    assert caught.value.hint.startswith("check the network, and the index, proxy")
 
 
 def test_hostile_answers_are_refused(tmp_path, hub, monkeypatch):
