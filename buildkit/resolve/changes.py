@@ -6,6 +6,7 @@ import re
 
 _PINNED = re.compile(r"^([A-Za-z0-9][\w.+-]*?)(?:==|=| @ git\+\S+@)([^\s;\\#]+)", re.MULTILINE)
 _NAMED = re.compile(r'^name = "([^"]+)"\n(?:version = "|digest = "(?=sha256:))((?:sha256:\w{12}|[^"]*))', re.MULTILINE)
+_NONE = "no version"
 
 
 def describe_changes(old: str | None, new: str) -> tuple[str, ...]:
@@ -21,7 +22,7 @@ def describe_changes(old: str | None, new: str) -> tuple[str, ...]:
         elif now is None:
             lines.append(f"- {name}")
         elif was != now:
-            lines.append(f"{name} {was} → {now}")
+            lines.append(f"{name} {was or _NONE} → {now or _NONE}")
     return tuple(lines) or ("the same versions",)
 
 

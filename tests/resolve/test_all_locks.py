@@ -144,6 +144,10 @@ def test_changes_are_described_by_pin():
     assert describe_changes("libc6=2.41-12\n", "libc6=2.41-13\n") == ("libc6 2.41-12 → 2.41-13",)
     toml = '[[artifact]]\nname = "a"\nversion = "1"\n'
     assert describe_changes(toml, toml.replace('"1"', '"2"')) == ("a 1 → 2",)
+    unnamed = toml.replace('"1"', '""')  # as a model of a folder
+    assert describe_changes(toml, unnamed) == ("a 1 → no version",)
+    assert describe_changes(unnamed, toml) == ("a no version → 1",)
+    assert describe_changes(toml.replace('"a"', '"b"'), unnamed) == ("+ a", "- b")
     assert describe_changes(None, "a==1") == ("new",)
     assert describe_changes("a==1 # x", "a==1") == ("the same versions",)
 
