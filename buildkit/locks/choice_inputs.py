@@ -30,7 +30,7 @@ _PYPROJECT = "pyproject.toml"
 def check_choice(choice: LockChoice, read: Read, target: Target, release: str) -> Problem | None:
     """Return what is wrong with the lock or the sidecar of ``choice``: missing, older or for another Python; or None.
 
-    ``release`` is that of the root's Python, empty if it is not known.
+    ``release`` is that of the images' Python, empty if it is not known.
     """
     if read(choice.file) is None:
         return Problem(file=choice.file, what="there is no such lock", hint=_MAKE[choice.kind])
@@ -42,7 +42,7 @@ def check_choice(choice: LockChoice, read: Read, target: Target, release: str) -
         what = f"has changed, or what its projects need, since {file} was made from it"
         return Problem(file=choice.file, what=what, hint=_LOCK)
     if find_release(sidecar) not in ("", release):
-        return Problem(file=file, what=f"is not for the root's Python {release}".rstrip(), hint=_LOCK)
+        return Problem(file=file, what=f"is not for the images' Python {release}".rstrip(), hint=_LOCK)
     return None
 
 

@@ -51,7 +51,7 @@ def check_fresh(
 ) -> Problem | None:
     """Return the problem of ``file``, whose text is ``lock`` (None: missing), unless it was made from ``expected``.
 
-    ``release`` is that of the root's Python, empty if it is not known; None for a lock that does not depend on it.
+    ``release`` is that of the images' Python, empty if it is not known; None for a lock that does not depend on it.
     ``system`` is the hash of the packages of the root on which it must stand.
     """
     if lock is None:
@@ -75,12 +75,12 @@ def _check_release(lock: str, release: str) -> str:
     if made_for == release:
         return ""
     if made_for:
-        now = f"and the root has {release}" if release else "which not all roots that use it are known to have"
+        now = f"and the images have {release}" if release else "which not all images that use it are known to have"
         return f"the lock is for Python {made_for}, {now}"
     # earlier locks name no release, and those that depend on none are as good
     minor = re.escape(release.rpartition(".")[0])
     if re.search(rf"^[^#\n]*(?:python_full|implementation)_version[^\n]*['\"]{minor}\b", lock, re.MULTILINE):
-        return f"the lock does not name the release of Python that its markers depend on; the root has {release}"
+        return f"the lock does not name the release of Python that its markers depend on; the images have {release}"
     return ""
 
 

@@ -222,7 +222,7 @@ def _allowed(pin: Pin, offered: Sequence[OfferedFile]) -> list[OfferedFile]:
 
 
 def _explain_python(needs: Sequence[str], target: Target) -> tuple[str, str]:
-    hint = "allow another version in the input or its lock, or change the root's Python"
+    hint = "allow another version in the input or its lock, or change the images' Python"
     return f" needs Python {', '.join(needs)}, and the images have {target.python}", hint
 
 

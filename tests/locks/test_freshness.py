@@ -242,8 +242,8 @@ def test_places_are_relative_to_the_file_that_names_them():
     ("lock", "release", "words"),
     [
         ("# buildkit python 3.13.5\n", "3.13.5", ""),
-        ("# buildkit python 3.13.5\n", "3.13.7", "is for Python 3.13.5, and the root has 3.13.7"),
-        ("# buildkit python 3.13.5\n", "", "is for Python 3.13.5, which not all roots that use it are known to have"),
+        ("# buildkit python 3.13.5\n", "3.13.7", "is for Python 3.13.5, and the images have 3.13.7"),
+        ("# buildkit python 3.13.5\n", "", "is for Python 3.13.5, which not all images that use it are known to have"),
         ("# buildkit python 3.13.5\n", None, ""),
         ("a==1 ; python_full_version < '3.14'\n# python_full_version >= '3.13.2'\n", "3.13.5", ""),  # an earlier lock
         ("a==1 ; python_full_version >= '3.13.2'\n", "", ""),

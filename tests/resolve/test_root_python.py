@@ -112,7 +112,7 @@ def test_requirements_are_resolved_for_the_release_in_the_roots_lock(project, lo
     assert lock_for(project, f"{HERE}.99", locker, check=True) == ()
     (stale,) = lock_for(project, f"{HERE}.97", locker, check=True)
     assert (stale.file, stale.details) == (
-        "app.txt", (f"the lock is for Python {HERE}.99, and the root has {HERE}.97",),
+        "app.txt", (f"the lock is for Python {HERE}.99, and the images have {HERE}.97",),
     )  # fmt: skip
     lock_for(project, f"{HERE}.97", locker)
     assert files(project) == ["full-1.0-py3-none-any.whl", "patchy-1.0-py3-none-any.whl"]
