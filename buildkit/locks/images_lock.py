@@ -1,20 +1,21 @@
 """The lock of images that stages name as roots (``requirements/images.lock``): what each name was when it was locked.
 
 A build takes the digest alone. The digests of all platforms say which image each processor gets; for the target's, the
-lock lists what the image holds, so that packages can be locked on top of it without asking for it again.
+lock lists what the image holds, so that packages can be locked on top of it without asking for it again. A hash ties
+that list to the digests that it was read of: a list that an edit or a merge has changed counts for nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from functools import lru_cache
 from typing import Any
 
 from buildkit.declare.image_names import without_tag
 from buildkit.declare.schema import format_value
 from buildkit.declare.toml import parse_toml, render_toml
-from buildkit.digest import Digest
+from buildkit.digest import Digest, FileHash, canonical_json
 from buildkit.errors import DefinitionError, Problem
 from buildkit.lazy_dataclass import dataclass
 from buildkit.locks.pins import PinnedImage
@@ -53,7 +54,8 @@ class ImageContents:
 class LockedImage:
     """A named image: digest (of the index, if it has one), time in UTC, digests by platform, contents by processor.
 
-    A platform is ``OS/ARCHITECTURE[/VARIANT]`` in the words of the image specification.
+    A platform is ``OS/ARCHITECTURE[/VARIANT]`` in the words of the image specification. ``altered`` are the processors
+    for which the lock has contents that were not read of these digests; ``contents`` is without them.
     """
 
     name: str
@@ -61,12 +63,24 @@ class LockedImage:
     locked: str
     platforms: Mapping[str, Digest]
     contents: Mapping[str, ImageContents]
+    altered: tuple[str, ...] = ()
 
     def manifests(self, arch: str) -> tuple[Digest, ...]:
         """Return the digests of the images for Linux on a processor."""
         return tuple(
             digest for platform, digest in self.platforms.items() if platform.split("/")[:2] == ["linux", arch]
         )
+
+    def find_gap(self, *arches: str) -> str:
+        """Return what the lock lacks of the image for these processors; empty if it has all."""
+        if self.altered:
+            return f"what it holds on {', '.join(self.altered)} was not read of this digest"
+        for arch in arches:
+            if not self.manifests(arch):
+                return f"the lock has no image for linux/{arch}"
+            if arch not in self.contents:
+                return f"the lock does not say what it holds on {arch}"
+        return ""
 
     def pinned(self, arch: str) -> PinnedImage:
         """Return what is pulled for a processor."""
@@ -82,14 +96,19 @@ class LockedImage:
 
 
 def pin_image(name: str, read: Callable[[str], str | None], arch: str) -> PinnedImage:
-    """Return what the lock has for a name without a digest; raises DefinitionError if it has none for ``arch``."""
+    """Return what the lock has for a name without a digest.
+
+    Raises DefinitionError if it has none for ``arch``, or not what that one holds.
+    """
     image = find_image(name, read(IMAGES_LOCK))
     if image is None:
         what = f"does not have {name}" if read(IMAGES_LOCK) is not None else "the lock is missing"
         raise DefinitionError.of([Problem(file=IMAGES_LOCK, what=what, hint=_HINT)])
-    if not image.manifests(arch):
+    if not image.altered and not image.manifests(arch):
         what = f"{name} is not made for linux/{arch}; it is for {', '.join(image.platforms)}"
         raise DefinitionError.of([Problem(file=IMAGES_LOCK, what=what, hint="name another image in [root]")])
+    if gap := image.find_gap(arch):
+        raise DefinitionError.of([Problem(file=IMAGES_LOCK, what=f"{name}: {gap}", hint=_HINT)])
     return image.pinned(arch)
 
 
@@ -134,8 +153,17 @@ def _image_table(image: LockedImage) -> dict[str, Any]:
         "digest": str(image.digest),
         "locked": image.locked,
         "platforms": {platform: str(digest) for platform, digest in sorted(image.platforms.items())},
-        "contents": {arch: _contents_table(contents) for arch, contents in sorted(image.contents.items())},
+        "contents": {
+            arch: {"sha256": _hash_contents(image, arch, contents).hex, **_contents_table(contents)}
+            for arch, contents in sorted(image.contents.items())
+        },
     }
+
+
+def _hash_contents(image: LockedImage, arch: str, contents: ImageContents) -> FileHash:
+    """Hash what an image holds on a processor, together with the digests that it was read of."""
+    digests = [str(image.digest), *sorted(map(str, image.manifests(arch)))]
+    return FileHash.of(canonical_json([digests, _contents_table(contents)]).encode())
 
 
 def _contents_table(contents: ImageContents) -> dict[str, Any]:
@@ -152,10 +180,17 @@ def _parse_image(entry: dict[str, Any]) -> LockedImage:
     if name.partition("@")[2] not in ("", str(digest)):
         raise ValueError("has another digest than its name")
     platforms = {_text(platform): Digest.parse(_text(text)) for platform, text in entry["platforms"].items()}
-    contents = {_text(arch): _parse_contents(table) for arch, table in entry.get("contents", {}).items()}
-    return LockedImage(
-        name=name, digest=digest, locked=_text(entry["locked"]), platforms=platforms, contents=contents
+    image = LockedImage(
+        name=name, digest=digest, locked=_text(entry["locked"]), platforms=platforms, contents={}
     )  # fmt: skip
+    contents, altered = dict[str, ImageContents](), list[str]()
+    for arch, table in entry.get("contents", {}).items():
+        found = _parse_contents(table)
+        if table.get("sha256") == _hash_contents(image, arch, found).hex:
+            contents[_text(arch)] = found
+        else:
+            altered.append(_text(arch))
+    return replace(image, contents=contents, altered=tuple(sorted(altered)))
 
 
 def _parse_contents(table: dict[str, Any]) -> ImageContents:

@@ -168,9 +168,10 @@ def _check_meetings(request: LockRequest, services: _LockServices, emit: Emit) -
 
 def check_all(request: LockRequest, services: _LockServices) -> tuple[LockChange, ...]:
     """Return the locks that are missing, stale or in conflict with each other; uses no network."""
-    drafts, problems = services.drafts, list[Problem]()
-    for group in merge_groups(request.groups):
-        problems += find_stale(request, drafts, group)
+    drafts, images, problems = services.drafts, services.images.find_stale(), list[Problem]()
+    if not (images and request.target.sees_system):  # else nobody knows which packages the requirements stand on
+        for group in merge_groups(request.groups):
+            problems += find_stale(request, drafts, group)
     locks = sorted({lock_of(file) for group in request.groups for file in group})
     stale: list[Problem | None] = []
     for each in request.of_each_arch():
@@ -180,7 +181,7 @@ def check_all(request: LockRequest, services: _LockServices) -> tuple[LockChange
     stale += [find_stale_own_python(request, drafts)]
     stale += [services.models.find_stale(file) for file in request.models]
     problems += [problem for problem in stale if problem]
-    problems += services.images.find_stale()
+    problems += images
     problems += check_root_python(request, drafts)
     unique = {str(problem): problem for problem in problems}
     return tuple(LockChange(file=problem.file, details=(problem.what,)) for problem in unique.values())

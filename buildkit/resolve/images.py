@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from buildkit.digest import Digest
 from buildkit.errors import BuildkitError, DefinitionError, Problem, RegistryError
 from buildkit.events import Emit, Note, step
 from buildkit.locks.images_lock import (
@@ -43,7 +44,7 @@ class ImageLocker:
         known, locked = self._known(text), dict[str, LockedImage]()
         for image in self.request.root_images:
             found = known.get(image.name)
-            if found is None or upgrade or find_gap(found, self._arches):
+            if found is None or upgrade or self._find_gap(found):
                 with step(emit, f"lock {image.name}", "lock"):
                     found = self._lock(image, found, upgrade=upgrade)
             locked[image.name] = found
@@ -65,10 +66,13 @@ class ImageLocker:
             known = parse_images_lock(text)
         except DefinitionError as error:
             return error.problems
-        gaps = ((image.name, find_gap(known.get(image.name), self._arches)) for image in self.request.root_images)
+        gaps = ((image.name, self._find_gap(known.get(image.name))) for image in self.request.root_images)
         return tuple(
             Problem(file=IMAGES_LOCK, what=f"{name}: {gap}", hint="run: nox -s lock") for name, gap in gaps if gap
         )
+
+    def _find_gap(self, known: LockedImage | None) -> str:
+        return known.find_gap(*self._arches) if known else "the lock does not have it"
 
     @property
     def _arches(self) -> tuple[str, ...]:
@@ -76,7 +80,7 @@ class ImageLocker:
 
     def _lock(self, image: RootImage, known: LockedImage | None, *, upgrade: bool) -> LockedImage:
         """Return what a name is; what is known of it stays, but for an upgrade, and what is lacking is added."""
-        locked = known if known and not upgrade else self._resolve(image, known)
+        locked = self._resolve(image, known) if known is None or upgrade else self._confirm(image, known)
         contents = dict(locked.contents)
         for arch in self._arches:
             if not locked.manifests(arch):
@@ -85,7 +89,7 @@ class ImageLocker:
                 raise _problem(image, what, hint)
             if arch not in contents:
                 contents[arch] = self.roots().read_contents(locked.pinned(arch), arch)
-        return replace(locked, contents=contents)
+        return replace(locked, contents=contents, altered=())
 
     def _resolve(self, image: RootImage, known: LockedImage | None) -> LockedImage:
         """Return what a name is now; the contents of one that has not moved are known."""
@@ -97,8 +101,16 @@ class ImageLocker:
             name=image.name, digest=found.digest, locked=time, platforms=found.platforms, contents={}
         )  # fmt: skip
 
-    def _find(self, image: RootImage) -> NamedImage:
-        ref = _ref_of(image)
+    def _confirm(self, image: RootImage, known: LockedImage) -> LockedImage:
+        """Return what is known of a name; where the lock was altered, the registry says the platforms of its digest."""
+        return replace(known, platforms=self._find(image, known.digest).platforms) if known.altered else known
+
+    def _find(self, image: RootImage, digest: Digest | None = None) -> NamedImage:
+        """Return what the registry has for a name, or for a ``digest`` that the name had."""
+        ref, what, hint = _ref_of(image), image.name, "check the name and the tag"
+        if digest:
+            ref = Ref(host=ref.host, path=ref.path, digest=digest)
+            what, hint = str(ref), "to take what the name means now, run: nox -s lock -- --upgrade-images"
         try:
             found = self.find(ref)
         except RegistryError as error:
@@ -107,20 +119,8 @@ class ImageLocker:
                 raise RegistryError(error.message, hint=hint, denied=True, down=error.down) from error
             raise
         if found is None:
-            raise _problem(image, f"{ref.host} has no image {image.name}", "check the name and the tag")
+            raise _problem(image, f"{ref.host} has no image {what}", hint)
         return found
-
-
-def find_gap(image: LockedImage | None, arches: Iterable[str]) -> str:
-    """Return what the lock lacks of an image for some processors; empty if it has all."""
-    if image is None:
-        return "the lock does not have it"
-    for arch in arches:
-        if not image.manifests(arch):
-            return f"the lock has no image for linux/{arch}"
-        if arch not in image.contents:
-            return f"the lock does not say what it holds on {arch}"
-    return ""
 
 
 def report_moved(request: LockRequest, emit: Emit) -> None:

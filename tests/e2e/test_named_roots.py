@@ -144,6 +144,7 @@ def test_image_by_name_is_locked_extended_and_built_by_its_digest(tiny: Tiny, re
     assert all(f'"name": "{package}"' in bill for package in ("apt", "present", "extra"))
     keys = {layer["name"]: layer["key"] for layer in (by_name.report or {})["layers"]}
 
+    _check_altered(tiny, name)
     _check_refreshed(tiny, registry, tmp_path, name)
     tiny.replace("stages/base/stage.toml", name, pinned)
     tiny.lock()
@@ -160,6 +161,20 @@ def test_image_by_name_is_locked_extended_and_built_by_its_digest(tiny: Tiny, re
     assert "include-system-site-packages = true" in tiny.run_image("base", "cat", "/opt/venv/pyvenv.cfg")
     tiny.write("requirements/app.in", "alpha\nvendored>1\n")
     assert "app.in:2: vendored>1 is wanted, and the root image has vendored 1.0" in one_error(tiny.run("lock"), 2)
+
+
+def _check_altered(tiny: Tiny, name: str) -> None:
+    """Change what the image holds: nothing is built from it, and `lock` reads the image again."""
+    before = (tiny.project / _LOCK).read_text()
+    problem = f"{name}: what it holds on {next(iter(tomllib.loads(before)['image'][0]['contents']))} was not read of"
+    for old, new in (('codename = "trixie"', 'codename = "bookworm"'), ('apt = "2.9"\n', "")):
+        tiny.replace(_LOCK, old, new)
+        checked = tiny.run("lock", "--check")
+        assert (checked.code, problem in checked.text) == (1, True), checked.text
+        assert problem in (refused := tiny.refuse("base", code=2))
+        assert "nox -s lock" in refused
+        tiny.lock()
+        assert (tiny.project / _LOCK).read_text() == before
 
 
 def _check_refreshed(tiny: Tiny, registry: str, tmp_path: Path, name: str) -> None:

@@ -134,14 +134,19 @@ def wheels_lock(data: bytes) -> None:
 
 
 def _images_locks() -> list[bytes]:
-    digest = f"sha256:{'0' * 64}"
-    head = f'[[image]]\nname = "h.example/x:1"\ndigest = "{digest}"\nlocked = "2026-11-29T21:00:00Z"\n'
-    platforms = f'[image.platforms]\n"linux/amd64" = "{digest}"\n"linux/arm64/v8" = "{digest}"\n'
-    contents = (
-        '[image.contents.amd64]\nid = "debian"\ncodename = "trixie"\n[image.contents.amd64.packages]\napt = "3"\n'
+    from buildkit.digest import Digest
+    from buildkit.locks.images_lock import ImageContents, LockedImage, render_images_lock
+
+    digest, python = Digest("0" * 64), {"usr/lib/python3/dist-packages": {"torch": "2.5.0+x"}}
+    image = LockedImage(
+        name="h.example/x:1",
+        digest=digest,
+        locked="2026-11-29T21:00:00Z",
+        platforms={"linux/amd64": digest, "linux/arm64/v8": digest},
+        contents={"amd64": ImageContents(id="debian", codename="trixie", packages={"apt": "3"}, python=python)},
     )
-    python = '[image.contents.amd64.python."usr/lib/python3/dist-packages"]\ntorch = "2.5.0+x"\n'
-    return [(head + platforms + contents + python).encode()]
+    text = render_images_lock({image.name: image})
+    return [text.encode(), text.replace("trixie", "bookworm").encode()]
 
 
 @target("text", _images_locks, DefinitionError)
@@ -149,9 +154,11 @@ def images_lock(data: bytes) -> None:
     from buildkit.locks.images_lock import parse_images_lock, render_images_lock
 
     parsed = parse_images_lock(as_text(data))
-    assert parse_images_lock(render_images_lock(parsed)) == parsed
+    rendered = parse_images_lock(render_images_lock(parsed))
+    assert rendered == {name: replace(image, altered=()) for name, image in parsed.items()}
     for image in parsed.values():
         assert str(image.digest) in image.pinned("amd64").pinned
+        assert not image.contents.keys() & set(image.altered)
 
 
 @target("text", partial(files, "requirements/*.apt", "requirements/*.apt.lock"), DefinitionError)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from buildkit.declare.image_names import full_name
@@ -49,10 +51,52 @@ def test_lock_says_what_it_was_made_of_and_a_package_has_a_line_of_its_own() -> 
 
 
 def test_build_gets_the_digest_alone_and_the_images_of_its_processor() -> None:
-    pinned = pin_image(NAME, {IMAGES_LOCK: TEXT}.get, "arm64")
+    pinned = pin_image(NAME, {IMAGES_LOCK: TEXT}.get, "amd64")
     assert pinned.ref == f"{NAME}@{A}"
     assert pinned.pinned == f"docker.io/library/python@{A}", "the key is that of a digest that was written"
-    assert pinned.manifests == (C,)
+    assert pinned.manifests == (B,)
+
+
+SEAL = next(line for line in TEXT.splitlines() if line.startswith("sha256 = "))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('codename = "trixie"\n', 'codename = "bookworm"\n'),
+        ('\nid = "debian"\n', "\n"),
+        ('manager = "dpkg"', 'manager = "apk"'),
+        ('apt = "3.0.3"\n', ""),
+        ('pip = "25.0"', 'pip = "25.1"'),
+        (f'\ndigest = "{A}"', f'\ndigest = "{C}"'),
+        (f'"linux/amd64" = "{B}"', f'"linux/amd64" = "{A}"'),
+        (f'"linux/amd64" = "{B}"\n', ""),
+        (f"{SEAL}\n", ""),
+        (SEAL, f'sha256 = "{A.hex}"'),
+        (SEAL, "sha256 = 1"),
+    ],
+)
+def test_contents_that_were_not_read_of_the_digest_count_for_nothing(old: str, new: str) -> None:
+    text = TEXT.replace(old, new, 1)
+    assert text != TEXT
+    image = parse_images_lock(text)[NAME]
+    assert (image.altered, image.contents) == (("amd64",), {})
+    with pytest.raises(DefinitionError, match=rf"{NAME}: what it holds on amd64 was not read of this digest") as caught:
+        pin(text)
+    assert caught.value.hint == "run: nox -s lock"
+
+
+def test_two_branches_merge_where_they_lock_different_images() -> None:
+    other = replace(IMAGE, name=f"{NAME}-other", digest=C)
+    both = render_images_lock({NAME: IMAGE, other.name: other})
+    merged = TEXT + render_images_lock({other.name: other}).partition("\n\n")[2]
+    assert parse_images_lock(merged) == parse_images_lock(both) == {NAME: IMAGE, other.name: other}
+
+
+def test_build_refuses_an_image_of_which_the_lock_does_not_say_what_it_holds() -> None:
+    with pytest.raises(DefinitionError, match="the lock does not say what it holds on arm64") as caught:
+        pin(TEXT, "arm64")
+    assert caught.value.hint == "run: nox -s lock"
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,21 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 
 from buildkit.declare.target import Target
+from buildkit.digest import Digest
 from buildkit.errors import BuildError, DefinitionError, FetchError, Interrupted, Problem
 from buildkit.events import ignore_event
 from buildkit.locks.apt_lists import AptList
+from buildkit.locks.images_lock import IMAGES_LOCK, ImageContents, LockedImage, render_images_lock
+from buildkit.locks.pins import AptPin
 from buildkit.resolve.all_locks import lock_all, run_jobs
+from buildkit.resolve.apt import lock_apt
 from buildkit.resolve.changes import describe_changes
-from buildkit.resolve.request import LockDrafts, LockRequest
+from buildkit.resolve.request import LockDrafts, LockRequest, RootImage
 from tests.installersettings import clear_installer_settings
 
 TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
@@ -82,6 +87,36 @@ def test_check_reports_every_stale_lock_and_writes_nothing(tmp_path):
         "requirements/api.txt", "requirements/base.apt.lock", "requirements/models.lock",
     ]  # fmt: skip
     assert len(list((tmp_path / "requirements").iterdir())) == 3
+
+
+@pytest.mark.parametrize("sees_system", [False, True])
+def test_check_calls_altered_contents_of_an_image_stale_and_what_stands_on_them(tmp_path, sees_system):
+    name, digest = "registry.test/x:1", Digest("a" * 64)
+    inside = ImageContents(id="debian", codename="trixie", packages={"apt": "3"})
+    platforms = {"linux/amd64": digest}
+    image = LockedImage(name=name, digest=digest, locked="now", platforms=platforms, contents={"amd64": inside})
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements/api.in").write_text("idna\n")
+    (tmp_path / "requirements/x.apt").write_text("jq\n")
+    request = LockRequest(
+        root=tmp_path,
+        target=replace(TARGET, sees_system=sees_system),
+        groups=(("requirements/api.in",),),
+        lock_images={"requirements/api.in": (name,)},
+        apt=(AptList(file="requirements/x.apt", image=name),),
+        root_images=(RootImage(name=name, file="stages/a/stage.toml"),),
+    )
+    drafts, lock = LockDrafts(tmp_path), tmp_path / IMAGES_LOCK
+    lock.write_text(render_images_lock({name: image}))
+    lock_apt(request, drafts, lambda _asked, _image: (AptPin(name="jq", version="1"),), ignore_event, upgrade=False)
+    drafts.write()
+
+    def check():
+        return {change.file for change in lock_all(request, upgrade=False, check=True, emit=ignore_event)}
+
+    assert check() == {"requirements/api.txt"}
+    lock.write_text(lock.read_text().replace("trixie", "bookworm"))
+    assert {IMAGES_LOCK, "requirements/x.apt.lock"} <= check()
 
 
 def test_a_failure_leaves_every_lock_as_it_was(tmp_path):

@@ -82,6 +82,46 @@ def test_names_keep_their_digest_until_they_are_upgraded(locker: ImageLocker) ->
     assert (image.digest, image.locked, image.contents["amd64"].packages) == (B, "2027-01-01T00:00:00Z", {"apt": "2"})
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('id = "debian"', 'id = "ubuntu"'),
+        ('apt = "1"\n', ""),
+        (f'\ndigest = "{A}"', f'\ndigest = "{C}"'),
+        (f'"linux/amd64" = "{B}"\n', ""),
+        ("sha256 = ", "checksum = "),
+    ],
+)
+def test_contents_that_were_altered_are_stale_and_read_anew_of_the_digest(
+    locker: ImageLocker, old: str, new: str
+) -> None:
+    first = lock(locker)
+    (locker.request.root / IMAGES_LOCK).write_text(altered := first.replace(old, new, 1))
+    asked = list[Ref]()
+
+    def find(ref: Ref) -> NamedImage:
+        asked.append(ref)
+        return NamedImage(digest=ref.digest or B, platforms=PLATFORMS)
+
+    again = replace(locker, drafts=LockDrafts(locker.request.root), find=find)
+    (stale,) = again.find_stale()
+    assert stale.what == f"{NAME}: what it holds on amd64 was not read of this digest"
+    assert stale.hint == "run: nox -s lock"
+    kept = parse_images_lock(altered)[NAME].digest
+    image = parse_images_lock(lock(again))[NAME]
+    assert asked == [Ref(host="registry.test", path="python", digest=kept)], "an edit does not move the name"
+    assert (image.digest, image.platforms, image.contents["amd64"].packages) == (kept, PLATFORMS, {"apt": "2"})
+    assert again.find_stale() == ()
+
+
+def test_altered_entry_of_a_digest_that_is_gone_says_how_to_take_another(locker: ImageLocker) -> None:
+    (locker.request.root / IMAGES_LOCK).write_text(lock(locker).replace("debian", "ubuntu"))
+    gone = replace(locker, drafts=LockDrafts(locker.request.root), find=lambda _ref: None)
+    with pytest.raises(DefinitionError, match=rf"registry\.test has no image registry\.test/python@{A}") as caught:
+        lock(gone)
+    assert "nox -s lock -- --upgrade-images" in caught.value.hint
+
+
 def test_lock_of_another_processor_is_stale_and_keeps_what_it_has(locker: ImageLocker) -> None:
     lock(locker)
     other = replace(locker, request=replace(locker.request, target=replace(TARGET, arch="aarch64")))
