@@ -186,8 +186,17 @@ def _combine(failures: Sequence[tuple[str, BuildkitError]]) -> BuildError:
         return RemoteLostError(
             f"{lost[0].message} (and {len(lost) - 1} more)", reported=any(error.reported for error in lost)
         )
+    errors = [error for _, error in failures]
+    if all(isinstance(error, LostError) for error in errors):
+        return _combine_losses(errors)
     lines = [f"{name}: {error.message}" + (f"\n  hint: {error.hint}" if error.hint else "") for name, error in failures]
     output = "\n".join(f"── {name}\n{error.output}" for name, error in failures if error.output)
-    errors = [error for _, error in failures]
-    shared = (kind for kind in (LostError, VersionsGoneError) if all(isinstance(error, kind) for error in errors))
-    return next(shared, BuildError)(f"{len(failures)} steps failed\n" + "\n".join(lines), output=output)
+    shared = VersionsGoneError if all(isinstance(error, VersionsGoneError) for error in errors) else BuildError
+    return shared(f"{len(failures)} steps failed\n" + "\n".join(lines), output=output)
+
+
+def _combine_losses(errors: Sequence[BuildkitError]) -> LostError:
+    """Return one loss for several; two steps may meet the same one. Each step has reported its own."""
+    first, more = errors[0], len({error.message for error in errors}) - 1
+    others = f" (and {more} more)" if more else ""
+    return LostError(first.message + others, hint=first.hint, output=first.output)

@@ -194,11 +194,10 @@ def test_whiteout_in_an_application_is_reported(untouched: Tiny) -> None:
     untouched.git("reset", "--quiet")
 
 
-def test_unpinned_root_image_is_reported(untouched: Tiny) -> None:
+def test_root_image_by_name_without_a_lock_is_reported(untouched: Tiny) -> None:
     untouched.write("stages/base/stage.toml", 'summary = "x"\n[root]\nimage = "127.0.0.1:5000/tiny/root:latest"\n')
     message = untouched.refuse("app", code=2)
-    assert "stages/base/stage.toml: `root.image`" in message
-    assert "sha256" in message
+    assert message.endswith("requirements/images.lock: the lock is missing\nhint: run: nox -s lock\n")
 
 
 def test_too_many_layers_are_reported(untouched: Tiny) -> None:

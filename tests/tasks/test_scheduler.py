@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import re
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from buildkit.errors import (
     BuildkitError,
     DefinitionError,
     Interrupted,
+    LostError,
     RemoteLostError,
     ToolError,
     VersionsGoneError,
@@ -251,6 +253,14 @@ def test_layers_lost_by_the_remote_cache_become_one_error_that_counts_the_others
     with pytest.raises(RemoteLostError) as caught:
         run(*(task(str(number), fail(error)) for number, error in enumerate(errors)))
     assert (caught.value.message, caught.value.reported) == ("lost (and 2 more)", reported)
+
+
+@pytest.mark.parametrize(("second", "end"), [("app.whl is gone", "whl is gone"), ("ml.whl is gone", "(and 1 more)")])
+def test_what_two_steps_lost_is_one_loss(second: str, end: str) -> None:
+    losses = [LostError(message, hint="build again") for message in ("app.whl is gone", second)]
+    with pytest.raises(LostError, match=re.escape(end) + "$") as caught:
+        run(*(task(str(number), fail(loss)) for number, loss in enumerate(losses)))
+    assert caught.value.hint == "build again"
 
 
 @pytest.mark.parametrize(
