@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING
 from buildkit.build.containers import ContainerRunner
 from buildkit.build.context import BuildContext
 from buildkit.build.inputs import InputTasks
+from buildkit.build.layer_members import (
+    choose_compression,
+    member_of_sbom,
+    members_of_files,
+    members_of_links,
+    members_of_model,
+)
 from buildkit.build.layer_writer import LayerWriter
 from buildkit.build.native_facts import observe_members, record_collected
 from buildkit.build.recompress import recompress
 from buildkit.digest import Key
 from buildkit.errors import MismatchError, RemoteLostError
-from buildkit.layers.files import CopiedFile, file_members
-from buildkit.layers.models import OpenFile, forward_reader, model_members, snapshot_members, worth_compressing
 from buildkit.layers.tar.member import Compression, Member, PackedLayer
 from buildkit.layers.tar.writer import write_layer
 from buildkit.layers.wheel.layer import layer_of_wheels
@@ -27,7 +32,6 @@ from buildkit.native.collector import NativeCollector
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.emulation import has_library, is_foreign, needs_library
-from buildkit.plan.model_layout import snapshot_links, snapshot_refs
 from buildkit.plan.spec import (
     BuildContainerfile,
     MakeRoot,
@@ -51,11 +55,6 @@ if TYPE_CHECKING:
 
 Write = Callable[[], PackedLayer]
 Contents = Sequence[tuple[str, str]] | None  # a listing, if it is known
-
-
-def _links(work: PackLinks) -> Iterator[Member]:
-    for path, target in work.links:
-        yield Member(path=path.strip("/"), kind="symlink", target=target)
 
 
 class Executor:
@@ -133,7 +132,7 @@ class Executor:
         return fetched.size
 
     def _task(self, spec: Spec) -> Task:  # noqa: C901 - a case for each kind
-        work = spec.work
+        work, project = spec.work, self._context.project
         match work:
             case MakeRoot():
                 return self._root(spec, work)
@@ -144,18 +143,19 @@ class Executor:
             case PackPython():
                 return self._python(spec, work)
             case PackPrefix():
-                target = self._context.project.target
-                return self._packing(spec, "pack", self._layer(spec, lambda: prefix_members(target)))
+                return self._packing(spec, "pack", self._layer(spec, lambda: prefix_members(project.target)))
             case PackWheels():
                 return self._wheels(spec, work)
             case PackModel():
                 return self._model(spec, work)
             case PackFiles():
-                return self._packing(spec, "pack", self._layer(spec, lambda: self._files(work)))
+                return self._packing(spec, "pack", self._layer(spec, lambda: members_of_files(work, project.folder)))
             case PackLinks():
-                return self._packing(spec, "pack", self._layer(spec, lambda: _links(work)))
+                return self._packing(spec, "pack", self._layer(spec, lambda: members_of_links(work)))
             case PackSbom():
-                return self._packing(spec, "pack", self._layer(spec, lambda: self._sbom(work)))
+                return self._packing(
+                    spec, "pack", self._layer(spec, lambda: member_of_sbom(work, project.target.deb_arch))
+                )
 
     # dependencies of each kind of layer
 
@@ -217,30 +217,16 @@ class Executor:
 
         def write() -> PackedLayer:
             opened = self._inputs.open_model(model)
-            small = replace(model, files=work.files)
             try:
-                compression = self._model_compression(work, opened)
-                members = model_members(small, opened, work.target, work.place)
-                if work.snapshot:
-                    links, refs = snapshot_links(work.snapshot), snapshot_refs(work.snapshot)
-                    added = snapshot_members(work.target, links, refs)
-                    members = iter(sorted((*members, *added), key=lambda member: member.path))
-                return self._write(spec, members, compression)
+                compression = choose_compression(work, opened, self._compression)
+                return self._write(spec, members_of_model(work, opened), compression)
             except MismatchError:
-                self._inputs.check_downloads(
-                    model, work.files
-                )  # a damaged download is the better error: planning again repairs it
+                # a damaged download is the better error: planning again repairs it
+                self._inputs.check_downloads(model, work.files)
                 raise
 
         fetched = tuple(filter(None, needs))
         return self._packing(spec, "pack", write, self._scanned(spec, work, fetched), total=spec.weight)
-
-    def _model_compression(self, work: PackModel, opened: OpenFile) -> Compression:
-        if not work.files:
-            return self._compression
-        largest = max(work.files, key=lambda file: file.size)
-        pays = worth_compressing(forward_reader(opened(largest)), largest.size)
-        return self._compression if pays else Compression.NONE
 
     @cached_property
     def _wheel_gate(self) -> WheelGate:
@@ -261,18 +247,6 @@ class Executor:
             return needs
         self.tasks[name] = task
         return (name,)
-
-    def _files(self, work: PackFiles) -> Iterator[Member]:
-        root = self._context.project.folder / work.tree.path
-        is_file = root.is_file()
-        files = [CopiedFile("." if is_file else f.path, f.executable, f.sha256, not f.link) for f in work.tree.files]
-        return file_members(root, files, work.copy.target)
-
-    def _sbom(self, work: PackSbom) -> Iterator[Member]:
-        from buildkit.supply.embedded import render_embedded
-
-        data = render_embedded(work, self._context.project.target.deb_arch)
-        yield Member(path=work.path.strip("/"), size=len(data), content=lambda: iter((data,)))
 
     def _require_image(self, chain: tuple[Spec, ...]) -> tuple[TaskId, ...]:
         """Return the task that imports a root into local storage, so that containers can start from it."""

@@ -11,25 +11,24 @@ from buildkit.declare.graph import Graph, ResolvedStage
 from buildkit.declare.project import Project
 from buildkit.declare.schema import suggest_word
 from buildkit.declare.stage import Config, Copy, Models, Stage
-from buildkit.declare.target import SYSTEM_PATH
 from buildkit.digest import Key, canonical_json
 from buildkit.errors import DefinitionError, Problem
 from buildkit.lazy_dataclass import dataclass
 from buildkit.locks.pins import Artifact
-from buildkit.oci.image import TITLE, VERSION
 from buildkit.plan.checkout import Checkout
+from buildkit.plan.image_config import compose_config
 from buildkit.plan.interpreter import find_python_pins, is_same_python
-from buildkit.plan.model_layout import hub_environment, pack_model, snapshot_recipe
-from buildkit.plan.mounted_models import label_models, link_models
+from buildkit.plan.model_layout import pack_model, snapshot_recipe
+from buildkit.plan.mounted_models import link_models
 from buildkit.plan.packing import group_wheels, order_layers
 from buildkit.plan.roots import RootComposer, step_names
+from buildkit.plan.sbom_layer import compose_sbom
 from buildkit.plan.spec import (
     Compile,
     Kind,
     PackFiles,
     PackModel,
     PackPrefix,
-    PackSbom,
     PackWheels,
     Spec,
     Tree,
@@ -41,7 +40,6 @@ from buildkit.plan.spec import (
 )
 
 _UNPACK_RATIO = 4  # wheels unpack to about three to four times their size
-SBOM_FOLDER = "usr/share/sbom"  # scanners find it by the end of its name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +95,7 @@ class Composer:
         layers = order_layers(own, prefer)
         config = self._config(resolved, layers)
         if resolved.stage.sbom:
-            layers = (*layers, self._sbom(resolved.stage, root, layers, config))
+            layers = (*layers, compose_sbom(self._project, resolved.stage, root, layers, config))
         composition = Composition(
             stage=resolved.stage, root=root, layers=layers, config=config, prefer=prefer, args=resolved.args
         )  # fmt: skip
@@ -133,9 +131,8 @@ class Composer:
         for lock in locks:
             for artifact in self._checkout.artifacts(lock):
                 if versions.setdefault(artifact.name, artifact.version) != artifact.version:
-                    from buildkit.locks.requirements_txt import (
-                        check_agreement,  # slow to load and seldom needed (markers)
-                    )
+                    # slow to load and seldom needed (markers)
+                    from buildkit.locks.requirements_txt import check_agreement
 
                     problems = check_agreement({lock: self._checkout.pins(lock) for lock in locks})
                     what = f"has {artifact.name} {artifact.version}, another lock {versions[artifact.name]}"
@@ -316,53 +313,10 @@ class Composer:
             spec = make_spec(stage, name, Kind.FILES, recipe, key, work=work, history=history)
             yield replace(spec, weight=sum(f.size for f in tree.files))
 
-    def _sbom(self, stage: Stage, root: tuple[Spec, ...], layers: tuple[Spec, ...], config: Config) -> Spec:
-        """Return the layer of the image's own SBOM, on top of all others."""
-        path = f"/{SBOM_FOLDER}/{self._project.name}-{stage.name}.cdx.json"
-        image, version = f"{self._project.name}/{stage.name}", dict(config.labels).get(VERSION, "")
-        models = {spec.work.model.name: spec.work.model for spec in layers if isinstance(spec.work, PackModel)}
-        recipe, key = make_recipe(
-            Kind.SBOM,
-            path=path,
-            title=image,
-            version=version,
-            arch=self._project.target.deb_arch,
-            layers=[[spec.name, spec.key.hex] for spec in (*root, *layers)],
-            models=[[model.name, model.version, model.license, str(model.source)] for model in models.values()],
-            **self._project.stored,
-        )
-        work = PackSbom(root=root, layers=layers, path=path, image=image, version=version)
-        name = distinct("sbom", step_names(stage))
-        return make_spec(stage, name, Kind.SBOM, recipe, key, work=work, history=f"SBOM: {path}")
-
     def _config(self, resolved: ResolvedStage, layers: tuple[Spec, ...]) -> Config:
-        config, target = resolved.config, self._project.target
-        env = dict(config.env)
-        path = (
-            "$PATH" if resolved.chain and not resolved.chain[0].debian else SYSTEM_PATH
-        )  # the image's PATH is known when it is pulled
-        if any(spec.kind is Kind.PREFIX for spec in layers):
-            env = {"PATH": f"{target.prefix}/bin:{path}", "VIRTUAL_ENV": target.prefix} | env
-        elif resolved.chain:
-            env = {"PATH": path} | env
-        models = self._mounted(resolved)
-        works = (spec.work for spec in (*layers, *models) if isinstance(spec.work, PackModel))
-        env = hub_environment(works, env) | env
-        labels = {
-            TITLE: f"{self._project.name}/{resolved.stage.name}",
-            "org.opencontainers.image.description": resolved.stage.summary,
-            **dict(self._project.labels),
-            **label_models(models),
-            **self._base_labels(resolved),
-            **dict(config.labels),
-        }
-        return replace(config, env=tuple(env.items()), labels=tuple(labels.items()))
-
-    def _base_labels(self, resolved: ResolvedStage) -> dict[str, str]:
-        if not (resolved.chain and resolved.chain[0].image):
-            return {}
-        name, _, digest = self._checkout.image(resolved.chain[0].image).ref.partition("@")
-        return {"org.opencontainers.image.base.name": name, "org.opencontainers.image.base.digest": digest}
+        image = resolved.chain[0].image if resolved.chain else ""
+        base = self._checkout.image(image).ref if image else ""
+        return compose_config(self._project, resolved, layers, self._mounted(resolved), base)
 
 
 def _check_known(stage: Stage, key: str, what: str, names: Sequence[str], known: Collection[str]) -> None:
