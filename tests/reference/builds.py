@@ -16,6 +16,7 @@ from buildkit.build.context import cache_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("base", "builder", "wheels", "ml-deps", "clients", "models", "runtime", "development", "hardened")
+IMPORTED = {"BUILDKIT_DELIVERY": "import"}  # these tests mount images; podman mounts those of its own storage alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ class Build:
 def build(stage: str, cache: Path, *options: str, folder: Path = ROOT, **process: Any) -> Build:
     """Run ``nox -s build-STAGE`` at ``folder``; fails with its output. ``process`` goes to subprocess."""
     report = cache / f"report-{stage}.json"
-    env = process.pop("env", dict(os.environ)) | {"BUILDKIT_CACHE": str(cache)}
+    env = process.pop("env", dict(os.environ)) | {"BUILDKIT_CACHE": str(cache), **IMPORTED}
     argv = [sys.executable, "-m", "nox", "-s", f"build-{stage}", "--", "--json", str(report), *options]
     done = subprocess.run(
         argv, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **process
@@ -51,7 +52,7 @@ def build(stage: str, cache: Path, *options: str, folder: Path = ROOT, **process
 def run_json(cache: Path, session: str, *arguments: str) -> tuple[int, dict[str, Any]]:
     """Run a session whose output is JSON; return its exit code and the value."""
     argv = [sys.executable, "-m", "nox", "-s", session, "--", *arguments]
-    env = dict(os.environ) | {"BUILDKIT_CACHE": str(cache)}
+    env = dict(os.environ) | {"BUILDKIT_CACHE": str(cache), **IMPORTED}
     done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.stdout.startswith("{"), done.stderr
     return done.returncode, json.loads(done.stdout)

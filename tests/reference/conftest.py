@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.containers import container_environment
-from tests.reference.builds import ROOT, Build, build, make_cache, read_toml
+from tests.reference.builds import IMPORTED, ROOT, Build, build, make_cache, read_toml
 from tests.reference.engine import Podman
 
 SENTENCES = "This is a test of speech detection. <break time='900ms'/> It hears one voice. <break time='700ms'/> Bye."
@@ -46,7 +46,7 @@ class Speech:
 def podman(tmp_path_factory: pytest.TempPathFactory) -> Podman:
     if shutil.which("podman") is None:
         pytest.fail("podman is missing: ci/bootstrap nox -s tests installs it", pytrace=False)
-    return Podman(env=dict(os.environ) | container_environment(tmp_path_factory.mktemp("podman")))
+    return Podman(env=os.environ | container_environment(tmp_path_factory.mktemp("podman")) | IMPORTED)
 
 
 @pytest.fixture(scope="session")
