@@ -17,7 +17,7 @@ from buildkit.plan.spec import Kind, PackModel, Spec
 def compose_config(
     project: Project, resolved: ResolvedStage, layers: tuple[Spec, ...], models: tuple[Spec, ...], base: str
 ) -> Config:
-    """Return the stage's config with variables and labels added; what the stage says itself stands.
+    """Return the stage's config with variables and labels added; those that the stage declares stand.
 
     ``models`` are the layers of models in an image of their own. ``base`` is the registry's image at the bottom,
     NAME:TAG@DIGEST or NAME@DIGEST, empty if there is none.

@@ -14,6 +14,7 @@ _EXPIRED = re.compile(r"^E: Release file for (?P<uri>\S+) is expired \((?P<since
 _UNSIGNED = re.compile(r"^E: The repository '(?P<uri>\S+) [^']*' is not signed", re.MULTILINE)
 _ABSENT = re.compile(r"^E: The repository '(?P<uri>\S+) [^']*' does not have a Release file", re.MULTILINE)
 _NO_KEYS = re.compile(r"NO_PUBKEY|is not signed|couldn't be verified|Missing key")
+_NO_APT = re.compile(r"\bapt-get: (?:command )?not found")
 _OWN = ".debian.org/"
 
 
@@ -35,7 +36,12 @@ def find_gone(output: str, suite: str = "") -> VersionsGoneError | None:
 
 
 def find_failure(output: str, suite: str) -> BuildError | None:
-    """Return the error for an archive that is down, expired, missing or signed by another key; None for others."""
+    """Return the error for a root without apt, or an archive that is down, expired, missing or signed by another key.
+
+    None for others.
+    """
+    if _NO_APT.search(output):
+        return BuildError("the root has no apt", hint="add `apt` to the list that [root] names", output=output)
     if found := _EXPIRED.search(output):
         what = f"what {_folder(found['uri'])} publishes has expired ({found['since']})"
         hint = "its owner must publish anew; of Debian and Ubuntu, `snapshot` in [root] takes an earlier state"

@@ -28,6 +28,13 @@ def test_archive_that_is_down_is_named(output: str, message: str) -> None:
     assert (failure.message, failure.output) == (message, output)
 
 
+def test_root_without_apt_is_told_apart() -> None:
+    """Ubuntu's minbase has none."""
+    failure = find_failure("/bin/sh: 1: apt-get: not found\n", "noble")
+    assert failure is not None
+    assert (failure.message, failure.hint) == ("the root has no apt", "add `apt` to the list that [root] names")
+
+
 @pytest.mark.parametrize(
     ("uri", "hint"),
     [
