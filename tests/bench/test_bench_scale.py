@@ -11,8 +11,8 @@ from buildkit.bench import scale
 from buildkit.bench.results import Results
 from buildkit.bench.scale import make_project
 from buildkit.bench.tables import make_tables
-from buildkit.build.disk_checkout import DiskCheckout
 from buildkit.build.planner import open_planner
+from buildkit.build.present_models import PresentModels
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
 from buildkit.events import ignore_event
@@ -25,7 +25,7 @@ def test_scale_project_plans_every_wheel_and_model(
 ) -> None:
     monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
     # reading them is what takes long, wherever it is done
-    monkeypatch.setattr(DiskCheckout, "_present", lambda _self, model, _lock, _patterns: model)
+    monkeypatch.setattr(PresentModels, "read", lambda _self, model, _lock, _patterns: model)
     project = tmp_path / "project"
     make_project(project, wheels, gigabytes, small_files)
     assert load_graph(project).stages.keys() == {"base", "app"}

@@ -110,6 +110,14 @@ def members(folder: Path) -> list[int]:
     return found
 
 
+def stay(folder: Path) -> list[int]:
+    """Return the members that are still there when killed processes have had time to vanish."""
+    until = time.monotonic() + 5
+    while (found := members(folder)) and time.monotonic() < until:
+        time.sleep(0.02)
+    return found
+
+
 @contextlib.contextmanager
 def run_reloader(
     folder: Path, files: dict[str, str], command: list[str], *options: str, watch: bool = True

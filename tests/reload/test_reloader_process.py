@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from buildkit.bench.dev_samples import attach_debugger
-from tests.reload.reloading import free_port, members, run_reloader
+from tests.reload.reloading import free_port, members, run_reloader, stay
 
 ASGI = """
 import os
@@ -117,7 +117,7 @@ def test_twenty_saves_under_load_fail_no_request(place):
             thread.join()
         assert failures == []
         assert reloader.stop() == 0
-    assert members(place) == []
+    assert stay(place) == []
 
 
 def test_syntax_error_keeps_the_old_worker_and_tells_file_and_line(place):
@@ -264,7 +264,7 @@ def test_signal_ends_every_process(place, number):
         reloader.save("other.py", "VALUE = 'b'\n")
         assert len(members(place)) > 2
         assert reloader.stop(number) == 0
-    assert members(place) == []
+    assert stay(place) == []
 
 
 def test_worker_that_does_not_end_is_ended_after_the_stop_time(place):
@@ -273,7 +273,7 @@ def test_worker_that_does_not_end_is_ended_after_the_stop_time(place):
     with run_reloader(place, files, [sys.executable, "main.py"], "--stop-seconds", "0.5") as reloader:
         reloader.wait("reloaded")
         assert reloader.stop() == 0
-    assert members(place) == []
+    assert stay(place) == []
 
 
 def test_ten_thousand_changed_files_are_one_reload(place):
@@ -332,7 +332,7 @@ def test_other_program_is_restarted_and_that_is_said(place):
         assert (event["event"], event["file"]) == ("restarted", str(reloader.folder / "value"))
         wait_for_text(place / "starts", "started 1\nstarted 2\n")
         assert reloader.stop() == 0
-    assert members(place) == []
+    assert stay(place) == []
 
 
 SLOW_END = """
