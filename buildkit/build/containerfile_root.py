@@ -56,9 +56,7 @@ def build_containerfile(
         except ToolError as error:
             hint = "" if root.network else "if a RUN needs the network, say `network = true` in [root]"
             message = f"{spec.name}: {root.file} could not be built"
-            raise BuildError(
-                message, hint=error.hint or hint, output=secrets.hide(error.output)
-            ) from None  # fmt: skip
+            raise BuildError(message, hint=error.hint or hint, output=secrets.hide(error.output)) from None
     return ref, secrets
 
 

@@ -94,7 +94,7 @@ class ContainerRunner:
                 lay_out_python(context, python, folder.path / "python")
             place = Workplace(folder=folder.path, inherits=(folder.handle,), say=say)
             with closing(stream_root(asked, place)) as chunks:
-                return to.keep(pack_root(_counted(chunks, progress), rules, to.out, to.compression, to.tee))
+                return to.keep(pack_root(_counted(chunks, progress), rules, to.blob, to.compression, to.tee))
 
     def pull(self, spec: Spec, work: PullImage) -> tuple[LayerResult, Listing | None]:
         """Fetch a registry's image as blobs."""

@@ -72,7 +72,6 @@ class DiskCheckout:
         self._project_inputs = find_project_inputs(graph)
         self._lists = cache(lambda: find_apt_lists(graph))
         self._roots = cache(lambda: find_roots(graph))
-        self._graph = graph
 
     @property
     def project(self) -> Project:

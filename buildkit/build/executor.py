@@ -302,7 +302,7 @@ class Executor:
         progress = self._context.progress(spec.name)
         with self._writer.open(compression) as to:
             observed = observe_members(members, collector)
-            packed = to.keep(write_layer(observed, to.out, to.compression, progress=progress, tee=to.tee))
+            packed = to.keep(write_layer(observed, to.blob, to.compression, progress=progress, tee=to.tee))
         record_collected(self._context.ledger, packed.digest, collector)
         return packed
 

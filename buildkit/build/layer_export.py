@@ -35,7 +35,7 @@ def _keep_layer(
     context: BuildContext, writer: LayerWriter, diff_id: DiffId, tar: Path, watch: Callable[[bytes], None]
 ) -> Blob:
     with writer.open(Compression(context.project.compression), foreign_owners=True) as to:
-        with BlobStream(to.out, to.compression, lambda _done: None, to.tee) as blob, tar.open("rb") as file:
+        with BlobStream(to.blob, to.compression, lambda _done: None, to.tee) as blob, tar.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 watch(chunk)
                 blob.write(chunk)

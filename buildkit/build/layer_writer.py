@@ -49,17 +49,12 @@ class LayerWriter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerOutput:
-    """What the tar of one layer is written to. ``out``, ``compression`` and ``tee`` are arguments of `BlobStream`."""
+    """What the tar of one layer is written to. ``blob``, ``compression`` and ``tee`` are arguments of `BlobStream`."""
 
     blobs: Blobs
     blob: BinaryIO | None
     tree: TreeOutput | None
     wanted: Compression
-
-    @property
-    def out(self) -> BinaryIO | None:
-        """The file of the blob, if one is made."""
-        return self.blob
 
     @property
     def compression(self) -> Compression:

@@ -46,7 +46,7 @@ def stored(context: BuildContext, tmp_path: Path) -> BuildContext:
 def pack(writer: LayerWriter, compression: Compression = Compression.ZSTD) -> PackedLayer:
     with writer.open(compression) as to:
         member = Member(path="etc/words", size=len(WORDS), content=lambda: iter((WORDS,)))
-        return to.keep(write_layer([member], to.out, to.compression, tee=to.tee))
+        return to.keep(write_layer([member], to.blob, to.compression, tee=to.tee))
 
 
 def forms(context: BuildContext, packed: PackedLayer) -> tuple[bool, bool]:
@@ -83,7 +83,7 @@ def test_both_forms_hold_the_same_layer(stored: BuildContext, tmp_path: Path) ->
 
 def test_output_that_is_not_kept_leaves_nothing(stored: BuildContext, tmp_path: Path) -> None:
     with LayerWriter(context=stored).open(Compression.ZSTD) as to:
-        to.out.write(b"x")
+        to.blob.write(b"x")
     for folder in ("store/trees", "store/tmp", "cache/sha256", "cache/tmp"):
         assert list((tmp_path / folder).iterdir()) == []
 
