@@ -80,14 +80,8 @@ def _write_root(request: AptResolveRequest, image: Mapping[str, bytes], root: Pa
             data = _move_keys(data.decode("utf-8", "replace"), root).encode()  # noqa: PLW2901 - the image's keys
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_bytes(data)
-    for folder in (
-        "etc/apt/apt.conf.d",
-        "etc/apt/preferences.d",
-        "etc/apt/sources.list.d",
-        "var/lib/apt/lists/partial",
-    ):
+    for folder in _FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
-    (root / "var/cache/apt/archives/partial").mkdir(parents=True)
     (root / "etc/apt/preferences.d/lock.pref").write_text(render_preferences(request.preferred), "utf-8")
     if request.sources:
         text = _move_keys(request.sources, root)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 
+from buildkit.declare.target import deb_arch_of
 from buildkit.digest import Digest
 from buildkit.hostile_json import JsonValue, MalformedError
 from buildkit.oci.manifest import parse_manifest_json
 
 _MOST_PARTS = 10_000
 _MOST_BYTES = 1 << 50
-_GO_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def host_arch() -> str:
     """Return the processor of this host by Go's name."""
     machine = os.uname().machine
-    return _GO_NAMES.get(machine, machine)
+    return deb_arch_of(machine) or machine
 
 
 def find_image(index: bytes, arch: str) -> Digest | None:
