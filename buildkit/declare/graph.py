@@ -9,6 +9,7 @@ from pathlib import Path
 
 from buildkit.declare.apt_archives import PublicKey, parse_public_key
 from buildkit.declare.arguments import FindReady, apply_arguments
+from buildkit.declare.gpu_request import NO_GPU, GpuRequest
 from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.schema import suggest_word
 from buildkit.declare.stage import Config, Running, Stage
@@ -24,9 +25,9 @@ class ResolvedStage:
     """A stage with its inheritance resolved.
 
     ``chain`` are the stages that extend the root, lowest first; ``parts`` those whose own layers the image has;
-    ``config`` is merged along ``from``; ``running`` is that of the nearest stage along ``from`` that sets it. ``args``
-    are the build arguments that were used along ``from``, by stage. ``models_stage`` is the stage of the image that
-    containers mount, if models are no part of this one.
+    ``config`` is merged along ``from``; ``running`` and ``gpu`` are those of the nearest stage along ``from`` that sets
+    them; ``gpu`` is None without a request. ``args`` are the build arguments that were used along ``from``, by stage.
+    ``models_stage`` is the stage of the image that containers mount, if models are no part of this one.
     """
 
     stage: Stage
@@ -36,6 +37,7 @@ class ResolvedStage:
     running: Running = field(default_factory=Running)
     args: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     models_stage: str = ""
+    gpu: GpuRequest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,7 @@ class Graph:
         config = Config()
         for link in chain:
             config = _merge(config, link.config)
+        gpu = next((link.gpu for link in reversed(chain) if link.gpu), NO_GPU)
         running = next((link.running for link in reversed(chain) if link.running), Running())
         rooted = tuple(link for link in chain if link.has_root or link.apt or link.run)
         parts = tuple(self._parts(stage))
@@ -80,6 +83,7 @@ class Graph:
             running=running,
             args=args,
             models_stage=self.models_stage(name),
+            gpu=None if gpu == NO_GPU else gpu,
         )
 
     def models_stage(self, name: str) -> str:

@@ -242,6 +242,27 @@ class WordOrTableSchema:
 
 
 @dataclass(frozen=True, slots=True)
+class WordOrNumberSchema:
+    """A whole number, or a word that stands for one; read as the number."""
+
+    number: IntegerSchema
+    words: Mapping[str, int]
+
+    def read(self, value: Any, location: ValueLocation) -> int | None:  # noqa: ANN401
+        """Return the number, or None after a report."""
+        if not isinstance(value, str):
+            return self.number.read(value, location)
+        if value not in self.words:
+            words = " or ".join(f"`{word}`" for word in self.words)
+            location.report(f"must be a whole number or {words}, not `{format_value(value)}`")
+        return self.words.get(value)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        return {"anyOf": [TextSchema(choices=tuple(self.words)).schema(), self.number.schema()]}
+
+
+@dataclass(frozen=True, slots=True)
 class MapSchema:
     """A table with free keys whose values share a schema; read as sorted pairs."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from buildkit.declare.gpu_request import GpuRequest
 from buildkit.declare.ports import PublishedPort
 from buildkit.declare.schema import suggest_word
 from buildkit.declare.stage import Healthcheck
@@ -73,7 +74,7 @@ class Reload:
 class Service:
     """A service: the image of a ``stage``, or ``image`` by digest, and how it runs.
 
-    ``resources`` are fields of `Running` that differ from the stage's. ``health`` is None for the stage's.
+    ``resources`` are fields of `Running` that differ from the stage's. ``gpu`` and ``health`` are None for the stage's.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Service:
     volumes: tuple[NamedVolume, ...] = ()
     command: tuple[str, ...] = ()
     resources: tuple[tuple[str, Any], ...] = ()
+    gpu: GpuRequest | None = None
     health: Healthcheck | None = None
     exceptions: tuple[Exemption, ...] = ()
     watch: tuple[Watch, ...] = ()

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from buildkit.declare.gpu_request import parse_gpu_request
 from buildkit.declare.paths import check_target
 from buildkit.declare.ports import PublishedPort, parse_port
 from buildkit.declare.schema import ValueLocation
@@ -123,6 +124,7 @@ def _service(name: str, item: dict[str, Any], place: ValueLocation) -> Service:
         volumes=tuple(_volumes(item.get("volumes", ()), place.at("volumes"))),
         command=item.get("command", ()),
         resources=tuple((key, item[key]) for key in _RESOURCES if key in item),
+        gpu=parse_gpu_request(item.get("gpu"), place.at("gpu")),
         health=Healthcheck(**item["healthcheck"]) if "test" in item.get("healthcheck", {}) else None,
         exceptions=tuple(Exemption(**one) for one in item.get("exceptions", ()) if len(one) == len(("allow", "why"))),
         watch=tuple(_watches(item.get("watch", ()), place.at("watch"))),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from buildkit.declare.gpu_request import GPU
 from buildkit.declare.image_names import PINNED_IMAGE
 from buildkit.declare.schema import (
     BooleanSchema,
@@ -108,6 +109,7 @@ _SERVICE = {
     "system-calls": KeySchema(
         TextSchema(choices=("service", "default")), "system calls it may make (default: the stage's)"
     ),
+    "gpu": KeySchema(GPU, 'GPUs that it asks for (default: the stage\'s); "none" for none'),
     "healthcheck": KeySchema(HEALTH, "health check (default: the stage's)"),
     "exceptions": KeySchema(ListSchema(_EXEMPTION), "protections that it cannot have, each with a reason"),
     "watch": KeySchema(ListSchema(_WATCH), "what a change of a file does, beyond what follows from the stage"),

@@ -106,6 +106,7 @@ def with_jupyter(services: Services, environment: str, beside: str, *, python: s
         ports=(PublishedPort(number=JUPYTER_PORT, host=JUPYTER_PORT),),
         env=tuple({**dict(app.env), **dict(folders)}.items()),
         resources=app.resources,
+        gpu=app.gpu,
         health=Healthcheck(test=(python, "-c", _IS_UP), interval=5, timeout=5, start_period=30, retries=3),
     )
     changed = replace(found, services=tuple(sorted((*found.services, jupyter), key=lambda one: one.name)))

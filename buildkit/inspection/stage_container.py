@@ -27,7 +27,8 @@ def describe_container(planner: Planner, stage: str, *, name: str = "", host_por
     resolved = planner.graph.resolve(stage)
     name = name or f"{project.name}-{stage}"
     container = make_container(project.ref(stage), name, config, resolved.running, host_port=host_port)
-    return replace(container, owner=_find_owner(resolved, config.user), models=_find_models(planner, resolved))
+    owner, models = _find_owner(resolved, config.user), _find_models(planner, resolved)
+    return replace(container, owner=owner, models=models, gpu=resolved.gpu)
 
 
 def _find_models(planner: Planner, resolved: ResolvedStage) -> ImageMount | None:

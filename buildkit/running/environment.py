@@ -7,6 +7,7 @@ import ipaddress
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from buildkit.declare.gpu_request import NO_GPU
 from buildkit.declare.services import (
     FILE,
     Dependency,
@@ -153,6 +154,7 @@ def _container(service: Service, prefix: str, describe: DescribeStage) -> Contai
     running = replace(base.running, **dict(service.resources))
     user = service.user or base.user
     owner = (base.owner if user == base.user else None) or _numbers(user)
+    gpu = service.gpu or base.gpu
     return replace(
         base,
         name=f"{prefix}-{service.name}",
@@ -168,6 +170,7 @@ def _container(service: Service, prefix: str, describe: DescribeStage) -> Contai
         mounts=tuple(VolumeMount(volume=f"{prefix}-{one.name}", target=one.target) for one in service.volumes),
         secrets=tuple(SecretMount(name=one, secret=f"{prefix}-{one}", owner=owner) for one in service.secrets),
         exceptions=tuple(sorted(one.allow for one in service.exceptions)),
+        gpu=None if gpu == NO_GPU else gpu,
     )
 
 

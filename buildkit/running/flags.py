@@ -21,6 +21,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from buildkit.declare.gpu_request import GpuRequest
 from buildkit.declare.ports import PublishedPort, parse_port
 from buildkit.declare.stage import Config, Healthcheck, Running
 from buildkit.running.mounts import SECRETS, BindMount, ImageMount, SecretMount, ServiceNetwork, VolumeMount
@@ -48,7 +49,7 @@ class ContainerSpec:
     ``seccomp`` is the file of the seccomp profile, as printed commands name it; empty: podman's own profile.
     ``exceptions`` are protections that it cannot have (`Exemption.allow`). ``owner`` are the numbers of its user, if
     they are known. ``models`` is the image of its models, if that is mounted. With ``networks``, it joins those, and
-    has no network of its own.
+    has no network of its own. ``gpu`` are the GPUs that it asks for.
     """
 
     image: str
@@ -69,6 +70,7 @@ class ContainerSpec:
     hostname: str = ""
     exceptions: tuple[str, ...] = ()
     owner: tuple[int, int] | None = None
+    gpu: GpuRequest | None = None
 
     @property
     def closed(self) -> bool:
