@@ -6,6 +6,7 @@ with one message, ``unresolvable CDI devices``.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -128,6 +129,18 @@ def may_read(podman: str, version: str) -> bool | None:
     if release and any(release <= measured and wanted > newest for measured, newest in _READS.items()):
         return False
     return None
+
+
+def find_names(cdi: CdiFiles, podman: str) -> frozenset[str]:
+    """Return the full names of the devices that a release of podman (``4.3.1``) hands to containers of this host."""
+    usable = (file for file in cdi.files if file.spec and not file.missing and _may_be_read(file.spec, podman))
+    times = Counter((posixpath.dirname(file.path), name) for file in cdi.files for name in file.names)
+    doubled = {name for (_, name), count in times.items() if count > 1}
+    return frozenset(name for file in usable for name in file.names) - doubled
+
+
+def _may_be_read(spec: CdiSpec, podman: str) -> bool:
+    return not podman or may_read(podman, spec.version) is not False
 
 
 def _numbers(version: str) -> tuple[int, ...]:
