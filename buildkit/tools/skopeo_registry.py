@@ -41,6 +41,7 @@ _MISSES = ("manifest unknown", "name unknown", "StatusCode: 404")
 _TOO_LARGE = "exceeded maximum allowed size"
 _LACKING = re.compile(r"reading blob sha256:([0-9a-f]{64}): open .*: no such file or directory")
 _DAMAGED = re.compile(r"Digest did not match, expected sha256:([0-9a-f]{64})")
+_LINKED = "digest invalid"  # beside LOST: Docker's registry empties a blob's link before it writes it once more
 _DROPPING = "Manifest list must be converted"
 _COPYING = re.compile(r"^Copying blob sha256:([0-9a-f]{64})", re.MULTILINE)
 _SKIPPING = re.compile(r"Skipping blob sha256:([0-9a-f]{64}) \(already present\)")
@@ -205,11 +206,12 @@ def _check_layers(folder: Path, message: str, output: str) -> None:
     """Raise BlobsMissingError or DamagedError if the layout that was pushed is why that failed."""
     if damaged := _DAMAGED.findall(output):
         raise DamagedError(message, digests=tuple(dict.fromkeys(damaged)))
-    if not (_LACKING.search(output) or LOST in output):
+    lost = LOST in output and _LINKED not in output
+    if not (_LACKING.search(output) or lost):
         return
     manifest = json.loads((folder / "manifest.json").read_bytes())
     layers = {layer["digest"].removeprefix("sha256:") for layer in manifest["layers"]}
     absent = {digits for digits in layers if not (folder / digits).exists()}
     # skopeo names only the first, but has checked all
-    if lacking := absent if LOST in output else absent - set(_SKIPPING.findall(output)):
+    if lacking := absent if lost else absent - set(_SKIPPING.findall(output)):
         raise BlobsMissingError(message, digests=tuple(sorted(lacking)))

@@ -22,7 +22,7 @@ from buildkit.tools.registry import CLIENT, RegistryClient
 from buildkit.tools.registry_errors import RegistryTimeouts
 from tests.faultyproxy import Fault, FaultyProxy
 from tests.registry import PASSWORD, USER, make_authority, serve_registry, write_login
-from tests.registryplace import TRIES, Place, answer, insecure, make_image, refusal, registries
+from tests.registryplace import BLOB_BEING_LINKED, TRIES, Place, answer, insecure, make_image, refusal, registries
 
 pytestmark = pytest.mark.tools
 
@@ -407,6 +407,7 @@ def test_push_is_retried_after_transient_failures(
         ("", "_state=", Fault(cut_up=100_000)),
         ("", "_state=", Fault(status=503, body=b"")),
         ("PUT", "/manifests/", answer(429, "TOOMANYREQUESTS", "slow down")),
+        ("PUT", "/manifests/", BLOB_BEING_LINKED),
     ],
 )
 def test_push_succeeds_after_one_disturbance(
@@ -462,6 +463,22 @@ def test_blobs_lost_by_the_registry_are_pushed_again(place: Place, pushed: tuple
     with pytest.raises(BlobsMissingError) as caught:
         registries().push(tmp_path / "image", place.ref("some/name:four"))
     assert caught.value.digests == (pushed[0].hex,)
+
+
+def test_manifest_whose_blobs_another_client_links_is_pushed_again(
+    place: Place, pushed: tuple[Digest, ...], tmp_path: Path
+) -> None:
+    """Also by a client that lacks the blobs: they are not lost."""
+    registries().fetch(place.ref(), tmp_path / "image")
+    (tmp_path / "image" / pushed[0].hex).unlink()
+    place.proxy.fault("PUT", "/manifests/", BLOB_BEING_LINKED, times=TRIES - 1)
+    assert registries().push(tmp_path / "image", place.ref("some/name:five")) == ()
+    assert registries().manifest(place.ref("some/name:five"))
+    place.proxy.clear()
+    place.proxy.fault("PUT", "/manifests/", BLOB_BEING_LINKED)
+    error = refusal(lambda: registries().push(tmp_path / "image", place.ref("some/name:six")))
+    assert "digest invalid" in error.message
+    assert place.proxy.count("PUT", "/manifests/") == TRIES
 
 
 def test_blob_with_wrong_bytes_is_named(place: Place, tmp_path: Path) -> None:

@@ -211,7 +211,9 @@ class DistributionRepository:
         response = self._session.request(operation, request, self._session.push_scopes)
         if response.status not in (200, 201, 202):
             failure = failure_of(response)
-            if _LACKING & set(failure.codes):
+            if "DIGEST_INVALID" in failure.codes and ref.digest in (None, digest):
+                failure.transient = True  # Docker's registry empties a blob's link before it writes it once more
+            elif _LACKING & set(failure.codes):
                 _check_absent(ref, folder, failure)
             raise failure
         if response.headers.get("docker-content-digest", str(digest)) != str(digest):

@@ -127,6 +127,32 @@ def test_progress_is_reported_in_bytes(place: Place, tmp_path: Path) -> None:
     assert reports[-1] == max(reports)
 
 
+# other clients
+
+
+def test_manifest_is_stored_while_another_client_links_its_blob(place: Place, tmp_path: Path) -> None:
+    """The registry empties a blob's link before it writes it, and refuses the manifests that come between."""
+    digests = make_image(tmp_path / "image", seed())
+    push(tmp_path / "image", place.proxy.host, "linked/one:one")
+    layers = place.folder / "data/docker/registry/v2/repositories/linked/one/_layers/sha256"
+    link = layers / digests[0].hex / "link"
+    text = link.read_text()
+    link.write_text("")
+
+    def write_once_refused() -> None:
+        while not any(one.status for one in place.proxy.requests):
+            time.sleep(0.005)
+        link.write_text(text)
+
+    place.proxy.clear()
+    patient = registries(RegistryTimeouts(waits=(0.3,) * 10))
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write_once_refused)
+        patient.push(tmp_path / "image", place.ref("linked/one:two"), PushDetails(has_blobs=True))
+        writing.result()
+    assert [one.status for one in place.proxy.requests] == [400, 201]
+
+
 # mounts
 
 
