@@ -16,12 +16,13 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import nox
 import nox.registry
+import nox.virtualenv
 
 from buildkit.cli.commands import COMMANDS, STAGE_COMMANDS, run_command
 from buildkit.cli.session_list import (
@@ -65,6 +66,7 @@ def register(folder: Path | str | None = None, *, prefix: str = "", only: Collec
         elif session.name.removeprefix(prefix) not in hidden or session.name in text:
             _add_session(session, prefix)
     _warn_of_missing(missing)
+    _ask_uv_later()
     logging.getLogger("nox").addFilter(_answer_slip)
 
 
@@ -119,6 +121,35 @@ def _add_session(project_session: _ProjectSession, prefix: str) -> None:
 
     session.__doc__ = project_session.summary
     nox.session(name=project_session.name, python=False, venv_backend="none", default=False)(session)
+
+
+class _LateBackends(Mapping[str, bool]):
+    """Nox's table of optional backends, made when one of them is looked up: to make it, Nox runs uv."""
+
+    def __getitem__(self, name: str) -> bool:
+        if name == "none":
+            raise KeyError(name)  # is none of them, and what our sessions have
+        return self._table[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @cached_property
+    def _table(self) -> Mapping[str, bool]:
+        table: Mapping[str, bool] = nox.virtualenv.__getattr__("OPTIONAL_VENVS")
+        return table
+
+
+def _ask_uv_later() -> None:
+    """Start a session without asking uv for its version, which takes a tenth of a build with nothing to do.
+
+    A Nox that makes the table when it is imported, or in another way, keeps it.
+    """
+    if "OPTIONAL_VENVS" not in vars(nox.virtualenv) and hasattr(nox.virtualenv, "__getattr__"):
+        vars(nox.virtualenv)["OPTIONAL_VENVS"] = _LateBackends()
 
 
 def _check_only(only: Collection[str]) -> None:

@@ -211,6 +211,23 @@ def test_listing_sessions_imports_no_heavy_module(project: Path) -> None:
     assert imported & set(HEAVY) == set()
 
 
+def test_uv_is_asked_for_its_version_only_by_sessions_that_may_need_it(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uv, calls = tmp_path / "bin/uv", tmp_path / "calls"
+    uv.parent.mkdir()
+    uv.write_text(f'#!/bin/sh\necho "$*" >> {calls}\necho \'{{"version": "0.13.0"}}\'\n')
+    uv.chmod(0o755)
+    monkeypatch.setenv("UV", str(uv))
+    theirs = "@nox.session(venv_backend='uv|none')\ndef theirs(session): ..."
+    write(project, f"register()\n\n\n{theirs}\n")
+    assert nox(project, "-s", "schema").returncode == 0
+    assert not calls.exists()
+    nox(project, "-s", "theirs")
+    asked, made = calls.read_text().splitlines()
+    assert (asked.split()[:2], made.split()[0]) == (["self", "version"], "venv")
+
+
 def test_wrong_definition_exits_with_2_and_reports_every_problem(project: Path) -> None:
     done = nox(project, "-s", "build-web")
     assert done.returncode == 2

@@ -29,9 +29,7 @@ from buildkit.worker_pool import WorkerPool
 
 NOXFILE = """import nox
 
-from buildkit.worker_pool import WorkerPool
 from buildkit.sessions import register
-from buildkit.worker_pool import WorkerPool
 
 register()
 
