@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from buildkit.digest import DiffId, Digest
-from buildkit.errors import DamagedError, LostError, ToolError
+from buildkit.errors import BuildError, DamagedError, LostError, ToolError
 from buildkit.layers.tar.member import Compression
 from buildkit.lazy_dataclass import dataclass
 from buildkit.oci.blob import Blob
@@ -18,7 +19,11 @@ from buildkit.oci.image import DOCKER_MANIFEST, Image
 from buildkit.store.blobs import Blobs
 from buildkit.store.layer_bytes import LayerBytes
 from buildkit.tools import skopeo
+from buildkit.tools.own_storage import may_hide
 from buildkit.worker_pool import WorkerPool
+
+if TYPE_CHECKING:
+    from buildkit.imagestore.image_store import ImageStore
 
 _LOOKUPS_AT_ONCE = 4
 
@@ -35,6 +40,22 @@ def find_stored(ref: str) -> Stored | None:
     """Find the image under ``ref``; the uncompressed layers of its Docker manifest are named by their diff_ids."""
     manifest = skopeo.raw_manifest(ref)
     return None if manifest is None else Stored(manifest=manifest, diff_ids=_read_diff_ids(manifest))
+
+
+def find_visible(ref: str, store: ImageStore | None) -> Stored | None:
+    """Find the image that the tools find under ``ref``; no tool is asked if only the image store can have it.
+
+    Raises ToolError.
+    """
+    if store is None:
+        return find_stored(ref)
+    try:
+        image = store.find_image(ref)
+    except BuildError:  # a damaged image of the store, of which the tools decide what it is worth
+        return find_stored(ref)
+    if may_hide((ref, *([image.id] if image else ())), store.folder):
+        return find_stored(ref)
+    return Stored(manifest=image.manifest, diff_ids=_read_diff_ids(image.manifest)) if image else None
 
 
 def _read_diff_ids(manifest: bytes) -> tuple[DiffId, ...]:

@@ -140,12 +140,12 @@ def uncover(image: Image, ref: str, context: BuildContext) -> None:
     before leaves it, is removed. Nothing is done if another process has moved the name in the store since. Raises
     BuildError if the image stays hidden.
     """
-    from buildkit.build.deliver import find_stored
+    from buildkit.build.deliver import find_visible
 
     store = context.image_store
     assert store is not None  # noqa: S101 - who imports does not deliver
     for _ in range(_COVERS):
-        found = find_stored(ref)
+        found = find_visible(ref, store)
         if found is not None and found.manifest == image.docker_manifest():
             return
         named = store.find_image(ref)

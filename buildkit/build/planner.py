@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buildkit.build.context import BuildContext, open_context
-from buildkit.build.deliver import Stored, find_stored
+from buildkit.build.deliver import Stored, find_stored, find_visible
 from buildkit.build.delivery import choose_delivery, open_delivery
 from buildkit.build.disk_checkout import DiskCheckout
 from buildkit.build.options import ModelChanges
@@ -69,9 +69,9 @@ class Planner:
 
         Raises DefinitionError, and ToolError if local storage cannot be read.
         """
-        ref = self.context.project.ref(name)
+        ref, store = self.context.project.ref(name), self.context.image_store
         with WorkerPool(1) as pool:
-            pending = pool.submit(find_stored, ref) if storage else None  # while the locks are read
+            pending = pool.submit(find_visible, ref, store) if storage else None  # while the locks are read
             composition = self.composer.compose(name)
             results = self.context.ledger.layers.find(spec.key for spec in composition.specs)
             stored = pending.result() if pending else None
