@@ -25,7 +25,13 @@ from buildkit.declare.stage import Config, Healthcheck, Running
 from buildkit.errors import BuildError
 from buildkit.findings import Finding
 from buildkit.inspection.lent_needs import lent_needs
-from buildkit.inspection.stage_container import describe_container, missing_needs, prepare_network, warn_of_lacks
+from buildkit.inspection.stage_container import (
+    describe_container,
+    grant_own_gpus,
+    missing_needs,
+    prepare_network,
+    warn_of_lacks,
+)
 from buildkit.running.flags import ContainerSpec, make_container, run_argv
 from buildkit.running.host import PodmanHost, find_unsupported
 from buildkit.running.mounts import SECRETS
@@ -113,8 +119,15 @@ def _read_health(healthcheck: Mapping[str, Any]) -> Healthcheck | None:
 def observe(container: ContainerSpec, without: frozenset[str] = frozenset()) -> Observation:
     """Start a container, observe it, stop it, and remove it. Raises BuildError if it cannot be started.
 
-    ``without`` omits flags, by what they need, to test the findings about them.
+    ``without`` omits flags, by what they need, to test the findings about them. A container that asks for GPUs is
+    observed without them where it cannot have them.
     """
+    may_lack = replace(container, gpu=replace(container.gpu, optional=True)) if container.gpu else container
+    with grant_own_gpus(may_lack, sys.stderr) as granted:
+        return _observe(granted, without)
+
+
+def _observe(container: ContainerSpec, without: frozenset[str]) -> Observation:
     with prepare_network(container) as host:
         lacks = find_unsupported(container, host)
         warn_of_lacks([lack for lack in lacks if lack.needs != "health"], sys.stderr)  # that is run here

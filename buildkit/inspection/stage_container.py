@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TextIO
 
+from buildkit.build.gpu_grants import grant_gpus
 from buildkit.build.planner import Planner
 from buildkit.declare.graph import ResolvedStage
 from buildkit.errors import DefinitionError
@@ -73,6 +74,21 @@ def prepare_network(container: ContainerSpec, *, keep: bool = False) -> Iterator
     finally:
         if closes and not (done and keep):
             podman.remove_network(container.name)
+
+
+@contextmanager
+def grant_own_gpus(container: ContainerSpec, out: TextIO) -> Iterator[ContainerSpec]:
+    """Yield a container that runs alone with the GPUs that it gets, reserved until the block ends.
+
+    Print a warning if it runs on the CPU. Raises BuildError, see `grant_gpus`.
+    """
+
+    def warn(text: str) -> None:
+        out.write(f"warning: {sanitize(text)}\n")
+        out.flush()
+
+    with grant_gpus((container,), warn) as (granted,):
+        yield granted
 
 
 def warn_of_lacks(lacks: Sequence[UnsupportedFlag], out: TextIO) -> None:

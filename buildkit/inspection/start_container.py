@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import BinaryIO, TextIO
 
 from buildkit.errors import BuildError, Interrupted, ToolError
-from buildkit.inspection.stage_container import missing_needs, prepare_network, warn_of_lacks
+from buildkit.inspection.stage_container import grant_own_gpus, missing_needs, prepare_network, warn_of_lacks
 from buildkit.report.text import sanitize
 from buildkit.running.flags import ContainerSpec, run_argv
 from buildkit.running.host import find_unsupported
@@ -31,8 +31,14 @@ def start_container(container: ContainerSpec, *, detach: bool = False, strict: b
     """Start a container and print its command; return its exit code, or 0 if it is detached.
 
     Warnings say what this host cannot apply; with ``strict`` they are an error, and nothing is started. A container
-    that is not detached is removed at its end, with its network, whatever happens. Raises BuildError and Interrupted.
+    that is not detached is removed at its end, with its network, whatever happens. Raises BuildError, also for GPUs
+    that it cannot have, and Interrupted.
     """
+    with grant_own_gpus(container, sys.stderr) as granted:
+        return _start(granted, detach=detach, strict=strict)
+
+
+def _start(container: ContainerSpec, *, detach: bool, strict: bool) -> int:
     with prepare_network(container, keep=detach) as host:
         lacks = find_unsupported(container, host)
         warn_of_lacks(lacks, sys.stderr)

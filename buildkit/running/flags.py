@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from buildkit.declare.gpu_request import GpuRequest
 from buildkit.declare.ports import PublishedPort, parse_port
 from buildkit.declare.stage import Config, Healthcheck, Running
+from buildkit.errors import BuildError
 from buildkit.running.mounts import SECRETS, BindMount, ImageMount, SecretMount, ServiceNetwork, VolumeMount
 from buildkit.running.seccomp import PROFILE
 
@@ -49,7 +50,7 @@ class ContainerSpec:
     ``seccomp`` is the file of the seccomp profile, as printed commands name it; empty: podman's own profile.
     ``exceptions`` are protections that it cannot have (`Exemption.allow`). ``owner`` are the numbers of its user, if
     they are known. ``models`` is the image of its models, if that is mounted. With ``networks``, it joins those, and
-    has no network of its own. ``gpu`` are the GPUs that it asks for.
+    has no network of its own. ``gpu`` are the GPUs that it asks for, ``devices`` the CDI names of those that it gets.
     """
 
     image: str
@@ -71,6 +72,7 @@ class ContainerSpec:
     exceptions: tuple[str, ...] = ()
     owner: tuple[int, int] | None = None
     gpu: GpuRequest | None = None
+    devices: tuple[str, ...] = ()
 
     @property
     def closed(self) -> bool:
@@ -165,6 +167,8 @@ class ContainerSpec:
             yield PodmanFlag(text=f"--publish={port.published}")
 
     def _given(self) -> Iterator[PodmanFlag]:
+        for device in self.devices:
+            yield PodmanFlag(text=f"--device={device}")
         for name, value in self.env:
             yield PodmanFlag(text=f"--env={name}={value}")
         for mount in self.mounts:
@@ -214,8 +218,11 @@ def run_argv(
 ) -> tuple[str, ...]:
     """Return ``podman run`` with the flags, except those that need a ``lacking`` feature; ``how`` is --rm or --detach.
 
-    ``needed`` are options without which this host starts no container.
+    ``needed`` are options without which this host starts no container. Raises BuildError for a container that would
+    lack its GPUs, and so run on the CPU.
     """
+    if container.gpu and not container.devices:
+        raise BuildError(f"{container.name} was given no GPU, and asks for some")
     flags = (flag.text for flag in container.flags() if flag.needs not in lacking)
     name = f"--name={container.name}"
     return ("podman", "run", how, name, *flags, *needed, *container.options, container.image, *container.command)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from buildkit.build.gpu_grants import grant_gpus
 from buildkit.build.mounted_models import check_models
 from buildkit.errors import BuildError
-from buildkit.events import Emit, step
+from buildkit.events import Emit, Note, step
 from buildkit.running.commands import volume_argv
 from buildkit.running.environment import RunningEnvironment, RunningService
 from buildkit.running.flags import run_argv
@@ -54,7 +56,8 @@ def start_environment(environment: RunningEnvironment, options: StartOptions, em
     """Start what does not run, replace what differs, and wait until every service is healthy or completed.
 
     Services that run as they should are not touched. If anything fails, what this call started is removed, and what it
-    replaced runs again. Raises BuildError with the end of a service's log, and Interrupted.
+    replaced runs again. Raises BuildError with the end of a service's log, or why a service gets no GPU (nothing is
+    started then), and Interrupted.
     """
     values = read_secrets(environment.secrets, options.folder)
     with in_turn(environment, emit):
@@ -69,7 +72,8 @@ def _start(
         asked = pool.submit(_get_images, environment), pool.submit(list_containers, labels)
         host, images, found = podman.probe_host(), asked[0].result(), asked[1].result()
     _check_checkout(environment, [dict(one.labels).get(CHECKOUT, "") for one in found], options.folder)
-    with undoing(labels) as made:
+    with _with_gpus(environment, found, emit) as granted, undoing(labels) as made:
+        environment = granted
         host = ensure_networks(environment, host, made.networks.append)
         lacks = _find_lacks(environment, host, options.strict)
         for volume in environment.volumes:
@@ -89,6 +93,24 @@ def _start(
         argvs = {one.name: commands.labelled(one, fingerprints[one.name]) for one in environment.services}
         _run(environment, argvs, changes, made, _Awaited(environment, options.patience, emit))
     return StartedEnvironment(steps=changes.steps, lacks=lacks)
+
+
+@contextmanager
+def _with_gpus(
+    environment: RunningEnvironment, found: Sequence[FoundContainer], emit: Emit
+) -> Iterator[RunningEnvironment]:
+    """Yield the environment with the GPUs that its services get, reserved while it is started. Raises BuildError."""
+    names = {service.container.name for service in environment.services}
+    leaving = {one.name for one in found if one.name not in names and _belongs_to_nobody(environment, one)}
+    containers = [service.container for service in environment.services]
+    name = f"{environment.project}-{environment.name}"
+
+    def warn(text: str) -> None:
+        emit(Note(text=text, warning=True))
+
+    with grant_gpus(containers, warn, environment=name, leaving=frozenset(leaving)) as granted:
+        pairs = zip(environment.services, granted, strict=True)
+        yield replace(environment, services=tuple(replace(one, container=container) for one, container in pairs))
 
 
 def _run(
