@@ -11,7 +11,7 @@ def main(arguments: Sequence[str], folder: Path) -> int:
     if arguments[:1] == ["--parent"]:
         from .parent import run_parent
 
-        return run_parent(int(arguments[1]), arguments[2])
+        run_parent(int(arguments[1]), arguments[2])
     from .options import parse_options
 
     options = parse_options(arguments)

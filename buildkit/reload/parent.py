@@ -19,13 +19,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from . import kept as keeping
 from . import limits, modules
 from .channel import Channel, Closed, Message
 from .code import install_loader
 from .trees import AppTrees
-from .worker import Setting, run_worker
+from .worker import Setting, leave, run_worker
 
 CHANNEL = 3
 """The descriptor that process 1 gives a parent."""
@@ -39,8 +40,8 @@ class _ParentPlace:
     threads: dict[str, str | None]
 
 
-def run_parent(descriptor: int, text: str) -> int:
-    """Serve orders until process 1 closes the channel; in a forked worker, return its exit code."""
+def run_parent(descriptor: int, text: str) -> NoReturn:
+    """Serve orders until process 1 closes the channel; a worker ends with its own exit code."""
     given = json.loads(text)
     trees = AppTrees(folders=tuple(given["folders"]), ignored=tuple(given["ignored"]))
     setting = Setting(
@@ -50,7 +51,7 @@ def run_parent(descriptor: int, text: str) -> int:
         path=tuple(sys.path),
     )
     place = _ParentPlace(setting=setting, threads=limits.limit_threads(os.environ))
-    return _Parent(Channel(socket.socket(fileno=descriptor)), place).serve()
+    _Parent(Channel(socket.socket(fileno=descriptor)), place).serve()
 
 
 class _Parent:
@@ -59,8 +60,8 @@ class _Parent:
         self._children: set[int] = set()
         self._kept: dict[str, keeping.Kept] = {}
 
-    def serve(self) -> int:
-        """Take orders; a fork returns here, too, as another parent or with the exit code of a worker."""
+    def serve(self) -> NoReturn:
+        """Take orders; a fork goes on here, too, as another parent or as a worker."""
         signal.signal(signal.SIGCHLD, self._reap)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)  # process 1 ends us by closing the channel
@@ -78,7 +79,7 @@ class _Parent:
                     self._fork_parent(descriptors[0])
                 case _:  # a worker
                     if self._fork_worker(descriptors):
-                        return self._run_worker(descriptors)
+                        leave(self._run_worker(descriptors))
 
     def _tell(self, message: Message) -> None:
         with contextlib.suppress(Closed):

@@ -1,9 +1,10 @@
-"""What single servers need to be told: to leave reloading to us, to end between requests, to accept in Python."""
+"""What single servers need to be told: to leave reloading and forks to us, to end between requests, how to accept."""
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 import socket
 import struct
 import termios
@@ -26,10 +27,44 @@ _LAST_RECEIVED = 52
 
 def adapt_servers(adoption: AdoptedSockets) -> None:
     """Adapt each server when it is imported."""
+    when_imported("gunicorn.arbiter", adapt_gunicorn)
+    when_imported("gunicorn.workers.base", adapt_gunicorn_worker)
     when_imported("uvicorn.config", adapt_uvicorn_settings)
     when_imported("uvicorn.server", adapt_uvicorn)
     when_imported("werkzeug.serving", adapt_werkzeug)
     when_imported("uvloop", lambda uvloop: adapt_uvloop(uvloop, adoption))
+
+
+def adapt_gunicorn(module: Any) -> None:
+    """Serve in the arbiter's process. Its fork would copy the page tables of what is kept once more, for each save.
+
+    What an arbiter does for its workers is ours here, and nobody ends one that a debugger holds for half a minute.
+    """
+    spawn = module.Arbiter.spawn_worker
+
+    def serve(self: Any) -> Any:
+        fork = os.fork
+
+        def stay() -> int:
+            os.fork = fork
+            return 0  # as in the child
+
+        self.cfg.set("max_requests", 0)
+        os.fork = stay
+        try:
+            return spawn(self)
+        finally:
+            os.fork = fork
+            if self.pidfile is not None:
+                self.pidfile.unlink()
+            self.cfg.on_exit(self)
+
+    module.Arbiter.spawn_worker = serve
+
+
+def adapt_gunicorn_worker(module: Any) -> None:
+    """Let a worker outlive its parent, which is replaced when another is complete."""
+    module.Worker.ppid = property(lambda _self: os.getppid(), lambda _self, _number: None)
 
 
 def adapt_uvicorn_settings(module: Any) -> None:

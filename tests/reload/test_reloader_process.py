@@ -257,6 +257,51 @@ def test_kept_session_of_onnxruntime_infers_in_forked_workers(place):
         assert [event for event in reloader.events if event["event"] == "notice"] == []
 
 
+GUNICORN = """
+import os
+
+
+def note(word):
+    with open(os.environ["NOTES"], "a") as file:
+        file.write(f"{word} {os.getpid()}\\n")
+
+
+def post_fork(server, worker):
+    note("post_fork")
+
+
+def on_exit(server):
+    note("on_exit")
+"""
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_gunicorn_serves_in_one_process_and_calls_its_hooks(place, monkeypatch, threads):
+    monkeypatch.setenv("NOTES", str(place / "notes"))
+    command = [sys.executable, "-m", "gunicorn", "main:app", "--bind=127.0.0.1:PORT", f"--threads={threads}"]
+    files = {
+        "main.py": WSGI.format(value="1"),
+        "kept.py": KEPT.format(mark="k")
+        + f"\nLEFT = type('Left', (), {{'__del__': lambda _: open({str(place / 'freed')!r}, 'w')}})()\n",
+        "gunicorn.conf.py": GUNICORN,
+    }
+    with run_reloader(place, files, command, "--keep", "kept:load") as reloader:
+        reloader.wait("reloaded")
+        pids = {reloader.get()["pid"]}
+        for value in ("2", "3"):
+            assert reloader.save("main.py", WSGI.format(value=value))["event"] == "reloaded"
+            answer = reloader.get()
+            pids.add(answer["pid"])
+            assert answer["value"] == value
+        reloader.ask("status")
+        assert reloader.wait("status")["pid"] in pids, "the process that answers is the one that was forked"
+        assert reloader.stop() == 0
+    assert stay(place) == []
+    notes = (place / "notes").read_text().splitlines()
+    assert sorted(notes) == sorted(f"{word} {pid}" for pid in pids for word in ("post_fork", "on_exit"))
+    assert not (place / "freed").exists(), "a worker that ends frees nothing, which would copy what is shared"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_ends_every_process(place, number):
     with run_reloader(place, FILES, UVICORN) as reloader:
