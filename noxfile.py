@@ -104,6 +104,21 @@ def tests(session: nox.Session) -> None:
     session.run(*pytest, "--numprocesses", str(min(workers, 6)), "--no-loadscope-reorder")
 
 
+FRAMEWORKS = ("torch==2.13.0", "tensorflow-cpu==2.21.0")
+
+
+@nox.session(name="test-frameworks")
+def test_frameworks(session: nox.Session) -> None:
+    """Test xoe_runtime with PyTorch and TensorFlow, which are installed beside (-- options of `uv pip install`)."""
+    install(session, "tests")
+    folder = Path(".nox/frameworks").absolute()
+    uv = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable, "--target", str(folder))
+    options = session.posargs or ["--torch-backend", "cpu"]  # a tenth of the size of those for GPUs
+    session.run(*uv, *FRAMEWORKS, *options)
+    env = {"PYTHONPATH": str(folder), "TF_CPP_MIN_LOG_LEVEL": "2"}
+    session.run(sys.executable, "-m", "pytest", "tests/xoe_runtime", "-q", "-rs", env=env)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, formatting, spelling, wording, and that imports point downward."""

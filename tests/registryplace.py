@@ -87,8 +87,6 @@ def answer(status: int, code: str, message: str = "", **headers: str) -> Fault:
 BLOB_BEING_LINKED = Fault(
     status=400,
     body=b'{"errors":[{"code":"DIGEST_INVALID","message":"provided digest did not match uploaded content"},'
-    b'{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry","detail":"sha256:'
-    + b"0" * 64
-    + b'"}]}\n',
+    b'{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry","detail":"sha256:' + b"0" * 64 + b'"}]}\n',
 )
 """Docker's registry, asked to store a manifest in the moment in which another client finishes one of its blobs."""

@@ -15,6 +15,7 @@ from buildkit.build.layer_members import (
     choose_compression,
     member_of_sbom,
     members_of_files,
+    members_of_framework,
     members_of_links,
     members_of_model,
 )
@@ -36,6 +37,7 @@ from buildkit.plan.spec import (
     BuildContainerfile,
     MakeRoot,
     PackFiles,
+    PackFramework,
     PackLinks,
     PackModel,
     PackPrefix,
@@ -152,6 +154,8 @@ class Executor:
                 return self._packing(spec, "pack", self._layer(spec, lambda: members_of_files(work, project.folder)))
             case PackLinks():
                 return self._packing(spec, "pack", self._layer(spec, lambda: members_of_links(work)))
+            case PackFramework():
+                return self._packing(spec, "pack", self._layer(spec, lambda: members_of_framework(work)))
             case PackSbom():
                 return self._packing(
                     spec, "pack", self._layer(spec, lambda: member_of_sbom(work, project.target.deb_arch))

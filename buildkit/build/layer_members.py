@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from buildkit.layers.files import CopiedFile, file_members
+from buildkit.layers.framework import framework_members
 from buildkit.layers.models import OpenFile, forward_reader, model_members, snapshot_members, worth_compressing
 from buildkit.layers.tar.member import Compression, Member
 from buildkit.plan.model_layout import snapshot_links, snapshot_refs
-from buildkit.plan.spec import PackFiles, PackLinks, PackModel, PackSbom
+from buildkit.plan.spec import PackFiles, PackFramework, PackLinks, PackModel, PackSbom
 
 
 def members_of_files(work: PackFiles, project: Path) -> Iterator[Member]:
@@ -25,6 +26,11 @@ def members_of_links(work: PackLinks) -> Iterator[Member]:
     """Yield symbolic links."""
     for path, target in work.links:
         yield Member(path=path.strip("/"), kind="symlink", target=target)
+
+
+def members_of_framework(work: PackFramework) -> Iterator[Member]:
+    """Return the files of ``xoe_runtime``."""
+    return framework_members(work.target, work.settings)
 
 
 def members_of_model(work: PackModel, opened: OpenFile) -> Iterator[Member]:

@@ -15,6 +15,7 @@ from buildkit.containerfile.wheel_stages import WheelStages
 from buildkit.declare.graph import MODELS
 from buildkit.declare.project import Project
 from buildkit.errors import DefinitionError
+from buildkit.layers.framework import MODULE, layer_texts
 from buildkit.locks.pins import Artifact
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import (
@@ -22,6 +23,7 @@ from buildkit.plan.spec import (
     Compile,
     MakeRoot,
     PackFiles,
+    PackFramework,
     PackLinks,
     PackModel,
     PackPrefix,
@@ -114,8 +116,8 @@ class _Writer:
                     members = [s for s in self.composition.layers if groups.get(s.name) == group]
                     for line in self._install(f"{group}-wheels", members, self._builder):
                         yield False, line
-                case PackModel() as work:
-                    for line in self.models.copies(work):
+                case PackModel() | PackFramework() as work:
+                    for line in self._copies(work):
                         yield False, line
                 case PackFiles() as work:
                     yield True, self._copy(spec, work)
@@ -166,6 +168,14 @@ class _Writer:
         destination = (target.rstrip("/") or "/") if single else f"{target.rstrip('/')}/"
         flags = ("--chmod=0755",) if single and single[0].executable else ("--chmod=0644",) if single else ()
         return render_copy((source,), destination, *self.containerfile.options.link_flags, *flags)
+
+    def _copies(self, work: PackModel | PackFramework) -> Iterator[str]:
+        """Return the COPYs of a model, or of the module that sets frameworks, whose files are side files."""
+        if isinstance(work, PackModel):
+            return self.models.copies(work)
+        texts = layer_texts(work.settings)
+        paths = tuple(self.containerfile.add_file(f"{MODULE}/{name}", text) for name, text in sorted(texts.items()))
+        return iter((render_copy(paths, f"{work.target}/", "--chmod=0644", *self.containerfile.options.link_flags),))
 
 
 def _inherits(composition: Composition) -> bool:

@@ -26,7 +26,8 @@ class ResolvedStage:
 
     ``chain`` are the stages that extend the root, lowest first; ``parts`` those whose own layers the image has;
     ``config`` is merged along ``from``; ``running`` and ``gpu`` are those of the nearest stage along ``from`` that sets
-    them; ``gpu`` is None without a request. ``args`` are the build arguments that were used along ``from``, by stage.
+    them; ``gpu`` is None without a request. ``tuned`` is the nearest that sets ``framework``. ``args`` are the build
+    arguments that were used along ``from``, by stage.
     ``models_stage`` is the stage of the image that containers mount, if models are no part of this one.
     """
 
@@ -38,6 +39,7 @@ class ResolvedStage:
     args: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     models_stage: str = ""
     gpu: GpuRequest | None = None
+    tuned: Stage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,12 +86,23 @@ class Graph:
             args=args,
             models_stage=self.models_stage(name),
             gpu=None if gpu == NO_GPU else gpu,
+            tuned=self._tuned(chain, parts),
         )
 
     def models_stage(self, name: str) -> str:
         """Return the stage of the models that a stage's containers mount; empty if its image has them, or none."""
         own = f"{name}{MODELS}"
         return own if own in self.stages and self.stages[own].models_of == name else ""
+
+    def _tuned(self, chain: tuple[Stage, ...], parts: tuple[Stage, ...]) -> Stage | None:
+        """Return the stage whose ``[framework]`` an image has. Raises DefinitionError for one that it would lack."""
+        found = next((link for link in reversed(chain) if link.framework), None)
+        lost = next((part for part in parts if part.framework), None)
+        if found is None and lost is not None:
+            what = f"does not reach `{chain[-1].name}`, which includes this stage: it follows `from`, as `config` does"
+            hint = f"move it into {chain[-1].file}"
+            raise DefinitionError.of([Problem(file=lost.file, key="framework", what=what, hint=hint)])
+        return found
 
     def _chain(self, stage: Stage) -> tuple[Stage, ...]:
         below = self._chain(self.stages[stage.base]) if stage.base else ()

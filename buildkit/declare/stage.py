@@ -6,6 +6,7 @@ import posixpath
 
 from buildkit.declare.apt_archives import USUAL, Archives
 from buildkit.declare.containerfile_root import ContainerfileRoot
+from buildkit.declare.framework import Framework
 from buildkit.declare.gpu_request import GpuRequest
 from buildkit.declare.lock_choice import LockChoice
 from buildkit.lazy_dataclass import dataclass
@@ -163,6 +164,7 @@ class Stage:
     models_of: str = ""
     copy: tuple[Copy, ...] = ()
     config: Config = Config()
+    framework: Framework | None = None
     running: Running | None = None
     gpu: GpuRequest | None = None
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from buildkit.declare.apt_archives import USUAL, parse_archives
 from buildkit.declare.containerfile_root import parse_containerfile_root
+from buildkit.declare.framework import parse_framework
 from buildkit.declare.gpu_request import parse_gpu_request
 from buildkit.declare.lock_choice import LockChoice, find_kind
 from buildkit.declare.paths import check_target, is_outside
@@ -78,6 +79,7 @@ def _stage(read: dict[str, Any], place: ValueLocation, name: str) -> Stage:
             copy for n, item in enumerate(read.get("copy", ())) for copy in _copies(item, place.at("copy").at(n))
         ),
         config=_config(read.get("config", {}), place.at("config")),
+        framework=parse_framework(read.get("framework"), place.at("framework")),
         running=Running(**read["running"]) if "running" in read else None,
         gpu=parse_gpu_request(read.get("gpu"), place.at("gpu")),
     )

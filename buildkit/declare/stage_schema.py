@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from buildkit.declare.apt_archives import KEY, SNAPSHOT, SOURCES
 from buildkit.declare.containerfile_root import KEYS as CONTAINERFILE_KEYS
+from buildkit.declare.framework import FRAMEWORK
 from buildkit.declare.gpu_request import GPU
 from buildkit.declare.image_names import ROOT_IMAGE
 from buildkit.declare.lock_choice import CHOSEN_FROM
@@ -211,6 +212,7 @@ STAGE = TableSchema(
         ),
         "copy": KeySchema(ListSchema(_COPY), "files of the repository"),
         "config": KeySchema(_CONFIG, "image config"),
+        "framework": KeySchema(FRAMEWORK, "settings of frameworks, with the module that applies them"),
         "running": KeySchema(_RUNNING, "what a container of the image may use; no part of the image"),
         "gpu": KeySchema(GPU, 'GPUs that a container of the image asks for; "none" does not inherit a request'),
     },

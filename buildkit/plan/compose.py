@@ -16,6 +16,7 @@ from buildkit.errors import DefinitionError, Problem
 from buildkit.lazy_dataclass import dataclass
 from buildkit.locks.pins import Artifact
 from buildkit.plan.checkout import Checkout
+from buildkit.plan.framework_layer import compose_framework
 from buildkit.plan.image_config import compose_config
 from buildkit.plan.interpreter import find_python_pins, is_same_python
 from buildkit.plan.model_layout import pack_model, snapshot_recipe
@@ -115,6 +116,8 @@ class Composer:
         if models := self._mounted(resolved):
             layers = [spec for spec in layers if spec.kind is not Kind.MODEL]
             layers.append(link_models(resolved.stage, models, self._project.stored))
+        if (tuned := compose_framework(resolved, layers, self._project)) is not None:
+            layers.append(tuned)
         return tuple(layers)
 
     def _mounted(self, resolved: ResolvedStage) -> tuple[Spec, ...]:

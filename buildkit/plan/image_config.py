@@ -9,6 +9,7 @@ from buildkit.declare.project import Project
 from buildkit.declare.stage import Config
 from buildkit.declare.target import SYSTEM_PATH
 from buildkit.oci.image import TITLE
+from buildkit.plan.framework_layer import framework_environment
 from buildkit.plan.model_layout import hub_environment
 from buildkit.plan.mounted_models import label_models
 from buildkit.plan.spec import Kind, PackModel, Spec
@@ -24,7 +25,8 @@ def compose_config(
     """
     config = resolved.config
     works = [spec.work for spec in (*layers, *models) if isinstance(spec.work, PackModel)]
-    env = _path(project, resolved, layers) | dict(config.env)
+    declared = dict(config.env)
+    env = _path(project, resolved, layers) | framework_environment(resolved, layers, declared) | declared
     labels = {
         TITLE: f"{project.name}/{resolved.stage.name}",
         "org.opencontainers.image.description": resolved.stage.summary,

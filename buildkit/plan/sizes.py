@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from buildkit.layers.framework import layer_texts
 from buildkit.layers.tar.header import BLOCK, END, header_size
 from buildkit.plan.model_layout import snapshot_links, snapshot_refs
-from buildkit.plan.spec import PackFiles, PackLinks, PackModel, Spec
+from buildkit.plan.spec import PackFiles, PackFramework, PackLinks, PackModel, Spec
 
 
 def estimate_size(spec: Spec) -> int:
@@ -22,6 +23,10 @@ def estimate_size(spec: Spec) -> int:
                 files += [(f"{folder}/{path}", 0, target) for path, target in snapshot_links(snapshot).items()]
                 files += [(f"{folder}/{path}", len(text), "") for path, text in snapshot_refs(snapshot).items()]
             return _tar_size(files)
+        case PackFramework():
+            folder = work.target.strip("/")
+            texts = layer_texts(work.settings)
+            return _tar_size((f"{folder}/{name}", len(text.encode()), "") for name, text in texts.items())
         case PackLinks():
             return _tar_size((path.strip("/"), 0, target) for path, target in work.links)
         case _:

@@ -36,6 +36,7 @@ class Kind(StrEnum):
     MODEL = "model"
     FILES = "files"
     LINKS = "links"
+    FRAMEWORK = "framework"
     SBOM = "sbom"
 
 
@@ -195,6 +196,14 @@ class PackLinks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PackFramework:
+    """Pack the module ``xoe_runtime`` into the folder ``target``, with ``settings`` (JSON) beside it."""
+
+    target: str
+    settings: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PackSbom:
     """Pack the SBOM of the layers of ``root`` and ``layers`` at ``path``, for scanners of the image.
 
@@ -217,6 +226,7 @@ _RATES = {
     Kind.WHEELS: 1.0,
     Kind.MODEL: 1.0,
     Kind.LINKS: 0.01,
+    Kind.FRAMEWORK: 1.0,
     Kind.FILES: 100.0,
     Kind.SBOM: 200.0,
 }  # relative change rates
@@ -232,6 +242,7 @@ Work = (
     | PackModel
     | PackFiles
     | PackLinks
+    | PackFramework
     | PackSbom
 )
 

@@ -20,6 +20,7 @@ from buildkit.plan.spec import (
     BuildContainerfile,
     MakeRoot,
     PackFiles,
+    PackFramework,
     PackLinks,
     PackModel,
     PackPrefix,
@@ -98,8 +99,10 @@ def _trees(works: Iterable[Work]) -> Iterator[Tree]:
                 yield from (tree for tree, _ in work.mounts)
             case PackWheels():
                 yield from (item.tree for item in work.compiled if item.tree is not None)
-            case MakeRoot() | PullImage() | PackPython() | PackPrefix() | PackModel() | PackLinks() | PackSbom():
+            case MakeRoot() | PullImage() | PackPython() | PackPrefix() | PackModel():
                 pass  # models are copied by their locks, the rest needs no file of the repository
+            case PackLinks() | PackFramework() | PackSbom():
+                pass
 
 
 def _join(tree: str, name: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from email.message import Message
 
 from buildkit.digest import Digest, FileHash, Key
+from buildkit.layers.framework import MODULE, layer_texts
 from buildkit.layers.root.installed import InstalledPackages
 from buildkit.locks.model_source import UrlSource
 from buildkit.locks.pins import Artifact, Model
@@ -20,6 +21,7 @@ from buildkit.plan.spec import (
     Kind,
     MakeRoot,
     PackFiles,
+    PackFramework,
     PackLinks,
     PackModel,
     PackPrefix,
@@ -94,6 +96,8 @@ def collect_layers(root: tuple[Spec, ...], layers: tuple[Spec, ...], facts: Sbom
                 components.append(_application(spec, work, blob, facts))
             case PackPython(bytecode=False) as work:
                 components.append(_python(spec, work, blob))
+            case PackFramework() as work:
+                components.append(_framework(spec, work, blob))
             case PackPython() | PackPrefix() | PackLinks() | PackSbom():
                 pass  # made by buildkit from nothing of others
             case MakeRoot() | PullImage() | BuildContainerfile() | RunStep():
@@ -224,6 +228,24 @@ def _application(spec: Spec, work: PackFiles, blob: Blob | None, facts: SbomInpu
         licence=Licence(missing="the repository's own files"),
         files=files,
         notes=(("path", work.tree.path), ("target", target), *commit),
+    )
+
+
+def _framework(spec: Spec, work: PackFramework, blob: Blob | None) -> Component:
+    """Return the module that sets frameworks; its files tell its version, for it is a part of this program."""
+    files = tuple(
+        ComponentFile(path=posixpath.join(work.target, name), sha256=FileHash.of(text.encode()))
+        for name, text in layer_texts(work.settings).items()
+    )
+    return Component(
+        kind=ComponentKind.APPLICATION,
+        ref=f"files:{spec.name}",
+        name=MODULE,
+        version="",
+        places=(ComponentLocation(layer=spec.name, blob=blob),),
+        licence=Licence(expression="Apache-2.0"),
+        files=files,
+        notes=(("target", work.target),),
     )
 
 

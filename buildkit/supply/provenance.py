@@ -29,6 +29,7 @@ from buildkit.plan.spec import (
     Compile,
     MakeRoot,
     PackFiles,
+    PackFramework,
     PackLinks,
     PackModel,
     PackPrefix,
@@ -189,7 +190,7 @@ def _of(spec: Spec) -> Iterator[dict[str, Any]]:
             yield from _model(model, work)
         case PackPython(archive=archive):
             yield {"name": archive.file, "uri": python_purl(archive), "digest": {"sha256": archive.sha256.hex}}
-        case BuildContainerfile() | PackPrefix() | PackFiles() | PackLinks() | PackSbom():
+        case BuildContainerfile() | PackPrefix() | PackFiles() | PackFramework() | PackLinks() | PackSbom():
             pass  # no lock pins what they pack
 
 

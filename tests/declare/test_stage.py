@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from buildkit.declare.framework import Framework, OnnxruntimeSettings, TensorflowSettings, TorchSettings
 from buildkit.declare.stage import Config, Copy, Debian, Healthcheck, Models, Mount, Run, Running, Stage, User
 from buildkit.declare.stage_file import parse_stage
 from buildkit.errors import DefinitionError, Problem
@@ -62,6 +63,16 @@ stop-signal = "SIGRTMIN+3"
 [config.healthcheck]
 test = ["true"]
 start-period = 9
+[framework]
+threads = "cgroup"
+torch = { memory-fraction = 0.5, expandable-segments = true, amp = "bf16", checkpoint = true, tf32 = false }
+tensorflow = { growth = false, limit = "2g" }
+[framework.onnxruntime]
+gpu-mem-limit = "4g"
+arena-extend-strategy = "kSameAsRequested"
+cudnn-conv-algo-search = "HEURISTIC"
+do-copy-in-default-stream = false
+providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
 [running]
 memory = "512m"
 pids = 64
@@ -126,6 +137,18 @@ def test_stage_with_every_key_is_parsed() -> None:
             labels=(("org.x/y", "z"),),
             stop_signal="SIGRTMIN+3",
             healthcheck=Healthcheck(test=("true",), interval=30, timeout=10, start_period=9, retries=3),
+        ),
+        framework=Framework(
+            threads="cgroup",
+            torch=TorchSettings(memory_fraction=0.5, expandable_segments=True, amp="bf16", checkpoint=True, tf32=False),
+            tensorflow=TensorflowSettings(growth=False, limit="2g"),
+            onnxruntime=OnnxruntimeSettings(
+                gpu_mem_limit="4g",
+                arena_extend_strategy="kSameAsRequested",
+                cudnn_conv_algo_search="HEURISTIC",
+                do_copy_in_default_stream=False,
+                providers=("CUDAExecutionProvider", "CPUExecutionProvider"),
+            ),
         ),
         running=Running(
             memory="512m",
@@ -202,6 +225,31 @@ SAY = 'summary = "x"\n'
 DIGEST = "sha256:" + "a" * 64
 BAD = {
     "run without a root": (SAY + '[[run]]\nscript = "x"', "run", "needs a root"),
+    "growth beside a limit": (
+        SAY + '[framework.tensorflow]\ngrowth = true\nlimit = "8g"',
+        "framework.tensorflow.limit",
+        "excludes `growth`: TensorFlow refuses memory growth on a GPU that has a logical device with a limit",
+    ),
+    "a limit below TensorFlow's unit": (
+        SAY + '[framework.tensorflow]\nlimit = "1000k"',
+        "framework.tensorflow.limit",
+        "`1000k` is not a size in TensorFlow's unit, a mebibyte (512m, 8g)",
+    ),
+    "a fraction above one": (
+        SAY + "[framework.torch]\nmemory-fraction = 80",
+        "framework.torch.memory-fraction",
+        "80 is not between 0.01 and 1",
+    ),
+    "an unknown precision": (
+        SAY + '[framework.torch]\namp = "fp8"',
+        "framework.torch.amp",
+        "`fp8` is none of bf16, fp16",
+    ),
+    "no execution provider": (
+        SAY + "[framework.onnxruntime]\nproviders = []",
+        "framework.onnxruntime.providers",
+        "needs at least 1 item",
+    ),
     "apt without a root": (SAY + '[apt]\npackages = "x"', "apt", "needs a root"),
     "root beside from": (SAY + f'from = "a"\n[root]\nimage = "x@{DIGEST}"', "root", "conflicts with `from`"),
     "image beside suite": (

@@ -173,7 +173,7 @@ def test_stage_file_examples_parse_and_settings_example_shows_the_defaults():
 
     examples = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/stages.md").read_text("utf-8"), re.DOTALL)
     stages = [text for text in examples if "[tool.buildkit]" not in text]
-    assert len(stages) == 7
+    assert len(stages) == 8
     for stage in stages:
         summary = "" if "summary" in stage else 'summary = "x"\n'
         root = '[root]\nsuite = "x"\npackages = "y"\n' if stage.startswith("[[root") else ""

@@ -21,6 +21,7 @@ from keymutations import (
     do,
     file,
     first_wheel,
+    framework,
     holding,
     model,
     model_file,
@@ -106,6 +107,21 @@ def _bytecode_root(small: Small) -> Belongs:
 def _python(small: Small) -> Belongs:
     small.apts[BASE]["python3.13"] = "3.13.6-1"
     return both(root, wheels) if small.settings.get("bytecode", True) and by_package(small) else root
+
+
+def _tuned(key: str, value: object) -> Mutate:
+    """A setting of a framework; one that the project did not have comes with the framework's wheel."""
+
+    def change(small: Small) -> None:
+        name, _, setting = key.rpartition(".")
+        table = small.stages["runtime"].setdefault("framework", {})
+        if name and name not in table:
+            small.wheels[DEPS].append(wheel(name, "2.13.0", 5))
+            table = table.setdefault(name, {})
+        assert table.get(setting) != value
+        table[setting] = value
+
+    return do(change, both(regrouped, framework) if "." in key else framework)
 
 
 def _components(small: Small) -> None:
@@ -256,6 +272,19 @@ STAGES: dict[str, Mutate] = {
     "gpu.optional": put("runtime.gpu.optional", True, none),
     "gpu.mps.threads": put("runtime.gpu", {"share": "mps", "mps": {"threads": 50}}, none),
     "gpu.mps.memory": put("runtime.gpu", {"share": "mps", "mps": {"memory": "8g"}}, none),
+    "framework.threads": _tuned("threads", "cgroup"),
+    "framework.torch.memory-fraction": _tuned("torch.memory-fraction", 0.5),
+    "framework.torch.expandable-segments": _tuned("torch.expandable-segments", True),
+    "framework.torch.amp": _tuned("torch.amp", "fp16"),
+    "framework.torch.checkpoint": _tuned("torch.checkpoint", True),
+    "framework.torch.tf32": _tuned("torch.tf32", False),
+    "framework.tensorflow.growth": _tuned("tensorflow.growth", True),
+    "framework.tensorflow.limit": _tuned("tensorflow.limit", "2g"),
+    "framework.onnxruntime.gpu-mem-limit": _tuned("onnxruntime.gpu-mem-limit", "1g"),
+    "framework.onnxruntime.arena-extend-strategy": _tuned("onnxruntime.arena-extend-strategy", "kSameAsRequested"),
+    "framework.onnxruntime.cudnn-conv-algo-search": _tuned("onnxruntime.cudnn-conv-algo-search", "HEURISTIC"),
+    "framework.onnxruntime.do-copy-in-default-stream": _tuned("onnxruntime.do-copy-in-default-stream", False),
+    "framework.onnxruntime.providers": _tuned("onnxruntime.providers", ["CPUExecutionProvider"]),
     "config.user": put("base.config.user", "ml", none),
     "config.workdir": put("builder.config.workdir", "/srv", none),
     "config.entrypoint": put("runtime.config.entrypoint", ["x"], none),

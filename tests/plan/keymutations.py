@@ -12,7 +12,7 @@ from typing import Any
 from projectdisk import Seen
 from smallproject import BASE, DEPS, File, Small
 
-from buildkit.plan.spec import PackFiles, PackModel, PackPrefix, PackPython, PackWheels, RunStep, Spec
+from buildkit.plan.spec import PackFiles, PackFramework, PackModel, PackPrefix, PackPython, PackWheels, RunStep, Spec
 
 Belongs = Callable[[Seen, Seen], set[str]]
 """Names of layers of the first that a change belongs to; the second is what it is compared with."""
@@ -40,6 +40,10 @@ def prefix(seen: Seen, _other: Seen) -> set[str]:
 
 def python(seen: Seen, _other: Seen) -> set[str]:
     return seen.where(lambda spec: isinstance(spec.work, PackPython))
+
+
+def framework(seen: Seen, _other: Seen) -> set[str]:
+    return seen.where(lambda spec: isinstance(spec.work, PackFramework))
 
 
 def wheels(seen: Seen, _other: Seen) -> set[str]:

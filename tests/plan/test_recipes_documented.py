@@ -46,6 +46,8 @@ def parts() -> dict[str, set[str]]:
     specs += composer(file, checkout).compose("file").specs
     own = composer(settings="interpreter = 'standalone'")
     mounting = composer(STAGES | {"weights": STAGES["weights"] + "\nmount = true"}).compose("weights")
+    tuned = STAGES | {"deps": STAGES["deps"] + "\n[framework]\nthreads = 'cgroup'"}
+    specs += composer(tuned).compose("deps").specs
     recipes = [spec.recipe for spec in (*specs, *own.compose("deps").specs, *mounting.specs)]
     recipes += [item.recipe for s in specs if isinstance(s.work, PackWheels) for item in s.work.compiled]
     for recipe in map(json.loads, recipes):

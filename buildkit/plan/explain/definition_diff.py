@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from buildkit.plan.explain.causes import Cause, CauseKind
@@ -122,6 +122,34 @@ def compare_snapshot(layer: LayerComparison) -> Iterator[Cause]:
     for key in ("refs", "files"):
         if old[key] != new[key]:
             yield changed_setting(key, old[key], new[key], where=where)
+
+
+def compare_module(layer: LayerComparison) -> Iterator[Cause]:
+    """Compare the files of ``xoe_runtime``, which come with buildkit."""
+    old, new = dict(layer.old["module"]), dict(layer.new["module"])
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    yield changed_setting(f"xoe_runtime of this buildkit ({', '.join(names)})", "", "", where="")
+
+
+def compare_framework(layer: LayerComparison) -> Iterator[Cause]:
+    """Compare settings of frameworks, each by its key in the stage file."""
+    old, new = _flat(layer.old["settings"]), _flat(layer.new["settings"])
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key, "unset"), new.get(key, "unset")
+        if before != after:
+            yield changed_setting(f"framework.{key}", before, after, where=layer.locate_key(f"framework.{key}"))
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, object]:
+    """Return values by the keys of the stage file, ``torch.memory-fraction``; fractions and lists as text."""
+    tables = {name: value if isinstance(value, dict) else {"": value} for name, value in settings.items()}
+    return {
+        f"{name}.{key}".rstrip(".").replace("_", "-"): value
+        if isinstance(value, bool | int | str)
+        else json.dumps(value)
+        for name, table in tables.items()
+        for key, value in table.items()
+    }
 
 
 def compare_mounts(layer: LayerComparison) -> Iterator[Cause]:

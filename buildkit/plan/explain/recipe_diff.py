@@ -23,6 +23,7 @@ _TABLES = {
     Kind.FILES: "copy",
     Kind.MODEL: "models",
     Kind.LINKS: "models",
+    Kind.FRAMEWORK: "framework",
     Kind.SBOM: "sbom",
 }
 _ABSENT = object()
@@ -107,9 +108,11 @@ _PARTS: Mapping[str, Callable[[LayerComparison], Iterator[Cause]]] = {
     "image": root_diff.compare_image,
     "layers": definition_diff.compare_listed_layers,
     "models": definition_diff.compare_listed_models,
+    "module": definition_diff.compare_module,
     "mounts": definition_diff.compare_mounts,
     "packages": root_diff.compare_root_packages,
     "parent": root_diff.compare_parent,
+    "settings": definition_diff.compare_framework,
     "users": definition_diff.compare_users,
     "wheels": wheel_diff.compare_wheels,
 }

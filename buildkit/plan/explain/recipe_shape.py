@@ -80,6 +80,11 @@ def _is_compiler(value: object) -> bool:
     return value is None or _is_texts(value)
 
 
+def _is_settings(value: object) -> bool:
+    """Tables of settings of frameworks, and whether threads are set."""
+    return isinstance(value, dict) and all(isinstance(table, dict | bool) for table in value.values())
+
+
 def _is_switch(value: object) -> bool:
     return isinstance(value, bool)
 
@@ -95,9 +100,11 @@ _SHAPES: Mapping[str, Callable[[object], bool]] = {
     "image": _is_text,
     "layers": _is_rows,
     "models": _is_rows,
+    "module": _is_model_files,
     "mounts": _is_mounts,
     "packages": _is_texts,
     "parent": _is_text,
+    "settings": _is_settings,
     "users": _is_users,
     "wheels": _is_wheels,
 }

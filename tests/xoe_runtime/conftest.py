@@ -1,0 +1,1 @@
+from tests.xoe_runtime.laid import laid  # noqa: F401
