@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from buildkit.errors import BuildError, DamagedError, DefinitionError, LostError
 from buildkit.events import Emit, Note
 from buildkit.imagestore.image_store import ImageStore, is_store
 from buildkit.imagestore.store_folder import store_folder
+from buildkit.lazy_dataclass import dataclass
 from buildkit.oci.image import Image, Layer
 from buildkit.report.text import format_bytes
 from buildkit.tools.storage_settings import invisible, is_listed, visible

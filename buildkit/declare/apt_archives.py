@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from buildkit.declare.schema import KeySchema, ListSchema, TableSchema, TextSchema, ValueLocation
+from buildkit.lazy_dataclass import dataclass
 
 _PUBLIC = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
 _END = "-----END PGP PUBLIC KEY BLOCK-----"

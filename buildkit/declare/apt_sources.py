@@ -7,9 +7,9 @@ keys are read by apt 2.4 (Debian 12, Ubuntu 22.04) and later.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from buildkit.declare.apt_archives import USUAL, Archives, PublicKey
+from buildkit.lazy_dataclass import dataclass
 
 FILE_NAME = "archives.sources"
 

@@ -12,13 +12,15 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from buildkit.digest import DiffId
 from buildkit.errors import BuildError, DamagedError
 from buildkit.imagestore.tree_facts import FACTS, TAR_SPLIT, TREE, TreeFacts
-from buildkit.layers.tar.blob_stream import TarPiece
 from buildkit.store.file_locks import locked_temporary_folder, remove_abandoned, remove_folder
+
+if TYPE_CHECKING:
+    from buildkit.layers.tar.blob_stream import TarPiece
 
 _TAR_SPLIT_SUFFIX, _FACTS_SUFFIX = ".tar-split.gz", ".json"
 _SUFFIXES = (_FACTS_SUFFIX, "", _TAR_SPLIT_SUFFIX)

@@ -7,7 +7,9 @@ Each takes project names, ``:all:`` or ``:none:``, separated by commas; a later 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from buildkit.lazy_dataclass import dataclass
 
 _OPTION = re.compile(r"--(no|only)-binary(?:\s+|\s*=\s*)(\S+)")
 

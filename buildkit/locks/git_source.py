@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
 from urllib.parse import parse_qs, urlsplit, urlunsplit
+
+from buildkit.lazy_dataclass import dataclass
 
 _SCHEMES = ("https", "ssh", "http", "git")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from buildkit.digest import DiffId
 from buildkit.errors import MismatchError
-from buildkit.layers.tar.blob_stream import TarPiece
 from buildkit.layers.tar.decompress import inflate
 from buildkit.layers.tar.member import Compression
 from buildkit.lazy_dataclass import dataclass
 from buildkit.oci.blob import Blob
 from buildkit.store.blobs import Blobs
+
+if TYPE_CHECKING:
+    from buildkit.layers.tar.blob_stream import TarPiece
 
 
 class Trees(Protocol):
