@@ -13,7 +13,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -22,6 +21,7 @@ from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.digits import find_number
 from buildkit.errors import BuildError, BuildkitError, FetchError, MismatchError, describe_disk_error
+from buildkit.lazy_dataclass import dataclass
 from buildkit.locks.git_source import GitSource
 from buildkit.locks.model_source import HUB
 from buildkit.locks.pins import Artifact

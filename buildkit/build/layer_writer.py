@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import BinaryIO
 
 from buildkit.build.context import BuildContext
 from buildkit.layers.tar.blob_stream import Take
 from buildkit.layers.tar.member import Compression, PackedLayer
+from buildkit.lazy_dataclass import dataclass
 from buildkit.plan.spec import Spec
 from buildkit.store.blobs import Blobs
 from buildkit.store.ingest import OpenTree

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from buildkit.declare.schema import MapSchema, TextSchema, ValueLocation
 from buildkit.declare.stage_schema import SECRET_NAME
 from buildkit.declare.toml import parse_toml
 from buildkit.errors import BuildError, DefinitionError, Problem
+from buildkit.lazy_dataclass import dataclass
 from buildkit.store.private_folder import find_writers, trusted_users
 
 _PREFIX = "BUILDKIT_SECRET_"

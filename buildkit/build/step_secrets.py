@@ -13,11 +13,11 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from buildkit.build.secret_sources import SecretSources
 from buildkit.errors import BuildError
+from buildkit.lazy_dataclass import dataclass
 from buildkit.store.file_locks import lock_new_path
 
 PLACE = "/run/secrets"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 from buildkit.build.collisions import wheels_collide
@@ -21,6 +21,7 @@ from buildkit.layers.path_prefixes import find_overlaps, path_prefixes_of
 from buildkit.layers.tar.contents import describe_difference
 from buildkit.layers.tar.listing import ContentDescriber
 from buildkit.layers.tar.member import Member
+from buildkit.lazy_dataclass import dataclass
 from buildkit.locks.pins import Artifact
 from buildkit.plan.compose import Composition
 from buildkit.plan.packing import project_of

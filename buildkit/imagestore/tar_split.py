@@ -13,8 +13,9 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO
+
+from buildkit.lazy_dataclass import dataclass
 
 _FILE, _SEGMENT = 1, 2
 _WHOLE = 1 << 20  # bytes of a segment

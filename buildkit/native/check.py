@@ -8,11 +8,12 @@ is one finding, which names the first of them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from buildkit.declare.target import SYSTEM_PATH
 from buildkit.digits import find_number
 from buildkit.findings import Finding, Rule, Severity
+from buildkit.lazy_dataclass import dataclass
 from buildkit.native import known_libraries, rules
 from buildkit.native.debian_packages import find_package, find_suite
 from buildkit.native.elf import SHARED, Elf

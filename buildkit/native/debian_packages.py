@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+
+from buildkit.lazy_dataclass import dataclass
 
 SUITES = ("bookworm", "trixie")
 _VERSIONED = re.compile(r"lib[^/\s]+\.so\.\d[^/\s]*|lib[^/\s]+-\d[\d.]*\.so")

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+
+from buildkit.lazy_dataclass import dataclass
 
 Read = Callable[[int, int], bytes]
 """``read(offset, count)`` returns that many bytes of a file, fewer only at its end."""

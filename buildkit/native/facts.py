@@ -9,11 +9,12 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from buildkit.digest import canonical_json
 from buildkit.hostile_json import JsonValue, MalformedError, inflate_limited, parse_json
+from buildkit.lazy_dataclass import dataclass
 from buildkit.native import NOTHING
 from buildkit.native.elf import Elf
 

@@ -11,8 +11,9 @@ import fnmatch
 import posixpath
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from buildkit.lazy_dataclass import dataclass
 from buildkit.native.elf import Elf
 from buildkit.native.facts import CACHE, NativeFacts
 from buildkit.native.image_tree import ImageTree

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TextIO
 
+from buildkit.lazy_dataclass import dataclass
 from buildkit.report.text import sanitize_line
 
 _GAP = "  "

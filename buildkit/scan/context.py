@@ -5,10 +5,11 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from buildkit.findings import Finding, Rule, Severity
+from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.limits import LimitError, ScanBudget
 from buildkit.scan.result import UNKNOWN_CONTENT, Scan, ScanGap
 from buildkit.scan.source import ScanSource

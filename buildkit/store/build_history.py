@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from buildkit.lazy_dataclass import dataclass
 from buildkit.store.ledger import Ledger
 
 

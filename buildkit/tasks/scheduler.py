@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
-from dataclasses import dataclass
 from enum import StrEnum
 
 from buildkit.errors import (
@@ -24,6 +23,7 @@ from buildkit.errors import (
     is_disk_error,
 )
 from buildkit.events import Emit, Event, StepFailed, step
+from buildkit.lazy_dataclass import dataclass
 from buildkit.tasks.phase_meter import PhaseMeter
 from buildkit.tasks.task_id import TaskId, TaskKind
 from buildkit.tools import process

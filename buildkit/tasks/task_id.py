@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from buildkit.digest import Key
+from buildkit.lazy_dataclass import dataclass
 
 
 class TaskKind(StrEnum):

@@ -15,12 +15,13 @@ import select
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from buildkit.errors import ToolError
+from buildkit.lazy_dataclass import dataclass
 from buildkit.tools.disk_full import is_disk_full
 from buildkit.tools.isolation import Isolation, in_user_namespace, worker_text
 from buildkit.tools.process import Command, CommandResult, converse, find_tool, run

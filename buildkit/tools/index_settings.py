@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from buildkit.lazy_dataclass import dataclass
 from buildkit.locks.model_source import HUB
 from buildkit.tools.installer_files import home_folder, is_true, load_pip_file, load_uv_files, pip_config_files
 

@@ -8,7 +8,6 @@ import os
 import threading
 import warnings
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import FetchError
+from buildkit.lazy_dataclass import dataclass
 from buildkit.locks.pins import Artifact, Pin, PinnedFile
 from buildkit.locks.requirements_txt import normalise_name
 from buildkit.tools.distribution_metadata import fetch_requires_python, read_requires_python

@@ -11,11 +11,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
 from buildkit.errors import ToolError
+from buildkit.lazy_dataclass import dataclass
 from buildkit.tools.opinion_engines import Engine
 from buildkit.tools.process import Command, converse
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from buildkit.errors import ToolError
+from buildkit.lazy_dataclass import dataclass
 from buildkit.tools.process import Command, find_tool, run
 from buildkit.tools.skopeo import skopeo_argv
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from buildkit.layers.tar.contents import EXECUTABLE, FOLDER, LINK, SPECIAL, Listing
 from buildkit.layers.tar.listing import root_listing
 from buildkit.layers.tar.whiteout import find_removed_path
+from buildkit.lazy_dataclass import dataclass
 
 _MOST_LINKS = 40  # of a path, as in Linux
 

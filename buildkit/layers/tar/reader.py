@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from buildkit.errors import BuildError
 from buildkit.layers.tar.header import BLOCK
+from buildkit.lazy_dataclass import dataclass
 
 _CHUNK = 1 << 20
 _DIGITS = 20  # of a size: more than any disk needs

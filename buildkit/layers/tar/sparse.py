@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from buildkit.layers.tar.header import BLOCK
+from buildkit.lazy_dataclass import dataclass
 
 _MOST_PIECES = 1 << 20
 _DIGITS = 20

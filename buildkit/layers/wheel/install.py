@@ -10,7 +10,6 @@ import io
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
@@ -29,6 +28,7 @@ from buildkit.layers.tar.member import Chunks, Member
 from buildkit.layers.wheel.archive import BytesAt, WheelZip, find_name_problem
 from buildkit.layers.wheel.prefix import prefix_members
 from buildkit.layers.wheel.source import CheckedSource, LazyContent
+from buildkit.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from installer.scripts import ScriptSection

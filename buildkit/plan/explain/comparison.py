@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from buildkit.digest import Key
+from buildkit.lazy_dataclass import dataclass
 from buildkit.plan.spec import RunStep, Spec
 
 if TYPE_CHECKING:

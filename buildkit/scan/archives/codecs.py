@@ -6,9 +6,9 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import BinaryIO, Protocol, cast
 
+from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.archives import lz4
 from buildkit.scan.source import ScanSource
 

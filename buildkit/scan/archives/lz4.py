@@ -6,8 +6,8 @@ Follows the LZ4 frame format 1.6.4 and the block format. Checksums are not verif
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.source import ScanSource
 
 MAGIC = b"\x04\x22\x4d\x18"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import BinaryIO, cast
 
+from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.limits import LimitError, ScanBudget
 from buildkit.scan.source import BytesSource, FileSource, ScanSource
 

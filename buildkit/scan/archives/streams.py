@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.archives import codecs, lz4
 from buildkit.scan.archives.spill import inflate
 from buildkit.scan.context import ScanContext

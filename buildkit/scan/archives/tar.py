@@ -6,8 +6,9 @@ Follows POSIX pax and GNU tar: long names and sizes of ``x``, ``g``, ``L`` and `
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.archives import member_names as names
 from buildkit.scan.archives import rules
 from buildkit.scan.context import ScanContext

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.archives import rules
 from buildkit.scan.context import Declared, ScanContext
 from buildkit.scan.pickle.net import find_calls_at_start

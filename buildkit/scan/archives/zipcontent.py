@@ -5,8 +5,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
+from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.archives import codecs
 from buildkit.scan.archives.spill import inflate
 from buildkit.scan.archives.streams import CompressedStream

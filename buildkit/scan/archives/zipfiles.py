@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.archives import member_names as names
 from buildkit.scan.archives import rules
 from buildkit.scan.archives.holes import scan_by_local_headers, scan_holes

@@ -6,9 +6,10 @@ Spec: github.com/ggml-org/ggml/blob/master/docs/gguf.md; block sizes from ggml/s
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from buildkit.findings import Rule, Severity
+from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.context import ScanContext
 from buildkit.scan.formats import jinja, jsontext
 from buildkit.scan.formats.cursor import Cursor, MalformedContentError, PagedSource, quote

@@ -6,9 +6,10 @@ other code, or needs more memory than the file has.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from buildkit.findings import Rule, Severity
+from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.context import Declared, ScanContext
 from buildkit.scan.formats import hdf5messages as messages
 from buildkit.scan.formats import hdf5store as store

@@ -6,8 +6,8 @@ Spec: HDF5 File Format Specification 3.0, III.A.2 (version 2 trees) and III.G (h
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.formats.cursor import Cursor, MalformedContentError, PagedSource
 from buildkit.scan.formats.hdf5store import AddressLayout
 from buildkit.scan.limits import LimitError

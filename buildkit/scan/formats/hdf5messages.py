@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.formats.cursor import Cursor, MalformedContentError
 from buildkit.scan.formats.hdf5store import AddressLayout, Hdf5Attribute, heap_text
 

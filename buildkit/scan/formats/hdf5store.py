@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.formats.cursor import Cursor, MalformedContentError, PagedSource
 from buildkit.scan.limits import LimitError
 

@@ -6,12 +6,13 @@ Field numbers: github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
 from buildkit.findings import Rule, Severity
+from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.context import ScanContext
 from buildkit.scan.formats.cursor import MalformedContentError, quote
 from buildkit.scan.formats.paths import find_escape

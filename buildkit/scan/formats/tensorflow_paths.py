@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import product
 from typing import TypeAlias
 
+from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.context import ScanContext
 from buildkit.scan.formats import graphops
 from buildkit.scan.formats.cursor import quote

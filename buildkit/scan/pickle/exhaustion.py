@@ -6,9 +6,10 @@ import ipaddress
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 
+from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.limits import LimitError
 from buildkit.scan.pickle.helpers import name_of
 from buildkit.scan.pickle.values import UNKNOWN, CallResult, ContainerValue, LongText, Value

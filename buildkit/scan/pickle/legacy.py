@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.pickle.values import Global, Value
 
 MAGIC = 0x1950A86A20F9469CFC6C

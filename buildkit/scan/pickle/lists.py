@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from importlib.resources import files
 
 from buildkit.findings import Severity
+from buildkit.lazy_dataclass import dataclass
 
 NEVER_CALLED = "never called"  # in the title of a section of allowed.txt
 HUBS = frozenset({"os", "posix", "nt", "subprocess", "builtins", "sys", "importlib", "ctypes"})

@@ -8,9 +8,9 @@ becomes False), so that nothing after that point is missed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
+from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.limits import LimitError
 from buildkit.scan.pickle.values import UNKNOWN, ByteString, CallResult, Global, LongText, Value
 from buildkit.scan.windowed_reader import TruncatedError, WindowedReader

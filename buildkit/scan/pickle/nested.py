@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass
 
+from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.context import HEAD, ScanContext
 from buildkit.scan.pickle.recognise import is_pickle
 from buildkit.scan.pickle.values import ByteString, LongText

@@ -12,10 +12,10 @@ import pickletools
 import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
 
+from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.context import ScanContext
 from buildkit.scan.limits import LimitError
 from buildkit.scan.pickle import rules

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.limits import LimitError, ScanLimits
 from buildkit.scan.pickle.lists import Standing, classify
 from buildkit.scan.pickle.machine import BrokenPickleError, PickleMachine, StreamEnd

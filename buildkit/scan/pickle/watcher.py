@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from buildkit.findings import Rule, Severity
+from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.context import ScanContext
 from buildkit.scan.pickle import rules
 from buildkit.scan.pickle.calls import ARGUMENT_CHECKED, find_argument_problem, find_loaded_constant, infer_result

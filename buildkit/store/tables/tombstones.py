@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from buildkit.digest import Key
+from buildkit.lazy_dataclass import dataclass
 from buildkit.store.database import Database
 from buildkit.store.tables.table import LedgerTable
 
