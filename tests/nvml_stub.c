@@ -86,6 +86,7 @@ int nvmlDeviceGetTotalEccErrors(void *device, int type, int counter, u64 *out) {
 int nvmlDeviceGetTemperature(void *device, int sensor, u32 *out) {
     return number(of(device, sensor ? "other-sensor" : "temperature"), out);
 }
+int nvmlDeviceGetComputeMode(void *device, u32 *out) { return number(of(device, "compute-mode"), out); }
 int nvmlDeviceGetPowerUsage(void *device, u32 *out) { return number(of(device, "milliwatts"), out); }
 int nvmlDeviceGetCurrentClocksEventReasons(void *device, u64 *out) {
     u32 bits = 0;

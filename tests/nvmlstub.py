@@ -29,6 +29,7 @@ H200 = f"""
 {{0}}.temperature 41
 {{0}}.milliwatts 120500
 {{0}}.reasons 0x1
+{{0}}.compute-mode 0
 {{0}}.processes {NONE}
 {{0}}.graphics {NONE}
 """

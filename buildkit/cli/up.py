@@ -24,6 +24,7 @@ from buildkit.running.commands import render_commands
 from buildkit.running.compose import render_compose_environment
 from buildkit.running.environment import RunningEnvironment, make_environment
 from buildkit.running.kubernetes import render_kubernetes
+from buildkit.running.mps import with_mps
 from buildkit.running.quadlet import render_quadlet_environment
 from buildkit.running.seccomp import render_seccomp
 from buildkit.services.start import PATIENCE, StartOptions, start_environment
@@ -42,6 +43,7 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
     if options.format:
         sys.stdout.write(RENDERERS[options.format](environment))
         return 0
+    environment = with_mps(environment)
     if options.down:
         with open_view(sys.stderr) as emit:
             stopped = stop_environment(environment, emit, volumes=options.volumes)
@@ -121,7 +123,16 @@ def _format_state(state: ServiceState) -> str:
 
 
 def _render_units(environment: RunningEnvironment) -> str:
-    return "\n".join(f"# {name}\n{text}" for name, text in render_quadlet_environment(environment))
+    units = render_quadlet_environment(with_mps(environment))
+    return "\n".join(f"# {name}\n{text}" for name, text in units)
+
+
+def _render_commands(environment: RunningEnvironment) -> str:
+    return render_commands(with_mps(environment))
+
+
+def _render_compose(environment: RunningEnvironment) -> str:
+    return render_compose_environment(with_mps(environment))
 
 
 def _render_profile(_: RunningEnvironment) -> str:
@@ -129,8 +140,8 @@ def _render_profile(_: RunningEnvironment) -> str:
 
 
 RENDERERS = {
-    "print": render_commands,
-    "compose": render_compose_environment,
+    "print": _render_commands,
+    "compose": _render_compose,
     "quadlet": _render_units,
     "kubernetes": render_kubernetes,
     "seccomp": _render_profile,

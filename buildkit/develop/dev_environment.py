@@ -17,6 +17,7 @@ from buildkit.errors import DefinitionError
 from buildkit.inspection.stage_container import describe_container
 from buildkit.running.environment import RunningEnvironment, RunningService, make_environment
 from buildkit.running.mounts import BindMount
+from buildkit.running.mps import with_mps
 
 ENVIRONMENT = "dev"
 STAGE = "development"
@@ -46,12 +47,13 @@ def load_dev_services(folder: Path, graph: Graph, *, stage: str = "") -> Service
 
 def make_dev_environment(services: Services, planner: Planner, environment: str = ENVIRONMENT) -> RunningEnvironment:
     """Return the environment as `nox -s up` would start it. Raises DefinitionError."""
-    return make_environment(
+    made = make_environment(
         services,
         environment,
         lambda stage: describe_container(planner, stage),
         project=planner.context.project.name,
     )
+    return with_mps(made)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

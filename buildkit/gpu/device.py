@@ -34,7 +34,8 @@ class Gpu:
 
     ``capability`` is the compute capability (``9.0``). ``mig`` is None if MIG is off or unknown to the GPU.
     ``ecc_errors`` counts uncorrected errors since the driver was loaded. ``throttled`` says in words why clocks are
-    below their most, idleness left out. ``temperature`` is °C, ``power`` watts.
+    below their most, idleness left out. ``temperature`` is °C, ``power`` watts. ``compute_mode`` is as ``nvidia-smi
+    --compute-mode`` takes it: ``DEFAULT``, ``EXCLUSIVE_PROCESS`` or ``PROHIBITED``.
     """
 
     index: int
@@ -51,6 +52,7 @@ class Gpu:
     throttled: tuple[str, ...] | None = None
     temperature: int | None = None
     power: float | None = None
+    compute_mode: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

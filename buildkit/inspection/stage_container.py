@@ -13,7 +13,7 @@ from buildkit.declare.graph import ResolvedStage
 from buildkit.errors import DefinitionError
 from buildkit.plan.compose import Composition
 from buildkit.plan.mounted_models import MODELS_MOUNT
-from buildkit.plan.spec import MakeRoot
+from buildkit.plan.spec import Kind, MakeRoot
 from buildkit.report.text import sanitize
 from buildkit.running.flags import ContainerSpec, make_container, network_argv
 from buildkit.running.host import PodmanHost, UnsupportedFlag
@@ -23,13 +23,16 @@ from buildkit.tools import podman
 
 def describe_container(planner: Planner, stage: str, *, name: str = "", host_port: int | None = None) -> ContainerSpec:
     """Return the container of a stage from its definition, whether or not it was built; raises DefinitionError."""
-    config = planner.composer.compose(stage).config
+    composition = planner.composer.compose(stage)
+    config = composition.config
     project = planner.context.project
     resolved = planner.graph.resolve(stage)
     name = name or f"{project.name}-{stage}"
     container = make_container(project.ref(stage), name, config, resolved.running, host_port=host_port)
     owner, models = _find_owner(resolved, config.user), _find_models(planner, resolved)
-    return replace(container, owner=owner, models=models, gpu=resolved.gpu)
+    has_python = any(spec.kind is Kind.PREFIX for spec in composition.specs)
+    python = f"{project.target.prefix}/bin/python" if has_python else ""
+    return replace(container, owner=owner, models=models, gpu=resolved.gpu, python=python)
 
 
 def _find_models(planner: Planner, resolved: ResolvedStage) -> ImageMount | None:

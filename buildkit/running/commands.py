@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from buildkit.running.environment import NamedSecret, RunningEnvironment
 from buildkit.running.flags import NETWORK_OPTION, ContainerSpec, network_argv, run_argv
-from buildkit.running.mounts import ServiceNetwork
+from buildkit.running.mounts import MemoryVolume, ServiceNetwork
 
 Labels = Iterable[tuple[str, str]]
 
@@ -25,6 +25,12 @@ def service_network_argv(network: ServiceNetwork, labels: Labels = (), *, closes
 def volume_argv(volume: str, labels: Labels = ()) -> tuple[str, ...]:
     """Return the command that makes a volume."""
     return ("podman", "volume", "create", *_labels(labels), volume)
+
+
+def memory_volume_argv(memory: MemoryVolume, labels: Labels = ()) -> tuple[str, ...]:
+    """Return the command that makes a volume in memory."""
+    options = ("--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", f"o={memory.options}")
+    return ("podman", "volume", "create", *options, *_labels(labels), memory.volume)
 
 
 def _labels(labels: Labels) -> Iterator[str]:
@@ -54,6 +60,8 @@ def _lines(environment: RunningEnvironment) -> Iterator[str]:
         yield shlex.join(service_network_argv(network))
     for volume in environment.volumes:
         yield shlex.join(volume_argv(volume))
+    for memory in environment.memory:
+        yield shlex.join(memory_volume_argv(memory))
     for secret in environment.secrets:
         yield f"{_format_source(secret)} | podman secret create {secret.name} -"
     names = {service.name: service.container.name for service in environment.services}

@@ -11,7 +11,7 @@ from typing import Any
 
 from buildkit.running.environment import NamedSecret, RunningEnvironment, RunningService
 from buildkit.running.flags import NETWORK_OPTION, NOTHING, SECRET_FOLDER, ContainerSpec
-from buildkit.running.mounts import SECRETS, ServiceNetwork
+from buildkit.running.mounts import SECRETS, MemoryVolume, ServiceNetwork
 from buildkit.running.yaml_text import render_yaml
 
 RESTARTS = 5  # CIS Docker Benchmark 5.15
@@ -53,8 +53,10 @@ def render_compose_environment(environment: RunningEnvironment) -> str:
         },
         "networks": {network.name: _network(network) for network in environment.networks},
     }
-    if environment.volumes:
-        document["volumes"] = {volume: {"name": volume} for volume in environment.volumes}
+    volumes: dict[str, Any] = {volume: {"name": volume} for volume in environment.volumes}
+    volumes |= {one.volume: {"name": one.volume, "driver_opts": _memory(one)} for one in environment.memory}
+    if volumes:
+        document["volumes"] = volumes
     if environment.secrets:
         document["secrets"] = {secret.name: _secret(secret) for secret in environment.secrets}
     header = _header(service.container for service in environment.services)
@@ -78,11 +80,10 @@ def _service(
         "pull_policy": "never",
         "user": container.user,
         "hostname": container.hostname,
+        "entrypoint": list(container.entrypoint),
         "command": list(container.command),
         "environment": dict(container.env),
-        "depends_on": {
-            one.service: {"condition": _CONDITIONS[one.condition]} for one in (service.depends_on if service else ())
-        },
+        "depends_on": dict(_needed(service)) if service else {},
         "read_only": container.read_only,
         "tmpfs": [f"{folder}:{options}" for folder, options in folders],
         "volumes": [*(mount.text for mount in container.mounts), *_models(container)],
@@ -101,6 +102,16 @@ def _service(
         "healthcheck": _health(container, is_job=is_job),
     }
     return {key: value for key, value in written.items() if value not in ("", [], {}, 0.0, None) or value is False}
+
+
+def _needed(service: RunningService) -> Iterator[tuple[str, dict[str, Any]]]:
+    for one in service.depends_on:
+        restart = {"restart": True} if one.service in service.bound_to else {}
+        yield one.service, {"condition": _CONDITIONS[one.condition], **restart}
+
+
+def _memory(memory: MemoryVolume) -> dict[str, str]:
+    return {"type": "tmpfs", "device": "tmpfs", "o": memory.options}
 
 
 def _models(container: ContainerSpec) -> Iterator[dict[str, str]]:

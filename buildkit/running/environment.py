@@ -21,7 +21,7 @@ from buildkit.declare.services import (
 from buildkit.declare.stage import Running
 from buildkit.errors import DefinitionError, Problem
 from buildkit.running.flags import ContainerSpec
-from buildkit.running.mounts import SecretMount, ServiceNetwork, VolumeMount
+from buildkit.running.mounts import MemoryVolume, SecretMount, ServiceNetwork, VolumeMount
 
 DescribeStage = Callable[[str], ContainerSpec]
 _FIRST_HOST = 2  # the first address is the bridge's
@@ -39,7 +39,8 @@ class NamedSecret:
 class RunningService:
     """A service of an environment: its container, what it waits for, and what changes of files do.
 
-    ``image`` is empty for a ``stage`` of this project. ``volumes`` and ``secrets`` are podman's names.
+    ``image`` is empty for a ``stage`` of this project. ``volumes`` and ``secrets`` are podman's names. It starts anew
+    with every service that it is ``bound_to``: it would be of no use with another one.
     """
 
     name: str
@@ -47,6 +48,7 @@ class RunningService:
     stage: str = ""
     image: str = ""
     depends_on: tuple[Dependency, ...] = ()
+    bound_to: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
     watch: tuple[Watch, ...] = ()
@@ -68,6 +70,7 @@ class RunningEnvironment:
     outgoing: ServiceNetwork | None = None
     secrets: tuple[NamedSecret, ...] = ()
     volumes: tuple[str, ...] = ()
+    memory: tuple[MemoryVolume, ...] = ()
 
     @property
     def networks(self) -> tuple[ServiceNetwork, ...]:

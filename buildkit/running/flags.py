@@ -46,11 +46,13 @@ class PodmanFlag:
 class ContainerSpec:
     """A container to start: an image and a name, values of the image's config, and what the stage allows.
 
-    ``options`` are further options of podman, which may override the flags; ``command`` replaces the image's.
+    ``options`` are further options of podman, which may override the flags; ``entrypoint`` and ``command`` replace the
+    image's.
     ``seccomp`` is the file of the seccomp profile, as printed commands name it; empty: podman's own profile.
     ``exceptions`` are protections that it cannot have (`Exemption.allow`). ``owner`` are the numbers of its user, if
     they are known. ``models`` is the image of its models, if that is mounted. With ``networks``, it joins those, and
     has no network of its own. ``gpu`` are the GPUs that it asks for, ``devices`` the CDI names of those that it gets.
+    ``python`` is the interpreter of its wheels.
     """
 
     image: str
@@ -61,6 +63,7 @@ class ContainerSpec:
     health: Healthcheck | None = None
     seccomp: str = ""
     options: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     mounts: tuple[VolumeMount | BindMount, ...] = ()
@@ -73,6 +76,7 @@ class ContainerSpec:
     owner: tuple[int, int] | None = None
     gpu: GpuRequest | None = None
     devices: tuple[str, ...] = ()
+    python: str = ""
 
     @property
     def closed(self) -> bool:
@@ -112,7 +116,9 @@ class ContainerSpec:
             (folder, format_tmpfs(size, executable=f"executable:{folder}" in self.exceptions))
             for folder, size in self.running.tmpfs
         )
-        return named if _SHARED_MEMORY in dict(named) else (*named, (_SHARED_MEMORY, NOTHING))
+        mounted = {mount.target for mount in self.mounts}
+        own = tuple((folder, options) for folder, options in named if folder not in mounted)
+        return own if _SHARED_MEMORY in dict(named) or _SHARED_MEMORY in mounted else (*own, (_SHARED_MEMORY, NOTHING))
 
     def on_this_host(self) -> ContainerSpec:
         """Return the same container with the seccomp profile of this installation."""
@@ -169,6 +175,8 @@ class ContainerSpec:
     def _given(self) -> Iterator[PodmanFlag]:
         for device in self.devices:
             yield PodmanFlag(text=f"--device={device}")
+        if self.entrypoint:
+            yield PodmanFlag(text=f"--entrypoint={json.dumps(list(self.entrypoint), ensure_ascii=False)}")
         for name, value in self.env:
             yield PodmanFlag(text=f"--env={name}={value}")
         for mount in self.mounts:

@@ -88,6 +88,7 @@ def _pod(container: ContainerSpec, *, is_job: bool) -> dict[str, Any]:
         "name": container.hostname,
         "image": container.image,
         "imagePullPolicy": "IfNotPresent",
+        "command": list(container.entrypoint),
         "args": list(container.command),
         "env": [{"name": name, "value": value} for name, value in container.env],
         "ports": [

@@ -22,6 +22,26 @@ class VolumeMount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryVolume:
+    """A volume in memory by podman's name, which containers share while they run.
+
+    ``owner`` (user and group id) and ``mode`` are those of its folder; ``blocks`` of 4 KiB are the most that it holds:
+    podman 4.3 takes ``size`` for a quota on disk, and refuses it.
+    """
+
+    volume: str
+    owner: tuple[int, int]
+    mode: str = "0755"
+    blocks: int = 4096
+
+    @property
+    def options(self) -> str:
+        """The options of its mount."""
+        uid, gid = self.owner
+        return f"nr_blocks={self.blocks},mode={self.mode},uid={uid},gid={gid},nosuid,nodev,noexec"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BindMount:
     """A file or folder of the host at ``target``; ``shared`` relabels it for SELinux."""
 

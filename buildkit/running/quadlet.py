@@ -5,17 +5,20 @@ They need podman 4.6, and those of an environment podman 5.0 for ``Notify=health
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
 from buildkit.running.compose import RESTARTS
 from buildkit.running.environment import RunningEnvironment
 from buildkit.running.flags import NETWORK_OPTION, SECRET_FOLDER, ContainerSpec, health_options
-from buildkit.running.mounts import SECRETS, ServiceNetwork, VolumeMount
+from buildkit.running.mounts import SECRETS, MemoryVolume, ServiceNetwork, VolumeMount
 
 _PROFILES = "%E/containers"  # /etc of the system, ~/.config of a user (systemd.unit(5))
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@=,+")
+_BOUND = "bound"  # it starts and ends with that unit
+_RELATIONS = {"started": "Wants", _BOUND: "BindsTo"}
 Units = tuple[tuple[str, str], ...]
 
 
@@ -38,15 +41,25 @@ def render_quadlet_environment(environment: RunningEnvironment) -> Units:
     for service in environment.services:
         needed = ((environment.get(one.service).container.name, one.condition) for one in service.depends_on)
         after = tuple((f"{name}.service", condition) for name, condition in needed)
+        after += tuple((f"{environment.get(name).container.name}.service", _BOUND) for name in service.bound_to)
         kind = "job" if service.name in environment.jobs else "service"
         units.append((f"{service.container.name}.container", _text(_unit(service.container, after, kind))))
     units += [(f"{network.name}.network", _text(_network(network))) for network in environment.networks]
     units += [(f"{volume}.volume", f"[Volume]\nVolumeName={volume}\n") for volume in environment.volumes]
+    units += [(f"{one.volume}.volume", _text(_memory(one))) for one in environment.memory]
     return tuple(units)
 
 
 def _text(lines: Iterator[str]) -> str:
     return "\n".join(lines) + "\n"
+
+
+def _memory(memory: MemoryVolume) -> Iterator[str]:
+    yield "[Volume]"
+    yield f"VolumeName={memory.volume}"
+    yield "Type=tmpfs"
+    yield "Device=tmpfs"
+    yield f"Options={memory.options}"
 
 
 def _network(network: ServiceNetwork) -> Iterator[str]:
@@ -63,8 +76,9 @@ def _unit(container: ContainerSpec, after: tuple[tuple[str, str], ...] = (), kin
     """Yield a unit's lines; ``after`` are units with conditions, ``kind`` is ``job``, ``service`` or nothing."""
     yield "[Unit]"
     for unit, condition in after:
-        yield f"{'Wants' if condition == 'started' else 'Requires'}={unit}"
-        yield f"After={unit}"
+        yield f"{_RELATIONS.get(condition, 'Requires')}={unit}"
+        if condition != _BOUND:
+            yield f"After={unit}"
     yield f"StartLimitBurst={RESTARTS}"
     yield "StartLimitIntervalSec=300"
     yield ""
@@ -109,6 +123,12 @@ def _container(container: ContainerSpec) -> Iterator[str]:
         yield f"Health{_camel(option)}={_percent(value)}"
     yield from _given(container)
     yield f"PodmanArgs={' '.join(_options(container))}"
+    yield from _run(container)
+
+
+def _run(container: ContainerSpec) -> Iterator[str]:
+    if container.entrypoint:
+        yield f"Entrypoint={_percent(json.dumps(list(container.entrypoint)))}"
     if container.command:
         yield f"Exec={_percent(' '.join(map(_quoted, container.command)))}"
 

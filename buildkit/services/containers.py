@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from buildkit.declare.services import FILE
 from buildkit.errors import BuildError, ToolError
 from buildkit.running.environment import RunningService
 from buildkit.services.compare import ServiceChange
+from buildkit.services.wait import wait_healthy
 from buildkit.tools import podman
 from buildkit.tools.podman_objects import Labels, list_containers, remove_secret, rename, start
 
 _PREVIOUS = "-previous"  # behind the name of a container that is being replaced
+_PATIENCE = 10.0  # seconds until what ran before is healthy again
 _RELEASE_SECONDS = 3.0  # a port of a container that has just ended may stay busy for a moment
 _PAUSE = 0.1
 _TAKEN = re.compile("address already in use", re.IGNORECASE)  # runc's proxy and pasta spell it differently
@@ -53,29 +55,40 @@ def _undo(made: MadeObjects, labels: Labels) -> None:
     for service in reversed(made.containers):
         if service.container.name in ours:
             podman.remove(service.container.name, service.container.running.stop_seconds)
-    for service in made.replaced:
+    for service in reversed(made.replaced):
         name = service.container.name
         if f"{name}{_PREVIOUS}" in ours:
             rename(f"{name}{_PREVIOUS}", name)
         podman.stop(name, service.container.running.stop_seconds)  # an interrupted stop leaves it half stopped
         start(name)
+        if any(service.name in other.bound_to for other in made.replaced):
+            with suppress(BuildError):  # the error that is being undone is raised
+                wait_healthy(service, _PATIENCE)
     for secret in made.secrets:
         remove_secret(secret)
     for network in made.networks:
         podman.remove_network(network)
 
 
+def retire(service: RunningService, made: MadeObjects) -> None:
+    """Stop a service that is replaced, and keep its container under another name until `undoing` ends."""
+    if service in made.replaced:
+        return
+    name = service.container.name
+    made.replaced.append(service)
+    podman.stop(name, service.container.running.stop_seconds)
+    podman.remove(f"{name}{_PREVIOUS}")
+    rename(name, f"{name}{_PREVIOUS}")
+
+
 def start_container(service: RunningService, argv: tuple[str, ...], what: ServiceChange, made: MadeObjects) -> None:
-    """Start a service by ``argv``; one that is replaced is stopped, and kept under another name until `undoing` ends.
+    """Start a service by ``argv``; one that is replaced is retired before.
 
     Raises BuildError if podman cannot start it.
     """
     name = service.container.name
     if what is ServiceChange.REPLACE:
-        made.replaced.append(service)
-        podman.stop(name, service.container.running.stop_seconds)
-        podman.remove(f"{name}{_PREVIOUS}")
-        rename(name, f"{name}{_PREVIOUS}")
+        retire(service, made)
     made.containers.append(service)
     end = time.monotonic() + (_RELEASE_SECONDS if what is ServiceChange.REPLACE else 0.0)
     while True:

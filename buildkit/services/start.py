@@ -11,12 +11,13 @@ from buildkit.build.gpu_grants import grant_gpus
 from buildkit.build.mounted_models import check_models
 from buildkit.errors import BuildError
 from buildkit.events import Emit, Note, step
-from buildkit.running.commands import volume_argv
+from buildkit.running.commands import memory_volume_argv, volume_argv
 from buildkit.running.environment import RunningEnvironment, RunningService
 from buildkit.running.flags import run_argv
 from buildkit.running.host import PodmanHost, UnsupportedFlag, find_unsupported
+from buildkit.running.mps import with_mps
 from buildkit.services.compare import Changes, ServiceChange, compare, take_fingerprint
-from buildkit.services.containers import MadeObjects, start_container, undoing
+from buildkit.services.containers import MadeObjects, retire, start_container, undoing
 from buildkit.services.labels import CHECKOUT, FINGERPRINT, SERVICE, environment_labels
 from buildkit.services.networks import ensure_networks
 from buildkit.services.secret_values import ensure_secrets, read_secrets
@@ -78,6 +79,8 @@ def _start(
         lacks = _find_lacks(environment, host, options.strict)
         for volume in environment.volumes:
             ensure_volume(volume_argv(volume, labels))
+        for memory in environment.memory:
+            ensure_volume(memory_volume_argv(memory, labels))
         secrets = ensure_secrets(environment, values, made.secrets.append)
         commands = _Commands(environment, host, lacks, options.folder)
         fingerprints = {}
@@ -86,7 +89,7 @@ def _start(
             mounted = (images[models.image],) if models else ()
             given = (images[service.container.image], *mounted, *(secrets[name] for name in service.secrets))
             fingerprints[service.name] = take_fingerprint(service, commands.argv(service), *given)
-        changes = _with_replaced(compare(environment, fingerprints, found), options.replaced)
+        changes = _with_bound(_with_replaced(compare(environment, fingerprints, found), options.replaced), environment)
         for container in found:
             if container.name in changes.leftovers and _belongs_to_nobody(environment, container):
                 podman.remove(container.name, _GRACE)
@@ -110,7 +113,8 @@ def _with_gpus(
 
     with grant_gpus(containers, warn, environment=name, leaving=frozenset(leaving)) as granted:
         pairs = zip(environment.services, granted, strict=True)
-        yield replace(environment, services=tuple(replace(one, container=container) for one, container in pairs))
+        services = tuple(replace(one, container=container) for one, container in pairs)
+        yield with_mps(replace(environment, services=services))
 
 
 def _run(
@@ -126,6 +130,9 @@ def _run(
             for dependency in service.depends_on:
                 if dependency.service in changes.steps:  # else it runs elsewhere
                     awaited.until(dependency.service, dependency.condition)
+            for other in reversed(environment.services):
+                if service.name in other.bound_to and changes.steps[other.name] is ServiceChange.REPLACE:
+                    retire(other, made)
             with step(awaited.emit, service.name, "start") as handle:
                 start_container(service, argvs[service.name], what, made)
                 handle.note = what.value
@@ -153,13 +160,23 @@ def _with_replaced(changes: Changes, names: frozenset[str]) -> Changes:
     return replace(changes, steps={**changes.steps, **forced})
 
 
+def _with_bound(changes: Changes, environment: RunningEnvironment) -> Changes:
+    """Return the changes with every service replaced that is bound to one that starts."""
+    for service in environment.services:
+        if any(changes.steps.get(name, ServiceChange.KEEP) is not ServiceChange.KEEP for name in service.bound_to):
+            changes = _with_replaced(changes, frozenset((service.name,)))
+    return changes
+
+
 def _get_images(environment: RunningEnvironment) -> dict[str, str]:
     """Return the ids of the images by name. Raises BuildError for images that local storage lacks."""
     mounted = [service.container.models.image for service in environment.services if service.container.models]
     images = find_image_ids([*(service.container.image for service in environment.services), *mounted])
+    stages = {service.container.image: service.stage for service in environment.services if service.stage}
     for service in environment.services:
         if service.container.image not in images:
-            hint = f"nox -s build-{service.stage}" if service.stage else f"podman pull {service.image}"
+            stage = stages.get(service.container.image)
+            hint = f"nox -s build-{stage}" if stage else f"podman pull {service.image}"
             raise BuildError(f"{service.name}: {service.container.image} is not in local storage", hint=hint)
         check_models(service.container.image, service.container.models)
     return images

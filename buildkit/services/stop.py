@@ -27,6 +27,8 @@ def stop_environment(environment: RunningEnvironment, emit: Emit, *, volumes: bo
     for network in environment.networks:
         podman.remove_network(network.name)
     remove_secrets(environment, generated=volumes)
-    for volume in list_volumes(labels) if volumes else ():
+    own = list_volumes(labels) if volumes or environment.memory else ()
+    memory = {one.volume for one in environment.memory}
+    for volume in own if volumes else sorted(memory.intersection(own)):
         remove_volume(volume)
     return tuple(service for service, _ in found)

@@ -20,6 +20,7 @@ _REASONS = {  # nvmlClocksEventReasons; bit 0 is idleness
     0x200: "board limit",
     0x400: "reliability",
 }
+_MODES = {0: "DEFAULT", 2: "PROHIBITED", 3: "EXCLUSIVE_PROCESS"}  # nvmlComputeMode
 
 
 def find_gpus() -> Gpus:
@@ -105,6 +106,7 @@ def _read_state(handle: _Handle) -> dict[str, Any]:
         "throttled": _read_reasons(handle),
         "temperature": handle.ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
         "power": None if watts is None else watts / 1000,
+        "compute_mode": _MODES.get(handle.ask("nvmlDeviceGetComputeMode")),
     }
 
 

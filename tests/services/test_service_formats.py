@@ -18,12 +18,15 @@ from buildkit.running.commands import service_network_argv
 from buildkit.running.compose import render_compose_environment
 from buildkit.running.environment import RunningEnvironment
 from buildkit.running.flags import run_argv
+from buildkit.running.mps import with_mps
 from buildkit.running.quadlet import render_quadlet_environment
 from buildkit.running.seccomp import render_seccomp
 from buildkit.services.stop import stop_environment
 from tests.imagestore.debian13 import ensure_root, inside
 from tests.imagestore.hosts import StorageHost
+from tests.running.test_environment import made
 from tests.running.test_models_mount import environment as mounting_environment
+from tests.running.test_mps_service import TEXT as SHARING
 from tests.services.conftest import ASK, SERVE, MakeEnvironment
 
 pytestmark = pytest.mark.tools
@@ -83,26 +86,39 @@ def test_podman_compose_starts_services_with_names_secrets_and_limits(
 @pytest.mark.network
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts another root")
 def test_the_generator_of_debian_13_turns_units_into_the_same_commands() -> None:
-    environment = mounting_environment()
+    environment, sharing = mounting_environment(), with_mps(made("production", SHARING))
     host = StorageHost(Path(tempfile.mkdtemp(prefix="bk-")))
     host.prepare(stores=False)
-    (host.folder / "units").mkdir()
-    for file, text in render_quadlet_environment(environment):
-        (host.folder / "units" / file).write_text(text)
+    generated = []
     try:
         with inside(ensure_root(), host) as debian:
-            debian.env["QUADLET_UNIT_DIRS"] = str(host.folder / "units")
-            made_units = debian.tool("/usr/libexec/podman/quadlet", "-dryrun", "-no-kmsg-log")
+            for number, one in enumerate((environment, sharing)):
+                folder = host.folder / f"units{number}"
+                folder.mkdir()
+                for file, text in render_quadlet_environment(one):
+                    (folder / file).write_text(text)
+                debian.env["QUADLET_UNIT_DIRS"] = str(folder)
+                generated.append(debian.tool("/usr/libexec/podman/quadlet", "-dryrun", "-no-kmsg-log"))
     finally:
         host.remove()
+    made_units = generated[0]
+    _check_starts(environment, made_units)
+    _check_starts(sharing, generated[1])
+    assert "--sdnotify healthy" in made_units.replace("=", " ")
+    assert "Requires=x-production-redis.service" in made_units
+    assert "BindsTo=x-production-mps.service" in generated[1]
+    (volume,) = (one for one in generated[1].splitlines() if " volume create " in one and "x-production-mps-shm" in one)
+    assert "--opt device=tmpfs --opt type=tmpfs --opt o=nr_blocks=16384,mode=1777,uid=999" in volume
+
+
+def _check_starts(environment: RunningEnvironment, made_units: str) -> None:
+    """Every service is started with the flags of its command."""
     starts = [line for line in made_units.splitlines() if line.startswith("ExecStart=") and " run " in line]
     assert len(starts) == len(environment.services)
     for service in environment.services:
-        (line,) = (one for one in starts if f" {service.container.image}" in one)
+        (line,) = (one for one in starts if f"--name={service.container.name} " in one.replace("--name ", "--name="))
         words = " ".join(shlex.split(line.removeprefix("ExecStart=").replace("%%", "%"))).replace("=", " ")
         words = words.replace("%E/containers/", "")
         wanted = [word.replace("=", " ") for word in run_argv(service.container, "--detach")[3:-1]]
         wanted = [word.replace("--volume ", "-v ") for word in wanted if word.startswith("--")]
         assert [word for word in wanted if word not in words] == []
-    assert "--sdnotify healthy" in made_units.replace("=", " ")
-    assert "Requires=x-production-redis.service" in made_units
