@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from buildkit.declare.gpu_request import GpuRequest, parse_size
 from buildkit.gpu.host_devices import GpuHost, HostDevice
+from buildkit.gpu.mps import CONTROL, EXCLUSIVE
 
 _VOLTA = (7, 0)  # before it, programs under MPS are not isolated from each other, and limits have no effect
 _GIB = 1 << 30
@@ -61,6 +62,9 @@ def check_host(request: GpuRequest, host: GpuHost) -> Iterator[Unmet]:
         yield Unmet(wanted="a GPU", found=f"this host has none: {gpus.problem or 'the driver lists none'}")
     elif request.driver and not driver_fits(request.driver, gpus.driver):
         yield Unmet(wanted=f"driver {request.driver}", found=f"{gpus.driver or 'an unknown one'} runs")
+    if gpus.devices and request.share == "mps" and host.control is False:
+        found = "no CDI specification has it; install it, then: sudo nvidia-ctk cdi generate --output=FILE"
+        yield Unmet(wanted=f"{CONTROL} in containers", found=found)
     if gpus.devices and host.blocked:
         yield Unmet(wanted="access to GPUs", found=host.blocked)
 
@@ -115,9 +119,14 @@ def _is_capable(capability: str | None, wanted: str) -> bool:
 def _check_mps(device: HostDevice) -> Iterator[Unmet]:
     if device.is_mig:
         yield Unmet(device=device.title, wanted="a whole GPU for MPS", found="it is a MIG device")
-    elif device.capability and _numbers(device.capability) < _VOLTA:
+        return
+    if device.capability and _numbers(device.capability) < _VOLTA:
         found = f"it has {device.capability}"
         yield Unmet(device=device.title, wanted="compute capability 7.0 for MPS", found=found)
+    if device.compute_mode not in (None, EXCLUSIVE):  # a program that missed the daemon would run beside it, unlimited
+        mend = f"sudo nvidia-smi --id={device.uuid} --compute-mode={EXCLUSIVE}"
+        found = f"it is {device.compute_mode}: {mend}"
+        yield Unmet(device=device.title, wanted=f"compute mode {EXCLUSIVE} for MPS", found=found)
 
 
 def _check_memory(wanted: WantedGpus, device: HostDevice, *, is_own: bool) -> Iterator[Unmet]:

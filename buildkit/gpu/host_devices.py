@@ -14,11 +14,13 @@ class GpuHost:
     """What is known of a host: NVML's answer, and the full names of devices that podman resolves by CDI.
 
     ``blocked`` is why no container can use a GPU even if podman hands it over; empty if nothing is known to.
+    ``control`` is whether containers get the control daemon of MPS, None if that is not known.
     """
 
     gpus: Gpus
     names: frozenset[str] = frozenset()
     blocked: str = ""
+    control: bool | None = None
 
     def devices(self) -> tuple[HostDevice, ...]:
         """Return the devices in the order of their indices."""
@@ -41,6 +43,7 @@ class HostDevice:
 
     ``name`` is the full CDI name by which podman hands it over, empty if there is none. ``gpu`` and ``gpu_uuid`` are
     index and UUID of the whole. Sizes are bytes; what is not known is None. ``busy`` is whether programs use it.
+    ``compute_mode`` is that of `Gpu`.
     """
 
     uuid: str
@@ -55,6 +58,7 @@ class HostDevice:
     free: int | None = None
     capability: str | None = None
     busy: bool = False
+    compute_mode: str | None = None
 
     @property
     def title(self) -> str:
@@ -77,6 +81,7 @@ def _divided(gpu: Gpu, names: frozenset[str]) -> Iterator[HostDevice]:
             free=gpu.free,
             capability=gpu.capability,
             busy=bool(gpu.processes),
+            compute_mode=gpu.compute_mode,
         )
     for slot in gpu.mig or ():
         yield _mig_device(gpu, slot, names)

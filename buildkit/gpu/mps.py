@@ -13,14 +13,12 @@ from dataclasses import dataclass
 
 from buildkit.declare.gpu_request import MpsLimits, parse_size
 from buildkit.gpu.cdi_spec import NVIDIA, CdiFiles
-from buildkit.gpu.device import Gpu
 
 CONTROL = "nvidia-cuda-mps-control"
 ASK = "get_default_active_thread_percentage"  # a command that only a daemon that works answers
 DEFAULT_PIPE = "/tmp/nvidia-mps"  # noqa: S108 - given to every GPU container of the host that has it
 PIPE, LOG = "/run/mps/pipe", "/run/mps/log"  # in containers
 EXCLUSIVE = "EXCLUSIVE_PROCESS"
-_LEAST = (7, 0)  # Volta: clients have address spaces and limits of their own
 _LONGEST = 107  # bytes of a socket's path, unix(7)
 _SOCKET = "control_privileged"  # the longest name in the pipe folder
 _PARENT = 0o755
@@ -50,18 +48,6 @@ class PipeFolder:
 
     path: str
     parents: tuple[tuple[str, int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MpsHost:
-    """What MPS needs of a host: its GPUs, whether containers get the daemon's program, and its folder if it has one.
-
-    ``control`` is None if that is not known.
-    """
-
-    gpus: tuple[Gpu, ...] = ()
-    control: bool | None = None
-    pipe: PipeFolder | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,39 +103,6 @@ def keep_id(uid: int, uids: UidMap) -> UidMap:
             shifted.append((start + before + 1, outside + before, count - before))
         start += count
     return tuple(sorted(shifted))
-
-
-def find_refusals(clients: Sequence[MpsClient], host: MpsHost) -> tuple[MpsRefusal, ...]:
-    """Return every reason why these clients cannot share these GPUs by MPS; none if they can."""
-    return tuple(_refusals(clients, host))
-
-
-def _refusals(clients: Sequence[MpsClient], host: MpsHost) -> Iterator[MpsRefusal]:
-    for gpu in host.gpus:
-        yield from _check_gpu(gpu)
-    yield from check_users(clients)
-    if host.control is False:
-        what = f"no CDI specification has {CONTROL}, so containers lack it"
-        hint = "install it (nvidia-cuda-mps, nvidia-compute-utils), then: sudo nvidia-ctk cdi generate --output=FILE"
-        yield MpsRefusal(what=what, hint=hint)
-    if host.pipe:
-        yield from check_pipe(host.pipe)
-
-
-def _check_gpu(gpu: Gpu) -> Iterator[MpsRefusal]:
-    name = f"GPU {gpu.index} ({gpu.uuid})"
-    if gpu.capability and tuple(map(int, gpu.capability.split("."))) < _LEAST:
-        what = f"{name} has compute capability {gpu.capability}, and MPS limits its clients from 7.0 (Volta)"
-        yield MpsRefusal(what=what, hint='use share = "time-slice", or another GPU')
-    if gpu.mig is not None:
-        what = f"{name} is divided by MIG, which MPS does not share"
-        yield MpsRefusal(what=what, hint="ask for a MIG device instead")
-    elif gpu.compute_mode not in (None, EXCLUSIVE):
-        why = "a program that misses the daemon would run beside it, without limits"
-        if gpu.compute_mode == "PROHIBITED":
-            why = "no program may use it"
-        hint = f"sudo nvidia-smi --id={gpu.uuid} --compute-mode={EXCLUSIVE}"
-        yield MpsRefusal(what=f"{name} is in compute mode {gpu.compute_mode}: {why}", hint=hint)
 
 
 def check_users(clients: Sequence[MpsClient]) -> Iterator[MpsRefusal]:

@@ -44,10 +44,11 @@ def with_mps(environment: RunningEnvironment) -> RunningEnvironment:
     Raises DefinitionError if clients have different users, or another service has its name.
     """
     clients = mps_clients(environment)
+    if any(_is_daemon(one) for one in environment.services):
+        stay = (one for one in environment.services if clients or not _is_daemon(one))
+        return replace(environment, services=tuple(_with_devices(one, clients) for one in stay))
     if not clients:
         return environment
-    if any(_is_daemon(one) for one in environment.services):
-        return replace(environment, services=tuple(_with_devices(one, clients) for one in environment.services))
     _check(environment, clients)
     prefix = environment.network.name
     first = clients[0].container
@@ -68,7 +69,7 @@ def with_mps(environment: RunningEnvironment) -> RunningEnvironment:
     )
     joined = {one.name: _join(one, mounts) for one in clients}
     services = (daemon, *(joined.get(one.name, one) for one in environment.services))
-    return replace(environment, services=services, memory=(*environment.memory, *memory))
+    return with_mps(replace(environment, services=services, memory=(*environment.memory, *memory)))
 
 
 def _is_daemon(service: RunningService) -> bool:
@@ -86,7 +87,20 @@ def _with_devices(service: RunningService, clients: Sequence[RunningService]) ->
     if service in clients and container.devices:
         variables = dict(container.env) | _variables(container)
         return replace(service, container=replace(container, env=tuple(variables.items())))
-    return service
+    return service if service in clients or NAME not in service.bound_to else _leave(service)
+
+
+def _leave(service: RunningService) -> RunningService:
+    """Return a client that runs on the CPU after all."""
+    container = service.container
+    mounts = tuple(mount for mount in container.mounts if mount.target not in (PIPE, LOG, _SHM))
+    env = tuple((name, value) for name, value in container.env if not name.startswith("CUDA_MPS_"))
+    return replace(
+        service,
+        container=replace(container, mounts=mounts, env=env),
+        depends_on=tuple(one for one in service.depends_on if one.service != NAME),
+        bound_to=tuple(name for name in service.bound_to if name != NAME),
+    )
 
 
 def _uuids(container: ContainerSpec) -> list[str]:

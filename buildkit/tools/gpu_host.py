@@ -10,6 +10,7 @@ from buildkit.gpu.cdi_spec import find_names
 from buildkit.gpu.eligibility import HeldDevice
 from buildkit.gpu.holders import parse_holders
 from buildkit.gpu.host_devices import GpuHost
+from buildkit.gpu.mps import has_control
 from buildkit.tools.cdi import find_cdi
 from buildkit.tools.gpu import find_gpus
 from buildkit.tools.podman import find_version
@@ -23,7 +24,9 @@ _ANY = tuple(range(256))
 def find_gpu_host() -> GpuHost:
     """Ask NVML, and read the CDI specifications. Raises MissingTool without podman."""
     version = ".".join(map(str, find_version()))
-    return GpuHost(gpus=find_gpus(), names=find_names(find_cdi(), version), blocked=find_selinux_block())
+    cdi = find_cdi()
+    blocked = find_selinux_block()
+    return GpuHost(gpus=find_gpus(), names=find_names(cdi, version), blocked=blocked, control=has_control(cdi))
 
 
 def find_selinux_block(folder: Path = SELINUX) -> str:

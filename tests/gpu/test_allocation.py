@@ -118,6 +118,12 @@ def test_sharers_must_fit_into_the_memory_together() -> None:
           f"{uuid(1, 'MIG')} (0:1, NVIDIA H200 MIG 3g.71gb)")),
         (GpuRequest(share="mps"), host(gpu(0, capability="6.1")),
          f"{uuid(0)} (0, NVIDIA H200): compute capability 7.0 for MPS wanted, it has 6.1"),
+        (GpuRequest(share="mps"), host(gpu(0, compute_mode="DEFAULT")),
+         (f"{uuid(0)} (0, NVIDIA H200): compute mode EXCLUSIVE_PROCESS for MPS wanted, it is DEFAULT: "
+          f"sudo nvidia-smi --id={uuid(0)} --compute-mode=EXCLUSIVE_PROCESS")),
+        (GpuRequest(share="mps"), replace(host(gpu(0, compute_mode="EXCLUSIVE_PROCESS")), control=False),
+         ("nvidia-cuda-mps-control in containers wanted, no CDI specification has it; "
+          "install it, then: sudo nvidia-ctk cdi generate --output=FILE")),
     ],
 )  # fmt: skip
 def test_refusal_names_device_wish_and_what_is_there(request_: GpuRequest, on: GpuHost, why: str) -> None:

@@ -81,8 +81,11 @@ class Host:
         description = self.storage.folder / f"gpus-{gpus}"
         lines = [line for number in range(gpus) for line in (f"{number}.uuid {uuid(number)}",)]
         description.write_text(nvmlstub.host(gpus, *lines))
+        return self.start_program(BEFORE.format(library=str(nvmlstub.library())) + program, description)
+
+    def start_program(self, program: str, description: Path, *arguments: str) -> subprocess.Popen[str]:
         env = self.storage.env | {"NVML_STUB": str(description), "PYTHONPATH": os.pathsep.join(sys.path)}
-        argv = (*self._enter, sys.executable, "-c", BEFORE.format(library=str(nvmlstub.library())) + program)
+        argv = (*self._enter, sys.executable, "-c", program, *arguments)
         return subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def python(self, program: str, *, gpus: int = 2) -> Any:

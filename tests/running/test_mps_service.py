@@ -14,7 +14,7 @@ from buildkit.errors import DefinitionError
 from buildkit.running.commands import render_commands
 from buildkit.running.compose import render_compose_environment
 from buildkit.running.environment import RunningEnvironment
-from buildkit.running.flags import run_argv
+from buildkit.running.flags import ContainerSpec, run_argv
 from buildkit.running.mps import with_mps
 from buildkit.running.quadlet import render_quadlet_environment
 from tests.running.test_environment import made
@@ -54,7 +54,22 @@ ENDING = ",mode=0755,uid=999,gid=999,nosuid,nodev,noexec"
 
 @pytest.fixture(scope="module")
 def environment() -> RunningEnvironment:
-    return with_mps(made("production", TEXT))
+    return with_mps(granted("production"))
+
+
+def granted(name: str) -> RunningEnvironment:
+    """The environment, each service with the GPUs that it asks for."""
+    plain = made(name, TEXT)
+    return replace(plain, services=tuple(replace(one, container=give(one.container)) for one in plain.services))
+
+
+def give(container: ContainerSpec) -> ContainerSpec:
+    gpu = container.gpu
+    if gpu is None:
+        return container
+    words = gpu.devices or tuple(map(str, range(gpu.count)))
+    labels = (("org.xoe.buildkit.gpus", " ".join(f"GPU-{word}" for word in words)),)
+    return replace(container, devices=tuple(f"nvidia.com/gpu=GPU-{word}" for word in words), labels=labels)
 
 
 def test_nothing_changes_without_clients_and_nothing_twice(environment: RunningEnvironment) -> None:
@@ -66,6 +81,8 @@ def test_nothing_changes_without_clients_and_nothing_twice(environment: RunningE
 def test_daemon_is_closed_and_started_first(environment: RunningEnvironment) -> None:
     assert [service.name for service in environment.services] == ["mps", "beside", "one", "two"]
     argv = run_argv(environment.get("mps").container, "--detach")
+    devices = {f"--device=nvidia.com/gpu=GPU-{number}" for number in (0, 1)}
+    assert devices | {"--label=org.xoe.buildkit.gpus=GPU-0 GPU-1", "--label=org.xoe.buildkit.gpu-share=mps"} < set(argv)
     assert {"--user=999:999", "--read-only", "--cap-drop=all", "--network=none", "--stop-timeout=1"} < set(argv)
     assert '--entrypoint=["nvidia-cuda-mps-control"]' in argv
     assert argv[-2:] == ("localhost/x/redis:latest", "-f")
@@ -74,6 +91,21 @@ def test_daemon_is_closed_and_started_first(environment: RunningEnvironment) -> 
     assert "--env=CUDA_MPS_PIPE_DIRECTORY=/run/mps/pipe" in two
     assert "--env=CUDA_MPS_PIPE_DIRECTORY=/elsewhere" not in two
     assert environment.get("beside").container.mounts == ()
+
+
+def test_clients_that_get_no_gpu_leave_the_daemon_and_the_last_takes_it_along(environment: RunningEnvironment) -> None:
+    def without(*names: str) -> RunningEnvironment:
+        return with_mps(replace(environment, services=tuple(
+            replace(one, container=replace(one.container, gpu=None, devices=())) if one.name in names else one
+            for one in environment.services
+        )))  # fmt: skip
+
+    plain = granted("production").get("one")
+    left = without("one")
+    assert left.get("one").container.env == plain.container.env
+    assert (left.get("one").container.mounts, left.get("one").depends_on, left.get("one").bound_to) == ((), (), ())
+    assert left.get("mps").container.devices == ("nvidia.com/gpu=GPU-0",)
+    assert [service.name for service in without("one", "two").services] == ["beside", "one", "two"]
 
 
 def test_health_is_asked_with_the_images_python_or_its_shell(environment: RunningEnvironment) -> None:
