@@ -59,6 +59,11 @@ def make_tables(results: Results) -> tuple[Table, ...]:
     return tuple(table for table in tables if table.rows)
 
 
+def make_goal_tables(results: Results, goal: str) -> tuple[Table, ...]:
+    """Return the tables of one goal: seconds first, then bytes for goals that push, CPU time and memory last."""
+    return (_seconds(results, goal), *([] if goal == "runnable" else [_bytes(results, goal)]), _machine(results, goal))
+
+
 def format_ratio(results: Results, until: str, scenario: str) -> str:
     """Format ``3.2× faster than buildah``: this project against the best correct peer; empty if there is none."""
     ours, *peers = results.participants
