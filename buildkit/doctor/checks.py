@@ -8,6 +8,7 @@ from buildkit.doctor.containersconf import choose_backend, choose_limits
 from buildkit.doctor.diagnosis import Diagnosis, error, note, ok, warning
 from buildkit.doctor.facts import DiskSpace, HostFacts
 from buildkit.doctor.gpu_checks import check_gpus
+from buildkit.doctor.mps_checks import check_mps
 from buildkit.doctor.tool_checks import check_rootless_tools, check_runtime, check_tools, is_older
 from buildkit.report.text import format_bytes
 from buildkit.tools.file_system import describe_file_system
@@ -233,6 +234,7 @@ CHECKS: tuple[Callable[[HostFacts], Iterator[Diagnosis]], ...] = (
     check_keyring,
     check_logins,
     check_gpus,
+    check_mps,
     check_settings,
 )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from buildkit.gpu.cdi_spec import CdiFiles
 from buildkit.gpu.device import Gpus
+from buildkit.gpu.mps_host import MpsHost
 from buildkit.tools.isolation import Isolation
 
 
@@ -136,6 +137,7 @@ class HostFacts:
     logins: tuple[str, ...] = ()  # names of registries, never secrets
     gpus: Gpus = field(default_factory=Gpus)
     cdi: CdiFiles = field(default_factory=CdiFiles)
+    mps: MpsHost = field(default_factory=MpsHost)
     settings: tuple[str, ...] = ()  # which files and variables steer indexes, proxies and certificates, never values
 
     def find_tool(self, name: str) -> InstalledTool:

@@ -18,6 +18,7 @@ from buildkit.errors import BuildError
 from buildkit.tools.buildah import find_isolation
 from buildkit.tools.cdi import find_cdi
 from buildkit.tools.gpu import find_gpus
+from buildkit.tools.mps_host import find_mps_host
 from buildkit.tools.process import Command, find_tool, run
 
 _VERSION = re.compile(r"\d+(?:\.\d+)+")
@@ -62,6 +63,7 @@ def probe_host(cache: Path) -> HostFacts:
         logins=find_logins(auth_files(os.environ, Path.home(), system.uid)),
         gpus=find_gpus(),
         cdi=find_cdi(),
+        mps=find_mps_host(),
         settings=_settings(),
     )
 

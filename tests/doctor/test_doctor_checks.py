@@ -360,6 +360,7 @@ def test_every_check_can_produce_a_finding() -> None:
         image_store=ImageStoreFacts(problem="x"),
         isolation=Isolation(kind="chroot", why="x", shared="y"),
         emulated={"aarch64": False},
+        gpus=Gpus(devices=(Gpu(index=0, compute_mode="PROHIBITED"),)),
     )
     assert all(list(check(worst)) or list(check(answering)) for check in CHECKS)
 
