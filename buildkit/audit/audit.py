@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from buildkit.audit.accounts import check_accounts, check_user
+from buildkit.audit.cuda import check_cuda
+from buildkit.audit.entry_scripts import check_entry_scripts
 from buildkit.audit.environment import check_environment, check_programs_writable
 from buildkit.audit.files import check_members, check_rights
 from buildkit.audit.imports import check_imports
@@ -16,15 +18,13 @@ from buildkit.audit.service import check_service
 from buildkit.audit.view import ImageView, format_untrusted
 from buildkit.findings import Finding
 from buildkit.native.check import check_native
-from buildkit.native.facts import merge_layers
 
 Check = Callable[[ImageView], Iterator[Finding]]
 
 
 def check_start(view: ImageView) -> Iterator[Finding]:
     """Check that every library that native files need is present."""
-    layers = ((layer.digest, layer.native) for layer in view.layers)
-    yield from check_native(merge_layers(layers), view.config.variables, view.config.arch)
+    yield from check_native(view.native, view.config.variables, view.config.arch)
 
 
 CHECKS: tuple[Check, ...] = (
@@ -35,11 +35,13 @@ CHECKS: tuple[Check, ...] = (
     check_programs,
     check_imports,
     check_environment,
+    check_entry_scripts,
     check_programs_writable,
     check_service,
     check_secrets,
     check_records,
     check_start,
+    check_cuda,
 )
 MOST = 100  # findings of a rule: an image with ten thousand such files has one problem
 

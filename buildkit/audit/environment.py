@@ -32,6 +32,8 @@ _HOOKS = {
     "GLIBC_TUNABLES": "glibc's settings, one of which has led to root access",
     "GIT_SSH_COMMAND": "git runs it",
 }
+_LEADS_BACK = re.compile(r"/proc/(?:self|thread-self|\d+)/(?:cwd|root)(?=/|$)")
+_SHARED = re.compile(r"\.so(?:\.|$)")
 _UNVERIFIED = {
     "PYTHONHTTPSVERIFY": "0",
     "NODE_TLS_REJECT_UNAUTHORIZED": "0",
@@ -83,6 +85,9 @@ def _check_preload(view: ImageView, name: str, value: str) -> Iterator[Finding]:
     kept = all(path.startswith("/") and view.find(path) and not find_write_access(view, path) for path in libraries)
     override = Severity.MEDIUM if kept and name == "LD_PRELOAD" else None
     what = f"{name}={format_untrusted(value, 200)}"
+    if any(_leads_back(path) for path in libraries):
+        yield Finding(rule=rules.HOOK_ESCAPE, what=what, path=f"config: {name}")
+        return
     yield Finding(rule=rules.PRELOAD, what=what, path=f"config: {name}", override=override)
 
 
@@ -108,7 +113,23 @@ def _check_search(view: ImageView, name: str, value: str) -> Iterator[Finding]:
                 path=place,
             )
     if name == "LD_LIBRARY_PATH" and value:
+        yield from _check_hooks(view, value, place)
         yield Finding(rule=rules.LIBRARY_PATH, what=f"{name}={format_untrusted(value, 200)}", path=place)
+
+
+def _check_hooks(view: ImageView, value: str, place: str) -> Iterator[Finding]:
+    """Check for folders that a hook would search in the image; an empty or odd one without libraries is a slip."""
+    for part in value.split(":"):
+        folder = _LEADS_BACK.sub("", part).strip("/.")
+        names = view.folders.get(folder, ()) if _leads_back(f"{part}/") else ()
+        if library := next((name for name in sorted(names) if _SHARED.search(name)), ""):
+            what = f"LD_LIBRARY_PATH={format_untrusted(value, 200)} leads to {format_untrusted(f'{folder}/{library}')}"
+            yield Finding(rule=rules.HOOK_ESCAPE, what=what, path=place)
+
+
+def _leads_back(path: str) -> bool:
+    """Return whether a path means a file of the image to a program of the host that runs in the image's root folder."""
+    return bool(_LEADS_BACK.match(path)) or ("/" in path and not path.startswith("/")) or path == "/"
 
 
 def _is_open(view: ImageView, folder: str) -> bool:

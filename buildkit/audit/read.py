@@ -52,9 +52,10 @@ class ImageLimits:
 
 @dataclass(slots=True, kw_only=True)
 class LayerReader:
-    """Reads the layers of one image, lowest first."""
+    """Reads the layers of one image, lowest first; ``scripts`` are names of scripts whose text is kept."""
 
     limits: ImageLimits = ImageLimits()
+    scripts: frozenset[str] = frozenset()
     _members: int = field(default=0)
     _unpacked: int = field(default=0)
 
@@ -169,7 +170,8 @@ class _LayerParser:
         if self._native.is_relevant(path, header.size):
             rest = self._native.tee_file(path, rest)
         content = None
-        if (header.size <= _KEPT_SIZE and _KEPT.match(path)) or (header.size <= LARGEST and RECORDS.fullmatch(path)):
+        is_kept = _KEPT.match(path) or (head.startswith(b"#!") and path.rpartition("/")[2] in self._reader.scripts)
+        if (header.size <= _KEPT_SIZE and is_kept) or (header.size <= LARGEST and RECORDS.fullmatch(path)):
             content = b"".join(rest)
             rest = iter((content,))
         self._scanner.scan(path, header.size, rest)

@@ -48,6 +48,15 @@ PRELOAD = Rule(
     why="LD_PRELOAD, LD_AUDIT and /etc/ld.so.preload load code into every process; rootkits use them.",
     advice="Remove it, or set the variable only for the program that needs it.",
 )
+HOOK_ESCAPE = Rule(
+    id="hook-escape",
+    title="A variable makes a program of the host load a library of the image",
+    severity=Severity.CRITICAL,
+    why="Hooks of the host run as root in the image's root folder, and older ones with the image's variables: a path "
+    "from there leads into the image, which is root on the host with the NVIDIA container toolkit before 1.17.8.",
+    advice="Remove it, and do not start the image. Update the toolkit: nox -s doctor names its version.",
+    references=("CVE-2025-23266",),
+)
 LIBRARY_PATH = Rule(
     id="library-path",
     title="LD_LIBRARY_PATH is set",

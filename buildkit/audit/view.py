@@ -9,6 +9,8 @@ from functools import cached_property
 
 from buildkit.audit.layer_view import LayerView, TarEntry
 from buildkit.audit.merge import merge_layers
+from buildkit.native.facts import NativeView
+from buildkit.native.facts import merge_layers as merge_native
 
 _LINKS = 40  # Linux's limit
 SETUID, SETGID, STICKY = 0o4000, 0o2000, 0o1000
@@ -95,13 +97,15 @@ class ImageOrigin:
 
     ``pinned`` is how its base is pinned, empty if unknown; ``stage`` names a stage of the project; ``peers`` are the
     unpacked sizes, in bytes, of images that it should not exceed; ``tag`` is the name that was requested of a registry
-    or an archive.
+    or an archive. ``driver`` is the range of drivers (``>=570``) for which the stage asks, empty if it names none.
     """
 
     pinned: str = ""
     stage: str = ""
     peers: tuple[tuple[str, int], ...] = ()
     tag: str = ""
+    asks_for_gpu: bool = False
+    driver: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +135,11 @@ class ImageView:
                 if known:
                     break
         return {folder: tuple(names) for folder, names in found.items()}
+
+    @cached_property
+    def native(self) -> NativeView:
+        """What native files need, of all layers as a container sees them."""
+        return merge_native((layer.digest, layer.native) for layer in self.layers)
 
     def resolve(self, path: str) -> str | None:
         """Return where a path of the container leads, links followed within the image; None for a loop.

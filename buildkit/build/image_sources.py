@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from buildkit.audit.config import parse_config
+from buildkit.audit.entry_scripts import script_names
 from buildkit.audit.read import LayerReader
 from buildkit.audit.view import ImageOrigin, ImageView
 from buildkit.build.assemble import assemble
@@ -73,7 +74,8 @@ def open_image(planner: Planner, target: str) -> Iterator[FoundImage]:
 
 def read_view(image: FoundImage, context: BuildContext) -> ImageView:
     """Read each layer of an image once, from the lowest; raises BuildError for a damaged one."""
-    reader, done = LayerReader(), 0
+    config = parse_config(image.config, image.name)
+    reader, done = LayerReader(scripts=script_names(config)), 0
     progress = context.progress(image.name)
     layers = []
     for number, layer in enumerate(image.layers):
@@ -81,7 +83,6 @@ def read_view(image: FoundImage, context: BuildContext) -> ImageView:
         done += view.unpacked
         progress(done)
         layers.append(view)
-    config = parse_config(image.config, image.name)
     return ImageView(name=image.name, config=config, layers=tuple(layers), origin=image.origin)
 
 
@@ -152,7 +153,10 @@ def _origin(planner: Planner, stage: str, composition: Composition) -> ImageOrig
     definition = planner.graph.stages[stage]
     sizes = ((name, _size(planner, name)) for name in definition.include if planner.graph.stages[name].ships)
     peers = tuple((name, size) for name, size in sizes if size)
-    return ImageOrigin(pinned=pinned, stage=stage, peers=peers)
+    gpu = planner.graph.resolve(stage).gpu
+    return ImageOrigin(
+        pinned=pinned, stage=stage, peers=peers, asks_for_gpu=gpu is not None, driver=gpu.driver if gpu else ""
+    )
 
 
 def _size(planner: Planner, stage: str) -> int:

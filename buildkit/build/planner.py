@@ -20,7 +20,7 @@ from buildkit.declare.graph import Graph, load_graph
 from buildkit.declare.project import load_project
 from buildkit.digest import DiffId, Key
 from buildkit.errors import DefinitionError
-from buildkit.events import Emit
+from buildkit.events import Emit, Note
 from buildkit.lazy_dataclass import dataclass
 from buildkit.locks.model_source import UrlSource
 from buildkit.locks.pins import Artifact
@@ -80,6 +80,16 @@ class Planner:
         results |= {key: record.result for key, record in shared.items()}
         view = replace(view, results=results, shared=shared, why=self._why(composition))
         return Planned(plan=make_plan(composition, view), ref=ref, stored=stored, shared=frozenset(shared))
+
+    def warn_of_gpus(self, name: str) -> None:
+        """Emit a warning for each request and setting of GPUs that the locks of a stage cannot meet."""
+        resolved = self.graph.resolve(name)
+        if resolved.gpu is None and resolved.tuned is None:
+            return
+        from buildkit.plan.gpu_advice import advise_gpu  # few stages ask for GPUs
+
+        for line in advise_gpu(resolved, self.composer.compose(name).layers):
+            self.context.emit(Note(text=line, warning=True))
 
     def _ask_shared(self, name: str, plan: Plan) -> dict[Key, Shared]:
         """Ask the remote cache for the layers that would have to be built."""

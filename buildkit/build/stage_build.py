@@ -80,6 +80,7 @@ class StageBuild:
 
         Raises DefinitionError or BuildError, LostError if the last attempt lost something too.
         """
+        self._planner.warn_of_gpus(stage)
         to_docker = self._delivery is Delivery.DOCKER
         request = BuildRequest(stage=stage, use_storage=not (self._options.no_import or to_docker))
         for _ in range(_ATTEMPTS - 1):

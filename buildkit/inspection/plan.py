@@ -49,6 +49,7 @@ class StageForecast:
 
 def forecast_stage(planner: Planner, name: str, *, imports: bool = True, repository: str = "") -> StageForecast:
     """Plan a stage and forecast its costs, with those of a push to ``repository`` as far as its contents are known."""
+    planner.warn_of_gpus(name)
     pushed = planner.context.ledger.remote_blobs.find(repository) if repository else frozenset()
     planned = planner.plan(name, storage=imports)
     stored = planner.stored_keys(planned) if imports else frozenset()

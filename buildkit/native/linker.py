@@ -75,6 +75,14 @@ class Linker:
         """Return the real path of a folder."""
         return self._tree.folder(path)
 
+    def find_library(self, name: str, like: Elf) -> str | None:
+        """Return the file that a program like ``like`` gets for a name, if it has no search path of its own.
+
+        Raises LinkLimitError if the image takes too many steps.
+        """
+        folders = (*(folder for folder in self._library_path if folder.startswith("/")), *self._preset_of(like))
+        return self._try(folders, name, like)
+
     def load(self, path: str, before: LoadedFiles | None = None) -> LoadedFiles:
         """Load a file and everything it needs, breadth first as the linker does; ``before`` is already in memory.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from buildkit.audit.audit import check_image
 from buildkit.audit.config import parse_config
+from buildkit.audit.entry_scripts import script_names
 from buildkit.audit.read import ImageLimits, LayerReader
 from buildkit.audit.view import ImageOrigin, ImageView
 from buildkit.findings import Finding
@@ -112,15 +113,15 @@ def make_view(
     limits: ImageLimits | None = None,
 ) -> ImageView:
     """Return the view of layers, lowest first; ``config`` replaces keys of CONFIG."""
-    reader = LayerReader(limits=limits or ImageLimits())
+    runs = {key: value for key, value in (CONFIG | (config or {})).items() if value is not None}
+    whole = {"config": runs, "history": history or [], "architecture": "amd64"}
+    parsed = parse_config(json.dumps(whole).encode(), "crafted")
+    reader = LayerReader(limits=limits or ImageLimits(), scripts=script_names(parsed))
     views = []
     for number, layer in enumerate(layers):
         data = layer if isinstance(layer, bytes) else tar(layer)
         chunks = (data[at : at + 1000] for at in range(0, len(data), 1000))
         views.append(reader.read(chunks, f"sha256:{number:064x}", number))
-    runs = {key: value for key, value in (CONFIG | (config or {})).items() if value is not None}
-    whole = {"config": runs, "history": history or [], "architecture": "amd64"}
-    parsed = parse_config(json.dumps(whole).encode(), "crafted")
     return ImageView(name="crafted", config=parsed, layers=tuple(views), origin=origin or ImageOrigin())
 
 

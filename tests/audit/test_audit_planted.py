@@ -102,6 +102,30 @@ PLANTED = {
         [{"config": env("LD_AUDIT=/x.so")}],
         [file("etc/ld.so.preload", b"/usr/lib/evil.so\n")],
     ],
+    "hook-escape": [
+        [{"config": env("LD_PRELOAD=./poc.so")}],
+        [{"config": env("LD_PRELOAD=/usr/lib/libjemalloc.so.2:srv/x.so")}],
+        [{"config": env("LD_PRELOAD=/proc/self/cwd/poc.so")}],
+        [{"config": env("LD_AUDIT=/proc/1/root/poc.so")}],
+    ],
+    "cuda-driver": [
+        [
+            file(f"{SITE}/torch-2.13.0+cu130.dist-info/METADATA"),
+            {"origin": ImageOrigin(asks_for_gpu=True, driver=">=570")},
+        ],
+        [
+            file(f"{SITE}/x.so", make_elf(needed=["libcudart.so.13"], runpath="/opt/cuda")),
+            file("opt/cuda/libcudart.so.13", ELF),
+            {"origin": ImageOrigin(asks_for_gpu=True, driver=">=570,<600")},
+        ],
+    ],
+    "cuda-compat": [
+        [
+            file("usr/local/cuda/compat/libcuda.so.550.54.14", ELF),
+            {"origin": ImageOrigin(asks_for_gpu=True, driver=">=570")},
+        ],
+        [file("usr/lib/libcuda.so.550.54.14", ELF), link("usr/lib/libcuda.so.1", "libcuda.so.550.54.14")],
+    ],
     "library-path": [[{"config": env("LD_LIBRARY_PATH=/usr/local/nvidia/lib64")}]],
     "hook-variable": [
         [{"config": env("PYTHONSTARTUP=/app/start.py")}],

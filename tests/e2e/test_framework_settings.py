@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.e2e.conftest import add_wheel
 from tests.e2e.tinyproject import Tiny
 
 pytestmark = pytest.mark.tools
@@ -32,3 +33,17 @@ def test_a_framework_that_is_not_locked_stops_plan_and_build(tiny: Tiny) -> None
     message = tiny.refuse("app", code=2)
     assert "`framework.torch`: sets torch, and no lock of this image has torch" in message
     assert tiny.run("plan", "app").code == 2
+
+
+def test_plan_and_build_warn_of_a_driver_before_anything_is_built(tiny: Tiny) -> None:
+    add_wheel(tiny.folder / "links", "nvidia_cuda_runtime", "13.0.96")
+    lock = tiny.project / "requirements/app.in"
+    lock.write_text(lock.read_text() + "nvidia-cuda-runtime==13.0.96\n")
+    tiny.lock()
+    tiny.replace("stages/app/stage.toml", "[config]\n", '[gpu]\ndriver = ">=570"\n\n[config]\n')
+    said = "nvidia-cuda-runtime 13.0.96 (CUDA 13.0) needs driver 580.65.06, and [gpu] allows 570"
+    assert said in " ".join(tiny.run("plan", "app").text.split())
+    built = tiny.build("app")
+    assert said in " ".join(built.text.split())
+    audited = tiny.run("audit", "app", "--json")
+    assert "cuda-driver" in audited.text
