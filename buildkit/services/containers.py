@@ -14,6 +14,7 @@ from buildkit.running.environment import RunningService
 from buildkit.services.compare import ServiceChange
 from buildkit.services.wait import wait_healthy
 from buildkit.tools import podman
+from buildkit.tools.interrupts import deferred_interrupts
 from buildkit.tools.podman_objects import Labels, list_containers, remove_secret, rename, start
 
 _PREVIOUS = "-previous"  # behind the name of a container that is being replaced
@@ -38,16 +39,18 @@ class MadeObjects:
 def undoing(labels: Labels) -> Iterator[MadeObjects]:
     """Yield a record of what is made; if the block fails, that is removed, and what was replaced runs again.
 
-    Only containers with these ``labels`` are touched.
+    Only containers with these ``labels`` are touched. Ctrl-C takes effect when that is done.
     """
     made = MadeObjects()
     try:
         yield made
     except BaseException:
-        _undo(made, labels)
+        with deferred_interrupts():
+            _undo(made, labels)
         raise
-    for service in made.replaced:
-        podman.remove(f"{service.container.name}{_PREVIOUS}")
+    with deferred_interrupts():
+        for service in made.replaced:
+            podman.remove(f"{service.container.name}{_PREVIOUS}")
 
 
 def _undo(made: MadeObjects, labels: Labels) -> None:

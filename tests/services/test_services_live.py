@@ -20,8 +20,10 @@ from buildkit.running.environment import RunningEnvironment
 from buildkit.services.start import StartOptions, replace_service, start_environment
 from buildkit.services.state import find_states, service_address
 from buildkit.services.stop import stop_environment
+from buildkit.tools.process import run
 from tests.imagestore.hosts import StorageHost
 from tests.services.conftest import ASK, SERVE, MakeEnvironment
+from tests.services.fake_podman import FakePodman, Recorder
 
 pytestmark = pytest.mark.tools
 TEXT = f"""
@@ -54,13 +56,21 @@ OPTIONS = StartOptions(folder=FOLDER, patience=20.0)
 
 
 @pytest.fixture(scope="module")
-def environment(make: MakeEnvironment) -> Iterator[RunningEnvironment]:
+def recorder() -> Recorder:
+    """What the first start asks podman for."""
+    return Recorder(run)
+
+
+@pytest.fixture(scope="module")
+def environment(make: MakeEnvironment, recorder: Recorder) -> Iterator[RunningEnvironment]:
     """The environment, running."""
     environment = make(TEXT)
     patch = pytest.MonkeyPatch()
     patch.setenv("TINY_TOKEN", "first")
     try:
-        started = start_environment(environment, OPTIONS, ignore_event)
+        with pytest.MonkeyPatch.context() as recording:
+            recorder.install(recording)
+            started = start_environment(environment, OPTIONS, ignore_event)
         assert set(started.steps.values()) == {"started"}
         yield environment
     finally:
@@ -99,6 +109,21 @@ def test_services_reach_each_other_by_name_with_their_secrets_and_volumes(
     assert "Read-only" in server.tool("podman", "exec", db, "touch", "/opt/x", code=1)
     states = {state.name: state.state for state in find_states(environment)}
     assert states == {"app": "healthy", "db": "healthy", "migrate": "completed"}
+
+
+def test_podman_in_memory_is_asked_for_the_same_and_has_the_same_then(
+    server: StorageHost, environment: RunningEnvironment, recorder: Recorder, token: None
+) -> None:
+    fake = FakePodman("-migrate")
+    with pytest.MonkeyPatch.context() as patch:
+        fake.recorder.install(patch)
+        start_environment(environment, OPTIONS, ignore_event)
+    assert set(fake.recorder.verbs) == set(recorder.verbs)
+    assert fake.containers.keys() == set(server.tool("podman", "ps", "--all", "--format", "{{.Names}}").split())
+    assert fake.running == set(server.tool("podman", "ps", "--format", "{{.Names}}").split())
+    assert fake.volumes == set(server.tool("podman", "volume", "ls", "--quiet").split())
+    assert fake.secrets.keys() == set(server.tool("podman", "secret", "ls", "--format", "{{.Name}}").split())
+    assert fake.networks.keys() < set(server.tool("podman", "network", "ls", "--format", "{{.Name}}").split())
 
 
 def test_starting_again_changes_nothing_and_a_changed_service_alone_is_replaced(
