@@ -11,18 +11,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from buildkit.bench.dev_samples import DevSample, Poller, attach_debugger, measure_edits
+from buildkit.bench.dev_peers import PeerApp, find_dev_peers
+from buildkit.bench.dev_samples import OURS, DevSample, Poller, attach_debugger, measure_edits
 from buildkit.bench.project_copy import ProjectCopy
 from buildkit.errors import BuildError
-from buildkit.tools import composed, podman
 from buildkit.tools.process import Command, run, start
 
-_OURS = "nox -s dev"
-_PEER = "buildkit-bench-dev"
+SAVE = "save until the first answer with the new code"
 _PATIENCE = 180.0
 
 
@@ -30,8 +28,8 @@ _PATIENCE = 180.0
 class DevBenchRequest:
     """What is measured: ``text`` in ``file`` is replaced, and ``url`` shows the new one.
 
-    ``tests`` are arguments of one quick test; ``server`` is the command of a server that reloads by itself, empty for
-    no comparison.
+    ``tests`` are arguments of one quick test, ``suite`` of all; ``server`` is the command of a server that reloads by
+    itself, empty for no comparison.
     """
 
     folder: Path
@@ -41,7 +39,9 @@ class DevBenchRequest:
     url: str
     repeat: int = 20
     tests: tuple[str, ...] = ()
+    suite: tuple[str, ...] = ()
     server: tuple[str, ...] = ()
+    starts: int = 3
     pins: int = 3
 
 
@@ -56,16 +56,28 @@ def run_dev_bench(request: DevBenchRequest, report: Callable[[DevSample], None])
             )
         )
         environment = {"PIP_FIND_LINKS": str(links)}
-        took = []
-        for _ in range(3):
-            began = time.monotonic()
-            with _developing(request, folder, environment):
-                took.append(time.monotonic() - began)
-        report(DevSample(who=_OURS, what="start until all are healthy", seconds=tuple(took)))
+        _measure_starts(request, folder, environment, report)
         with _developing(request, folder, environment) as events:
             _measure_ours(request, folder, links, events, report)
         if request.server:
             _measure_peers(request, folder, report)
+
+
+def _measure_starts(
+    request: DevBenchRequest, folder: Path, environment: dict[str, str], report: Callable[[DevSample], None]
+) -> None:
+    """Measure a start without the image, whose layers are in the cache, and starts with it."""
+    build = (sys.executable, "-P", "-m", "buildkit", "build", request.stage)
+    run(Command(argv=build, cwd=folder, env=environment, what="building the stage"))
+    remove = ("podman", "rmi", "--force", ProjectCopy(folder, request.stage, folder).project.ref(request.stage))
+    run(Command(argv=remove, accept=tuple(range(256))))  # it stays where our own image store has it
+    took = []
+    for _ in range(1 + request.starts):
+        began = time.monotonic()
+        with _developing(request, folder, environment):
+            took.append(time.monotonic() - began)
+    report(DevSample(who=OURS, what="first start until all are healthy, layers cached", seconds=tuple(took[:1])))
+    report(DevSample(who=OURS, what="start until all are healthy", seconds=tuple(took[1:])))
 
 
 def _measure_ours(
@@ -74,16 +86,16 @@ def _measure_ours(
     path, poller = folder / request.file, Poller(request.url)
     poller.until(request.text)
     seconds = measure_edits(path, request.text, poller, request.repeat)
-    report(
-        DevSample(
-            who=_OURS, what="save until the first answer with the new code", seconds=seconds, failed=poller.failed
-        )
-    )
+    report(DevSample(who=OURS, what=SAVE, seconds=seconds, failed=poller.failed))
     with suppress(ConnectionRefusedError):  # no debugger in this stage
         attached = tuple(attach_debugger(5678) for _ in range(min(request.repeat, 5)))
-        report(DevSample(who=_OURS, what="debugger attached", seconds=attached))
+        report(DevSample(who=OURS, what="debugger attached", seconds=attached))
     if request.tests:
-        report(DevSample(who=_OURS, what=f"test {' '.join(request.tests)}", seconds=_run_tests(folder, request)))
+        seconds = _run_tests(folder, request, request.tests, 6)[1:]
+        report(DevSample(who=OURS, what=f"test {' '.join(request.tests)}, after a save", seconds=seconds))
+    if request.suite:
+        seconds = _run_tests(folder, request, request.suite, 2)
+        report(DevSample(who=OURS, what=f"all tests: {' '.join(request.suite)}", seconds=seconds))
     copy, pinned = ProjectCopy(folder, request.stage, links), []
     for number in range(request.pins):
         poller = Poller(request.url)
@@ -93,55 +105,46 @@ def _measure_ours(
         poller.until(request.text)
         pinned.append(time.monotonic() - began)
     if pinned:
-        report(DevSample(who=_OURS, what="another pin until the service answers", seconds=tuple(pinned)))
+        report(DevSample(who=OURS, what="another pin until the service answers", seconds=tuple(pinned)))
 
 
-def _run_tests(folder: Path, request: DevBenchRequest) -> tuple[float, ...]:
-    """Return how long a run of tests takes after an edit, without the first one."""
+def _run_tests(folder: Path, request: DevBenchRequest, tests: tuple[str, ...], times: int) -> tuple[float, ...]:
+    """Return how long runs of tests take, each after an edit."""
     path, found = folder / request.file, []
     before = path.read_text("utf-8")
-    for number in range(6):
+    for number in range(times):
         path.write_text(f"{before}# edit {number}\n", "utf-8")
         began = time.monotonic()
-        argv = (sys.executable, "-P", "-m", "buildkit", "dev", "--test", *request.tests)
+        argv = (sys.executable, "-P", "-m", "buildkit", "dev", "--test", *tests)
         run(Command(argv=argv, cwd=folder, what="the tests"))
         found.append(time.monotonic() - began)
     path.write_text(before, "utf-8")
-    return tuple(found[1:])
+    return tuple(found)
 
 
 def _measure_peers(request: DevBenchRequest, folder: Path, report: Callable[[DevSample], None]) -> None:
-    """Measure a server that reloads by itself, and restarts of the container, with the folder mounted."""
+    """Measure other ways to get a saved file into the container."""
     project = ProjectCopy(folder, request.stage, folder)
-    image, path = project.project.ref(request.stage), folder / request.file
+    path = folder / request.file
     source = Path(request.file).parent
-    target = next(
-        copy.target
-        for part in project.graph.resolve(request.stage).parts
-        for copy in part.copy
-        if source.name in copy.source
+    copies = [copy for part in project.graph.resolve(request.stage).parts for copy in part.copy]
+    app = PeerApp(
+        folder=folder.parent,
+        project=folder,
+        stage=request.stage,
+        image=project.project.ref(request.stage),
+        source=folder / source,
+        target=next(copy.target for copy in copies if source.name in copy.source),
+        port=request.url.rpartition(":")[2].partition("/")[0],
+        server=request.server,
     )
-    mount, port = f"{folder / source}:{target}:ro", request.url.rpartition(":")[2].partition("/")[0]
-    for who, command in (("server that reloads, mounted folder", request.server), ("podman restart", ())):
-        argv = (
-            "podman",
-            "run",
-            "--detach",
-            f"--name={_PEER}",
-            f"--publish=127.0.0.1:{port}:{port}",
-            f"--volume={mount}",
-        )
-        podman.start_detached((*argv, *podman.probe_host().options, image, *command))
-        try:
+    for peer in find_dev_peers():
+        with contextmanager(peer.serving)(app) as after:
             poller = Poller(request.url)
             poller.until(request.text)
             poller.failed = 0
-            restart = (lambda: None) if command else partial(composed.restart, _PEER)
-            seconds = measure_edits(path, request.text, poller, min(request.repeat, 10), restart)
-            what = "save until the first answer with the new code"
-            report(DevSample(who=who, what=what, seconds=seconds, failed=poller.failed))
-        finally:
-            podman.remove(_PEER)
+            seconds = measure_edits(path, request.text, poller, min(request.repeat, 10), after)
+            report(DevSample(who=peer.name, what=SAVE, seconds=seconds, failed=poller.failed))
 
 
 class _Events:

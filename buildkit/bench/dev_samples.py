@@ -17,7 +17,8 @@ from buildkit.errors import BuildError
 
 _POLL = 0.004  # seconds between requests
 _LIMIT = 120.0  # seconds until a measurement fails
-_TABLE = re.compile(r"(<!-- bench-dev -->\n).*?(<!-- end of bench-dev -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- bench-dev -->\n)(.*?)(<!-- end of bench-dev -->)", re.DOTALL)
+OURS = "nox -s dev"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,24 +130,46 @@ def attach_debugger(port: int) -> float:
     return took
 
 
-def render_samples(samples: Sequence[DevSample]) -> str:
-    """Return a Markdown table."""
-    lines = ["| what | by | median | worst | times | requests without an answer |", "|---|---|---:|---:|---:|---:|"]
+def merge_samples(document: str, host: str, samples: Sequence[DevSample]) -> str:
+    """Return a document whose table between the two marks has the samples of ``host`` as a column.
+
+    Columns of other hosts stay. A cell is the median and the worst time, how many there were, and for other ways than
+    ours the ratio of the medians. Raises BuildError if the document has no place for the table.
+    """
+    found = _TABLE.search(document)
+    if found is None:
+        raise BuildError(
+            "the document has no place for the table", hint="<!-- bench-dev --> … <!-- end of bench-dev -->"
+        )
+    return document[: found.end(1)] + _merge(found[2], host, samples) + document[found.start(3) :]
+
+
+def render_samples(host: str, samples: Sequence[DevSample]) -> str:
+    """Return a Markdown table of one host."""
+    return _merge("", host, samples)
+
+
+def _merge(table: str, host: str, samples: Sequence[DevSample]) -> str:
+    lines = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines() if "|" in line]
+    hosts = lines[0][2:] if lines else []
+    rows = {(row[0], row[1]): dict(zip(hosts, row[2:], strict=True)) for row in lines[2:]}
+    for cells in rows.values():
+        cells.pop(host, None)
+    ours = {one.what: one.median for one in samples if one.who == OURS}
     for one in samples:
-        times = f"{_format(one.median)} | {_format(one.worst)} | {len(one.seconds)}"
-        lines.append(f"| {one.what} | {one.who} | {times} | {one.failed} |")
-    return "\n".join(lines) + "\n"
+        rows.setdefault((one.what, one.who), {})[host] = _format_cell(one, ours.get(one.what, 0.0))
+    hosts = [*hosts, *(() if host in hosts else (host,))]
+    head = ["what", "by", *hosts]
+    body = [[*names, *(cells.get(one, "") for one in hosts)] for names, cells in rows.items() if any(cells.values())]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, ["---", "---", *("---:" for _ in hosts)], *body))
+
+
+def _format_cell(one: DevSample, ours: float) -> str:
+    times = _format(one.median) if len(one.seconds) == 1 else f"{_format(one.median)} / {_format(one.worst)}"
+    ratio = f", {one.median / ours:.1f} ×" if ours and one.who != OURS else ""
+    lost = f", {one.failed} lost" if one.failed else ""
+    return f"{times} ({len(one.seconds)}){ratio}{lost}"
 
 
 def _format(seconds: float) -> str:
     return f"{round(seconds * 1000)} ms" if seconds < 1 else f"{seconds:.1f} s"
-
-
-def replace_table(document: str, table: str) -> str:
-    """Return a document with the table between its two marks. Raises BuildError if it has none."""
-    text, count = _TABLE.subn(lambda found: f"{found[1]}{table}{found[2]}", document)
-    if count != 1:
-        raise BuildError(
-            "the document has no place for the table", hint="<!-- bench-dev --> … <!-- end of bench-dev -->"
-        )
-    return text

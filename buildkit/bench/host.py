@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from buildkit.doctor.probe import parse_os_release
+from buildkit.tools.podman import probe_host
 from buildkit.tools.process import Command, find_tool, run
 
 _TOOLS = (("skopeo", "--version"), ("podman", "--version"), ("docker-registry", "--version"), ("runc", "--version"))
@@ -26,6 +28,14 @@ def describe_machine(folder: Path) -> dict[str, Any]:
         "python": platform.python_version(),
         "load": round(os.getloadavg()[2], 2),
     }
+
+
+def describe_podman_host() -> str:
+    """Return system, podman and its user in words: ``Debian 13, podman 5.4.2, root``."""
+    release = parse_os_release("\n".join(_lines("/etc/os-release")))
+    system = " ".join(filter(None, (release.get("ID", "").title(), release.get("VERSION_ID", ""))))
+    host = probe_host()
+    return f"{system}, podman {host.version}, {'user' if host.rootless else 'root'}"
 
 
 def find_tool_versions() -> dict[str, str]:

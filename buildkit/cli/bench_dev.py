@@ -18,17 +18,19 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     parser.add_argument("--text", default="see /openapi.json for the routes", help="text in it that an answer shows")
     parser.add_argument("--url", default="http://127.0.0.1:8000/nowhere", help="address whose answer shows it")
     parser.add_argument("--tests", default="-q tests/test_settings.py", help="arguments of a quick test")
+    parser.add_argument("--suite", default="-q -n auto", help="arguments of a run of all tests; empty: none")
     parser.add_argument(
         "--server",
         default="uvicorn main:app --host 0.0.0.0 --port 8000 --reload",
         help="a server that reloads, to compare with; empty: none",
     )
     parser.add_argument("--repeat", type=parse_positive, default=20, metavar="N", help="saves (default: 20)")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="replace the table in this document")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write this host's column in this document")
     options = parser.parse_args(list(arguments))
 
     from buildkit.bench.dev_bench import DevBenchRequest, run_dev_bench
-    from buildkit.bench.dev_samples import DevSample, render_samples, replace_table
+    from buildkit.bench.dev_samples import DevSample, merge_samples, render_samples
+    from buildkit.bench.host import describe_podman_host
 
     request = DevBenchRequest(
         folder=folder,
@@ -38,6 +40,7 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
         url=options.url,
         repeat=options.repeat,
         tests=tuple(shlex.split(options.tests)),
+        suite=tuple(shlex.split(options.suite)),
         server=tuple(shlex.split(options.server)),
     )
     samples: list[DevSample] = []
@@ -47,7 +50,7 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
         sys.stderr.write(f"{sample.who}: {sample.what}: {sample.median:.3f} s, worst {sample.worst:.3f} s\n")
 
     run_dev_bench(request, report)
-    table = render_samples(samples)
-    sys.stdout.write(table)
+    host = describe_podman_host()
+    sys.stdout.write(render_samples(host, samples))
     if options.write is not None:
-        options.write.write_text(replace_table(options.write.read_text("utf-8"), table), "utf-8")
+        options.write.write_text(merge_samples(options.write.read_text("utf-8"), host, samples), "utf-8")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.bench.dev_samples import DevSample, Poller, attach_debugger, measure_edits, render_samples, replace_table
+from buildkit.bench.dev_samples import DevSample, Poller, attach_debugger, measure_edits, merge_samples, render_samples
 from buildkit.errors import BuildError
 
 
@@ -93,13 +93,23 @@ def test_debugger_is_attached_by_its_protocol() -> None:
     assert asked == ["initialize", "attach", "configurationDone", "disconnect"]
 
 
-def test_table_replaces_the_old_one_between_its_marks() -> None:
-    sample = DevSample(who="us", what="a save", seconds=(0.0612, 0.2, 1.53), failed=1)
-    table = render_samples([sample])
-    assert table.splitlines()[-1] == "| a save | us | 200 ms | 1.5 s | 3 | 1 |"
-    document = "before\n<!-- bench-dev -->\nold\n<!-- end of bench-dev -->\nafter\n"
-    changed = replace_table(document, table)
-    assert changed == f"before\n<!-- bench-dev -->\n{table}<!-- end of bench-dev -->\nafter\n"
-    assert replace_table(changed, table) == changed
+def test_each_host_has_a_column_that_it_replaces() -> None:
+    ours = DevSample(who="nox -s dev", what="a save", seconds=(0.0612, 0.2, 1.53))
+    peer = DevSample(who="restart", what="a save", seconds=(0.5,), failed=7)
+    document = "before\n<!-- bench-dev -->\n<!-- end of bench-dev -->\nafter\n"
+    first = merge_samples(document, "here", [ours, peer])
+    assert first.splitlines()[1:-2] == [
+        "<!-- bench-dev -->",
+        "| what | by | here |",
+        "| --- | --- | ---: |",
+        "| a save | nox -s dev | 200 ms / 1.5 s (3) |",
+        "| a save | restart | 500 ms (1), 2.5 ×, 7 lost |",
+    ]
+    assert merge_samples(first, "here", [ours, peer]) == first
+    second = merge_samples(first, "there", [DevSample(who="nox -s dev", what="a save", seconds=(0.1,))])
+    assert "| a save | nox -s dev | 200 ms / 1.5 s (3) | 100 ms (1) |" in second
+    assert "| a save | restart | 500 ms (1), 2.5 ×, 7 lost |  |" in second
+    assert "restart" not in merge_samples(second, "here", [ours])
+    assert render_samples("here", [ours, peer]) in first
     with pytest.raises(BuildError, match="no place for the table"):
-        replace_table("nothing", table)
+        merge_samples("nothing", "here", [ours])

@@ -25,7 +25,7 @@ pytestmark = [
 ]
 _REPOSITORY = Path(__file__).parents[2]
 # podman's networks of ordinary users need it, and some hosts close it; a mount of its own opens it for these alone
-_TUNNEL = """set -e
+TUNNEL = """set -e
 [ -e "$0" ] || mknod -m 666 "$0" c 10 200
 mount --bind "$0" /dev/net/tun
 exec "$@"
@@ -85,7 +85,7 @@ def follow_a_save(tiny: Tiny, name: str) -> None:
 def test_ordinary_user_develops(by_user: Tiny, named: str, user: pwd.struct_passwd) -> None:
     with python_of(user) as by_user.python:
         by_user.env.pop("PYTHONPATH", None)
-        by_user.before = ("unshare", "--mount", "sh", "-c", _TUNNEL, str(by_user.folder / "tun"), *by_user.before)
+        by_user.before = ("unshare", "--mount", "sh", "-c", TUNNEL, str(by_user.folder / "tun"), *by_user.before)
         follow_a_save(by_user, named)
 
 

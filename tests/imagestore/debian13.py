@@ -42,9 +42,9 @@ exec cat
 """
 
 
-def ensure_root() -> Path:
-    """Return the root; it takes a minute to make, the first time."""
-    names = ",".join(_PACKAGES)
+def ensure_root(*more: str) -> Path:
+    """Return the root, with ``more`` packages; it takes a minute to make, the first time."""
+    names = ",".join((*_PACKAGES, *more))
     sum_of_names = hashlib.sha256(names.encode()).hexdigest()[:8]
     place = Path(tempfile.gettempdir()) / f"buildkit-tests-{os.geteuid()}-trixie-{sum_of_names}"
     with place.with_suffix(".lock").open("w") as lock:
