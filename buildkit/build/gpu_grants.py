@@ -18,6 +18,7 @@ from pathlib import Path
 from buildkit.declare.gpu_request import GpuRequest
 from buildkit.errors import BuildError
 from buildkit.gpu.allocation import Grant, Refusal, allocate
+from buildkit.gpu.assumed import assume_devices
 from buildkit.gpu.cdi_spec import find_names
 from buildkit.gpu.eligibility import HeldDevice, WantedGpus
 from buildkit.gpu.holders import holder_labels
@@ -45,7 +46,7 @@ def grant_gpus(
     reasons, for any other one, and for devices among ``options`` that podman does not know.
     """
     _check_options(containers)
-    wanted = [WantedGpus(container=one.name, request=one.gpu, environment=environment) for one in containers if one.gpu]
+    wanted = _wanted(containers, environment)
     if not wanted:
         yield tuple(containers)
         return
@@ -61,6 +62,37 @@ def grant_gpus(
             reservation.write(json.dumps([asdict(one) for one in _as_held(wanted, results)]).encode())
             reservation.flush()
         yield tuple(_granted(one, results.get(one.name), warn) for one in containers)
+
+
+def plan_gpus(containers: Sequence[ContainerSpec], *, environment: str = "") -> tuple[ContainerSpec, ...]:
+    """Return the containers with devices for a file that starts them later: of this host, whatever runs on it now.
+
+    If it does not have what they ask for, the file is for another one: devices are by index there.
+    """
+    wanted = _wanted(containers, environment)
+    if not wanted:
+        return tuple(containers)
+    results = allocate(wanted, find_gpu_host().emptied())
+    grants = {name: found for name, found in results.items() if isinstance(found, Grant)}
+    if len(grants) == len(wanted):
+        return tuple(_with_devices(one, grants[one.name]) if one.gpu else one for one in containers)
+    return assume_gpus(containers)
+
+
+def assume_gpus(containers: Sequence[ContainerSpec]) -> tuple[ContainerSpec, ...]:
+    """Return the containers with devices that are named, or those of the first indices."""
+    names = assume_devices(_wanted(containers, ""))
+    return tuple(replace(one, devices=names[one.name]) if one.gpu else one for one in containers)
+
+
+def _wanted(containers: Sequence[ContainerSpec], environment: str) -> list[WantedGpus]:
+    asking = ((one.name, one.gpu) for one in containers)
+    return [WantedGpus(container=name, request=gpu, environment=environment) for name, gpu in asking if gpu]
+
+
+def _with_devices(container: ContainerSpec, grant: Grant) -> ContainerSpec:
+    profiles = tuple(filter(None, (device.profile for device in grant.devices)))
+    return replace(container, devices=grant.names, mig=profiles if len(profiles) == len(grant.devices) else ())
 
 
 def _reserved(folder: Path) -> Iterator[HeldDevice]:
@@ -114,7 +146,7 @@ def _granted(container: ContainerSpec, found: Grant | Refusal | None, warn: Warn
         warn(f"{container.name} runs on the CPU, its GPUs cannot be had{''.join(_lines(found))}")
         return replace(container, gpu=None)
     labels = (*container.labels, *holder_labels(found.uuids, container.gpu.share))
-    return replace(container, devices=found.names, labels=labels)
+    return replace(_with_devices(container, found), labels=labels)
 
 
 def _check_options(containers: Sequence[ContainerSpec]) -> None:

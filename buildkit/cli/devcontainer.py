@@ -6,13 +6,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from buildkit.build.gpu_environment import assumed_environment
 from buildkit.build.planner import open_planner
 from buildkit.cli.options import make_parser
 from buildkit.cli.up import load_environment
 from buildkit.errors import BuildError
+from buildkit.inspection.stage_container import warn_of_notes
 from buildkit.report.output_files import write_text
 from buildkit.report.view import open_view
 from buildkit.running.devcontainer import FILE, render_devcontainer
+from buildkit.running.gpu_notes import GpuFormat, gpu_notes
 
 
 def run(folder: Path, arguments: Sequence[str]) -> int:
@@ -25,8 +28,9 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
     what.add_argument("--check", action="store_true", help="fail if the file differs from what would be written")
     options = parser.parse_args(list(arguments))
     with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
-        environment = load_environment(planner, options.environment)
+        environment = assumed_environment(load_environment(planner, options.environment))
         text = render_devcontainer(environment, options.service, planner.context.project.target)
+    warn_of_notes(gpu_notes((environment.get(options.service).container,), GpuFormat.EDITOR), sys.stderr)
     path = folder / FILE
     if options.print:
         sys.stdout.write(text)

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from buildkit.build.delivery import Delivery, choose_delivery
+from buildkit.build.gpu_grants import plan_gpus
 from buildkit.build.mounted_models import check_models
 from buildkit.build.planner import open_planner
 from buildkit.cli.building import build
 from buildkit.cli.options import add_prior_build_arguments, make_parser, prior_build_options
 from buildkit.digits import find_number
 from buildkit.errors import BuildError
-from buildkit.inspection.stage_container import check_runnable, describe_container
+from buildkit.inspection.stage_container import check_runnable, describe_container, warn_of_notes
 from buildkit.inspection.start_container import start_container
 from buildkit.report.view import open_view
 from buildkit.running.commands import render_command
 from buildkit.running.compose import render_compose
 from buildkit.running.flags import ContainerSpec
+from buildkit.running.gpu_notes import GpuFormat, gpu_notes
 from buildkit.running.quadlet import render_quadlet
 from buildkit.running.seccomp import render_seccomp
 from buildkit.tools import podman
@@ -40,7 +43,10 @@ def run(folder: Path, stage: str, arguments: Sequence[str]) -> int:
     delivery = Delivery.AUTO if to_docker else ""  # podman runs it
     container = replace(container, options=tuple(options.option), command=tuple(options.command))
     if options.format:
-        sys.stdout.write(RENDERERS[options.format](container))
+        (planned,) = plan_gpus((container,))
+        sys.stdout.write(RENDERERS[options.format](planned))
+        form = GpuFormat.DOCKER if options.format == "docker-compose" else GpuFormat.PODMAN
+        warn_of_notes(gpu_notes((planned,) if options.format != "seccomp" else (), form), sys.stderr)
         return 0
     if not options.no_build:
         build(folder, (stage,), prior_build_options(options, delivery))
@@ -59,9 +65,10 @@ def _render_profile(_: ContainerSpec) -> str:
     return render_seccomp()
 
 
-RENDERERS = {
+RENDERERS: dict[str, Callable[[ContainerSpec], str]] = {
     "print": render_command,
     "compose": render_compose,
+    "docker-compose": partial(render_compose, form=GpuFormat.DOCKER),
     "quadlet": _render_units,
     "seccomp": _render_profile,
 }
@@ -73,6 +80,7 @@ def _parse(stage: str, arguments: Sequence[str]) -> argparse.Namespace:
     for name, description in (
         ("print", "commands"),
         ("compose", "compose file"),
+        ("docker-compose", "compose file for docker compose, which reads GPUs otherwise"),
         ("quadlet", "units for systemd"),
         ("seccomp", "seccomp profile that those name"),
     ):
@@ -95,7 +103,7 @@ def _parse(stage: str, arguments: Sequence[str]) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="OPTION",
-        help="pass this to podman run, too (--option=--gpus=all)",
+        help="pass this to podman run, too (--option=--device=/dev/fuse)",
     )
     add_prior_build_arguments(parser)
     parser.add_argument("command", nargs="*", metavar="WORD", help="run this command, not the image's; after --")

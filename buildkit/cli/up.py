@@ -5,24 +5,27 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from buildkit.build.delivery import Delivery, choose_delivery
+from buildkit.build.gpu_environment import planned_environment
 from buildkit.build.planner import Planner, open_planner
 from buildkit.cli.building import build
 from buildkit.cli.options import add_prior_build_arguments, make_parser, prior_build_options
 from buildkit.declare.services import Services
 from buildkit.declare.services_file import load_services
 from buildkit.errors import DefinitionError
-from buildkit.inspection.stage_container import check_runnable, describe_container, warn_of_lacks
+from buildkit.inspection.stage_container import check_runnable, describe_container, warn_of_lacks, warn_of_notes
 from buildkit.report.table import print_table
 from buildkit.report.view import open_view
 from buildkit.running.commands import render_commands
 from buildkit.running.compose import render_compose_environment
 from buildkit.running.environment import RunningEnvironment, make_environment
+from buildkit.running.gpu_notes import GpuFormat, gpu_notes
 from buildkit.running.kubernetes import render_kubernetes
 from buildkit.running.mps import with_mps
 from buildkit.running.quadlet import render_quadlet_environment
@@ -41,7 +44,7 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
         environment = load_environment(planner, options.environment)
         to_docker = choose_delivery("", planner.context.project) is Delivery.DOCKER
     if options.format:
-        sys.stdout.write(RENDERERS[options.format](environment))
+        print_format(environment, options.format)
         return 0
     environment = with_mps(environment)
     if options.down:
@@ -70,6 +73,17 @@ def load_environment(planner: Planner, name: str) -> RunningEnvironment:
             check_runnable(planner.composer.compose(service.stage), service.command)
     project = planner.context.project.name
     return make_environment(services, name, lambda stage: describe_container(planner, stage), project=project)
+
+
+def print_format(environment: RunningEnvironment, form: str) -> None:
+    """Print an environment in a format; what that cannot say is a warning, too."""
+    planned = planned_environment(environment)
+    if form not in _OTHER_MPS:
+        planned = with_mps(planned)
+    sys.stdout.write(RENDERERS[form](planned))
+    if form in _GPU_FORMATS:
+        notes = gpu_notes((service.container for service in planned.services), _GPU_FORMATS[form])
+        warn_of_notes(notes, sys.stderr)
 
 
 def without(environment: RunningEnvironment, names: Sequence[str]) -> RunningEnvironment:
@@ -123,28 +137,30 @@ def _format_state(state: ServiceState) -> str:
 
 
 def _render_units(environment: RunningEnvironment) -> str:
-    units = render_quadlet_environment(with_mps(environment))
-    return "\n".join(f"# {name}\n{text}" for name, text in units)
-
-
-def _render_commands(environment: RunningEnvironment) -> str:
-    return render_commands(with_mps(environment))
-
-
-def _render_compose(environment: RunningEnvironment) -> str:
-    return render_compose_environment(with_mps(environment))
+    return "\n".join(f"# {name}\n{text}" for name, text in render_quadlet_environment(environment))
 
 
 def _render_profile(_: RunningEnvironment) -> str:
     return render_seccomp()
 
 
-RENDERERS = {
-    "print": _render_commands,
-    "compose": _render_compose,
+RENDERERS: dict[str, Callable[[RunningEnvironment], str]] = {
+    "print": render_commands,
+    "compose": render_compose_environment,
     "quadlet": _render_units,
     "kubernetes": render_kubernetes,
+    "docker-compose": partial(render_compose_environment, form=GpuFormat.DOCKER),
+    "kube-play": partial(render_kubernetes, form=GpuFormat.PLAY),
     "seccomp": _render_profile,
+}
+_OTHER_MPS = ("kubernetes", "kube-play")  # the daemon of a cluster is that of its plugin
+_GPU_FORMATS = {
+    "print": GpuFormat.PODMAN,
+    "compose": GpuFormat.PODMAN,
+    "quadlet": GpuFormat.PODMAN,
+    "kubernetes": GpuFormat.KUBERNETES,
+    "docker-compose": GpuFormat.DOCKER,
+    "kube-play": GpuFormat.PLAY,
 }
 
 
@@ -159,6 +175,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         ("compose", "compose file"),
         ("quadlet", "units for systemd"),
         ("kubernetes", "Kubernetes objects"),
+        ("docker-compose", "compose file for docker compose, which reads GPUs otherwise"),
+        ("kube-play", "Kubernetes objects for podman kube play"),
         ("seccomp", "seccomp profile that those name"),
     ):
         what.add_argument(

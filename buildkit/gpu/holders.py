@@ -65,7 +65,8 @@ def _requested(one: Mapping[str, Any]) -> Iterator[str]:
 def _nodes(one: Mapping[str, Any]) -> Iterator[str]:
     """Yield the indices of GPUs whose device nodes the container has, whoever asked for them."""
     for device in (one.get("HostConfig") or {}).get("Devices") or ():
-        if node := _NODE.fullmatch(str(device.get("PathOnHost") or "")):
+        paths = (str(device.get(key) or "") for key in ("PathOnHost", "PathInContainer"))
+        if node := next(filter(None, map(_NODE.fullmatch, paths)), None):
             yield node[1]
 
 

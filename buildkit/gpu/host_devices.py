@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from buildkit.gpu.cdi_spec import NVIDIA
 from buildkit.gpu.device import Gpu, Gpus, MigDevice
@@ -25,6 +26,19 @@ class GpuHost:
     def devices(self) -> tuple[HostDevice, ...]:
         """Return the devices in the order of their indices."""
         return tuple(device for gpu in self.gpus.devices for device in _divided(gpu, self.names))
+
+    def emptied(self) -> GpuHost:
+        """Return the same host with nothing running on it."""
+        gpus = tuple(
+            replace(
+                gpu,
+                free=gpu.memory,
+                processes=(),
+                mig=gpu.mig and tuple(replace(slot, free=slot.memory) for slot in gpu.mig),
+            )
+            for gpu in self.gpus.devices
+        )
+        return replace(self, gpus=replace(self.gpus, devices=gpus))
 
     def find(self, word: str) -> tuple[HostDevice, ...]:
         """Return what a request or a CDI name means: a UUID, an index (``0``, ``1:0``) or ``all``.
@@ -59,6 +73,12 @@ class HostDevice:
     capability: str | None = None
     busy: bool = False
     compute_mode: str | None = None
+
+    @property
+    def profile(self) -> str:
+        """The profile of a MIG device as Kubernetes names resources (``3g.71gb``, ``1g.10gb.me``); empty for others."""
+        found = re.search(r"MIG (\d+g\.\d+gb)(?:\+([a-z.]+))?", self.model) if self.is_mig else None
+        return ".".join(filter(None, found.groups())) if found else ""
 
     @property
     def title(self) -> str:

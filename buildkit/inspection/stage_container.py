@@ -100,6 +100,12 @@ def warn_of_lacks(lacks: Sequence[UnsupportedFlag], out: TextIO) -> None:
     out.flush()
 
 
+def warn_of_notes(notes: Sequence[str], out: TextIO) -> None:
+    """Print what a format cannot say of the GPUs that are asked for."""
+    out.writelines(f"warning: {sanitize(note)}\n" for note in notes)
+    out.flush()
+
+
 def missing_needs(lacks: Sequence[UnsupportedFlag]) -> frozenset[str]:
     """Return the capabilities that the flags need and this host lacks."""
     return frozenset(lack.needs for lack in lacks)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from buildkit.running.environment import NamedSecret, RunningEnvironment
 from buildkit.running.flags import NETWORK_OPTION, ContainerSpec, network_argv, run_argv
+from buildkit.running.gpu_notes import GpuFormat, gpu_notes
 from buildkit.running.mounts import MemoryVolume, ServiceNetwork
 
 Labels = Iterable[tuple[str, str]]
@@ -41,7 +42,8 @@ def _labels(labels: Labels) -> Iterator[str]:
 def render_command(container: ContainerSpec) -> str:
     """Return shell commands that start a container alone, one option a line."""
     before = f"{shlex.join(network_argv(container))}\n" if container.closed else ""
-    return f"{before}{_format_run(container, '--rm')}\n"
+    notes = "".join(f"# {note}\n" for note in gpu_notes((container,), GpuFormat.PODMAN))
+    return f"{notes}{before}{_format_run(container, '--rm')}\n"
 
 
 def _format_run(container: ContainerSpec, how: str) -> str:
@@ -52,7 +54,8 @@ def _format_run(container: ContainerSpec, how: str) -> str:
 
 def render_commands(environment: RunningEnvironment) -> str:
     """Return shell commands that start an environment whose images are there, in the order of dependencies."""
-    return "".join(f"{line}\n" for line in _lines(environment))
+    notes = gpu_notes((service.container for service in environment.services), GpuFormat.PODMAN)
+    return "".join(f"# {note}\n" for note in notes) + "".join(f"{line}\n" for line in _lines(environment))
 
 
 def _lines(environment: RunningEnvironment) -> Iterator[str]:

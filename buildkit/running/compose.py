@@ -6,11 +6,12 @@ read-only folders stand for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from buildkit.running.environment import NamedSecret, RunningEnvironment, RunningService
 from buildkit.running.flags import NETWORK_OPTION, NOTHING, SECRET_FOLDER, ContainerSpec
+from buildkit.running.gpu_notes import GpuFormat, gpu_notes
 from buildkit.running.mounts import SECRETS, MemoryVolume, ServiceNetwork
 from buildkit.running.yaml_text import render_yaml
 
@@ -26,21 +27,24 @@ _CONDITIONS = {
 }
 
 
-def render_compose(container: ContainerSpec) -> str:
+def render_compose(container: ContainerSpec, form: GpuFormat = GpuFormat.PODMAN) -> str:
     """Return the compose file of a container that runs alone."""
-    document: dict[str, Any] = {"services": {container.name: _service(container)}}
+    document: dict[str, Any] = {"services": {container.name: _service(container, form=form)}}
     if container.closed:
         document["networks"] = {_CLOSED: {**_closed_options(), "x-podman.disable_dns": True}}
-    return render_yaml(_interpolated(document), header=_header([container]))
+    return render_yaml(_interpolated(document), header=_header([container], form))
 
 
-def _header(containers: Iterable[ContainerSpec]) -> tuple[str, ...]:
+def _header(containers: Sequence[ContainerSpec], form: GpuFormat) -> tuple[str, ...]:
     """Return comments on what some programs do not read."""
-    return (_MOUNTS_IMAGES,) if any(container.models for container in containers) else ()
+    models = (_MOUNTS_IMAGES,) if any(container.models for container in containers) else ()
+    return (*models, *gpu_notes(containers, form))
 
 
-def render_compose_environment(environment: RunningEnvironment) -> str:
+def render_compose_environment(environment: RunningEnvironment, form: GpuFormat = GpuFormat.PODMAN) -> str:
     """Return the compose file of an environment; networks, volumes and secrets have the names that podman knows.
+
+    The two programs read GPUs in different ``form``.
 
     A secret that is not a file is one of podman's, which ``nox -s up`` or a command of ``--print`` makes.
     """
@@ -48,7 +52,7 @@ def render_compose_environment(environment: RunningEnvironment) -> str:
     document: dict[str, Any] = {
         "name": f"{environment.project}-{environment.name}",
         "services": {
-            service.name: _service(service.container, service, is_job=service.name in jobs)
+            service.name: _service(service.container, service, is_job=service.name in jobs, form=form)
             for service in environment.services
         },
         "networks": {network.name: _network(network) for network in environment.networks},
@@ -59,12 +63,16 @@ def render_compose_environment(environment: RunningEnvironment) -> str:
         document["volumes"] = volumes
     if environment.secrets:
         document["secrets"] = {secret.name: _secret(secret) for secret in environment.secrets}
-    header = _header(service.container for service in environment.services)
+    header = _header([service.container for service in environment.services], form)
     return render_yaml(_interpolated(document), header=header)
 
 
 def _service(
-    container: ContainerSpec, service: RunningService | None = None, *, is_job: bool = False
+    container: ContainerSpec,
+    service: RunningService | None = None,
+    *,
+    is_job: bool = False,
+    form: GpuFormat = GpuFormat.PODMAN,
 ) -> dict[str, Any]:
     running = container.running
     always = {*_ALWAYS} if container.read_only else set()
@@ -87,6 +95,7 @@ def _service(
         "read_only": container.read_only,
         "tmpfs": [f"{folder}:{options}" for folder, options in folders],
         "volumes": [*(mount.text for mount in container.mounts), *_models(container)],
+        **_gpus(container, form),
         "secrets": [_mounted(secret.secret, secret.name, secret.owner, secret.mode) for secret in container.secrets],
         "cap_drop": ["ALL"],
         "cap_add": list(container.capabilities),
@@ -112,6 +121,15 @@ def _needed(service: RunningService) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _memory(memory: MemoryVolume) -> dict[str, str]:
     return {"type": "tmpfs", "device": "tmpfs", "o": memory.options}
+
+
+def _gpus(container: ContainerSpec, form: GpuFormat) -> dict[str, Any]:
+    """Return what each program reads: podman-compose ignores ``driver: cdi``, docker compose asks it of the engine."""
+    names = list(container.devices)
+    if not names or form is GpuFormat.PODMAN:
+        return {"devices": names}
+    reserved = {"driver": "cdi", "device_ids": names, "capabilities": ["gpu"]}
+    return {"deploy": {"resources": {"reservations": {"devices": [reserved]}}}}
 
 
 def _models(container: ContainerSpec) -> Iterator[dict[str, str]]:

@@ -41,12 +41,23 @@ def render_devcontainer(environment: RunningEnvironment, name: str, target: Targ
         "remoteUser": container.user,
         "updateRemoteUserUID": False,
         "containerEnv": dict(container.env),
+        "hostRequirements": _requirements(container),
         "runArgs": list(_arguments(container)),
         "forwardPorts": sorted({port.number for port in container.ports} | {DEBUGGER_PORT}),
         "portsAttributes": {str(DEBUGGER_PORT): {"label": "debugger", "onAutoForward": "ignore"}},
         "customizations": {"vscode": _editor(container, folder, target)},
     }
     return json.dumps({key: value for key, value in document.items() if value not in ("", {}, [])}, indent=2) + "\n"
+
+
+def _requirements(container: ContainerSpec) -> dict[str, Any]:
+    """Return what the host must have; the devices themselves are in ``runArgs``."""
+    if container.gpu is None:
+        return {}
+    if container.gpu.optional:
+        return {"gpu": "optional"}
+    memory = container.gpu.memory
+    return {"gpu": {"memory": f"{memory}b" if memory[-1] in "kmg" else memory} if memory else True}
 
 
 def _arguments(container: ContainerSpec) -> Iterator[str]:
@@ -63,6 +74,8 @@ def _arguments(container: ContainerSpec) -> Iterator[str]:
         for name, address in container.networks[0].hosts:
             if name != container.hostname:
                 yield f"--add-host={name}:{address}"
+    for device in container.devices:
+        yield f"--device={device}"
     for mount in container.mounts:
         yield f"--volume={mount.text}"
     if container.models:

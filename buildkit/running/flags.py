@@ -51,8 +51,9 @@ class ContainerSpec:
     ``seccomp`` is the file of the seccomp profile, as printed commands name it; empty: podman's own profile.
     ``exceptions`` are protections that it cannot have (`Exemption.allow`). ``owner`` are the numbers of its user, if
     they are known. ``models`` is the image of its models, if that is mounted. With ``networks``, it joins those, and
-    has no network of its own. ``gpu`` are the GPUs that it asks for, ``devices`` the CDI names of those that it gets.
-    ``python`` is the interpreter of its wheels.
+    has no network of its own. ``gpu`` are the GPUs that it asks for, ``devices`` the CDI names of those that it gets,
+    and ``mig`` the profiles of MIG devices among them (``3g.71gb``), as Kubernetes writes them. ``python`` is the interpreter of
+    its wheels.
     """
 
     image: str
@@ -77,6 +78,7 @@ class ContainerSpec:
     gpu: GpuRequest | None = None
     devices: tuple[str, ...] = ()
     python: str = ""
+    mig: tuple[str, ...] = ()
 
     @property
     def closed(self) -> bool:

@@ -13,6 +13,8 @@ from typing import Any
 from buildkit.declare.stage import Healthcheck
 from buildkit.running.environment import RunningEnvironment, RunningService
 from buildkit.running.flags import ContainerSpec
+from buildkit.running.gpu_nodes import gpu_limits, node_affinity
+from buildkit.running.gpu_notes import GpuFormat, gpu_notes
 from buildkit.running.mounts import SECRETS, VolumeMount
 from buildkit.running.yaml_text import render_yaml
 
@@ -20,16 +22,28 @@ _ENVIRONMENT, _SERVICE = "app.kubernetes.io/part-of", "app.kubernetes.io/name"
 _UNITS = {"k": "Ki", "m": "Mi", "g": "Gi", "": ""}
 _NOTHING = "4Ki"  # the size of an empty folder that stays empty
 _STORAGE = "1Gi"  # asked of a claim; raise it there
+_CLUSTER = ("Service", "NetworkPolicy")  # kinds that podman does not know
 _DNS = {"kubernetes.io/metadata.name": "kube-system"}
 
 
-def render_kubernetes(environment: RunningEnvironment) -> str:
-    """Return the YAML of an environment; comments at its top are commands that make its secrets."""
-    header = (*_secret_commands(environment), *_notes(environment))
-    return render_yaml(*_objects(environment), header=header)
+def render_kubernetes(environment: RunningEnvironment, form: GpuFormat = GpuFormat.KUBERNETES) -> str:
+    """Return the YAML of an environment; comments at its top are commands that make its secrets.
+
+    ``form`` is that of Kubernetes or of ``podman kube play``, which has other words for GPUs, and no other objects than
+    volumes and pods.
+    """
+    header = (*_secret_commands(environment), *_notes(environment, form))
+    objects = _objects(environment, form)
+    if form is GpuFormat.PLAY:
+        objects = (one for one in objects if one["kind"] not in _CLUSTER)
+    return render_yaml(*objects, header=header)
 
 
-def _notes(environment: RunningEnvironment) -> Iterator[str]:
+def _notes(environment: RunningEnvironment, form: GpuFormat) -> Iterator[str]:
+    if form is GpuFormat.PLAY:
+        closed = environment.network.name
+        yield f"podman knows no NetworkPolicy: podman kube play --network {closed} FILE, once --print's command made it"
+    yield from gpu_notes((service.container for service in environment.services), form)
     if any(service.container.models for service in environment.services):
         yield "image volumes (models) need Kubernetes 1.33 with the feature ImageVolume, on by default from 1.35"
 
@@ -41,7 +55,7 @@ def _secret_commands(environment: RunningEnvironment) -> Iterator[str]:
             yield f"kubectl create secret generic {service.container.name} {files}"
 
 
-def _objects(environment: RunningEnvironment) -> Iterator[dict[str, Any]]:
+def _objects(environment: RunningEnvironment, form: GpuFormat) -> Iterator[dict[str, Any]]:
     labels = {_ENVIRONMENT: f"{environment.project}-{environment.name}"}
     for volume in environment.volumes:
         claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": _STORAGE}}}
@@ -49,7 +63,7 @@ def _objects(environment: RunningEnvironment) -> Iterator[dict[str, Any]]:
     jobs = environment.jobs
     for service in environment.services:
         own = {**labels, _SERVICE: service.name}
-        pod = {"metadata": {"labels": own}, "spec": _pod(service.container, is_job=service.name in jobs)}
+        pod = {"metadata": {"labels": own}, "spec": _pod(service.container, form, is_job=service.name in jobs)}
         if service.name in jobs:
             yield _object("batch/v1", "Job", service.container.name, own, {"template": pod})
             continue
@@ -82,7 +96,7 @@ def _policy(service: RunningService, own: dict[str, str], labels: dict[str, str]
     }
 
 
-def _pod(container: ContainerSpec, *, is_job: bool) -> dict[str, Any]:
+def _pod(container: ContainerSpec, form: GpuFormat, *, is_job: bool) -> dict[str, Any]:
     volumes, mounts = zip(*_volumes(container), strict=True)
     written: dict[str, Any] = {
         "name": container.hostname,
@@ -99,7 +113,7 @@ def _pod(container: ContainerSpec, *, is_job: bool) -> dict[str, Any]:
             }
             for port in container.ports
         ],
-        "resources": {"limits": _limits(container)},
+        "resources": {"limits": {**_limits(container), **_gpus(container, form)}},
         "securityContext": _security(container),
         "volumeMounts": list(mounts),
     }
@@ -113,6 +127,8 @@ def _pod(container: ContainerSpec, *, is_job: bool) -> dict[str, Any]:
         "containers": [{key: value for key, value in written.items() if value not in ([], {})}],
         "volumes": list(volumes),
     }
+    if container.gpu and form is GpuFormat.KUBERNETES:
+        spec["affinity"] = node_affinity(container.gpu)
     if container.owner:
         spec["securityContext"] = {"fsGroup": container.owner[1]}  # volumes and secrets are its user's
     return spec | ({"restartPolicy": "Never"} if is_job else {})
@@ -136,6 +152,11 @@ def _security(container: ContainerSpec) -> dict[str, Any]:
 def _limits(container: ContainerSpec) -> dict[str, str]:
     limits = {"memory": _quantity(container.running.memory)}
     return limits | ({"cpu": f"{container.running.cpus:g}"} if container.running.cpus else {})
+
+
+def _gpus(container: ContainerSpec, form: GpuFormat) -> dict[str, int]:
+    """Return limits: podman takes names of CDI, which no cluster knows, and ignores those of a cluster."""
+    return dict.fromkeys(container.devices, 1) if form is GpuFormat.PLAY else gpu_limits(container)
 
 
 def _quantity(size: str) -> str:

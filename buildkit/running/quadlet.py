@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from buildkit.running.compose import RESTARTS
 from buildkit.running.environment import RunningEnvironment
 from buildkit.running.flags import NETWORK_OPTION, SECRET_FOLDER, ContainerSpec, health_options
+from buildkit.running.gpu_notes import GpuFormat, gpu_notes
 from buildkit.running.mounts import SECRETS, MemoryVolume, ServiceNetwork, VolumeMount
 
 _PROFILES = "%E/containers"  # /etc of the system, ~/.config of a user (systemd.unit(5))
@@ -74,6 +75,8 @@ def _network(network: ServiceNetwork) -> Iterator[str]:
 
 def _unit(container: ContainerSpec, after: tuple[tuple[str, str], ...] = (), kind: str = "") -> Iterator[str]:
     """Yield a unit's lines; ``after`` are units with conditions, ``kind`` is ``job``, ``service`` or nothing."""
+    for note in gpu_notes((container,), GpuFormat.PODMAN):
+        yield f"# {note}"
     yield "[Unit]"
     for unit, condition in after:
         yield f"{_RELATIONS.get(condition, 'Requires')}={unit}"
@@ -146,6 +149,8 @@ def _networks(container: ContainerSpec) -> Iterator[str]:
 
 
 def _given(container: ContainerSpec) -> Iterator[str]:
+    for device in container.devices:
+        yield f"AddDevice={_percent(device)}"
     for name, value in container.env:
         yield f"Environment={_percent(_quoted(f'{name}={value}'))}"
     for mount in container.mounts:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from buildkit.build.gpu_grants import grant_gpus
+from buildkit.build.gpu_environment import granted_environment
 from buildkit.build.mounted_models import check_models
 from buildkit.errors import BuildError
 from buildkit.events import Emit, Note, step
@@ -15,7 +15,6 @@ from buildkit.running.commands import memory_volume_argv, volume_argv
 from buildkit.running.environment import RunningEnvironment, RunningService
 from buildkit.running.flags import run_argv
 from buildkit.running.host import PodmanHost, UnsupportedFlag, find_unsupported
-from buildkit.running.mps import with_mps
 from buildkit.services.compare import Changes, ServiceChange, compare, take_fingerprint
 from buildkit.services.containers import MadeObjects, retire, start_container, undoing
 from buildkit.services.labels import CHECKOUT, FINGERPRINT, SERVICE, environment_labels
@@ -105,16 +104,12 @@ def _with_gpus(
     """Yield the environment with the GPUs that its services get, reserved while it is started. Raises BuildError."""
     names = {service.container.name for service in environment.services}
     leaving = {one.name for one in found if one.name not in names and _belongs_to_nobody(environment, one)}
-    containers = [service.container for service in environment.services]
-    name = f"{environment.project}-{environment.name}"
 
     def warn(text: str) -> None:
         emit(Note(text=text, warning=True))
 
-    with grant_gpus(containers, warn, environment=name, leaving=frozenset(leaving)) as granted:
-        pairs = zip(environment.services, granted, strict=True)
-        services = tuple(replace(one, container=container) for one, container in pairs)
-        yield with_mps(replace(environment, services=services))
+    with granted_environment(environment, frozenset(leaving), warn) as granted:
+        yield granted
 
 
 def _run(

@@ -14,7 +14,7 @@ from buildkit.gpu.mps import has_control
 from buildkit.tools.cdi import find_cdi
 from buildkit.tools.gpu import find_gpus
 from buildkit.tools.podman import find_version
-from buildkit.tools.process import Command, run
+from buildkit.tools.process import Command, find_tool, run
 
 SELINUX = Path("/sys/fs/selinux")
 MEND_SELINUX = "sudo setsebool -P container_use_devices=true"
@@ -22,8 +22,8 @@ _ANY = tuple(range(256))
 
 
 def find_gpu_host() -> GpuHost:
-    """Ask NVML, and read the CDI specifications. Raises MissingTool without podman."""
-    version = ".".join(map(str, find_version()))
+    """Ask NVML, and read the CDI specifications."""
+    version = ".".join(map(str, find_version())) if find_tool("podman") else ""
     cdi = find_cdi()
     blocked = find_selinux_block()
     return GpuHost(gpus=find_gpus(), names=find_names(cdi, version), blocked=blocked, control=has_control(cdi))

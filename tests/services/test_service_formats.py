@@ -27,6 +27,7 @@ from tests.imagestore.hosts import StorageHost
 from tests.running.test_environment import made
 from tests.running.test_models_mount import environment as mounting_environment
 from tests.running.test_mps_service import TEXT as SHARING
+from tests.running.test_rendered_gpus import with_gpus
 from tests.services.conftest import ASK, SERVE, MakeEnvironment
 
 pytestmark = pytest.mark.tools
@@ -86,7 +87,7 @@ def test_podman_compose_starts_services_with_names_secrets_and_limits(
 @pytest.mark.network
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts another root")
 def test_the_generator_of_debian_13_turns_units_into_the_same_commands() -> None:
-    environment, sharing = mounting_environment(), with_mps(made("production", SHARING))
+    environment, sharing = with_gpus(whole=mounting_environment()), with_mps(made("production", SHARING))
     host = StorageHost(Path(tempfile.mkdtemp(prefix="bk-")))
     host.prepare(stores=False)
     generated = []
