@@ -52,8 +52,8 @@ class ContainerSpec:
     ``exceptions`` are protections that it cannot have (`Exemption.allow`). ``owner`` are the numbers of its user, if
     they are known. ``models`` is the image of its models, if that is mounted. With ``networks``, it joins those, and
     has no network of its own. ``gpu`` are the GPUs that it asks for, ``devices`` the CDI names of those that it gets,
-    and ``mig`` the profiles of MIG devices among them (``3g.71gb``), as Kubernetes writes them. ``python`` is the interpreter of
-    its wheels.
+    and ``mig`` the profiles of MIG devices among them (``3g.71gb``), as Kubernetes writes them. ``python`` is the
+    interpreter of its wheels.
     """
 
     image: str

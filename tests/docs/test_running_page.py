@@ -32,7 +32,7 @@ def written() -> str:
 
 def test_page_shows_the_printed_output() -> None:
     text = PAGE.read_text("utf-8")
-    assert {found[1] for found in _MADE.finditer(text)} == set(RENDERERS) - {"seccomp", "docker-compose"}  # as compose without GPUs
+    assert {found[1] for found in _MADE.finditer(text)} == set(RENDERERS) - {"seccomp", "docker-compose"}
     assert written() == text
 
 
