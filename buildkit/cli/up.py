@@ -30,9 +30,11 @@ from buildkit.running.kubernetes import render_kubernetes
 from buildkit.running.mps import with_mps
 from buildkit.running.quadlet import render_quadlet_environment
 from buildkit.running.seccomp import render_seccomp
+from buildkit.services.replicas import choose_replicas, forget_replicas
 from buildkit.services.start import PATIENCE, StartOptions, start_environment
 from buildkit.services.state import ServiceState, find_states
 from buildkit.services.stop import stop_environment
+from buildkit.store.ledger_key import key_file
 from buildkit.tools.podman import pull
 from buildkit.tools.podman_objects import find_image_ids
 
@@ -41,7 +43,7 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
     """Start, end, show or print an environment. Raises DefinitionError, BuildError and Interrupted."""
     options = _parse(arguments)
     with open_view(sys.stderr) as emit, open_planner(folder, emit, args=options.arg) as planner:
-        environment = load_environment(planner, options.environment)
+        environment = choose_replicas(load_environment(planner, options.environment))
         to_docker = choose_delivery("", planner.context.project) is Delivery.DOCKER
     if options.format:
         print_format(environment, options.format)
@@ -50,6 +52,7 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
     if options.down:
         with open_view(sys.stderr) as emit:
             stopped = stop_environment(environment, emit, volumes=options.volumes)
+        forget_replicas(environment)
         print_ended(environment, stopped, as_json=options.json)
         return 0
     if not options.status:
@@ -72,7 +75,8 @@ def load_environment(planner: Planner, name: str) -> RunningEnvironment:
         if service.stage:
             check_runnable(planner.composer.compose(service.stage), service.command)
     project = planner.context.project.name
-    return make_environment(services, name, lambda stage: describe_container(planner, stage), project=project)
+    state = str(key_file().parent)
+    return make_environment(services, name, lambda one: describe_container(planner, one), project=project, state=state)
 
 
 def print_format(environment: RunningEnvironment, form: str) -> None:

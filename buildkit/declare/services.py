@@ -7,6 +7,8 @@ from typing import Any
 
 from buildkit.declare.gpu_request import GpuRequest
 from buildkit.declare.ports import PublishedPort
+from buildkit.declare.proxy_settings import ProxySettings
+from buildkit.declare.rollout import Rollout, Scale
 from buildkit.declare.schema import suggest_word
 from buildkit.declare.stage import Healthcheck
 from buildkit.errors import DefinitionError
@@ -71,9 +73,19 @@ class Reload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    """Which replica of which service a container is: number ``number`` (from 1) of a ``version``, empty without one."""
+
+    service: str
+    version: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """A service: the image of a ``stage``, or ``image`` by digest, and how it runs.
 
+    With ``proxy``, replicas run behind a proxy that has the service's name; ``replica`` says which of them this is.
     ``resources`` are fields of `Running` that differ from the stage's. ``gpu`` and ``health`` are None for the stage's.
     """
 
@@ -93,6 +105,10 @@ class Service:
     exceptions: tuple[Exemption, ...] = ()
     watch: tuple[Watch, ...] = ()
     reload: Reload = Reload()
+    proxy: ProxySettings | None = None
+    rollout: Rollout | None = None
+    scale: Scale | None = None
+    replica: Replica | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

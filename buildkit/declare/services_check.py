@@ -51,11 +51,25 @@ def check_service(
         report_unknown("secret", name, secrets, place.at("secrets"))
     for dependency in service.depends_on:
         report_unknown("service", dependency.service, services, place.at("depends-on"))
+    _check_proxied(service, place, stages)
     _check_env(service, place.at("env"))
     _check_exceptions(service, place.at("exceptions"))
     for one, other in combinations(service.volumes, 2):
         if one.target == other.target:
             place.at("volumes").report(f"{one.name} and {other.name} are both mounted at {one.target}")
+
+
+def _check_proxied(service: Service, place: ValueLocation, stages: Collection[str]) -> None:
+    if service.proxy is None:
+        return
+    if service.proxy.stage not in stages:
+        place.at("proxy").at("stage").report(
+            f"there is no stage `{service.proxy.stage}`", "docs/rollout.md shows the stage of the proxy"
+        )
+    if len(service.ports) != 1 or service.ports[0].protocol != "tcp":
+        place.at("ports").report("a service behind a proxy has one port, which the proxy passes on", 'ports = ["8000"]')
+    if service.volumes:
+        place.at("volumes").report("replicas would write one volume at once", "let another service keep the data")
 
 
 def _check_env(service: Service, place: ValueLocation) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 from buildkit.declare.gpu_request import parse_gpu_request
 from buildkit.declare.paths import check_target
 from buildkit.declare.ports import PublishedPort, parse_port
+from buildkit.declare.proxy_settings import ProxySettings
+from buildkit.declare.rollout_file import read_rollout, read_scale
 from buildkit.declare.schema import ValueLocation
 from buildkit.declare.services import (
     FILE,
@@ -70,7 +72,7 @@ def parse_services(text: str, *, stages: Collection[str], file: str = FILE) -> S
     services = {}
     for name, table in tables.items():
         here = place.at("services").at(name)
-        services[name] = _service(name, table, here)
+        services[name] = _service(name, table, here, stages)
         check_service(services[name], here, stages=stages, secrets=names, services=tables)
     environments = []
     for name, item in read.get("environments", ()):
@@ -80,7 +82,7 @@ def parse_services(text: str, *, stages: Collection[str], file: str = FILE) -> S
         for key, table in overridden.items():
             below = here.at("overrides").at(key)
             if not place.at("services").at(key).faulty:
-                chosen[key] = _service(key, _merge(tables[key], table), below)
+                chosen[key] = _service(key, _merge(tables[key], table), below, stages)
                 check_service(chosen[key], below, stages=stages, secrets=names, services=tables)
         environment = Environment(name=name, services=tuple(chosen.values()), subnet=_subnet(item, here))
         check_environment(environment, here, known=tables)
@@ -111,7 +113,8 @@ def _merge(table: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _service(name: str, item: dict[str, Any], place: ValueLocation) -> Service:
+def _service(name: str, item: dict[str, Any], place: ValueLocation, stages: Collection[str]) -> Service:
+    proxied = item.keys() & {"proxy", "rollout", "scale"}
     return Service(
         name=name,
         stage=item.get("stage", ""),
@@ -129,6 +132,9 @@ def _service(name: str, item: dict[str, Any], place: ValueLocation) -> Service:
         exceptions=tuple(Exemption(**one) for one in item.get("exceptions", ()) if len(one) == len(("allow", "why"))),
         watch=tuple(_watches(item.get("watch", ()), place.at("watch"))),
         reload=Reload(**item.get("reload", {})),
+        proxy=ProxySettings(**item.get("proxy", {})) if proxied else None,
+        rollout=read_rollout(item["rollout"], place.at("rollout"), stages) if "rollout" in item else None,
+        scale=read_scale(item["scale"], place.at("scale")) if "scale" in item else None,
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from buildkit.declare.gpu_request import GPU
 from buildkit.declare.image_names import PINNED_IMAGE
+from buildkit.declare.proxy_settings import PROXY
+from buildkit.declare.rollout_schema import ROLLOUT, SCALE
 from buildkit.declare.schema import (
     BooleanSchema,
     IntegerSchema,
@@ -114,6 +116,9 @@ _SERVICE = {
     "exceptions": KeySchema(ListSchema(_EXEMPTION), "protections that it cannot have, each with a reason"),
     "watch": KeySchema(ListSchema(_WATCH), "what a change of a file does, beyond what follows from the stage"),
     "reload": KeySchema(_RELOAD, "how `nox -s dev` reloads a Python service"),
+    "proxy": KeySchema(PROXY, "the proxy before it, if it has versions or several replicas"),
+    "rollout": KeySchema(ROLLOUT, "versions that run side by side, and who gets which"),
+    "scale": KeySchema(SCALE, "how many replicas run, by load"),
 }
 _ENVIRONMENT = TableSchema(
     {

@@ -46,14 +46,24 @@ def load_dev_services(folder: Path, graph: Graph, *, stage: str = "") -> Service
 
 
 def make_dev_environment(services: Services, planner: Planner, environment: str = ENVIRONMENT) -> RunningEnvironment:
-    """Return the environment as `nox -s up` would start it. Raises DefinitionError."""
+    """Return the environment as `nox -s up` would start it, without proxies before services. Raises DefinitionError."""
     made = make_environment(
-        services,
+        without_proxies(services),
         environment,
         lambda stage: describe_container(planner, stage),
         project=planner.context.project.name,
     )
     return with_mps(made)
+
+
+def without_proxies(services: Services) -> Services:
+    """Return services of which each is one container: the code of one is what is being worked on."""
+
+    def alone(service: Service) -> Service:
+        return replace(service, proxy=None, rollout=None, scale=None)
+
+    environments = (replace(one, services=tuple(map(alone, one.services))) for one in services.environments)
+    return replace(services, services=tuple(map(alone, services.services)), environments=tuple(environments))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,19 +7,32 @@ users change states and numbers alone, and a restart restores them from the same
 from __future__ import annotations
 
 from collections.abc import Iterator
+from zlib import crc32
 
 from buildkit.rollout.proxied import ProxiedService, ProxyPool, ProxyServer
 from buildkit.rollout.split import find_edges, salted_key
 
+OLDEST = (2, 6)
+_CONFIGURATION = "proc.configuration"  # its sum
 COOKIE = "xoe-rollout"
 VERSION_HEADER = "X-Served-Version"
 _STOP_SECONDS = 30  # until connections are cut when the proxy ends or is configured anew
+_RING = "answers"  # the latest answers, of which percentiles are taken; neither address nor path is kept
+_LINE_BYTES, _RING_BYTES = 160, 4 << 20
+_LOG_FORMAT = "%[date(0,ms)] %b %ST %Ta %ts"  # now in ms, version, status, ms from first to last byte, how it ended
 _COOKIE_SECONDS = 365 * 24 * 3600
 
 
 def render_haproxy(service: ProxiedService) -> str:
     """Return the configuration. Raises ValueError if the shares of versions are more than there is."""
-    return "".join(f"{line}\n" for line in _lines(service))
+    text = "".join(f"{line}\n" for line in _lines(service))
+    return f"global\n    set-var {_CONFIGURATION} int({crc32(text.encode())})\n{text}"
+
+
+def find_configuration(text: str) -> tuple[str, str]:
+    """Return the command that asks which configuration runs, and the end of its answer if it is this one."""
+    number = text.partition("int(")[2].partition(")")[0]
+    return f"get var {_CONFIGURATION}", f"value=<{number}>"
 
 
 def _lines(service: ProxiedService) -> Iterator[str]:
@@ -36,6 +49,10 @@ def _lines(service: ProxiedService) -> Iterator[str]:
 
 
 def _global(service: ProxiedService) -> Iterator[str]:
+    yield f"ring {_RING}"
+    yield "    format raw"
+    yield f"    maxlen {_LINE_BYTES}"
+    yield f"    size {_RING_BYTES}"
     yield "global"
     yield "    log stdout format raw daemon notice"
     yield "    maxconn 4096"
@@ -54,6 +71,7 @@ def _defaults(service: ProxiedService) -> Iterator[str]:
     yield "    option forwardfor"
     yield "    option http-server-close"  # a connection that a replica closes meanwhile would lose a request
     yield "    option abortonclose"
+    yield "    option idle-close-on-response"  # connections of clients outlive a reload until their next answer
     yield "    option redispatch 1"
     yield "    retries 5"
     yield "    retry-on conn-failure empty-response"
@@ -71,6 +89,8 @@ def _defaults(service: ProxiedService) -> Iterator[str]:
 def _frontend(service: ProxiedService) -> Iterator[str]:
     yield "frontend service"
     yield f"    bind {_bind(service.listen)}"
+    yield f"    log ring@{_RING} format raw daemon"
+    yield f'    log-format "{_LOG_FORMAT}"'
     if len(service.pools) > 1:
         yield from _user(service)
         yield "    http-request set-var(txn.bucket) var(txn.key),sdbm(1),mod(1000)"

@@ -33,7 +33,7 @@ def _avalanche(value: int) -> int:
     value = (value + 0x165667B1 + (value << 5)) & _WORD
     value = ((value + 0xD3A2646C) ^ (value << 9)) & _WORD
     value = (value + 0xFD7046C5 + (value << 3)) & _WORD
-    return (value ^ 0xB55A4F09 ^ (value >> 16)) & _WORD
+    return ((value ^ 0xB55A4F09 ^ (value >> 16)) * 3221225473) & _WORD
 
 
 def find_edges(pools: Sequence[ProxyPool]) -> Iterator[tuple[ProxyPool, int]]:

@@ -13,6 +13,7 @@ from buildkit.declare.services import (
     Dependency,
     Environment,
     Reload,
+    Replica,
     Service,
     Services,
     ServiceSecret,
@@ -21,7 +22,8 @@ from buildkit.declare.services import (
 from buildkit.declare.stage import Running
 from buildkit.errors import DefinitionError, Problem
 from buildkit.running.flags import ContainerSpec
-from buildkit.running.mounts import MemoryVolume, SecretMount, ServiceNetwork, VolumeMount
+from buildkit.running.mounts import BindMount, MemoryVolume, SecretMount, ServiceNetwork, VolumeMount
+from buildkit.running.replicas import CONFIGURATION, ProxiedPlan, expand_replicas, plan_proxied
 
 DescribeStage = Callable[[str], ContainerSpec]
 _FIRST_HOST = 2  # the first address is the bridge's
@@ -53,6 +55,8 @@ class RunningService:
     volumes: tuple[str, ...] = ()
     watch: tuple[Watch, ...] = ()
     reload: Reload = field(default_factory=Reload)
+    proxied: ProxiedPlan | None = None
+    replica: Replica | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,16 +96,20 @@ class RunningEnvironment:
         raise DefinitionError(f"there is no service `{name}` in {self.name}", hint=f"services are {names}")
 
 
-def make_environment(services: Services, name: str, describe: DescribeStage, *, project: str) -> RunningEnvironment:
+def make_environment(
+    services: Services, name: str, describe: DescribeStage, *, project: str, state: str = "."
+) -> RunningEnvironment:
     """Return an environment of ``services.toml``; ``describe`` gives the container of a stage.
 
+    ``state`` is the folder in which the configurations of proxies lie. All replicas that may ever run are among the
+    services.
     Raises DefinitionError if there is no such environment, or for what the containers of its services contradict.
     """
-    environment = services.environment(name)
+    environment = expand_replicas(services.environment(name))
     prefix = f"{project}-{name}"
     ordered = tuple(_in_order({service.name: service for service in environment.services}))
     network = _network(prefix, environment)
-    containers = {service.name: _container(service, prefix, describe) for service in ordered}
+    containers = {service.name: _container(service, prefix, describe, state) for service in ordered}
     if problems := [problem for service in ordered for problem in _contradictions(service, containers, name)]:
         raise DefinitionError.of(problems)
     reaches_out = any(container.running.outgoing for container in containers.values())
@@ -141,17 +149,27 @@ def _network(prefix: str, environment: Environment) -> ServiceNetwork:
     digest = hashlib.sha256(prefix.encode()).digest()
     subnet = ipaddress.IPv4Network(environment.subnet or f"10.{90 + digest[0] % 160}.{digest[1]}.0/24")
     free = subnet.num_addresses - _FIRST_HOST - 1  # the last is broadcast
+    if len(environment.services) > free:
+        what = f"{subnet} has {free} addresses for services and replicas, and {len(environment.services)} need one"
+        raise DefinitionError(f"{FILE}: {environment.name}: {what}", hint="name a larger `subnet`")
     taken: dict[int, str] = {}
-    for service in environment.services:
+    for service in sorted(environment.services, key=lambda one: one.replica is not None):  # replicas move nobody
         number = int.from_bytes(hashlib.sha256(service.name.encode()).digest()[:4], "big") % free
         while number in taken:
             number = (number + 1) % free
         taken[number] = service.name
     hosts = sorted((name, str(subnet[number + _FIRST_HOST])) for number, name in taken.items())
-    return ServiceNetwork(name=prefix, subnet=str(subnet), closed=True, hosts=tuple(hosts))
+    unnamed = {service.name for service in environment.services if service.replica}
+    return ServiceNetwork(
+        name=prefix,
+        subnet=str(subnet),
+        closed=True,
+        hosts=tuple(pair for pair in hosts if pair[0] not in unnamed),
+        replicas=tuple(pair for pair in hosts if pair[0] in unnamed),
+    )
 
 
-def _container(service: Service, prefix: str, describe: DescribeStage) -> ContainerSpec:
+def _container(service: Service, prefix: str, describe: DescribeStage, state: str) -> ContainerSpec:
     """Return the container of a service before it joins networks."""
     base = describe(service.stage) if service.stage else _image_container(service.image)
     running = replace(base.running, **dict(service.resources))
@@ -170,11 +188,18 @@ def _container(service: Service, prefix: str, describe: DescribeStage) -> Contai
         seccomp=f"{prefix}.seccomp.json" if running.system_calls == "service" else "",
         command=service.command,
         env=service.env,
-        mounts=tuple(VolumeMount(volume=f"{prefix}-{one.name}", target=one.target) for one in service.volumes),
+        mounts=tuple(_mounts(service, prefix, state)),
         secrets=tuple(SecretMount(name=one, secret=f"{prefix}-{one}", owner=owner) for one in service.secrets),
         exceptions=tuple(sorted(one.allow for one in service.exceptions)),
         gpu=None if gpu == NO_GPU else gpu,
     )
+
+
+def _mounts(service: Service, prefix: str, state: str) -> Iterator[VolumeMount | BindMount]:
+    for volume in service.volumes:
+        yield VolumeMount(volume=f"{prefix}-{volume.name}", target=volume.target)
+    if service.proxy:  # a folder, for a file that is replaced would keep its old content in there
+        yield BindMount(source=f"{state}/proxies/{prefix}-{service.name}/run", target=CONFIGURATION)
 
 
 def _image_container(image: str) -> ContainerSpec:
@@ -203,6 +228,8 @@ def _running(
         volumes=tuple(mount.volume for mount in container.mounts if isinstance(mount, VolumeMount)),
         watch=service.watch,
         reload=service.reload,
+        proxied=plan_proxied(service) if service.proxy else None,
+        replica=service.replica,
     )
 
 

@@ -104,7 +104,7 @@ class ContainerSpec:
     @property
     def address(self) -> str:
         """Its address in the network of its environment; empty without one."""
-        return dict(self.networks[0].hosts)[self.hostname] if self.networks else ""
+        return self.networks[0].addresses[self.hostname] if self.networks else ""
 
     @property
     def mac(self) -> str:

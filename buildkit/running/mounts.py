@@ -104,9 +104,16 @@ class ServiceNetwork:
     """The network of an environment by podman's name, with the addresses of all services.
 
     ``subnet`` is an IPv4 network (``10.90.1.0/24``). A network that is not ``closed`` has a route to other hosts.
+    ``replicas`` are addresses that stand in no hosts file: the proxy before them has a name there.
     """
 
     name: str
     subnet: str
     closed: bool
     hosts: tuple[tuple[str, str], ...] = ()
+    replicas: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """The address of each service and replica."""
+        return dict((*self.hosts, *self.replicas))

@@ -19,6 +19,7 @@ from buildkit.services.compare import Changes, ServiceChange, compare, take_fing
 from buildkit.services.containers import MadeObjects, retire, start_container, undoing
 from buildkit.services.labels import CHECKOUT, FINGERPRINT, SERVICE, environment_labels
 from buildkit.services.networks import ensure_networks
+from buildkit.services.replicas import follow_proxy, write_proxy
 from buildkit.services.secret_values import ensure_secrets, read_secrets
 from buildkit.services.turns import in_turn
 from buildkit.services.wait import wait_completed, wait_healthy
@@ -129,10 +130,14 @@ def _run(
                 if service.name in other.bound_to and changes.steps[other.name] is ServiceChange.REPLACE:
                     retire(other, made)
             with step(awaited.emit, service.name, "start") as handle:
+                if service.proxied:
+                    write_proxy(service)
                 start_container(service, argvs[service.name], what, made)
                 handle.note = what.value
     for service in environment.services:
         awaited.until(service.name, "completed" if service.name in environment.jobs else "healthy")
+        if service.proxied:
+            follow_proxy(service, changes.steps[service.name])
 
 
 def replace_service(
@@ -146,7 +151,7 @@ def replace_service(
 def _belongs_to_nobody(environment: RunningEnvironment, container: FoundContainer) -> bool:
     """Return whether no service of the environment, started or left out, has the container."""
     service = dict(container.labels).get(SERVICE, "")
-    left_out = set(dict(environment.network.hosts)) - {one.name for one in environment.services}
+    left_out = environment.network.addresses.keys() - {one.name for one in environment.services}
     return service not in left_out
 
 

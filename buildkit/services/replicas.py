@@ -1,0 +1,60 @@
+"""Which replicas of an environment run, and its proxies when `up` starts or changes it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from buildkit.rollout.state import RolloutState, VersionReplicas
+from buildkit.running.environment import RunningEnvironment, RunningService
+from buildkit.running.replicas import ProxiedPlan, keep_running
+from buildkit.services.compare import ServiceChange
+from buildkit.services.proxy import LiveProxy, apply_state, configure_anew, target_of
+from buildkit.services.rollout_files import changing, find_proxies, load_state, plan_of
+
+
+def choose_replicas(environment: RunningEnvironment) -> RunningEnvironment:
+    """Return an environment less the replicas that do not run now: at first, the fewest of each version do."""
+    away: set[str] = set()
+    for proxy in find_proxies(environment):
+        plan = plan_of(proxy)
+        names = {name for _, version in plan.replicas for name in version}
+        away |= names - keep_running(plan, with_fewest(plan, load_state(proxy)))
+    return replace(environment, services=tuple(one for one in environment.services if one.name not in away))
+
+
+def with_fewest(plan: ProxiedPlan, state: RolloutState) -> RolloutState:
+    """Return a state in which each version has as many replicas as it must have, and none that does not exist."""
+    for version, names in plan.replicas:
+        known = next((one for one in state.replicas if one.version == version), None)
+        running = [number for number in (known.running if known else ()) if number <= len(names)]
+        free = (number for number in range(1, len(names) + 1) if number not in running)
+        while len(running) < plan.least:
+            running.append(next(free))
+        kept = replace(known, running=tuple(sorted(running))) if known else None
+        state = state.with_replicas(kept or VersionReplicas(version=version, running=tuple(sorted(running))))
+    return replace(state, replicas=tuple(one for one in state.replicas if one.version in plan.versions))
+
+
+def write_proxy(proxy: RunningService) -> None:
+    """Write the configuration of a proxy that is about to start."""
+    with changing(proxy) as write:
+        write(with_fewest(plan_of(proxy), load_state(proxy)))
+
+
+def follow_proxy(proxy: RunningService, change: ServiceChange) -> None:
+    """Bring a proxy that ran already to what is declared now. Raises BuildError."""
+    if change is not ServiceChange.KEEP:
+        return
+    with changing(proxy) as write:
+        state = with_fewest(plan_of(proxy), load_state(proxy))
+        text = write(state)
+        live = LiveProxy.of(proxy)
+        configure_anew(text, live.ask, live.reload)
+        apply_state(live, target_of(proxy, state))
+
+
+def forget_replicas(environment: RunningEnvironment) -> None:
+    """Write down that nothing runs: the next start begins with the fewest replicas, and the split that there is."""
+    for proxy in find_proxies(environment):
+        with changing(proxy) as write:
+            write(replace(load_state(proxy), replicas=()))

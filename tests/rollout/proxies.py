@@ -1,0 +1,185 @@
+"""Real proxies on loopback, and replicas that answer with their name: HAProxy plays both."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from buildkit.rollout.haproxy import VERSION_HEADER
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [one.getsockname()[1] for one in sockets]
+
+
+@contextlib.contextmanager
+def running(program: str, text: str, *ports: int) -> Iterator[RunningProxy]:
+    """A proxy with this configuration, once its ports answer."""
+    folder = Path(tempfile.mkdtemp(prefix="bk-"))
+    proxy = RunningProxy(program, folder / "proxy.cfg")
+    proxy.write(text)
+    try:
+        proxy.start(*ports)
+        yield proxy
+    finally:
+        proxy.stop()
+        shutil.rmtree(folder)
+
+
+class RunningProxy:
+    """haproxy or nginx as a process of this one."""
+
+    def __init__(self, program: str, file: Path) -> None:
+        self._argv = (program, "-W", "-db", "-f", str(file)) if program == "haproxy" else (program, "-c", str(file))
+        self._file = file
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def write(self, text: str) -> None:
+        self._file.write_text(text)
+
+    def start(self, *ports: int) -> None:
+        self.process = subprocess.Popen(self._argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for port in ports:
+            wait_for(port)
+
+    def stop(self) -> None:
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(10)
+
+    def reload(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGUSR2)  # new workers take the sockets over
+
+    def kill(self) -> None:
+        """Kill -9: the worker of a replica, which has one, ends with its master."""
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        subprocess.run(("kill", "-9", str(self.process.pid), *children), check=False)
+        self.process.wait(10)
+
+
+def wait_for(port: int) -> None:
+    end = time.monotonic() + 20
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        assert time.monotonic() < end, f"nothing listens at {port}"
+        time.sleep(0.02)
+
+
+def replicas_text(named: dict[str, int], *, errors: dict[str, int] | None = None, stats: Path | None = None) -> str:
+    """A configuration of replicas by name and port, some of which fail in so many per cent of requests."""
+    lines = ["global", f"  stats socket {stats} level admin"] if stats else []
+    lines += ["defaults", "  mode http", "  timeout client 30s", "  timeout server 30s", "  timeout connect 5s"]
+    for name, port in named.items():
+        lines += [f"frontend {name}", f"  bind 127.0.0.1:{port}"]
+        if percent := (errors or {}).get(name):
+            lines.append(f"  http-request return status 500 if !{{ path /readyz }} {{ rand(100) lt {percent} }}")
+        lines.append(f"  http-request return status 200 content-type text/plain string {name}")
+    return "\n".join(lines) + "\n"
+
+
+class Load:
+    """Clients that ask without a pause, each as one user over one connection, until the block ends."""
+
+    def __init__(self, port: int, clients: int = 3, path: str = "/") -> None:
+        self.answers: Counter[tuple[int, str]] = Counter()
+        self.broken: list[str] = []
+        self._end = threading.Event()
+        self._port, self._path = port, path
+        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(clients)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+
+    def wait_for_answers(self, count: int) -> None:
+        goal, end = sum(self.answers.values()) + count, time.monotonic() + 30
+        while sum(self.answers.values()) < goal and not self.broken:
+            assert time.monotonic() < end, "no answers come"
+            time.sleep(0.005)
+
+    def _ask(self, number: int) -> None:
+        count = 0
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        while not self._end.is_set():
+            count += 1
+            try:
+                connection.request("GET", self._path, headers={"X-User": f"{number}-{count}"})
+                answer = connection.getresponse()
+                answer.read()
+                self.answers[answer.status, answer.headers.get(VERSION_HEADER, "")] += 1
+                if answer.will_close:
+                    connection.close()
+            except (OSError, http.client.HTTPException) as error:
+                self.broken.append(repr(error))
+                connection.close()
+        connection.close()
+
+
+def ask_users(port: int, users: list[str]) -> list[str]:
+    """Return the version that serves each user, many asked in one go over one connection."""
+    most = 900  # nginx ends a connection after 1000
+    return [version for start in range(0, len(users), most) for version in _ask(port, users[start : start + most])]
+
+
+def _ask(port: int, users: list[str]) -> list[str]:
+    with socket.create_connection(("127.0.0.1", port), 60) as connection:
+        sent = "".join(f"GET / HTTP/1.1\r\nHost: x\r\nX-User: {user}\r\n\r\n" for user in users).encode()
+        sender = threading.Thread(target=connection.sendall, args=(sent,))
+        sender.start()
+        found, header = [], VERSION_HEADER.lower().encode()
+        with connection.makefile("rb") as answers:
+            while len(found) < len(users):
+                line = answers.readline()
+                assert line, f"the connection ended after {len(found)} answers"
+                name, _, value = line.partition(b":")
+                if name.lower() == header:
+                    found.append(value.strip().decode())
+        sender.join()
+    return found
+
+
+class AskSocket:
+    """Sends commands to HAProxy's socket on this host, as `ask_proxy` does to one in a container."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, command: str) -> str:
+        end = time.monotonic() + 10
+        while True:
+            try:
+                return self._ask(command)
+            except OSError:  # it has just started
+                assert time.monotonic() < end, f"nothing answers `{command}`"
+                time.sleep(0.05)
+
+    def _ask(self, command: str) -> str:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(10)
+            connection.connect(str(self._path))
+            connection.sendall(command.encode() + b"\n")
+            parts = []
+            while part := connection.recv(1 << 16):
+                parts.append(part)
+        return b"".join(parts).decode()
