@@ -17,6 +17,7 @@ class PodmanHost:
     ``controllers`` are those of cgroups that podman may use; ``systemd`` is whether there is one to run health checks;
     ``network`` is the network backend with its version (``netavark 1.14.0``), ``closes`` whether it could create a
     network without a route to other hosts (None: not tried). podman starts no container here without ``options``.
+    ``uids`` are the host's users in containers: first in them, first of the host, count; empty: the same.
     """
 
     version: str = ""
@@ -28,6 +29,7 @@ class PodmanHost:
     network: str = ""
     closes: bool | None = None
     options: tuple[str, ...] = ()
+    uids: tuple[tuple[int, int, int], ...] = ()
 
     @property
     def may_close(self) -> bool:
@@ -48,7 +50,7 @@ class UnsupportedFlag:
 def parse_host(info: dict[str, Any], *, systemd: bool) -> PodmanHost:
     """Parse the JSON of ``podman info``, 4.3 to 6.0."""
     host = info.get("host") or {}
-    security = host.get("security") or {}
+    security, ids = host.get("security") or {}, host.get("idMappings") or {}
     return PodmanHost(
         version=str((info.get("version") or {}).get("Version") or ""),
         rootless=bool(security.get("rootless")),
@@ -57,6 +59,7 @@ def parse_host(info: dict[str, Any], *, systemd: bool) -> PodmanHost:
         network=str((host.get("networkBackendInfo") or {}).get("version") or host.get("networkBackend") or ""),
         seccomp=bool(security.get("seccompEnabled")),
         systemd=systemd,
+        uids=tuple((row["container_id"], row["host_id"], row["size"]) for row in ids.get("uidmap") or ()),
     )
 
 

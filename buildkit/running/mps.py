@@ -7,6 +7,7 @@ daemon answers, and end before it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,7 +16,18 @@ from buildkit.declare.services import FILE, Dependency
 from buildkit.declare.stage import Healthcheck
 from buildkit.errors import DefinitionError, Problem
 from buildkit.gpu.holders import DEVICES, holder_labels
-from buildkit.gpu.mps import ASK, CONTROL, LOG, PIPE, MpsClient, check_users, client_variables
+from buildkit.gpu.mps import (
+    ASK,
+    CONTROL,
+    LOG,
+    PIPE,
+    MpsClient,
+    MpsRefusal,
+    UidMap,
+    check_users,
+    client_variables,
+    keep_id,
+)
 from buildkit.running.environment import RunningEnvironment, RunningService
 from buildkit.running.flags import ContainerSpec
 from buildkit.running.mounts import MemoryVolume, VolumeMount
@@ -24,6 +36,7 @@ NAME = "mps"
 _SHM = "/dev/shm"  # noqa: S108 - the container's
 _SHM_SIZE = "64m"
 _BLOCK = 4096
+_KEEP_ID = re.compile(r"--userns=keep-id:uid=(\d+)(?:,.*)?")
 _PROGRAM = (
     f"import subprocess as s, sys; a = s.run(['{CONTROL}'], input=b'{ASK}\\n', stdout=s.PIPE, timeout=8).stdout; "
     "sys.exit(not a[:1].isdigit())"
@@ -115,7 +128,7 @@ def _variables(container: ContainerSpec) -> dict[str, str]:
 def _check(environment: RunningEnvironment, clients: Sequence[RunningService]) -> None:
     problems = [
         Problem(file=FILE, key=f"services.{clients[0].name}.gpu", what=refusal.what, hint=refusal.hint)
-        for refusal in check_users([MpsClient(name=one.name, uid=_uid(one.container)) for one in clients])
+        for refusal in check_users(list(map(_as_client, clients)))
     ]
     if any(one.name == NAME for one in environment.services):
         what = "is the name of the daemon through which services share GPUs"
@@ -124,8 +137,18 @@ def _check(environment: RunningEnvironment, clients: Sequence[RunningService]) -
         raise DefinitionError.of(problems)
 
 
-def _uid(container: ContainerSpec) -> int | None:
-    return container.owner[0] if container.owner else None
+def find_strangers(environment: RunningEnvironment, uids: UidMap) -> tuple[MpsRefusal, ...]:
+    """Return why daemon and clients are not one user of the host, whose containers have this map of users."""
+    users = (*mps_clients(environment), *(one for one in environment.services if _is_daemon(one)))
+    return tuple(check_users([_as_client(one, uids) for one in users]))
+
+
+def _as_client(service: RunningService, uids: UidMap = ()) -> MpsClient:
+    container = service.container
+    own = container.user.partition(":")[0]
+    uid = int(own) if own.isdecimal() else container.owner[0] if container.owner else None
+    kept = next(filter(None, map(_KEEP_ID.fullmatch, container.options)), None)
+    return MpsClient(name=service.name, uid=uid, uids=keep_id(int(kept[1]), uids) if kept else uids)
 
 
 def _shm_size(container: ContainerSpec) -> int:

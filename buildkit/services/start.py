@@ -15,6 +15,7 @@ from buildkit.running.commands import memory_volume_argv, volume_argv
 from buildkit.running.environment import RunningEnvironment, RunningService
 from buildkit.running.flags import run_argv
 from buildkit.running.host import PodmanHost, UnsupportedFlag, find_unsupported
+from buildkit.running.mps import find_strangers
 from buildkit.services.compare import Changes, ServiceChange, compare, take_fingerprint
 from buildkit.services.containers import MadeObjects, retire, start_container, undoing
 from buildkit.services.labels import CHECKOUT, FINGERPRINT, SERVICE, environment_labels
@@ -75,6 +76,7 @@ def _start(
     _check_checkout(environment, [dict(one.labels).get(CHECKOUT, "") for one in found], options.folder)
     with _with_gpus(environment, found, emit) as granted, undoing(labels) as made:
         environment = granted
+        _check_users(environment, host)
         host = ensure_networks(environment, host, made.networks.append)
         lacks = _find_lacks(environment, host, options.strict)
         for volume in environment.volumes:
@@ -111,6 +113,11 @@ def _with_gpus(
 
     with granted_environment(environment, frozenset(leaving), warn) as granted:
         yield granted
+
+
+def _check_users(environment: RunningEnvironment, host: PodmanHost) -> None:
+    if found := find_strangers(environment, host.uids):
+        raise BuildError(f"nothing was started: {'; '.join(one.what for one in found)}", hint=found[0].hint)
 
 
 def _run(

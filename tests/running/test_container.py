@@ -142,12 +142,14 @@ def test_podman_info_is_parsed() -> None:
             "networkBackendInfo": {"backend": "netavark", "version": "netavark 1.8.0"},
             "cgroupControllers": ["memory", "pids"],
             "security": {"rootless": True, "seccompEnabled": True},
+            "idMappings": {"uidmap": [{"container_id": 0, "host_id": 1000, "size": 1}]},
         },
         "version": {"Version": "4.9.3"},
     }
     assert parse_host(info, systemd=True) == PodmanHost(
-        version="4.9.3", rootless=True, cgroups="v2", controllers=("memory", "pids"), network="netavark 1.8.0"
-    )
+        version="4.9.3", rootless=True, cgroups="v2", controllers=("memory", "pids"), network="netavark 1.8.0",
+        uids=((0, 1000, 1),),
+    )  # fmt: skip
     assert find_unsupported(PLAIN, parse_host({}, systemd=True))[0].needs == "memory"  # missing: unsupported
 
 

@@ -15,7 +15,7 @@ from buildkit.running.commands import render_commands
 from buildkit.running.compose import render_compose_environment
 from buildkit.running.environment import RunningEnvironment
 from buildkit.running.flags import ContainerSpec, run_argv
-from buildkit.running.mps import with_mps
+from buildkit.running.mps import find_strangers, with_mps
 from buildkit.running.quadlet import render_quadlet_environment
 from tests.running.test_environment import made
 from tests.running.test_rendered_environment import load
@@ -142,6 +142,21 @@ def test_users_and_names_that_cannot_be_are_refused() -> None:
     with pytest.raises(DefinitionError, match="named: the number of its user is not known") as raised:
         with_mps(made("unknown", TEXT))
     assert raised.value.hint == 'user = "UID:GID" of services.named'
+
+
+def test_one_number_is_two_users_of_the_host_where_one_container_keeps_the_callers(
+    environment: RunningEnvironment,
+) -> None:
+    uids = ((0, 1000, 1), (1, 100000, 65536))
+    assert find_strangers(environment, uids) == ()
+    options = ("--userns=keep-id:uid=999,gid=999",)
+    kept = tuple(
+        replace(one, container=replace(one.container, options=options)) if one.name == "two" else one
+        for one in environment.services
+    )
+    (found,) = find_strangers(replace(environment, services=kept), uids)
+    assert found.what.endswith("(two: 1000; one, mps: 100998)")
+    assert find_strangers(replace(environment, services=kept), ()) == ()
 
 
 def test_compose_says_volumes_in_memory_order_and_that_clients_start_anew(
