@@ -13,6 +13,7 @@ import pytest
 
 from buildkit.tools.storage_settings import ROOTS
 from tests.containers import container_environment
+from tests.reference.builds import shared_cache
 from tests.registry import serve_registry
 
 ROOT = Path(__file__).parents[2]
@@ -108,10 +109,10 @@ def registry(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def storage():
-    """The host's storage with settings in a file of ours, and an image store of ours: its commands change settings."""
+def storage(tmp_path_factory):
+    """The host's storage with settings in a file of ours, and a cache and an image store of ours: commands write."""
     folder = Path(tempfile.mkdtemp(prefix="bk-"))
-    env = {"BUILDKIT_STORE": str(folder / "store")}
+    env = {"BUILDKIT_STORE": str(folder / "store"), "BUILDKIT_CACHE": str(shared_cache(tmp_path_factory))}
     if os.geteuid() == 0:
         roots = "".join(f'{name} = "{path}"\n' for name, path in ROOTS.items())
         (folder / "storage.conf").write_text(f'[storage]\ndriver = "overlay"\n{roots}')

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from buildkit.build.context import cache_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,6 +72,15 @@ def make_cache(folder: Path, *, downloads: Path | None = None) -> Path:
     if there.is_dir():
         shutil.copytree(there, folder / "files")
     return folder
+
+
+def shared_cache(factory: pytest.TempPathFactory) -> Path:
+    """The cache of the tests of documentation and of this project, which run in one process: each layer is made once.
+
+    It is not the user's: the commands remove what is in it, and its rows have the key of the suite.
+    """
+    folder = factory.getbasetemp() / "cache"
+    return folder if folder.exists() else make_cache(folder)
 
 
 def copy_project(folder: Path) -> Path:
