@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from buildkit.build.containers import open_containers
 from buildkit.build.executor import Executor
 from buildkit.build.layer_writer import LayerWriter
+from buildkit.build.model_gate import ModelGate
 from buildkit.build.planner import Planner
 from buildkit.plan.spec import Spec
 from buildkit.tasks.scheduler import Lane, Tasks, put_first, run_tasks
@@ -41,8 +42,11 @@ def build_layers(
     if context.image_store is not None:
         context.image_store.sweep()
     writer = writer or LayerWriter(context=context)
-    with open_containers(context, writer) as containers:
-        executor = Executor(context, containers, planner.lookup, planner.composer, writer, stage)
+    with (
+        open_containers(context, writer) as containers,
+        ModelGate(context) as gate,
+    ):
+        executor = Executor(planner, containers, gate, writer, stage)
         executor.require(specs)
         tasks = dict(reversed(executor.tasks.items())) if backwards else dict(executor.tasks)
         tasks |= also(tasks)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from buildkit.build.containers import ContainerRunner
-from buildkit.build.context import BuildContext
 from buildkit.build.inputs import InputTasks
 from buildkit.build.layer_members import (
     choose_compression,
@@ -31,7 +30,7 @@ from buildkit.layers.wheel.prefix import prefix_members
 from buildkit.locks.model_source import UrlSource
 from buildkit.native.collector import NativeCollector
 from buildkit.oci.blob import Blob, LayerResult
-from buildkit.plan.compose import Composer, Composition
+from buildkit.plan.compose import Composition
 from buildkit.plan.emulation import has_library, is_foreign, needs_library
 from buildkit.plan.spec import (
     BuildContainerfile,
@@ -53,6 +52,7 @@ from buildkit.tasks.task_id import TaskId, TaskKind
 
 if TYPE_CHECKING:
     from buildkit.build.model_gate import ModelGate
+    from buildkit.build.planner import Planner
     from buildkit.build.wheel_gate import WheelGate
 
 Write = Callable[[], PackedLayer]
@@ -62,28 +62,25 @@ Contents = Sequence[tuple[str, str]] | None  # a listing, if it is known
 class Executor:
     """Collects the tasks that build layers: one for each layer, download and image, however many need it.
 
-    ``lookup`` finds results whose blobs are in the cache. The composer is asked for compiler and builder only if
-    bytecode or a wheel must be compiled. ``stage`` is the stage that is built, empty for none.
+    The composer is asked for compiler and builder only if bytecode or a wheel must be compiled. ``stage`` is the stage
+    that is built, empty for none.
     """
 
     def __init__(
-        self,
-        context: BuildContext,
-        containers: ContainerRunner,
-        lookup: Callable[[Iterable[Key]], Mapping[Key, LayerResult]],
-        composer: Composer,
-        writer: LayerWriter,
-        stage: str = "",
+        self, planner: Planner, containers: ContainerRunner, gate: ModelGate, writer: LayerWriter, stage: str = ""
     ) -> None:
-        self._context = context
+        self._context = planner.context
         self._containers = containers
-        self._lookup = lookup
-        self._composer = composer
+        self._lookup = planner.lookup
+        self._composer = planner.composer
+        self._gate = gate
         self._writer = writer
         self._stage = stage
-        self._compression = Compression(context.project.compression)
+        self._compression = Compression(self._context.project.compression)
         self.tasks: dict[TaskId, Task] = {}
-        self._inputs = InputTasks(context, containers, self.tasks, lambda: composer.builder, self._require_composition)
+        self._inputs = InputTasks(
+            self._context, containers, self.tasks, lambda: planner.composer.builder, self._require_composition
+        )
 
     def require(self, specs: Iterable[Spec]) -> tuple[TaskId, ...]:
         """Add the tasks that build ``specs`` or fetch them from the remote cache; return the tasks to wait for."""
@@ -223,7 +220,7 @@ class Executor:
             opened = self._inputs.open_model(model)
             try:
                 compression = choose_compression(work, opened, self._compression)
-                return self._write(spec, members_of_model(work, opened), compression)
+                return self._write(spec, members_of_model(work, opened), compression, lambda: self._gate.settle(spec))
             except MismatchError:
                 # a damaged download is the better error: planning again repairs it
                 self._inputs.check_downloads(model, work.files)
@@ -237,12 +234,6 @@ class Executor:
         from buildkit.build.wheel_gate import WheelGate  # a build that packs no wheel does not load it
 
         return WheelGate(self._context)
-
-    @cached_property
-    def _gate(self) -> ModelGate:
-        from buildkit.build.model_gate import ModelGate  # a build that packs no model does not load it
-
-        return ModelGate(self._context)
 
     def _scanned(self, spec: Spec, work: PackModel, needs: tuple[TaskId, ...]) -> tuple[TaskId, ...]:
         """Return the tasks to wait for, so that every file of a model is in the cache and passed the scan."""
@@ -301,12 +292,18 @@ class Executor:
     def _layer(self, spec: Spec, members: Callable[[], Iterator[Member]]) -> Write:
         return lambda: self._write(spec, members(), self._compression)
 
-    def _write(self, spec: Spec, members: Iterator[Member], compression: Compression) -> PackedLayer:
+    def _write(
+        self, spec: Spec, members: Iterator[Member], compression: Compression, settle: Callable[[], None] | None = None
+    ) -> PackedLayer:
+        """Write a layer, which is kept if ``settle`` raises nothing."""
         collector = NativeCollector()
         progress = self._context.progress(spec.name)
         with self._writer.open(compression) as to:
             observed = observe_members(members, collector)
-            packed = to.keep(write_layer(observed, to.blob, to.compression, progress=progress, tee=to.tee))
+            written = write_layer(observed, to.blob, to.compression, progress=progress, tee=to.tee)
+            if settle is not None:
+                settle()
+            packed = to.keep(written)
         record_collected(self._context.ledger, packed.digest, collector)
         return packed
 

@@ -7,14 +7,17 @@ when it was built; if the rules have changed since, its files are scanned again,
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, BinaryIO
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 
 from buildkit.build.context import BuildContext
 from buildkit.build.model_files import missing_model_file, open_model_file
 from buildkit.build.model_scanner import ModelScanner
 from buildkit.declare.model_allowlist import ALLOW_FILE, ModelAllowlist, load_allowlist
+from buildkit.digest import Key
 from buildkit.errors import LostError, MismatchError, ModelError
 from buildkit.events import Note
 from buildkit.findings import Finding
@@ -30,6 +33,16 @@ if TYPE_CHECKING:
     from buildkit.tasks.task_id import TaskId
 
 _MAX_FINDINGS = 5
+# names of formats without pickles: for others the process of other scanners is started before a file is looked at
+_NO_PICKLES = frozenset({".gguf", ".json", ".md", ".onnx", ".safetensors", ".tflite", ".txt"})
+
+
+class _PendingScan(NamedTuple):
+    """A file that our own scanner has passed, while others may still read it."""
+
+    model: Model
+    file: ModelFile
+    steps: Generator[Scan]
 
 
 class ModelGate:
@@ -37,6 +50,7 @@ class ModelGate:
 
     def __init__(self, context: BuildContext) -> None:
         self._context = context
+        self._pending: dict[Key, _PendingScan] = {}
 
     @cached_property
     def _allow(self) -> ModelAllowlist:
@@ -49,6 +63,7 @@ class ModelGate:
     def task(self, spec: Spec, work: PackModel, needs: tuple[TaskId, ...]) -> Task | None:
         """Return the task that scans a layer's files before it is packed; None if all of their verdicts are known.
 
+        Other scanners may still read the last file when it ends: `settle` waits for them, before the layer is kept.
         Raises ModelError for a file that a known verdict refuses.
         """
         known = self._scanner.known(file.sha256 for file in work.files)
@@ -58,18 +73,55 @@ class ModelGate:
             return None
         from buildkit.tasks.scheduler import Lane, Outcome, Task
 
+        if any(Path(file.path).suffix not in _NO_PICKLES for file in unscanned):
+            self._scanner.prepare()
+
         def action() -> Outcome:
             for file in unscanned:
-                self._apply(work.model, [(file, self._scan_for(spec, work.model, file))])
+                self.settle(spec)
+                pending = _PendingScan(work.model, file, self._scan_in_steps(spec, work.model, file))
+                if next(pending.steps).verdict is Verdict.FINDINGS:
+                    self._finish(pending)
+                else:
+                    self._pending[spec.key] = pending
             return Outcome(size=sum(file.size for file in unscanned))
 
         total = max(file.size for file in unscanned)
         return Task(name=spec.name, phase="scan", lane=Lane.CPU, action=action, needs=needs, total=total)
 
-    def _scan_for(self, spec: Spec, model: Model, file: ModelFile) -> Scan:
+    def settle(self, spec: Spec) -> None:
+        """Wait for what other scanners say of a layer's last file; raises ModelError if it is refused."""
+        if pending := self._pending.pop(spec.key, None):
+            self._finish(pending)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Settle what nobody waited for, because another process has built the layer; end the other scanners.
+
+        After a failure nothing is settled. Raises ModelError.
+        """
+        try:
+            while self._pending:
+                pending = self._pending.popitem()[1]
+                pending.steps.close() if kind else self._finish(pending)
+        finally:
+            if "_scanner" in self.__dict__:
+                self._scanner.close()
+
+    def _finish(self, pending: _PendingScan) -> None:
+        *_, scan = pending.steps
+        self._apply(pending.model, [(pending.file, scan)])
+
+    def _scan_in_steps(self, spec: Spec, model: Model, file: ModelFile) -> Generator[Scan]:
         try:
             with open_model_file(self._context, model, file) as content:
-                return self._scan(spec.name, model, file, content)
+                _check_size(model, file, content)
+                name, progress = model_file_name(model, file), self._context.progress(spec.name)
+                yield from self._scanner.scan_in_steps(name, file.sha256, content, progress)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             if isinstance(model.source, RepoSource):
                 raise missing_model_file(self._context.project.folder, model, file) from None
@@ -117,8 +169,7 @@ class ModelGate:
             return None  # the file is missing, or differs from the one in the layer
 
     def _scan(self, step: str, model: Model, file: ModelFile, content: BinaryIO) -> Scan:
-        if os.fstat(content.fileno()).st_size != file.size:
-            raise MismatchError(f"{model.name}: {file.path} has another size than its lock names")
+        _check_size(model, file, content)
         return self._scanner.scan(model_file_name(model, file), file.sha256, content, self._context.progress(step))
 
     def _apply(self, model: Model, scans: Iterable[tuple[ModelFile, Scan]]) -> None:
@@ -137,6 +188,11 @@ class ModelGate:
             if judgement.verdict is Verdict.PARTIAL:
                 what = "unknown format, so not scanned" if judgement.unknown else "not fully scanned"
                 self._context.emit(Note(text=f"{name}: {what}", warning=True))
+
+
+def _check_size(model: Model, file: ModelFile, content: BinaryIO) -> None:
+    if os.fstat(content.fileno()).st_size != file.size:
+        raise MismatchError(f"{model.name}: {file.path} has another size than its lock names")
 
 
 def model_file_name(model: Model, file: ModelFile) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -31,7 +31,7 @@ from buildkit.tools.opinion_engines import Engine, find_engines
 from buildkit.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
-    from buildkit.tools.second_opinions import SecondOpinions
+    from buildkit.tools.second_opinions import Opinion, SecondOpinions
 
 _CHUNK = 1 << 20
 _FAILED = "the scanner failed"
@@ -96,30 +96,58 @@ class ModelScanner:
 
         Raises MismatchError for a file that changes during the scan, and Interrupted.
         """
+        *_, result = self.scan_in_steps(name, sha256, file, progress)
+        return result
+
+    def scan_in_steps(self, name: str, sha256: FileHash, file: BinaryIO, progress: Progress) -> Iterator[Scan]:
+        """Scan as `scan` does; yield what our own scanner found, then what counts, with the opinions of others.
+
+        Both are the same if the verdict is known. Others read the file while the caller has the first.
+        """
+        from buildkit.build.opinions import with_opinions
+
         context = self._context
         with context.blobs.building(Key.of(f"scan {sha256}".encode()), context.stop.is_set):
             result = self.known([sha256]).get(sha256)
-            if result is None:
+            if result is not None:
+                yield at_path(result, name)
+            else:
                 began, before = time.monotonic(), os.fstat(file.fileno())
-                result = self._scan_and_ask(name, file, progress)
+                source = MonitoredSource(source=FileSource.of(file), progress=progress)
+                with self._asking_others(name, file, source) as others:
+                    own = run_scan(name, source, self._allowed)
+                    yield at_path(own, name)
+                    result = with_opinions(name, own, others)
                 verify_unchanged(name, before, os.fstat(file.fileno()))
-                if has_failed(result):
-                    return at_path(result, name)
-                with suppress(BuildError):  # with a full disk, the content is scanned again the next time
-                    self.verdicts.add(sha256, self.rules, result, time.monotonic() - began)
-        return at_path(result, name)
+                if not has_failed(result):
+                    with suppress(BuildError):  # with a full disk, the content is scanned again the next time
+                        self.verdicts.add(sha256, self.rules, result, time.monotonic() - began)
+        yield at_path(result, name)
 
-    def _scan_and_ask(self, name: str, file: BinaryIO, progress: Progress) -> Scan:
-        source = MonitoredSource(source=FileSource.of(file), progress=progress)
+    @contextmanager
+    def _asking_others(
+        self, name: str, file: BinaryIO, source: ScanSource
+    ) -> Iterator[Callable[[], tuple[Opinion, ...]]]:
+        """Let other scanners read a file, if it may have pickles; yield what returns their opinions."""
         if not self.engines:
-            return run_scan(name, source, self._allowed)
-        from buildkit.build.opinions import ask_all, may_ask, with_opinions
+            yield tuple
+            return
+        from buildkit.build.opinions import ask_all, may_ask
 
         with self._opinions.needed() as opinions, WorkerPool(1) as pool:
             ask = partial(ask_all, self._context, name, file, opinions)
-            asked = pool.submit(ask) if may_ask(recognise(source)) else None  # they read while we scan
-            result = run_scan(name, source, self._allowed)
-            return with_opinions(name, result, asked.result if asked else ask)
+            asked = pool.submit(ask) if may_ask(recognise(source)) else None
+            yield asked.result if asked else ask
+
+    def prepare(self) -> None:
+        """Let the process of other scanners load them, while something else is done; `close` ends it."""
+        if self.engines:
+            self._opinions.start()
+
+    def close(self) -> None:
+        """End the process of other scanners."""
+        if "_opinions" in self.__dict__:
+            self._opinions.close()
 
     @cached_property
     def _opinions(self) -> SecondOpinions:

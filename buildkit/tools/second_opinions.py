@@ -48,6 +48,16 @@ class SecondOpinions:
         self._running = ExitStack()
         self._pipes: tuple[BinaryIO, BinaryIO] | None = None
 
+    def start(self) -> None:
+        """Start the process before the first question."""
+        with self._lock:
+            self._start()
+
+    def close(self) -> None:
+        """End the process, whoever needs it."""
+        with self._lock:
+            self._end()
+
     @contextmanager
     def needed(self) -> Iterator[Self]:
         """Keep the process in this block, if it is started there."""

@@ -132,3 +132,4 @@ def test_second_opinion_refuses_a_model_or_its_failure_is_said(tiny: Tiny, body:
     for _ in range(2):  # the second build knows the verdict
         text = tiny.refuse("models", "--no-import", code=1) if code else tiny.build("models", "--no-import").text
         assert message in text
+        assert len(tiny.blobs()) == (1 if code else 2), "packed while it was read, and kept only if nobody objects"
