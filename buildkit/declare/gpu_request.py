@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from buildkit.declare.schema import (
@@ -25,6 +26,7 @@ _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _DEVICE = rf"GPU-{_UUID}|MIG-{_UUID}|MIG-GPU-{_UUID}/\d{{1,2}}/\d{{1,2}}|\d{{1,2}}(?::\d{{1,2}})?"
 _DRIVER = r"(?:>=|<)\d{1,5}(?:\.\d{1,5}){0,3}"
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_LEGACY = "NVIDIA_VISIBLE_DEVICES"
 SHARES = ("exclusive", "mps", "time-slice")
 
 
@@ -146,6 +148,14 @@ def parse_gpu_request(read: dict[str, Any] | None, place: ValueLocation) -> GpuR
             if name.startswith("MIG-") or ":" in name:
                 place.at("devices").report(f"{name} is a MIG device, which MPS does not share")
     return GpuRequest(**read | ({"mps": MpsLimits(**read["mps"])} if "mps" in read else {}))
+
+
+def check_gpu_variables(names: Iterable[str], place: ValueLocation) -> None:
+    """Report variables by which NVIDIA's older runtime chooses GPUs: nothing reads them where CDI does."""
+    if _LEGACY in names:
+        place.at(_LEGACY).report(
+            "chooses no GPU: podman hands GPUs over by CDI, which sets it to `void`", "ask for GPUs in [gpu]"
+        )
 
 
 def parse_size(text: str) -> int:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from itertools import combinations
 
+from buildkit.declare.gpu_request import check_gpu_variables
 from buildkit.declare.schema import ValueLocation, suggest_word
 from buildkit.declare.services import Environment, Service
 
@@ -73,6 +74,8 @@ def _check_proxied(service: Service, place: ValueLocation, stages: Collection[st
 
 
 def _check_env(service: Service, place: ValueLocation) -> None:
+    if service.gpu:
+        check_gpu_variables(dict(service.env), place)
     hint = "declare it in [secrets] and let the service read /run/secrets/NAME"
     for name, value in service.env:
         if _SECRET_NAME.search(name) and not _HARMLESS.fullmatch(value):

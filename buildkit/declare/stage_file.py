@@ -12,7 +12,7 @@ from typing import Any
 from buildkit.declare.apt_archives import USUAL, parse_archives
 from buildkit.declare.containerfile_root import parse_containerfile_root
 from buildkit.declare.framework import parse_framework
-from buildkit.declare.gpu_request import parse_gpu_request
+from buildkit.declare.gpu_request import check_gpu_variables, parse_gpu_request
 from buildkit.declare.lock_choice import LockChoice, find_kind
 from buildkit.declare.paths import check_target, is_outside
 from buildkit.declare.schema import ValueLocation
@@ -41,6 +41,8 @@ def parse_stage(text: str, *, name: str, file: str) -> Stage:
         place.report(f"the folder's name `{name}` is not {STAGE_NAME_WORDS}", "images are named after it")
     read = STAGE.read(table, place) or {}
     stage = _stage(read, place, name)
+    if stage.gpu:
+        check_gpu_variables(dict(stage.config.env), place.at("config").at("env"))
     if problems:
         raise DefinitionError.of(problems)
     return stage

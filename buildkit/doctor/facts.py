@@ -137,6 +137,7 @@ class HostFacts:
     logins: tuple[str, ...] = ()  # names of registries, never secrets
     gpus: Gpus = field(default_factory=Gpus)
     cdi: CdiFiles = field(default_factory=CdiFiles)
+    devices_blocked: str = ""  # by SELinux, for containers: why, and what mends it
     mps: MpsHost = field(default_factory=MpsHost)
     settings: tuple[str, ...] = ()  # which files and variables steer indexes, proxies and certificates, never values
 

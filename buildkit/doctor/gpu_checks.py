@@ -15,6 +15,7 @@ from buildkit.gpu.device import Gpu, Gpus
 from buildkit.report.text import format_bytes
 
 _FIXED = "1.17.8"  # NVIDIA Container Toolkit, CVE-2025-23266
+_READS_RESERVATIONS = "1.2.0"
 _REFUSED = "podman answers `unresolvable CDI devices`: no container gets them"
 _OF_A_DEVICE = re.compile(r"\d+(?::\d+)?|(?:GPU|MIG)-.+")
 _SHOWN = 3
@@ -23,6 +24,8 @@ _SHOWN = 3
 def check_gpus(facts: HostFacts) -> Iterator[Diagnosis]:
     """Check GPUs, and whether containers can use them."""
     yield from check_gpu_host(facts.gpus, facts.cdi, facts.find_tool("podman"), facts.find_tool("nvidia-ctk"))
+    if facts.gpus.devices:
+        yield from check_gpu_use(facts.devices_blocked, facts.find_tool("podman-compose"))
 
 
 def check_gpu_host(gpus: Gpus, cdi: CdiFiles, podman: InstalledTool, toolkit: InstalledTool) -> Iterator[Diagnosis]:
@@ -36,6 +39,17 @@ def check_gpu_host(gpus: Gpus, cdi: CdiFiles, podman: InstalledTool, toolkit: In
     if gpus.devices and names and all(finding.status is DiagnosisStatus.NOTE for finding in found):
         name = f"{NVIDIA}=all"
         yield ok("cdi", f"`podman run --device {name if name in names else names[0]}` works")
+
+
+def check_gpu_use(blocked: str, compose: InstalledTool) -> Iterator[Diagnosis]:
+    """Check what keeps containers from GPUs that podman hands over; ``blocked`` is what SELinux says of devices."""
+    if blocked:
+        what, _, mend = blocked.partition(": ")
+        yield warning("gpu-selinux", what, "programs find no GPU: containers that ask for one are not started", mend)
+    if compose.version and is_older(compose.version, _READS_RESERVATIONS):
+        what = f"podman-compose {compose.version} ignores `deploy.resources.reservations.devices`"
+        cost = "services of compose files that ask for GPUs so run on the CPU, without a word"
+        yield warning("podman-compose", what, cost, "pip install --upgrade podman-compose")
 
 
 def _check_devices(gpus: Gpus) -> Iterator[Diagnosis]:

@@ -18,6 +18,7 @@ from buildkit.errors import BuildError
 from buildkit.tools.buildah import find_isolation
 from buildkit.tools.cdi import find_cdi
 from buildkit.tools.gpu import find_gpus
+from buildkit.tools.gpu_host import find_selinux_block
 from buildkit.tools.mps_host import find_mps_host
 from buildkit.tools.process import Command, find_tool, run
 
@@ -34,6 +35,7 @@ _VERSION_OPTIONS = {
     "newuidmap": "",  # prints no version
     "fuse-overlayfs": "--version",
     "nvidia-ctk": "--version",
+    "podman-compose": "--version",
 }
 _SETTINGS = (
     "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_CERT", "PIP_CONFIG_FILE", "UV_INDEX_URL", "UV_INDEX",
@@ -63,6 +65,7 @@ def probe_host(cache: Path) -> HostFacts:
         logins=find_logins(auth_files(os.environ, Path.home(), system.uid)),
         gpus=find_gpus(),
         cdi=find_cdi(),
+        devices_blocked=find_selinux_block(),
         mps=find_mps_host(),
         settings=_settings(),
     )

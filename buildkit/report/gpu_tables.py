@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from buildkit.gpu.cdi_spec import CdiFile
 from buildkit.gpu.device import Gpu, Gpus
+from buildkit.gpu.eligibility import HeldDevice
+from buildkit.gpu.host_devices import GpuHost
 from buildkit.report.columns import Column
 from buildkit.report.text import format_bytes
 
@@ -20,6 +22,13 @@ GPU_COLUMNS = (
     Column(title="power", right=True, extra=True),
     Column(title="processes", extra=True),
     Column(title="state"),
+)
+HELD_COLUMNS = (
+    Column(title="gpu"),
+    Column(title="uuid", extra=True),
+    Column(title="container"),
+    Column(title="environment"),
+    Column(title="share"),
 )
 CDI_COLUMNS = (
     Column(title="specification"),
@@ -38,6 +47,16 @@ def gpu_rows(gpus: Gpus) -> list[tuple[str, ...]]:
             sizes = (_size(device.free), _size(device.memory))
             rows.append((f"{gpu.index}:{device.index}", device.name, device.uuid, *sizes, "", "", "", "", ""))
     return rows
+
+
+def held_rows(held: Sequence[HeldDevice], host: GpuHost) -> list[tuple[str, ...]]:
+    """Return a row for each device that a container has, by index."""
+    indices = {device.uuid: device.index for device in host.devices()}
+    rows = [
+        (indices.get(one.uuid, ""), one.uuid, one.container, one.environment, one.share or "does not say")
+        for one in held
+    ]
+    return sorted(rows)
 
 
 def cdi_rows(files: Sequence[CdiFile]) -> list[tuple[str, ...]]:

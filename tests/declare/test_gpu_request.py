@@ -121,3 +121,16 @@ def test_request_is_that_of_the_nearest_stage_and_none_ends_it() -> None:
 @pytest.mark.parametrize(("text", "size"), [("7", 7), ("3k", 3072), ("2m", 2 << 20), ("16g", 16 << 30)])
 def test_size_is_in_bytes(text: str, size: int) -> None:
     assert parse_size(text) == size
+
+
+def test_variable_of_the_older_runtime_is_refused_where_gpus_are_asked_for() -> None:
+    key, words = "NVIDIA_VISIBLE_DEVICES", "podman hands GPUs over by CDI"
+    with pytest.raises(DefinitionError) as caught:
+        parse_stage(stage_text("count = 1") + f'[config]\nenv = {{ {key} = "all" }}\n', name="x", file="x")
+    assert [(one.key, words in one.what) for one in caught.value.problems] == [(f"config.env.{key}", True)]
+    with pytest.raises(DefinitionError) as caught:
+        parse_services(
+            service_text("").replace("[services.app.gpu]", f'env.{key} = "0"\n[services.app.gpu]'), stages=("app",)
+        )
+    assert [(one.key, words in one.what) for one in caught.value.problems] == [(f"services.app.env.{key}", True)]
+    assert parse_stage(f'summary = "x"\n[config]\nenv = {{ {key} = "all" }}\n', name="x", file="x").gpu is None

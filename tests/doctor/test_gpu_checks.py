@@ -6,7 +6,7 @@ import pytest
 
 from buildkit.doctor.diagnosis import Diagnosis, DiagnosisStatus
 from buildkit.doctor.facts import InstalledTool
-from buildkit.doctor.gpu_checks import check_gpu_host
+from buildkit.doctor.gpu_checks import check_gpu_host, check_gpu_use
 from buildkit.gpu.cdi_spec import CdiFault, CdiFile, CdiFiles, CdiSpec
 from buildkit.gpu.device import Gpu, Gpus, MigDevice
 
@@ -167,3 +167,17 @@ def test_older_hook_and_old_toolkit_are_warned_of() -> None:
     assert (found.id, found.mend) == ("cdi-hook", "sudo rm /usr/share/containers/oci/hooks.d/oci-nvidia-hook.json")
     found = only(check(GPUS, FILE, toolkit=dataclasses.replace(TOOLKIT, version="1.17.7")))
     assert (found.id, found.mend) == ("nvidia-ctk", "sudo apt-get install --only-upgrade nvidia-container-toolkit")
+
+
+def test_selinux_that_keeps_devices_from_containers_is_mended_by_its_boolean() -> None:
+    said = "SELinux keeps containers from devices: sudo setsebool -P container_use_devices=true"
+    [found] = check_gpu_use(said, InstalledTool(name="podman-compose"))
+    assert (found.status, found.what) == (DiagnosisStatus.WARNING, "SELinux keeps containers from devices")
+    assert found.mend == "sudo setsebool -P container_use_devices=true"
+
+
+@pytest.mark.parametrize(("version", "warned"), [("1.0.6", True), ("1.2.0", False), ("1.6.0", False), ("", False)])
+def test_podman_compose_that_ignores_reservations_is_named(version: str, warned: bool) -> None:
+    found = list(check_gpu_use("", InstalledTool(name="podman-compose", path="/usr/bin/x", version=version)))
+    assert bool(found) is warned
+    assert all("run on the CPU" in one.cost for one in found)

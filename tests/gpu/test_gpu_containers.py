@@ -157,6 +157,16 @@ for one in {containers}:
         results.append(f"{{error.exit_code}} {{error.message}}")
 print(json.dumps(results))
 """
+LIST = """
+import contextlib, io
+from buildkit.cli import gpus
+with contextlib.redirect_stdout(io.StringIO()) as out:
+    gpus.run(Path("."), ("--json",))
+    gpus.run(Path("."), ())
+text, _, tables = out.getvalue().partition("\\n}\\n")
+assert "x-0" in tables and "exclusive" in tables, tables
+print(json.dumps([[one[key] for key in ("uuid", "container", "share")] for one in json.loads(text + "}")["held"]]))
+"""
 
 
 def test_each_container_gets_a_gpu_of_its_own_until_there_is_none(host: Host) -> None:
@@ -166,6 +176,8 @@ def test_each_container_gets_a_gpu_of_its_own_until_there_is_none(host: Host) ->
     assert third.startswith("1 nothing was started: GPUs cannot be had\nx-2 wants 1 GPU:")
     assert f"{uuid(0)} (0, NVIDIA H200): an exclusive GPU wanted, the container x-0 has it (exclusive)" in third
     assert host.running() == {"x-0", "x-1"}
+    listed, _ = host.python(LIST)
+    assert listed == [[uuid(0), "x-0", "exclusive"], [uuid(1), "x-1", "exclusive"]]
     for number in (0, 1):
         assert host.inside(f"x-{number}") == {f"MADE_UP_{number}": uuid(number), f"/dev/nvidia{number}": ""}
 
