@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.build.delivery import Delivery, choose_delivery
-from buildkit.build.gpu_environment import planned_environment
+from buildkit.build.gpu_environment import planned_environment, with_counted_gpus
 from buildkit.build.planner import Planner, open_planner
 from buildkit.cli.building import build
 from buildkit.cli.options import add_prior_build_arguments, make_parser, prior_build_options
@@ -25,6 +25,7 @@ from buildkit.report.view import open_view
 from buildkit.running.commands import render_commands
 from buildkit.running.compose import render_compose_environment
 from buildkit.running.environment import RunningEnvironment, make_environment
+from buildkit.running.flags import ContainerSpec
 from buildkit.running.gpu_notes import GpuFormat, gpu_notes
 from buildkit.running.kubernetes import render_kubernetes
 from buildkit.running.mps import with_mps
@@ -76,7 +77,12 @@ def load_environment(planner: Planner, name: str) -> RunningEnvironment:
             check_runnable(planner.composer.compose(service.stage), service.command)
     project = planner.context.project.name
     state = str(key_file().parent)
-    return make_environment(services, name, lambda one: describe_container(planner, one), project=project, state=state)
+
+    def describe(stage: str) -> ContainerSpec:
+        return describe_container(planner, stage)
+
+    services = with_counted_gpus(services, name, describe)
+    return make_environment(services, name, describe, project=project, state=state)
 
 
 def print_format(environment: RunningEnvironment, form: str) -> None:

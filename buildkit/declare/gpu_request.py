@@ -48,7 +48,8 @@ class GpuRequest:
     ``devices`` are UUIDs, or indices of GPUs (``0``) and of MIG devices on them (``1:0``), as `nvidia-smi` counts them.
     ``memory`` (``16g``) must be free on each. ``capability`` (``8.0``) is the least compute capability; ``driver``
     (``>=570,<600``) restricts the driver. ``share`` is ``exclusive``, ``mps`` or ``time-slice``. With ``optional`` the
-    container runs without GPUs where the request cannot be met.
+    container runs without GPUs where the request cannot be met. Containers of one word ``apart`` have no device
+    in common.
     """
 
     count: int = 1
@@ -59,6 +60,7 @@ class GpuRequest:
     share: str = "exclusive"
     optional: bool = False
     mps: MpsLimits = MpsLimits()
+    apart: str = ""
 
     @property
     def every(self) -> bool:

@@ -14,6 +14,7 @@ from buildkit.declare.stage import Healthcheck
 from buildkit.errors import DefinitionError
 
 FILE = "services.toml"
+PER_GPU = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +87,7 @@ class Service:
     """A service: the image of a ``stage``, or ``image`` by digest, and how it runs.
 
     With ``proxy``, replicas run behind a proxy that has the service's name; ``replica`` says which of them this is.
+    ``replicas`` is their number, `PER_GPU` for one on each GPU that the service asks for, 0 if ``scale`` says it.
     ``resources`` are fields of `Running` that differ from the stage's. ``gpu`` and ``health`` are None for the stage's.
     """
 
@@ -105,6 +107,7 @@ class Service:
     exceptions: tuple[Exemption, ...] = ()
     watch: tuple[Watch, ...] = ()
     reload: Reload = Reload()
+    replicas: int = 0
     proxy: ProxySettings | None = None
     rollout: Rollout | None = None
     scale: Scale | None = None

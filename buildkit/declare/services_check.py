@@ -69,6 +69,8 @@ def _check_proxied(service: Service, place: ValueLocation, stages: Collection[st
         )
     if len(service.ports) != 1 or service.ports[0].protocol != "tcp":
         place.at("ports").report("a service behind a proxy has one port, which the proxy passes on", 'ports = ["8000"]')
+    if service.replicas and service.scale:
+        place.at("replicas").report("conflicts with `scale`", "scale.min and scale.max say how many there are")
     if service.volumes:
         place.at("volumes").report("replicas would write one volume at once", "let another service keep the data")
 

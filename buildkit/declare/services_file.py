@@ -114,7 +114,7 @@ def _merge(table: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _service(name: str, item: dict[str, Any], place: ValueLocation, stages: Collection[str]) -> Service:
-    proxied = item.keys() & {"proxy", "rollout", "scale"}
+    proxied = item.keys() & {"proxy", "replicas", "rollout", "scale"}
     return Service(
         name=name,
         stage=item.get("stage", ""),
@@ -132,6 +132,7 @@ def _service(name: str, item: dict[str, Any], place: ValueLocation, stages: Coll
         exceptions=tuple(Exemption(**one) for one in item.get("exceptions", ()) if len(one) == len(("allow", "why"))),
         watch=tuple(_watches(item.get("watch", ()), place.at("watch"))),
         reload=Reload(**item.get("reload", {})),
+        replicas=item.get("replicas", 0),
         proxy=ProxySettings(**item.get("proxy", {})) if proxied else None,
         rollout=read_rollout(item["rollout"], place.at("rollout"), stages) if "rollout" in item else None,
         scale=read_scale(item["scale"], place.at("scale")) if "scale" in item else None,

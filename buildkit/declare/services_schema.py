@@ -15,7 +15,9 @@ from buildkit.declare.schema import (
     NumberSchema,
     TableSchema,
     TextSchema,
+    WordOrNumberSchema,
 )
+from buildkit.declare.services import PER_GPU
 from buildkit.declare.stage_schema import (
     ABSOLUTE,
     ARGV,
@@ -116,6 +118,10 @@ _SERVICE = {
     "exceptions": KeySchema(ListSchema(_EXEMPTION), "protections that it cannot have, each with a reason"),
     "watch": KeySchema(ListSchema(_WATCH), "what a change of a file does, beyond what follows from the stage"),
     "reload": KeySchema(_RELOAD, "how `nox -s dev` reloads a Python service"),
+    "replicas": KeySchema(
+        WordOrNumberSchema(IntegerSchema(1, 64), {"per-gpu": PER_GPU}),
+        "containers behind the proxy: a number, or `per-gpu` for one on each GPU that the service asks for",
+    ),
     "proxy": KeySchema(PROXY, "the proxy before it, if it has versions or several replicas"),
     "rollout": KeySchema(ROLLOUT, "versions that run side by side, and who gets which"),
     "scale": KeySchema(SCALE, "how many replicas run, by load"),

@@ -60,7 +60,7 @@ def without_proxies(services: Services) -> Services:
     """Return services of which each is one container: the code of one is what is being worked on."""
 
     def alone(service: Service) -> Service:
-        return replace(service, proxy=None, rollout=None, scale=None)
+        return replace(service, replicas=0, proxy=None, rollout=None, scale=None)
 
     environments = (replace(one, services=tuple(map(alone, one.services))) for one in services.environments)
     return replace(services, services=tuple(map(alone, services.services)), environments=tuple(environments))

@@ -160,6 +160,9 @@ class _Table:
         others = [one.wanted for one in owners]
         if not others or slot.wanted in others or not all(may_share(slot.wanted, _as_held(one)) for one in others):
             return False
+        apart = slot.wanted.request.apart
+        if apart and any(one.request.apart == apart for one in others):
+            return False
         memory = slot.wanted.memory + sum(one.memory for one in others)
         return not memory or memory <= (device.free or 0)
 

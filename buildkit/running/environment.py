@@ -7,7 +7,7 @@ import ipaddress
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from buildkit.declare.gpu_request import NO_GPU
+from buildkit.declare.gpu_request import NO_GPU, GpuRequest
 from buildkit.declare.services import (
     FILE,
     Dependency,
@@ -105,7 +105,7 @@ def make_environment(
     services.
     Raises DefinitionError if there is no such environment, or for what the containers of its services contradict.
     """
-    environment = expand_replicas(services.environment(name))
+    environment = expand_replicas(services.environment(name), lambda one: find_request(one, describe))
     prefix = f"{project}-{name}"
     ordered = tuple(_in_order({service.name: service for service in environment.services}))
     network = _network(prefix, environment)
@@ -127,6 +127,12 @@ def make_environment(
         ),
         volumes=tuple(sorted({volume for service in running for volume in service.volumes})),
     )
+
+
+def find_request(service: Service, describe: DescribeStage) -> GpuRequest | None:
+    """Return the GPUs that a service asks for, by itself or by its stage."""
+    found = service.gpu or (describe(service.stage).gpu if service.stage else None)
+    return None if found == NO_GPU else found
 
 
 def _in_order(services: Mapping[str, Service]) -> Iterator[Service]:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from buildkit.declare.gpu_request import GpuRequest
 from buildkit.declare.proxy_settings import ProxySettings
 from buildkit.declare.rollout import Rollout, Scale, Version
-from buildkit.declare.services import FILE, Dependency, Environment, Replica, Service
-from buildkit.errors import DefinitionError
+from buildkit.declare.services import FILE, PER_GPU, Dependency, Environment, Replica, Service
+from buildkit.errors import DefinitionError, Problem
 from buildkit.rollout.proxied import ProxiedService, ProxyLimits, ProxyPool, ProxyServer
 from buildkit.rollout.state import RolloutState
 
 CONFIGURATION = "/etc/haproxy/run"  # in the proxy's container
+FindRequest = Callable[[Service], GpuRequest | None]
 ONLY = "only"  # the pool of a service without versions
 _ALL = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxiedPlan:
-    """What stands behind a proxy: ``versions``, the control first, and the names of the replicas of each, by number."""
+    """What stands behind a proxy: ``versions``, the control first, and the names of the replicas of each, by number.
+
+    Without ``scale``, all of them run.
+    """
 
     service: str
     port: int
@@ -37,7 +42,7 @@ class ProxiedPlan:
     @property
     def least(self) -> int:
         """The replicas of each version that run at first."""
-        return self.scale.least if self.scale else 1
+        return self.scale.least if self.scale else max(len(names) for _, names in self.replicas)
 
     def replica(self, version: str, number: int) -> str:
         """Return the name of a replica."""
@@ -91,15 +96,17 @@ def plan_proxied(service: Service) -> ProxiedPlan:
 
 def _names(service: Service, version: str) -> Iterator[str]:
     prefix = service.name if version == ONLY and not service.rollout else f"{service.name}-{version}"
-    yield from (f"{prefix}-{number}" for number in range(1, (service.scale.most if service.scale else 1) + 1))
+    count = service.scale.most if service.scale else max(service.replicas, 1)
+    yield from (f"{prefix}-{number}" for number in range(1, count + 1))
 
 
-def expand_replicas(environment: Environment) -> Environment:
+def expand_replicas(environment: Environment, find_request: FindRequest) -> Environment:
     """Return an environment in which each service behind a proxy is that proxy and all replicas that may ever run.
 
-    Raises DefinitionError if a replica would have the name of another service.
+    ``find_request`` gives the GPUs that a service asks for. Raises DefinitionError if a replica would have the name of
+    another service, or there are no GPUs for replicas on each.
     """
-    services = [one for service in environment.services for one in _expand(service)]
+    services = [one for service in environment.services for one in _expand(_on_each_gpu(service, find_request))]
     names = [service.name for service in services]
     for name in names:
         if names.count(name) > 1:
@@ -116,8 +123,9 @@ def _expand(service: Service) -> Iterator[Service]:
     for version, names in plan.replicas:
         changed = _with_version(service, known.get(version))
         for number, name in enumerate(names, 1):
+            gpu = _part(service.gpu, number) if service.gpu and service.gpu.apart else service.gpu
             yield replace(
-                changed, name=name, ports=(), proxy=None, rollout=None, scale=None,
+                changed, name=name, ports=(), replicas=0, proxy=None, rollout=None, scale=None, gpu=gpu,
                 replica=Replica(service=service.name, version=version, number=number),
             )  # fmt: skip
     needed = (Dependency(service=name, condition="healthy") for _, names in plan.replicas for name in names)
@@ -126,10 +134,42 @@ def _expand(service: Service) -> Iterator[Service]:
         stage=service.proxy.stage,
         depends_on=tuple(needed),
         ports=service.ports,
+        replicas=service.replicas,
         proxy=service.proxy,
         rollout=service.rollout,
         scale=service.scale,
     )
+
+
+def count_gpus(environment: Environment, find_request: FindRequest, count: Callable[[], int]) -> Environment:
+    """Return an environment whose services with a replica on each of all GPUs ask for as many as ``count`` finds."""
+
+    def counted(service: Service) -> Service:
+        request = find_request(service)
+        if service.replicas != PER_GPU or request is None or not request.every:
+            return service
+        return replace(service, gpu=replace(request, count=max(count(), 1)))
+
+    return replace(environment, services=tuple(map(counted, environment.services)))
+
+
+def _on_each_gpu(service: Service, find_request: FindRequest) -> Service:
+    """Return a service with the number of its replicas; those on one GPU each have the request of all."""
+    if service.replicas != PER_GPU:
+        return service
+    request, key = find_request(service), f"services.{service.name}.replicas"
+    if request is None:
+        raise DefinitionError.of([Problem(file=FILE, key=key, what="asks for no GPU", hint="add gpu = { count = 2 }")])
+    if request.every:
+        what, hint = "the number of GPUs is only known on the host that starts it", "add gpu = { count = 2 }"
+        raise DefinitionError.of([Problem(file=FILE, key=key, what=what, hint=hint)])
+    count = len(request.devices) or request.count
+    return replace(service, replicas=count, gpu=replace(request, apart=service.name))
+
+
+def _part(request: GpuRequest, number: int) -> GpuRequest:
+    """Return what a replica asks for if all share what the service does."""
+    return replace(request, count=1, devices=request.devices[number - 1 : number])
 
 
 def _with_version(service: Service, version: Version | None) -> Service:
