@@ -36,8 +36,8 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
             first, second = (describe_running(project.ref(name), interpreter) for name in names)
         else:
             first, second = (
-                describe_composition(composition, planner.graph.resolve(name).running)
-                for name, composition in zip(names, compositions, strict=True)
+                describe_composition(composition, resolved.running, resolved.gpu)
+                for resolved, composition in zip(map(planner.graph.resolve, names), compositions, strict=True)
             )
     differences = compare_facts(first, second, allowances)
     wrong = [difference for difference in differences if not difference.allowed]

@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
+from buildkit.declare.gpu_request import GpuRequest
 from buildkit.declare.parity_file import Allowance
 from buildkit.declare.stage import Config, Running
 from buildkit.plan.compose import Composition
@@ -35,7 +36,9 @@ class StageDifference:
         return "changed" if self.first and self.second else "added" if self.first else "removed"
 
 
-def describe_composition(composition: Composition, running: Running) -> dict[tuple[str, str], str]:
+def describe_composition(
+    composition: Composition, running: Running, gpu: GpuRequest | None = None
+) -> dict[tuple[str, str], str]:
     """Return everything by which an image and its container can differ from others."""
     facts: dict[tuple[str, str], str] = {}
     for number, spec in enumerate(composition.root):
@@ -44,7 +47,14 @@ def describe_composition(composition: Composition, running: Running) -> dict[tup
         facts |= _describe_layer(spec)
     facts |= _describe_config(composition.config)
     flags = ((field.name.replace("_", "-"), getattr(running, field.name)) for field in fields(running))
-    return facts | {("flag", name): _text(value) for name, value in flags}
+    facts |= {("flag", name): _text(value) for name, value in flags}
+    return facts | ({("flag", "gpu"): _format_gpu(gpu)} if gpu else {})
+
+
+def _format_gpu(gpu: GpuRequest) -> str:
+    """Return what a request says besides its defaults; ``count`` in any case."""
+    said = ((field.name, getattr(gpu, field.name), field.default) for field in fields(gpu))
+    return " ".join(f"{name}={value}" for name, value, usual in said if value != usual or name == "count")
 
 
 def _describe_layer(spec: Spec) -> dict[tuple[str, str], str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -234,18 +235,19 @@ share = "time-slice"
 [environments.t]
 services = ["one", "two", "three"]
 """
+PROJECT = f"g{secrets.token_hex(4)}"  # networks of root are shared by all storages
 UP = f"""
 text = {TEXT!r}
 def up(text):
     services = parse_services(text, stages=("server",))
-    environment = make_environment(services, "t", lambda stage: container("x", asks=False), project="gpus")
+    environment = make_environment(services, "t", lambda stage: container("x", asks=False), project={PROJECT!r})
     try:
         found = start_environment(environment, StartOptions(folder=Path("/tmp")), ignore_event)
         return {{name: str(step) for name, step in found.steps.items()}}
     except BuildError as error:
         return f"{{error.exit_code}} {{error.message}}"
 services = parse_services(text, stages=("server",))
-environment = make_environment(services, "t", lambda stage: container("x", asks=False), project="gpus")
+environment = make_environment(services, "t", lambda stage: container("x", asks=False), project={PROJECT!r})
 try:
     print(json.dumps([{{calls}}]))
 finally:
@@ -255,7 +257,8 @@ finally:
 
 def test_environment_gets_distinct_gpus_keeps_them_and_refuses_as_a_whole(host: Host) -> None:
     """`calls` are made one after another, in one process."""
-    look = "os.popen('podman inspect --format \"{{.Config.Labels}}\" gpus-t-one gpus-t-two gpus-t-three').read()"
+    names = " ".join(f"{PROJECT}-t-{name}" for name in ("one", "two", "three"))
+    look = f"os.popen('podman inspect --format \"{{{{.Config.Labels}}}}\" {names}').read()"
     more = "text.replace('gpu = {}', 'gpu = { count = 2 }')"
     found, _ = host.python(UP.replace("{calls}", f"up(text), up(text), {look}, up({more}), {look}"))
     started, again, labels, refused, after = found
