@@ -72,5 +72,7 @@ def _of_kubernetes(container: ContainerSpec) -> Iterator[str]:
         yield f"{name}: a pod cannot ask for all GPUs of a node; set the number in its limits"
     if request.memory:
         yield f"{name}: nodes are chosen by the memory that GPUs have ({request.memory}), not by what is free"
+    if request.share == "mps":
+        yield f"{name}: the daemon of MPS is that of the device plugin (sharing.mps), whose own limits are the most"
     if request.share != "exclusive":
         yield f"{name}: nvidia.com/gpu.shared is there where the device plugin shares with renameByDefault = true"

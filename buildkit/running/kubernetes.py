@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from buildkit.declare.stage import Healthcheck
+from buildkit.gpu.mps import limit_variables
 from buildkit.running.environment import RunningEnvironment, RunningService
 from buildkit.running.flags import ContainerSpec
 from buildkit.running.gpu_nodes import gpu_limits, node_affinity
@@ -104,7 +105,7 @@ def _pod(container: ContainerSpec, form: GpuFormat, *, is_job: bool) -> dict[str
         "imagePullPolicy": "IfNotPresent",
         "command": list(container.entrypoint),
         "args": list(container.command),
-        "env": [{"name": name, "value": value} for name, value in container.env],
+        "env": [{"name": name, "value": value} for name, value in _variables(container, form)],
         "ports": [
             {
                 "containerPort": port.number,
@@ -132,6 +133,14 @@ def _pod(container: ContainerSpec, form: GpuFormat, *, is_job: bool) -> dict[str
     if container.owner:
         spec["securityContext"] = {"fsGroup": container.owner[1]}  # volumes and secrets are its user's
     return spec | ({"restartPolicy": "Never"} if is_job else {})
+
+
+def _variables(container: ContainerSpec, form: GpuFormat) -> tuple[tuple[str, str], ...]:
+    """Return the environment; limits of a client of the plugin's MPS, which knows only its own for all."""
+    if form is not GpuFormat.KUBERNETES or container.gpu is None or container.gpu.share != "mps":
+        return container.env
+    limits = dict(limit_variables(container.gpu.mps, sum(gpu_limits(container).values())))
+    return tuple((dict(container.env) | limits).items())
 
 
 def _security(container: ContainerSpec) -> dict[str, Any]:

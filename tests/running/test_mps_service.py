@@ -7,18 +7,27 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from buildkit.errors import DefinitionError
 from buildkit.running.commands import render_commands
 from buildkit.running.compose import render_compose_environment
 from buildkit.running.environment import RunningEnvironment
 from buildkit.running.flags import ContainerSpec, run_argv
+from buildkit.running.gpu_notes import GpuFormat, gpu_notes
+from buildkit.running.kubernetes import render_kubernetes
 from buildkit.running.mps import find_strangers, with_mps
 from buildkit.running.quadlet import render_quadlet_environment
 from tests.running.test_environment import made
 from tests.running.test_rendered_environment import load
+
+
+def load_all(text: str) -> list[Any]:
+    return list(YAML(typ="safe", pure=True).load_all(text))
+
 
 TEXT = """
 [services.one]
@@ -171,6 +180,8 @@ def test_compose_says_volumes_in_memory_order_and_that_clients_start_anew(
     assert whole["volumes"]["x-production-mps-pipe"]["driver_opts"] == {
         "type": "tmpfs", "device": "tmpfs", "o": f"nr_blocks=4096{ENDING}",
     }  # fmt: skip
+    devices = {f"nvidia.com/gpu=GPU-{number}" for number in (0, 1)}
+    assert devices == set(whole["services"]["mps"]["devices"])
     daemon, two = whole["services"]["mps"], whole["services"]["two"]
     assert (daemon["entrypoint"], daemon["command"]) == (["nvidia-cuda-mps-control"], ["-f"])
     assert daemon["network_mode"] == "none"
@@ -187,11 +198,26 @@ def test_units_start_clients_after_a_healthy_daemon_and_end_them_with_it(environ
     assert "BindsTo=x-production-mps.service" in two
     daemon = units["x-production-mps.container"].splitlines()
     assert {"Notify=healthy", 'Entrypoint=["nvidia-cuda-mps-control"]', "Exec=-f", "Network=none"} < set(daemon)
+    assert {f"AddDevice=nvidia.com/gpu=GPU-{number}" for number in (0, 1)} < set(daemon)
     assert "Volume=x-production-mps-shm.volume:/dev/shm:rw,nosuid,nodev,noexec" in daemon
     assert units["x-production-mps-pipe.volume"].splitlines() == [
         "[Volume]", "VolumeName=x-production-mps-pipe", "Type=tmpfs", "Device=tmpfs",
         f"Options=nr_blocks=4096{ENDING}",
     ]  # fmt: skip
+
+
+def test_cluster_has_a_daemon_of_its_own_and_pods_their_limits() -> None:
+    plain = granted("production")
+    objects = load_all(render_kubernetes(plain))
+    pods = {one["metadata"]["name"]: one["spec"]["template"]["spec"] for one in objects if one["kind"] == "Deployment"}
+    assert set(pods) == {"x-production-one", "x-production-two", "x-production-beside"}
+    (one,) = pods["x-production-one"]["containers"]
+    assert {row["name"]: row["value"] for row in one["env"]} == {
+        "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": "25", "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT": "0=4G,1=4G",
+    }  # fmt: skip
+    assert one["resources"]["limits"]["nvidia.com/gpu.shared"] == 2
+    notes = gpu_notes((service.container for service in plain.services), GpuFormat.KUBERNETES)
+    assert any("x-production-one: the daemon of MPS is that of the device plugin" in note for note in notes)
 
 
 def test_commands_make_volumes_in_memory_and_wait_for_the_daemon(environment: RunningEnvironment) -> None:
