@@ -9,10 +9,9 @@ from buildkit.audit import cuda_rules as rules
 from buildkit.audit.view import ImageView, format_untrusted
 from buildkit.findings import Finding, Severity
 from buildkit.gpu.cuda_versions import (
-    Cuda,
     compare_need,
     find_driver_version,
-    find_library_cuda,
+    find_file_needs,
     find_lowest,
     find_need,
     is_older,
@@ -24,7 +23,7 @@ _DIST_INFO = re.compile(r"(?:^|/)(?:site|dist)-packages/([^/]+)-([^/-]+)\.dist-i
 
 def check_cuda(view: ImageView) -> Iterator[Finding]:
     """Compare what CUDA needs with the oldest driver of the request, and find driver libraries of the image."""
-    need = find_need(_packages(view), _files(view)) if view.origin.asks_for_gpu else None
+    need = find_need(_packages(view), find_file_needs(view.native.facts.files)) if view.origin.asks_for_gpu else None
     if need and (found := compare_need(need, view.origin.driver)):
         severity, what = found
         what = format_untrusted(what, 300)
@@ -36,11 +35,6 @@ def _packages(view: ImageView) -> dict[str, str]:
     """Return installed packages by normalised name, by the folders of their metadata."""
     found = (_DIST_INFO.search(path) for path in view.files)
     return {re.sub(r"[-_.]+", "-", one[1]).lower(): one[2] for one in found if one}
-
-
-def _files(view: ImageView) -> dict[str, Cuda]:
-    found = ((path, find_library_cuda(elf.needed)) for path, elf in view.native.facts.files.items())
-    return {path: cuda for path, cuda in found if cuda}
 
 
 def _check_libraries(view: ImageView, lowest: str) -> Iterator[Finding]:

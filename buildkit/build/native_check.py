@@ -55,6 +55,8 @@ def _warn(composition: Composition, image: Image, context: BuildContext) -> None
         return  # layers for other stages to include: nothing starts in them
     env = {name: value for name, value in image.config.env if name in _VARIABLES}
     store = context.ledger.starts
+    if composition.gpu:
+        env["[gpu] driver"] = composition.gpu.driver  # what it is compared with is part of the check
     key = _check_key(image, env, context.ledger.natives)
     lines = store.find(key)
     if lines is None:
@@ -85,14 +87,28 @@ def _check(composition: Composition, env: dict[str, str], arch: str, context: Bu
     facts = _find_facts(composition.stage.name, owned, context)
     if facts is None:
         return None
-    findings = [
-        finding for finding in check_native(merge_layers(facts), env, arch) if finding.severity >= Severity.MEDIUM
-    ]
+    view = merge_layers(facts)
+    findings = [finding for finding in check_native(view, env, arch) if finding.severity >= Severity.MEDIUM]
     lines = [" ".join(f"may not start: /{f.path} of {f.layer}: {f.what}".split()) for f in findings[:_MAX_LINES]]
     if len(findings) > _MAX_LINES:
         more = len(findings) - _MAX_LINES
         lines.append(f"may not start: {more} more; nox -s audit -- {composition.stage.name} lists all")
-    return tuple(lines)
+    return (*lines, *_check_driver(composition, view.facts))
+
+
+def _check_driver(composition: Composition, facts: NativeFacts) -> Iterator[str]:
+    """Yield what files need that no wheel tells: of those, a build is warned by the locks (`plan.gpu_advice`)."""
+    if composition.gpu is None:
+        return
+    from buildkit.findings import Severity
+    from buildkit.gpu.cuda_versions import compare_need, find_file_needs, find_need
+    from buildkit.plan.framework_layer import find_wheels
+
+    files = find_file_needs(facts.files)
+    need = find_need(find_wheels(composition.layers), files)
+    found = compare_need(need, composition.gpu.driver) if need and need.what in files else None
+    if found and found[0] >= Severity.HIGH:
+        yield f"/{found[1]}"
 
 
 def _find_facts(stage: str, owned: OwnedBlobs, context: BuildContext) -> list[tuple[str, NativeFacts]] | None:

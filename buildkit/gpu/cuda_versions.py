@@ -7,7 +7,8 @@ The drivers are those of NVIDIA's *CUDA Toolkit Release Notes* for Linux: table 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 from buildkit.findings import Severity
 from buildkit.lazy_dataclass import dataclass
@@ -28,6 +29,13 @@ _LOCAL = re.compile(r"\+(?:cu(\d\d)(\d)(?!\d)|cuda(\d\d)(?:\.(\d+))?)")  # torch
 _SUFFIX = re.compile(r"-cu(?:da)?(\d\d)x?(?:-|$)")  # nvidia-cudnn-cu12, cupy-cuda12x, jax-cuda13-plugin
 _LIBRARY = re.compile(r"lib(?:cudart|cublas)\.so\.(\d+)")
 _DRIVER = re.compile(r"(?:.*/)?libcuda\.so\.(\d{3,4}(?:\.\d+)+)")
+
+
+class NeedsLibraries(Protocol):
+    """A native file: the names of the libraries that it needs."""
+
+    @property
+    def needed(self) -> Sequence[str]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +71,12 @@ def find_library_cuda(needed: Iterable[str]) -> Cuda | None:
     """Return the CUDA of the libraries that a native file needs (``libcudart.so.12``); None if it needs none."""
     found = (_LIBRARY.fullmatch(name) for name in needed)
     return max(((int(one[1]),) for one in found if one), default=None)
+
+
+def find_file_needs(files: Mapping[str, NeedsLibraries]) -> dict[str, Cuda]:
+    """Return the CUDA of each native file that needs CUDA's libraries, by path."""
+    found = ((path, find_library_cuda(file.needed)) for path, file in files.items())
+    return {path: cuda for path, cuda in found if cuda}
 
 
 def find_driver_version(path: str) -> str:

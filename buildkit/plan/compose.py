@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from functools import cached_property
 
+from buildkit.declare.gpu_request import GpuRequest
 from buildkit.declare.graph import Graph, ResolvedStage
 from buildkit.declare.project import Project
 from buildkit.declare.schema import suggest_word
@@ -48,7 +49,7 @@ class Composition:
     """The contents of an image: the layers of ``root``, lowest first, then ``layers`` in order.
 
     ``prefer`` are the projects that win where wheels meet; see `order_layers`. ``args`` are the build arguments that
-    were used, by stage.
+    were used, by stage. ``gpu`` is what its containers ask for, which is no part of it.
     """
 
     stage: Stage
@@ -57,6 +58,7 @@ class Composition:
     config: Config
     prefer: tuple[str, ...] = ()
     args: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    gpu: GpuRequest | None = None
 
     @property
     def specs(self) -> tuple[Spec, ...]:
@@ -98,7 +100,8 @@ class Composer:
         if resolved.stage.sbom:
             layers = (*layers, compose_sbom(self._project, resolved.stage, root, layers, config))
         composition = Composition(
-            stage=resolved.stage, root=root, layers=layers, config=config, prefer=prefer, args=resolved.args
+            stage=resolved.stage, root=root, layers=layers, config=config, prefer=prefer, args=resolved.args,
+            gpu=resolved.gpu,
         )  # fmt: skip
         if len(composition.specs) > self._project.max_layers:
             raise DefinitionError(

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from tests.e2e.conftest import add_wheel
-from tests.e2e.tinyproject import Tiny
+from tests.e2e.tinyproject import SessionResult, Tiny
+from tests.native.elfmaker import make_elf
 
 pytestmark = pytest.mark.tools
 FOLDER = "/opt/venv/lib/python3.13/site-packages/xoe_runtime"
@@ -35,15 +36,26 @@ def test_a_framework_that_is_not_locked_stops_plan_and_build(tiny: Tiny) -> None
     assert tiny.run("plan", "app").code == 2
 
 
-def test_plan_and_build_warn_of_a_driver_before_anything_is_built(tiny: Tiny) -> None:
+def test_a_driver_that_is_too_old_is_told_by_native_files_after_a_build_and_by_locks_before(tiny: Tiny) -> None:
+    add_wheel(tiny.folder / "links", "provider", "1.0", {"provider/cuda.so": make_elf(needed=["libcudart.so.13"])})
     add_wheel(tiny.folder / "links", "nvidia_cuda_runtime", "13.0.96")
-    lock = tiny.project / "requirements/app.in"
-    lock.write_text(lock.read_text() + "nvidia-cuda-runtime==13.0.96\n")
+    inputs = tiny.project / "requirements/app.in"
+    inputs.write_text(inputs.read_text() + "provider==1.0\n")
     tiny.lock()
     tiny.replace("stages/app/stage.toml", "[config]\n", '[gpu]\ndriver = ">=570"\n\n[config]\n')
-    said = "nvidia-cuda-runtime 13.0.96 (CUDA 13.0) needs driver 580.65.06, and [gpu] allows 570"
-    assert said in " ".join(tiny.run("plan", "app").text.split())
-    built = tiny.build("app")
-    assert said in " ".join(built.text.split())
-    audited = tiny.run("audit", "app", "--json")
-    assert "cuda-driver" in audited.text
+    by_files = "provider/cuda.so (CUDA 13) needs driver 580.65.06, and [gpu] allows 570"
+    assert "needs driver" not in said(tiny.run("plan", "app"))
+    assert by_files in said(tiny.build("app"))
+    audited = said(tiny.run("audit", "app", "--json"))
+    assert '"rule": "cuda-driver"' in audited
+    assert by_files in audited
+    inputs.write_text(inputs.read_text() + "nvidia-cuda-runtime==13.0.96\n")
+    tiny.lock()
+    by_locks = "gpu.driver: nvidia-cuda-runtime 13.0.96 (CUDA 13.0) needs driver 580.65.06, and [gpu] allows 570"
+    assert by_locks in said(tiny.run("plan", "app"))
+    assert by_locks in said(tiny.build("app"))
+
+
+def said(ended: SessionResult) -> str:
+    """What a session printed, its lines joined."""
+    return " ".join(ended.text.split())
