@@ -116,14 +116,20 @@ def _as_held(wanted: Sequence[WantedGpus], results: dict[str, Grant | Refusal]) 
 
 
 def _check_refusals(wanted: Sequence[WantedGpus], results: dict[str, Grant | Refusal]) -> None:
-    lines = [
-        line
+    refused = [
+        (one, found)
         for one in wanted
         if isinstance(found := results[one.container], Refusal) and not one.request.optional
+    ]
+    lines = [
+        line
+        for one, found in refused
         for line in (f"\n{one.container} wants {format_request(one.request)}:", *_lines(found))
     ]
-    if lines:
-        raise BuildError(f"nothing was started: GPUs cannot be had{''.join(lines)}", hint=_HINT)
+    if refused:
+        mend = next((reason.mend for _, found in refused for reason in found.reasons if reason.mend), "")
+        hint = f"{mend}  # {_HINT}" if mend else _HINT
+        raise BuildError(f"nothing was started: GPUs cannot be had{''.join(lines)}", hint=hint)
 
 
 def _lines(refusal: Refusal) -> list[str]:
@@ -145,12 +151,20 @@ def _granted(container: ContainerSpec, found: Grant | Refusal | None, warn: Warn
     if isinstance(found, Refusal):
         warn(f"{container.name} runs on the CPU, its GPUs cannot be had{''.join(_lines(found))}")
         return replace(container, gpu=None)
-    labels = (*container.labels, *holder_labels(found.uuids, container.gpu.share))
-    return replace(_with_devices(container, found), labels=labels)
+    labels = dict(container.labels) | dict(holder_labels(found.uuids, container.gpu.share))
+    return replace(_with_devices(container, found), labels=tuple(labels.items()))
 
 
 def _check_options(containers: Sequence[ContainerSpec]) -> None:
-    """Raise BuildError for devices that podman would not resolve; it says nothing of which and why."""
+    """Raise BuildError for devices that podman would not resolve, of which it says neither which nor why.
+
+    With ``--gpus``, podman 4.3 starts a container without any, and 5.4 takes a number for an index.
+    """
+    if gpus := next((option for one in containers for option in one.options if option.startswith("--gpus")), ""):
+        hint = "ask for GPUs in the stage's [gpu], or name one: --option=--device=nvidia.com/gpu=UUID"
+        raise BuildError(
+            f"nothing was started: podman reads {gpus} in other ways than Docker, or not at all", hint=hint
+        )
     given = (option for one in containers for option in one.options)
     words = [word for option in given for word in (option.split("=", 1) if option.startswith("--") else (option,))]
     values = [value for option, value in pairwise(words) if option == "--device"]

@@ -55,7 +55,7 @@ def allocate(
     """
     table = _Table(host, tuple(held))
     results: dict[str, Grant | Refusal] = {}
-    for one in wanted:
+    for one in sorted(wanted, key=_urgency):
         slots = table.slots(one)
         if isinstance(slots, Refusal):
             results[one.container] = slots
@@ -63,7 +63,13 @@ def allocate(
             results[one.container] = table.explain(one, len(slots))
         else:
             results[one.container] = Grant(devices=())  # others may still move it
-    return {name: table.grant(name) if isinstance(found, Grant) else found for name, found in results.items()}
+    found = ((one.container, results[one.container]) for one in wanted)
+    return {name: table.grant(name) if isinstance(result, Grant) else result for name, result in found}
+
+
+def _urgency(wanted: WantedGpus) -> tuple[bool, bool]:
+    """Sort what may run on the CPU last, and what shares behind what does not: one that is alone can still move."""
+    return (wanted.request.optional, wanted.request.share != "exclusive")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,16 +11,21 @@ from buildkit.gpu.host_devices import GpuHost, HostDevice
 from buildkit.gpu.mps import CONTROL, EXCLUSIVE
 
 _VOLTA = (7, 0)  # before it, programs under MPS are not isolated from each other, and limits have no effect
+_GENERATE = "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
 _GIB = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unmet:
-    """Why a device, or with an empty ``device`` the host, does not do: what is wanted, and what is there."""
+    """Why a device, or with an empty ``device`` the host, does not do: what is wanted, and what is there.
+
+    ``mend`` is a command that changes it, if one does.
+    """
 
     device: str = ""
     wanted: str
     found: str
+    mend: str = ""
 
     @property
     def text(self) -> str:
@@ -59,14 +64,17 @@ def check_host(request: GpuRequest, host: GpuHost) -> Iterator[Unmet]:
     """Yield why no device of the host does."""
     gpus = host.gpus
     if not gpus.devices:
-        yield Unmet(wanted="a GPU", found=f"this host has none: {gpus.problem or 'the driver lists none'}")
+        why = gpus.problem or "the driver lists none"
+        mend = "nvidia-smi  # says why the driver does not answer" if gpus.driver_found and gpus.problem else ""
+        yield Unmet(wanted="a GPU", found=f"this host has none: {why}", mend=mend)
     elif request.driver and not driver_fits(request.driver, gpus.driver):
         yield Unmet(wanted=f"driver {request.driver}", found=f"{gpus.driver or 'an unknown one'} runs")
     if gpus.devices and request.share == "mps" and host.control is False:
         found = "no CDI specification has it; install it, then: sudo nvidia-ctk cdi generate --output=FILE"
         yield Unmet(wanted=f"{CONTROL} in containers", found=found)
     if gpus.devices and host.blocked:
-        yield Unmet(wanted="access to GPUs", found=host.blocked)
+        found, _, mend = host.blocked.partition(": ")
+        yield Unmet(wanted="access to GPUs", found=found, mend=mend)
 
 
 def check_device(wanted: WantedGpus, device: HostDevice, holders: tuple[HeldDevice, ...]) -> Iterator[Unmet]:
@@ -76,7 +84,8 @@ def check_device(wanted: WantedGpus, device: HostDevice, holders: tuple[HeldDevi
         yield Unmet(device=device.title, wanted="a GPU that works", found=f"it does not answer: {device.problem}")
         return
     if not device.name:
-        yield Unmet(device=device.title, wanted="a name for podman", found="no usable CDI specification has it")
+        found = "no usable CDI specification has it"
+        yield Unmet(device=device.title, wanted="a name for podman", found=found, mend=_GENERATE)
     if request.capability and not _is_capable(device.capability, request.capability):
         found = f"it has {device.capability}" if device.capability else "it does not tell its own"
         yield Unmet(device=device.title, wanted=f"compute capability {request.capability}", found=found)
@@ -90,7 +99,8 @@ def check_device(wanted: WantedGpus, device: HostDevice, holders: tuple[HeldDevi
     for one in holders:
         if one.container != wanted.container and not may_share(wanted, one):
             found = f"the container {one.container} has it ({one.share or 'exclusive'})"
-            yield Unmet(device=device.title, wanted=_format_share(wanted), found=found)
+            mend = f"podman stop {one.container}"
+            yield Unmet(device=device.title, wanted=_format_share(wanted), found=found, mend=mend)
 
 
 def may_share(wanted: WantedGpus, other: HeldDevice) -> bool:

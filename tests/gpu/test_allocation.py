@@ -94,6 +94,29 @@ def test_sharers_must_fit_into_the_memory_together() -> None:
     assert texts(found["b"]) == [f"{uuid(0)} (0, NVIDIA H200): 24g of free memory with a wanted, 20g are free"]
 
 
+def test_what_may_run_on_the_cpu_and_what_shares_comes_last() -> None:
+    one = host(gpu(0))
+    found = allocate((wanted("a", optional=True), wanted("b")), one)
+    assert list(found) == ["a", "b"]
+    assert isinstance(found["a"], Refusal)
+    assert isinstance(found["b"], Grant)
+    asked = [wanted(name, share="time-slice", devices=("0",)) for name in "ab"]
+    found = allocate((*asked, wanted("c")), TWO)
+    assert names(found["a"]) == names(found["b"]) != names(found["c"])
+
+
+def test_reason_has_the_command_that_changes_it() -> None:
+    def mends(found: Grant | Refusal) -> set[str]:
+        assert isinstance(found, Refusal)
+        return {reason.mend for reason in found.reasons}
+
+    assert mends(choose(GpuRequest(), host(gpu(0)), (held(0),))) == {"podman stop x-other"}
+    assert mends(choose(GpuRequest(), host(gpu(0), unnamed=("0", uuid(0))))) == {
+        "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
+    }
+    assert mends(choose(GpuRequest(), host(gpu(0), blocked="SELinux: sudo x"))) == {"sudo x"}
+
+
 @pytest.mark.parametrize(
     ("request_", "on", "why"),
     [

@@ -204,6 +204,9 @@ def test_unknown_device_of_an_option_is_refused_before_podman(host: Host) -> Non
     program = RUN.format(containers="[replace(container('x-0', asks=False), options=('--device=nvidia.com/gpu=7',))]")
     (found,), _ = host.python(program)
     assert found.startswith("1 nothing was started: podman has no device nvidia.com/gpu=7: there are nvidia.com/gpu=0,")
+    program = RUN.format(containers="[replace(container('x-0', asks=False), options=('--gpus=all',))]")
+    (found,), _ = host.python(program)
+    assert found.startswith("1 nothing was started: podman reads --gpus=all in other ways than Docker")
     assert host.running() == set()
 
 
