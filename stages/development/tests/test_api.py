@@ -303,7 +303,7 @@ def test_an_upload_that_does_not_come_is_given_up(make_settings: MakeSettings) -
 
 
 def test_probes_are_answered_while_audio_is_analysed(make_settings: MakeSettings) -> None:
-    data = encode(make_tone(200, 16_000, 1200), 16_000, "FLAC")
+    data = encode(make_tone(200, 16_000, 300), 16_000, "FLAC")
 
     async def scenario() -> None:
         async with start(create_app(make_settings())) as client:

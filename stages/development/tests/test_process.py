@@ -61,7 +61,7 @@ def wait_until_healthy(run: Start, **environ: str) -> None:
     until = time.monotonic() + 30
     while run("-IS", "healthcheck.py", **environ).wait() != 0:
         assert time.monotonic() < until
-        time.sleep(0.05)
+        time.sleep(0.2)  # each check is an interpreter that takes time from the one that starts
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
