@@ -74,10 +74,10 @@ def shop(tiny: Tiny) -> Iterator[Tiny]:
 @contextmanager
 def watching(tiny: Tiny) -> Iterator[Watched]:
     """Run the session until the block ends, by Ctrl-C; its end is its success."""
-    argv = (tiny.python, "-m", "buildkit", "watch", "--json", "compose.yaml")
+    session = (tiny.python, "-m", "buildkit", "watch", "--json", "compose.yaml")
     with subprocess.Popen(
-        argv, cwd=tiny.project, env=tiny.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        start_new_session=True,
+        (*tiny.before, "env", f"--chdir={tiny.project}", *session), env=tiny.env, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     ) as child:  # fmt: skip
         try:
             watched = Watched(tiny, child)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.test_compose_watch import watching
 from tests.e2e.test_dev_session import developing, prepare
 from tests.e2e.tinyproject import Tiny
 from tests.imagestore.debian13 import ensure_root, inside
@@ -82,11 +84,40 @@ def follow_a_save(tiny: Tiny, name: str) -> None:
         assert {path.lstat().st_uid for path in tiny.project.rglob("*")} == {owner}
 
 
+def bring_up_and_down(tiny: Tiny, name: str) -> None:
+    """Start the environment for good, and end it."""
+    for options, containers in (((), [f"{name}-dev-app", f"{name}-dev-data"]), (("--down",), [])):
+        session = (*tiny.before, "env", f"--chdir={tiny.project}", tiny.python, "-m", "buildkit")
+        done = subprocess.run((*session, "up", "dev", *options), env=tiny.env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert sorted(tiny.tool("podman", "ps", "--all", "--format", "{{.Names}}").split()) == containers
+    assert name not in tiny.tool("podman", "network", "ls", "--format", "{{.Name}}")
+
+
+def follow_a_compose_file(tiny: Tiny, name: str) -> None:
+    """Copy a saved file into a container of a compose project."""
+    rule = {"action": "sync", "path": "web", "target": "/srv/web"}
+    web = {"image": f"localhost/{name}/base:latest", "build": ".", "develop": {"watch": [rule]}}
+    tiny.write("compose.yaml", json.dumps({"name": "shop", "services": {"web": web}}))
+    labels = [f"--label=com.docker.compose.{name}={value}" for name, value in (("project", "shop"), ("service", "web"))]
+    words = ("--detach", "--name=shop_web_1", "--network=none", "--user=0", *labels, web["image"], "sleep", "1000")
+    tiny.tool("podman", "run", *words)
+    tiny.write("web/words.txt", "one\n")
+    with watching(tiny) as watched:
+        watched.next("watching")
+        tiny.write("web/words.txt", "two\n")
+        assert watched.next()["ok"]
+        assert watched.read("/srv/web/words.txt") == "two\n"
+    tiny.tool("podman", "rm", "--force", "--time=0", "shop_web_1")
+
+
 def test_ordinary_user_develops(by_user: Tiny, named: str, user: pwd.struct_passwd) -> None:
     with python_of(user) as by_user.python:
         by_user.env.pop("PYTHONPATH", None)
         by_user.before = ("unshare", "--mount", "sh", "-c", TUNNEL, str(by_user.folder / "tun"), *by_user.before)
         follow_a_save(by_user, named)
+        bring_up_and_down(by_user, named)
+        follow_a_compose_file(by_user, named)
 
 
 @pytest.mark.parametrize("who", ["root", "user"])

@@ -9,10 +9,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.e2e.test_survival_disk import small_disk
 from tests.e2e.tinyproject import Tiny, one_error, read_event, wait_until
 
 pytestmark = pytest.mark.tools
@@ -94,6 +96,32 @@ def developing(tiny: Tiny, name: str, code: int = 0) -> Iterator[DevProcess]:
     assert tiny.tool("podman", "ps", "--all", "--quiet") == ""
     assert name not in tiny.tool("podman", "network", "ls", "--format", "{{.Name}}")
     assert list((tiny.cache / "dev").glob("*/run-*")) == []
+
+
+@contextmanager
+def full(folder: Path) -> Iterator[None]:
+    """Fill the disk of a folder."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    yield
+    filler.unlink()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+def test_save_on_a_full_disk_is_one_message_and_the_next_one_is_followed(tiny: Tiny, named: str) -> None:
+    tiny.cache.mkdir(mode=0o700)
+    with small_disk(tiny.cache / "dev", "size=200k"), developing(tiny, named) as running:
+        running.next("watching")
+        with full(tiny.cache / "dev"):
+            tiny.write("stages/app/app/words.txt", "too much\n" * 1000)
+            said = running.next()
+            assert (said["ok"], "the disk is full" in said["text"]) == (False, True), said
+            assert running.answer() == "one\n"
+        tiny.write("stages/app/app/words.txt", "two\n")
+        assert running.next()["ok"]
+        assert running.answer() == "two\n"
 
 
 def test_saves_restart_locks_rebuild_and_ctrl_c_leaves_nothing(tiny: Tiny, named: str) -> None:
