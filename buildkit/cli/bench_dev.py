@@ -43,14 +43,13 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
         suite=tuple(shlex.split(options.suite)),
         server=tuple(shlex.split(options.server)),
     )
-    samples: list[DevSample] = []
+    host, samples = describe_podman_host(), list[DevSample]()
 
     def report(sample: DevSample) -> None:
         samples.append(sample)
         sys.stderr.write(f"{sample.who}: {sample.what}: {sample.median:.3f} s, worst {sample.worst:.3f} s\n")
+        if options.write is not None:
+            options.write.write_text(merge_samples(options.write.read_text("utf-8"), host, samples), "utf-8")
 
     run_dev_bench(request, report)
-    host = describe_podman_host()
     sys.stdout.write(render_samples(host, samples))
-    if options.write is not None:
-        options.write.write_text(merge_samples(options.write.read_text("utf-8"), host, samples), "utf-8")

@@ -23,7 +23,7 @@ from tests.imagestore.hosts import StorageHost
 from tests.users import become, ordinary_user, python_of
 
 _REPOSITORY = Path(__file__).parents[2]
-_DOCKER = ("docker.io", "docker-cli", "docker-compose", "iptables", "procps", "iproute2")
+_MORE = ("mmdebstrap", "docker.io", "docker-cli", "docker-compose", "iptables", "procps", "iproute2")
 _ALONE = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _DOCKERD = r"""dockerd --data-root "$0/docker" \
@@ -90,7 +90,7 @@ def bench(name: str, document: Path, options: Sequence[str]) -> None:
             user = stack.enter_context(ordinary_user("buildkit-bench"))
             before = _give(host, user)
         if "13" in name:
-            before = (*stack.enter_context(inside(ensure_root(*_DOCKER), StorageHost(folder))).before, *before)
+            before = (*stack.enter_context(inside(ensure_root(*_MORE), StorageHost(folder))).before, *before)
             beside = ("sh", "-c", _DOCKERD, str(folder)) if name.endswith("root") else ()
         elif before:
             python = stack.enter_context(python_of(user))
@@ -99,8 +99,10 @@ def bench(name: str, document: Path, options: Sequence[str]) -> None:
         session = ("env", f"--chdir={folder / 'project'}", python, "-P", "-m", "buildkit")
         subprocess.run((*before, *session, "build", "development"), env=host.env, check=True)
         argv = (*_ALONE, *before, *beside, *session, "bench-dev", "--write", str(folder / "table.md"), *options)
-        subprocess.run(argv, env=host.env, check=True)
-        shutil.copy(folder / "table.md", document)
+        try:
+            subprocess.run(argv, env=host.env, check=True)
+        finally:
+            shutil.copy(folder / "table.md", document)
 
 
 if __name__ == "__main__":
