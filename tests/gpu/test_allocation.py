@@ -84,6 +84,8 @@ def test_mps_shares_a_device_inside_of_one_environment() -> None:
         found = allocate((wanted("a", environment, share="mps"),), TWO, running)
         assert names(found["a"]) == (f"nvidia.com/gpu={uuid(number)}",)
     assert isinstance(allocate((wanted("a", "x-third", share="mps"),), TWO, running)["a"], Refusal)
+    alone = (held(0, share="mps"), held(1, share="mps"))  # of run-STAGE, which starts no daemon
+    assert isinstance(allocate((wanted("a", "", share="mps"),), TWO, alone)["a"], Refusal)
 
 
 def test_sharers_must_fit_into_the_memory_together() -> None:
