@@ -108,7 +108,7 @@ def may_share(wanted: WantedGpus, other: HeldDevice) -> bool:
     share = wanted.request.share
     if share == "exclusive" or share != other.share:
         return False
-    return share != "mps" or bool(wanted.environment) and wanted.environment == other.environment
+    return share != "mps" or (bool(wanted.environment) and wanted.environment == other.environment)
 
 
 def driver_fits(wanted: str, driver: str) -> bool:
