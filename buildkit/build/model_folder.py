@@ -10,6 +10,7 @@ import os
 import posixpath
 from collections.abc import Callable, Iterator
 from dataclasses import field
+from operator import attrgetter
 from pathlib import Path
 
 from buildkit.build.copy_source import suggest_path
@@ -56,9 +57,10 @@ class _Walk:
     def list(self, place: str, prefix: str, within: tuple[str, ...]) -> Iterator[tuple[str, str]]:
         """Yield the files of a folder; ``within`` are the real folders on the way to it."""
         with os.scandir(self.root / place) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
+            entries = sorted(found, key=attrgetter("name"))
+        below = posixpath.join(place, "")
         for entry in entries:
-            name, source = f"{prefix}{entry.name}", posixpath.join(place, entry.name)
+            name, source = f"{prefix}{entry.name}", f"{below}{entry.name}"
             if entry.name in _BOOKKEEPING or f"/{name}".endswith(f"/{_HUB_CACHE}"):
                 self.left_out.append(name)
             elif entry.is_symlink():

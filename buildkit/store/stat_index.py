@@ -52,19 +52,19 @@ class StatIndex:
 
         A link, and what cannot be read, is not among them. All known files take one query.
         """
-        paths = {name: f"{folder}/{name}" for name in names}
-        stats = {name: status for name, path in paths.items() if (status := _stat_file(path)) is not None}
-        keys = {name: stat_key(status) for name, status in stats.items()}
-        known, now = self._files.find_all(keys.values()), time.time_ns()
-        found = {}
-        for name, status in stats.items():
-            row = known.get(keys[name])
+        stats = {name: status for name in names if (status := _stat_file(f"{folder}/{name}")) is not None}
+        keys = [stat_key(status) for status in stats.values()]
+        known, now = self._files.find_all(keys), time.time_ns()
+        found, unknown = {}, []
+        for (name, status), key in zip(stats.items(), keys, strict=True):
+            row = known.get(key)
             if row is not None and _is_believed(status, row[1], now):
                 found[name] = row[0], status
-        unknown = [name for name in stats if name not in found]
+            else:
+                unknown.append(name)
         for start in range(0, len(unknown), _RECORDED_AT_ONCE):
             part = unknown[start : start + _RECORDED_AT_ONCE]
-            read = zip(part, self._read_all([paths[name] for name in part]), strict=True)
+            read = zip(part, self._read_all([f"{folder}/{name}" for name in part]), strict=True)
             found |= {name: hashed for name, hashed in read if hashed is not None}
         return found
 
@@ -169,9 +169,12 @@ def stat_key(stat: os.stat_result) -> StatKey:
 
 
 def _settled(stat: os.stat_result, hashed_ns: int) -> bool:
-    newest = max(stat.st_mtime_ns, stat.st_ctime_ns)
-    whole = stat.st_mtime_ns % 1_000_000_000 == 0 and stat.st_ctime_ns % 1_000_000_000 == 0
-    return newest + (_COARSE_NS if whole else _GRANULARITY_NS) < hashed_ns
+    written, changed = stat.st_mtime_ns, stat.st_ctime_ns
+    newest = max(changed, written)  # not max(), for every file of a checkout
+    if newest + _COARSE_NS < hashed_ns:
+        return True
+    whole = written % 1_000_000_000 == 0 and changed % 1_000_000_000 == 0
+    return not whole and newest + _GRANULARITY_NS < hashed_ns
 
 
 def _hash(descriptor: int, progress: Callable[[int], None]) -> FileHash:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from buildkit.digest import FileHash
 from buildkit.store.database import Database
@@ -63,15 +63,16 @@ class FileTable:
         asked = dict.fromkeys(stats)
         for stat in asked:
             inodes.setdefault(_signed(stat.device), []).append(_signed(stat.inode))
-        found = {}
+        found: dict[tuple[int, ...], tuple[FileHash, int]] = {}
         for device, numbers in inodes.items():
             condition = "WHERE device = ? AND inode IN (SELECT value FROM json_each(?))"
             rows = self._database.select_intact("files", condition, (device, json.dumps(numbers)))
+            unsigned = device % _UNSIGNED
             for _, inode, size, mtime_ns, ctime_ns, sha256, hashed_ns in rows:
-                stat = StatKey(device % _UNSIGNED, inode % _UNSIGNED, size, mtime_ns, ctime_ns)
-                if stat in asked:
-                    found[stat] = (FileHash(sha256), hashed_ns)
-        return found
+                known = (unsigned, inode % _UNSIGNED, size, mtime_ns, ctime_ns)  # equals a StatKey, and is made sooner
+                if known in asked:
+                    found[known] = (FileHash(sha256), hashed_ns)
+        return cast("dict[StatKey, tuple[FileHash, int]]", found)
 
     def add(self, stat: StatKey, sha256: FileHash, hashed_ns: int) -> None:
         """Record the hash of a file."""
