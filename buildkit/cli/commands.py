@@ -77,6 +77,8 @@ COMMANDS = (
     _command("dev", "Start the development environment, and follow every save (-- --stop, --shell SERVICE, --test)."),
     _command("watch", "Bring saved files into the containers of a compose file (-- FILE SERVICE, --json)."),
     _command("up", "Start services that run together, or end them (-- ENVIRONMENT, --down, --print)."),
+    _command("rollout", "Show which version serves whom, and shift users (-- status|promote|back|watch SERVICE)."),
+    _command("scale", "Start and end replicas of a service by its load (-- SERVICE, --once, --json)."),
     _command("devcontainer", "Write .devcontainer/devcontainer.json from services.toml (-- ENVIRONMENT SERVICE)."),
     _command("parity", "List in what one stage differs from another, and fail for what is not meant (-- STAGE OTHER)."),
     _command("schema", "Print the JSON Schema of stage.toml, or of services.toml (-- --services; FILE writes it)."),

@@ -48,9 +48,14 @@ class Rollout:
 
     @property
     def ordered(self) -> tuple[str, ...]:
-        """The names of the versions that serve, the control first."""
+        """The names of the versions that answer, the control first."""
         others = sorted(name for name, _ in self.split if name != self.control)
         return (self.control, *others)
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """The names of the versions that run: those that answer, and the shadow."""
+        return (*self.ordered, self.shadow) if self.shadow else self.ordered
 
     @property
     def candidate(self) -> str:

@@ -178,6 +178,8 @@ def _network(prefix: str, environment: Environment) -> ServiceNetwork:
 def _container(service: Service, prefix: str, describe: DescribeStage, state: str) -> ContainerSpec:
     """Return the container of a service before it joins networks."""
     base = describe(service.stage) if service.stage else _image_container(service.image)
+    if service.image:
+        base = replace(base, image=service.image)
     running = replace(base.running, **dict(service.resources))
     user = service.user or base.user
     owner = (base.owner if user == base.user else None) or _numbers(user)
@@ -227,7 +229,7 @@ def _running(
     return RunningService(
         name=service.name,
         container=replace(container, networks=joined),
-        stage=service.stage,
+        stage="" if service.image else service.stage,
         image=service.image,
         depends_on=service.depends_on,
         secrets=tuple(secret.secret for secret in container.secrets),
@@ -242,7 +244,11 @@ def _running(
 def _contradictions(service: Service, containers: Mapping[str, ContainerSpec], name: str) -> Iterator[Problem]:
     """Yield what an environment asks for and its containers do not have."""
     key, container = f"services.{service.name}", containers[service.name]
-    for dependency in service.depends_on:
+    bare = sorted(one.service for one in service.depends_on if containers[one.service].health is None)
+    if service.proxy and bare:
+        what = f"is missing: nobody could tell whether {bare[0]} may have requests"
+        yield Problem(file=FILE, key=f"{key}.healthcheck", what=what, hint="or config.healthcheck of its stage")
+    for dependency in () if service.proxy else service.depends_on:
         if dependency.condition == "healthy" and containers[dependency.service].health is None:
             what = f"waits for `{dependency.service}` to be healthy in {name}, which has no health check"
             hint = f"add services.{dependency.service}.healthcheck, or wait until it is `started`"

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from buildkit.declare.stage import Healthcheck
 from buildkit.gpu.mps import limit_variables
+from buildkit.rollout.manifests import RoutedService, rollout_notes, rollout_objects
+from buildkit.running.cluster import find_routed, in_cluster
 from buildkit.running.environment import RunningEnvironment, RunningService
 from buildkit.running.flags import ContainerSpec
 from buildkit.running.gpu_nodes import gpu_limits, node_affinity
@@ -23,7 +26,13 @@ _ENVIRONMENT, _SERVICE = "app.kubernetes.io/part-of", "app.kubernetes.io/name"
 _UNITS = {"k": "Ki", "m": "Mi", "g": "Gi", "": ""}
 _NOTHING = "4Ki"  # the size of an empty folder that stays empty
 _STORAGE = "1Gi"  # asked of a claim; raise it there
-_CLUSTER = ("Service", "NetworkPolicy")  # kinds that podman does not know
+_CLUSTER = (
+    "Service",
+    "NetworkPolicy",
+    "HTTPRoute",
+    "HorizontalPodAutoscaler",
+    "ScaledObject",
+)  # kinds that podman does not know
 _DNS = {"kubernetes.io/metadata.name": "kube-system"}
 
 
@@ -33,11 +42,30 @@ def render_kubernetes(environment: RunningEnvironment, form: GpuFormat = GpuForm
     ``form`` is that of Kubernetes or of ``podman kube play``, which has other words for GPUs, and no other objects than
     volumes and pods.
     """
-    header = (*_secret_commands(environment), *_notes(environment, form))
-    objects = _objects(environment, form)
+    routed = find_routed(environment)
+    environment = in_cluster(environment)
+    header = (
+        *_secret_commands(environment),
+        *_notes(environment, form),
+        *(n for one in routed for n in rollout_notes(one)),
+    )
+    objects = chain(_objects(environment, form), *(_routed_objects(environment, one) for one in routed))
     if form is GpuFormat.PLAY:
         objects = (one for one in objects if one["kind"] not in _CLUSTER)
     return render_yaml(*objects, header=header)
+
+
+def _routed_objects(environment: RunningEnvironment, routed: RoutedService) -> Iterator[dict[str, Any]]:
+    """Yield the Service by which others reach a service with versions, its route and its autoscalers."""
+    if routed.shares:
+        control = {_ENVIRONMENT: f"{environment.project}-{environment.name}"}
+        control[_SERVICE] = f"{routed.name}-{routed.shares[0][0]}"
+        yield _object("v1", "Service", routed.name, control, _reachable(routed.port, control))
+    yield from rollout_objects(routed)
+
+
+def _reachable(port: int, selector: dict[str, str]) -> dict[str, Any]:
+    return {"selector": selector, "ports": [{"port": port, "targetPort": port}]}
 
 
 def _notes(environment: RunningEnvironment, form: GpuFormat) -> Iterator[str]:
@@ -68,9 +96,12 @@ def _objects(environment: RunningEnvironment, form: GpuFormat) -> Iterator[dict[
         if service.name in jobs:
             yield _object("batch/v1", "Job", service.container.name, own, {"template": pod})
             continue
-        deployed = {"replicas": 1, "strategy": {"type": "Recreate"}, "selector": {"matchLabels": own}, "template": pod}
+        strategy = "RollingUpdate" if service.replica else "Recreate"
+        deployed = {"replicas": 1, "strategy": {"type": strategy}, "selector": {"matchLabels": own}, "template": pod}
         yield _object("apps/v1", "Deployment", service.container.name, own, deployed)
-        yield _object("v1", "Service", service.name, own, {"clusterIP": "None", "selector": own})
+        headless = {"clusterIP": "None", "selector": own}
+        balanced = _reachable(service.container.ports[0].number, own) if service.replica else headless
+        yield _object("v1", "Service", service.name, own, balanced)
         if not service.container.running.outgoing:
             yield _object(
                 "networking.k8s.io/v1", "NetworkPolicy", service.container.name, own, _policy(service, own, labels)

@@ -82,7 +82,7 @@ class ProxiedPlan:
 def plan_proxied(service: Service) -> ProxiedPlan:
     """Return what stands behind the proxy of a declared service."""
     assert service.proxy is not None  # noqa: S101 - the caller has looked
-    versions = service.rollout.ordered if service.rollout else (ONLY,)
+    versions = service.rollout.running if service.rollout else (ONLY,)
     return ProxiedPlan(
         service=service.name,
         port=service.ports[0].number,
@@ -173,13 +173,13 @@ def _part(request: GpuRequest, number: int) -> GpuRequest:
 
 
 def _with_version(service: Service, version: Version | None) -> Service:
+    """Return a service as a version has it; an image is run as the stage is, whose earlier build it is."""
     if version is None:
         return service
-    image = version.image or ("" if version.stage else service.image)
     return replace(
         service,
-        stage="" if image else version.stage or service.stage,
-        image=image,
+        stage=version.stage or service.stage,
+        image=version.image or ("" if version.stage else service.image),
         command=version.command or service.command,
         env=tuple(sorted((dict(service.env) | dict(version.env)).items())),
     )
