@@ -32,6 +32,7 @@ PAGES = (
     "docs/gpu.md",
     "docs/development.md",
     "docs/services.md",
+    "docs/rollout.md",
     "docs/supply-chain.md",
     "docs/audit.md",
     "docs/hardened.md",
