@@ -49,7 +49,9 @@ def render_kubernetes(environment: RunningEnvironment, form: GpuFormat = GpuForm
         *_notes(environment, form),
         *(n for one in routed for n in rollout_notes(one)),
     )
-    objects = chain(_objects(environment, form), *(_routed_objects(environment, one) for one in routed))
+    objects: Iterator[dict[str, Any]] = chain(
+        _objects(environment, form), *(_routed_objects(environment, one) for one in routed)
+    )
     if form is GpuFormat.PLAY:
         objects = (one for one in objects if one["kind"] not in _CLUSTER)
     return render_yaml(*objects, header=header)

@@ -57,7 +57,7 @@ def test_a_rollout_and_a_scale_are_read_with_their_defaults() -> None:
         ("new = 10 }", "new = 20 }", r"`services.app.rollout.split`: the shares add up to 110 %, not 100 %"),
         ("new = 10 }", "new = 5 }", r"the shares add up to 95 %, not 100 %"),
         ("new = 10 }", "new = 9.95, next = 0.05 }", r"split.new`: 9.95 is finer than tenths of a per cent"),
-        ("new = 10 }", "nwe = 10 }", r"rollout.split`: there is no version `nwe`"),
+        ("new = 10 }", "newer = 10 }", r"rollout.split`: there is no version `newer`"),
         ("old = 90, new = 10", "old = 50, new = 50", r"which version is the control: new, old"),
         ("promote =", 'control = "next"\npromote =', r"rollout.control`: there is no version `next`"),
         ("promote =", 'shadow = "new"\npromote =', r"rollout.shadow`: `new` has a share of its own"),
