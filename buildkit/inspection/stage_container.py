@@ -83,7 +83,8 @@ def prepare_network(container: ContainerSpec, *, keep: bool = False) -> Iterator
 def grant_own_gpus(container: ContainerSpec, out: TextIO) -> Iterator[ContainerSpec]:
     """Yield a container that runs alone with the GPUs that it gets, reserved until the block ends.
 
-    Print a warning if it runs on the CPU. Raises BuildError, see `grant_gpus`.
+    Print a warning if it runs on the CPU, or without the daemon that its limits need. Raises BuildError, see
+    `grant_gpus`.
     """
 
     def warn(text: str) -> None:
@@ -91,6 +92,8 @@ def grant_own_gpus(container: ContainerSpec, out: TextIO) -> Iterator[ContainerS
         out.flush()
 
     with grant_gpus((container,), warn) as (granted,):
+        if granted.gpu and granted.gpu.share == "mps":
+            warn(f"{granted.name} runs without MPS and its limits: nox -s up starts the daemon of an environment")
         yield granted
 
 

@@ -255,3 +255,16 @@ def test_end_is_that_of_clients_first_and_leaves_no_volume(host: MpsHost, events
     ended = host.asked("stop_environment(environment(), record)\nevents")
     assert ended == ["stop stop b", "stop stop a", "stop stop mps"]
     assert host.tool("podman", "volume", "ls", "--quiet") == ""
+
+
+def test_container_alone_says_that_it_has_no_daemon(host: MpsHost, events: list[str]) -> None:
+    said = host.asked("""
+import io
+from buildkit.declare.gpu_request import GpuRequest
+from buildkit.inspection.stage_container import grant_own_gpus
+out = io.StringIO()
+with grant_own_gpus(replace(describe("cuda"), gpu=GpuRequest(share="mps"), name="x-alone"), out):
+    pass
+out.getvalue()
+""")
+    assert said.startswith("warning: x-alone runs without MPS and its limits")
