@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
-from buildkit.build.containers import open_containers
+from buildkit.build.containers import ContainerRunner, open_containers
 from buildkit.build.executor import Executor
 from buildkit.build.layer_writer import LayerWriter
 from buildkit.build.model_gate import ModelGate
 from buildkit.build.planner import Planner
+from buildkit.locks.pins import Model
 from buildkit.plan.spec import Spec
-from buildkit.tasks.scheduler import Lane, Tasks, put_first, run_tasks
-from buildkit.tasks.task_id import TaskKind
+from buildkit.tasks.scheduler import Lane, Outcome, Task, Tasks, put_first, run_tasks
+from buildkit.tasks.task_id import TaskId, TaskKind
 from buildkit.tools.malloc_arenas import limit_arenas
 
 _DOWNLOADS = 8
@@ -55,5 +57,35 @@ def build_layers(
         ordered: Tasks = tasks
         for kind in (TaskKind.SCAN, TaskKind.COMPARE, TaskKind.COMPILE_WHEEL):
             ordered = put_first(ordered, kind)
-        lanes = {Lane.CPU: jobs, Lane.NET: _DOWNLOADS, Lane.UP: _UPLOADS, Lane.CONTAINER: 1}
-        run_tasks(ordered, lanes, context.emit, context.stop, context.meter)
+        run_tasks(ordered, _lanes(jobs), context.emit, context.stop, context.meter)
+
+
+def act_in_stage(
+    planner: Planner,
+    stage: str,
+    jobs: int,
+    models: Iterable[Model],
+    act: Callable[[ContainerRunner], Outcome],
+    name: str,
+) -> None:
+    """Build a stage, bring models here, and then ``act`` with containers, as the task ``name``; raises the same."""
+    limit_arenas()
+    context = planner.context
+    context.blobs.sweep()
+    if context.image_store is not None:
+        context.image_store.sweep()
+    writer = LayerWriter(context=context)
+    with (
+        open_containers(context, writer) as containers,
+        ModelGate(context) as gate,
+    ):
+        executor = Executor(planner, containers, gate, writer, stage)
+        needs = executor.require_stage(stage, models)
+        action = partial(act, containers)
+        last = Task(name=name, phase="derive", lane=Lane.CONTAINER, action=action, needs=needs)
+        tasks = executor.tasks | {TaskId(TaskKind.DERIVE, name): last}
+        run_tasks(tasks, _lanes(jobs), context.emit, context.stop, context.meter)
+
+
+def _lanes(jobs: int) -> dict[Lane, int]:
+    return {Lane.CPU: jobs, Lane.NET: _DOWNLOADS, Lane.UP: _UPLOADS, Lane.CONTAINER: 1}

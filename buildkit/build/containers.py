@@ -248,6 +248,14 @@ class ContainerRunner:
         file, _, data = finished.stdout.partition(b"\n")
         return file.decode("utf-8", "replace"), data
 
+    @contextmanager
+    def open_program(self, whole: Composition, argv: tuple[str, ...], folder: Path) -> Iterator[buildah.Pipes]:
+        """Start a program in a container of a whole stage, without network; see `buildah.open_stream`."""
+        self._find_isolation()
+        with ExitStack() as stack:
+            container = self._start(stack, self._whole_ref(whole))
+            yield stack.enter_context(buildah.open_stream(container, argv, folder))
+
     def start_compiler(self, chain: tuple[Spec, ...]) -> Outcome:
         """Start the bytecode compiler of a root's interpreter; one process serves every layer of the build."""
         check_interpreter(self._context, chain)

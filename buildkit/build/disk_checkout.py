@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cache, cached_property
+from typing import TYPE_CHECKING
 
 from buildkit.build.copy_source import locate_source
 from buildkit.build.options import ModelChanges
@@ -32,6 +33,9 @@ from buildkit.locks.system_packages import hash_system
 from buildkit.locks.wheels_lock import parse_wheels_lock, wheels_lock_path
 from buildkit.plan.spec import Tree
 from buildkit.store.stat_index import StatIndex
+
+if TYPE_CHECKING:
+    from buildkit.build.derived_models import DerivedModels
 
 IGNORE_FILE = ".containerignore"
 _HASHES = re.compile(r"^[^#\n]*?--hash=sha256:([0-9a-f]{64})", re.MULTILINE)  # the first of each line
@@ -235,7 +239,7 @@ class DiskCheckout:
 
     def _models(self, lock: str) -> tuple[Model, ...]:
         from buildkit.build.present_models import PresentModels
-        from buildkit.locks.models_lock import models_source_path, parse_models, parse_models_lock
+        from buildkit.locks.models_lock import models_source_path, parse_models_file, parse_models_lock
 
         text = self.read(lock)
         source = models_source_path(lock)
@@ -244,10 +248,24 @@ class DiskCheckout:
             _raise(check_fresh(lock, text, models_inputs(source_text)))
         elif text is None:
             raise DefinitionError(f"{lock}: the lock is missing, and so is its input {source}")
-        models = parse_models_lock(text or "", lock).models
-        asked = {request.name: request.files for request in parse_models(source_text or "", source)}
+        locked, request = parse_models_lock(text or "", lock), parse_models_file(source_text or "", source)
+        asked = {request.name: request.files for request in request.models}
         reader = PresentModels(self._project.folder, self._index, self._model_changes, self._emit)
-        return tuple(reader.read(model, lock, asked.get(model.name)) for model in models)
+        models = tuple(reader.read(model, lock, asked.get(model.name)) for model in locked.models)
+        if not request.derived and all(model.derivation is None for model in models):
+            return models
+        from buildkit.build.derived_models import attach_origins  # few projects derive models
+
+        return attach_origins(models, locked, lock, request.derived, self.derived_models(models))
+
+    def derived_models(self, models: Iterable[Model]) -> DerivedModels:
+        """Return the reader of what models are derived from; ``models`` are those of the same lock."""
+        from buildkit.build.derived_models import DerivedModels
+
+        first = self._project.arches[0] if self._project.arches else self._project.target.arch
+        checkout = self if first == self._project.target.arch else self.of_arch(first)  # one key for all processors
+        by_name = {model.name: model for model in models}
+        return DerivedModels(self._project.folder, self._graph, self._index, checkout.artifacts, by_name)
 
     def copied(self, stage: Stage, copy: Copy) -> Tree:
         """Return the files of a copy of the stage."""

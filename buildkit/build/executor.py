@@ -19,6 +19,7 @@ from buildkit.build.layer_members import (
     members_of_model,
 )
 from buildkit.build.layer_writer import LayerWriter
+from buildkit.build.model_tasks import ModelTasks
 from buildkit.build.native_facts import observe_members, record_collected
 from buildkit.build.recompress import recompress
 from buildkit.digest import Key
@@ -27,7 +28,7 @@ from buildkit.layers.tar.member import Compression, Member, PackedLayer
 from buildkit.layers.tar.writer import write_layer
 from buildkit.layers.wheel.layer import layer_of_wheels
 from buildkit.layers.wheel.prefix import prefix_members
-from buildkit.locks.model_source import UrlSource
+from buildkit.locks.pins import Model
 from buildkit.native.collector import NativeCollector
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composition
@@ -81,6 +82,8 @@ class Executor:
         self._inputs = InputTasks(
             self._context, containers, self.tasks, lambda: planner.composer.builder, self._require_composition
         )
+        require = self._require_composition
+        self._models = ModelTasks(self._inputs, containers, self.tasks, planner.composer.compose, require)
 
     def require(self, specs: Iterable[Spec]) -> tuple[TaskId, ...]:
         """Add the tasks that build ``specs`` or fetch them from the remote cache; return the tasks to wait for."""
@@ -90,6 +93,11 @@ class Executor:
         context.state.learn_found(found)
         self._ask([key for key in unknown if key not in found])
         return tuple(self._add(spec) for spec in layers if not context.state.is_here(spec.key))
+
+    def require_stage(self, name: str, models: Iterable[Model]) -> tuple[TaskId, ...]:
+        """Add the tasks after which a stage is in local storage, and the files of models are here."""
+        imported = self._require_composition(self._composer.compose(name))
+        return (*imported, *(task for one in models for task in self._models.fetch(one, one.files, self._context)))
 
     def _ask(self, keys: Sequence[Key]) -> None:
         """Look up in the remote cache layers that only serve to build others."""
@@ -209,12 +217,7 @@ class Executor:
 
     def _model(self, spec: Spec, work: PackModel) -> Task:
         model = work.model
-        if model.wheel is not None:
-            needs = [self._inputs.fetch(model.wheel)]
-        elif isinstance(model.source, UrlSource):
-            needs = [self._inputs.fetch_model_file(model, file) for file in work.files]
-        else:
-            needs = []
+        fetched = self._models.fetch(model, work.files, self._context)
 
         def write() -> PackedLayer:
             opened = self._inputs.open_model(model)
@@ -226,7 +229,6 @@ class Executor:
                 self._inputs.check_downloads(model, work.files)
                 raise
 
-        fetched = tuple(filter(None, needs))
         return self._packing(spec, "pack", write, self._scanned(spec, work, fetched), total=spec.weight)
 
     @cached_property

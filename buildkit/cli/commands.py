@@ -57,6 +57,12 @@ COMMANDS = (
     _command("sbom", "Print an image's SBOM as CycloneDX or SPDX (-- STAGE, --format spdx, --output FILE)."),
     _command("audit-deps", "Look up advisories for what the locks pin (-- STAGE, --json, --ignore ID)."),
     _command("lock", "Make or refresh the locks under requirements/ (-- --upgrade, -- --check)."),
+    _command(
+        "derive", "Make the derived models of models.toml, and lock those that pass their gates (-- MODEL, --check)."
+    ),
+    _command(
+        "optimise", "Compare variants of a model: accuracy, latency, size (-- MODEL, --svg FILE, --write VARIANT)."
+    ),
     _command("cache", "Inspect and clean the cache (-- ls, du, gc, verify, why KEY)."),
     _command(
         "scan-models", "Scan model files for code that runs when they are loaded (-- STAGE|PATH, --json, --sarif FILE)."

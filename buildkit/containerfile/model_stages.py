@@ -12,7 +12,7 @@ from buildkit.containerfile.quoting import check_path, render_copy
 from buildkit.containerfile.tool_stages import ToolStages
 from buildkit.containerfile.wheel_stages import WheelStages
 from buildkit.errors import DefinitionError
-from buildkit.locks.model_source import OciSource, UrlSource
+from buildkit.locks.model_source import DerivedSource, OciSource, RepoSource
 from buildkit.locks.pins import ModelFile
 from buildkit.plan.model_layout import snapshot_links, snapshot_refs
 from buildkit.plan.spec import HubSnapshot, PackModel
@@ -30,7 +30,7 @@ class ModelStages:
 
     def copies(self, work: PackModel) -> Iterator[str]:
         """Yield the instructions for one layer of a model."""
-        if work.model.wheel is None and not isinstance(work.model.source, UrlSource):
+        if isinstance(work.model.source, RepoSource):
             yield from self._own(work)
             return
         build = self._fetch(work)
@@ -50,6 +50,9 @@ class ModelStages:
 
     def _fetch(self, work: PackModel) -> BuildStage:
         model = work.model
+        if isinstance(model.source, DerivedSource):
+            what = f"the model {model.name} is derived from {model.source.of}, which a Containerfile cannot do"
+            raise DefinitionError(what, hint="export a stage without it, and mount the model")
         if isinstance(model.source, OciSource):
             what = f"the model {model.name} is from a registry ({model.source}), which a Containerfile cannot verify"
             raise DefinitionError(what, hint="export a stage without it, and mount the model")

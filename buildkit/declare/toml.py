@@ -96,3 +96,38 @@ def _edit_array(array: Any, wanted: list[Any]) -> None:  # noqa: ANN401 - tomlki
     for item in wanted:
         if item not in array:
             array.append(item)
+
+
+def append_to_list(text: str, name: str, table: Table) -> str:
+    """Return ``text`` with another table at the end of the list of tables ``[[name]]``; the rest stays as it is.
+
+    Tables within it are inline, except those of ``gate``. Raises ValueError if ``text`` cannot be edited.
+    """
+    import tomlkit  # only locking and settings write
+    from tomlkit.exceptions import TOMLKitError
+
+    try:
+        tomlkit.parse(text)
+        lines = tomlkit.dumps({name: [_inline(table)]})
+        edited = f"{text.rstrip()}\n\n{lines}" if text.strip() else lines
+        wrong = tomllib.loads(edited).get(name, [{}])[-1] != table
+    except (TOMLKitError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"it cannot be edited: {error}") from error
+    if wrong:
+        raise ValueError("it cannot be edited")
+    return edited
+
+
+def _inline(table: Table) -> dict[str, Any]:
+    """Return a table in which tables of one level are inline, other than a gate."""
+    import tomlkit
+
+    shown: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, dict) and key != "gate":
+            inline = tomlkit.inline_table()
+            inline.update(value)
+            shown[key] = inline
+        else:
+            shown[key] = value
+    return shown

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from buildkit.build.planner import Planner
 from buildkit.digest import DiffId
 from buildkit.errors import DefinitionError
+from buildkit.inspection.derived_layer import DerivedModel, describe_derived, find_derived
 from buildkit.oci.blob import LayerResult
 from buildkit.plan.explain.causes import Cause, format_cause
 from buildkit.plan.plan import LayerSource, PlannedLayer
@@ -33,6 +34,7 @@ class Explained:
     entry: PlannedLayer
     causes: tuple[Cause, ...] = ()
     built: BuiltRecord | None = None
+    derived: DerivedModel | None = None
     again: bool = False
     below: str = ""
     tool: bool = False
@@ -50,6 +52,7 @@ class Explained:
             "again": self.again,
             "below": self.below,
             "built": {"at": built.at, "stage": built.stage, "why": built.why} if built else None,
+            **({"derived": self.derived.as_json()} if self.derived else {}),
         }
 
 
@@ -93,6 +96,7 @@ def explain_stage(planner: Planner, stage: str, layer: str = "") -> Explanation:
                 choice,
                 causes=reasons.find(choice.entry.spec) if choice.entry.source is LayerSource.BUILT else (),
                 built=built.get(choice.entry.spec.key.hex),
+                derived=find_derived(planner.context.ledger, choice.entry.spec),
             )
             for choice in chosen
         ),
@@ -141,6 +145,8 @@ def print_explanation(explanation: Explanation, out: TextIO, *, whole: bool = Tr
             f"{sanitize_line(layer.entry.spec.name):{width}}  {sanitize_line(format_action(layer, explanation))}",
             file=out,
         )
+        for line in describe_derived(layer.derived) if layer.derived else ():
+            print(f"    {sanitize_line(line)}", file=out)
         for cause in layer.causes:
             print(f"    {sanitize_line(format_cause(cause))}", file=out)
     if whole:

@@ -1,4 +1,4 @@
-"""The source of a model: a wheel of an index, URLs, a model hub, a registry, or the repository itself.
+"""The source of a model: a wheel of an index, URLs, a hub, a registry, the repository itself, or another model.
 
 A source is one string in ``models.toml`` and ``models.lock``; ``parse_model_source`` and ``str`` convert it without
 loss, so that a lock is rendered byte for byte as it was read.
@@ -103,7 +103,17 @@ class RepoSource:
         return f"path:{self.path}"
 
 
-ModelSource = PypiSource | UrlSource | RepoSource
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DerivedSource:
+    """Another model, of which a tool made this one: ``derive:NAME``, in locks alone."""
+
+    of: str
+
+    def __str__(self) -> str:
+        return f"derive:{self.of}"
+
+
+ModelSource = PypiSource | UrlSource | RepoSource | DerivedSource
 
 
 def parse_model_source(text: str) -> ModelSource:
@@ -120,5 +130,7 @@ def parse_model_source(text: str) -> ModelSource:
             return OciSource(url=f"{_OCI}{rest}")
         case "path":
             return RepoSource(path=rest)
+        case "derive":
+            return DerivedSource(of=rest)
         case _:
             raise ValueError(f"`{text}` is not a model source: {SOURCES}")

@@ -20,10 +20,18 @@ from buildkit.declare.toml import parse_toml, render_toml
 from buildkit.digest import FileHash, canonical_json
 from buildkit.errors import DefinitionError, Problem
 from buildkit.lazy_dataclass import dataclass
+from buildkit.locks.derivation import (
+    DeriveRequest,
+    derivation_table,
+    read_derivation,
+    read_derive_requests,
+)
+from buildkit.locks.derive_schema import DERIVE, LOCKED_DERIVATION
 from buildkit.locks.freshness import find_inputs, render_header
 from buildkit.locks.model_file_runs import FileRuns, Run
 from buildkit.locks.model_source import (
     SOURCES,
+    DerivedSource,
     HubSource,
     ModelSource,
     OciSource,
@@ -43,6 +51,9 @@ _SOURCE = TextSchema(
     r"|oci:[A-Za-z0-9.-]+(?::[0-9]+)?/[a-z0-9][a-z0-9._/-]*(?::[A-Za-z0-9_][A-Za-z0-9_.-]*)?(?:@sha256:[0-9a-f]{64})?"
     r"|https://\S+|path:(?!\.\.(?:/|$))(?!.*/\.\.(?:/|$))[^/\s].*",
     expected=SOURCES,
+)
+_LOCKED_SOURCE = TextSchema(
+    pattern=rf"{_SOURCE.pattern}|derive:[A-Za-z0-9][A-Za-z0-9._-]*", expected=f"{SOURCES}, or `derive:MODEL`"
 )
 _SIZE = IntegerSchema(least=0, most=1 << 50)
 _PLACE = {
@@ -83,7 +94,8 @@ MODELS_INPUT = TableSchema(
                 )
             ),
             "the models",
-        )
+        ),
+        "derive": DERIVE,
     }
 )
 _FILE = TableSchema(
@@ -107,12 +119,13 @@ _LOCKED = TableSchema(
     {
         "name": KeySchema(_NAME, "name", required=True),
         "version": KeySchema(TextSchema(), "version", required=True),
-        "source": KeySchema(_SOURCE, "source", required=True),
+        "source": KeySchema(_LOCKED_SOURCE, "source", required=True),
         "license": KeySchema(TextSchema(), "licence", required=True),
         "request": KeySchema(_SHA256, "hash of the request", required=True),
         "revision": KeySchema(_PATH, "branch or tag of a hub's model in the layout hf-cache"),
         **_PLACE,
         "wheel": KeySchema(_WHEEL, "the wheel that holds it"),
+        "derived": KeySchema(LOCKED_DERIVATION, "how it was made of another model"),
         "file": KeySchema(ListSchema(_FILE, least=1), "files", required=True),
     }
 )
@@ -139,8 +152,19 @@ class ModelRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelsFile:
+    """What a models file asks for: models of sources, and models that are derived from others."""
+
+    models: tuple[ModelRequest, ...]
+    derived: tuple[DeriveRequest, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelsLock:
-    """A models lock: the hash of its inputs, and the models in the order of the requests."""
+    """A models lock: the hash of its inputs, and the models in the order of the requests, derived ones last.
+
+    The request of a derived model is the key of its derivation.
+    """
 
     inputs: FileHash
     models: tuple[Model, ...]
@@ -164,6 +188,11 @@ def request_hash(request: ModelRequest) -> FileHash:
 
 
 def parse_models(text: str, file: str) -> tuple[ModelRequest, ...]:
+    """Return the models of sources of the user's models file; raises as `parse_models_file` does."""
+    return parse_models_file(text, file).models
+
+
+def parse_models_file(text: str, file: str) -> ModelsFile:
     """Parse the user's models file. Raises DefinitionError with every problem found."""
     problems: list[Problem] = []
     table = MODELS_INPUT.read(parse_toml(text, file), ValueLocation(file, problems)) or {}
@@ -177,9 +206,10 @@ def parse_models(text: str, file: str) -> tuple[ModelRequest, ...]:
         seen.add(request.name)
         check_target(request.target, place.at("target"))
         _check_request(request, place)
+    derived = read_derive_requests(table.get("derive", ()), dict.fromkeys(seen), ValueLocation(file, problems))
     if problems:
         raise DefinitionError.of(problems)
-    return tuple(requests)
+    return ModelsFile(models=tuple(requests), derived=derived)
 
 
 def parse_models_lock(text: str, file: str) -> ModelsLock:
@@ -199,6 +229,9 @@ def _parse_lock(text: str, file: str, runs: FileRuns) -> ModelsLock:
     table = _LOCK.read(parsed, ValueLocation(file, problems)) or {}
     entries = table.get("model", ())
     for entry in entries:
+        if entry.get("source", "").startswith("derive:") != ("derived" in entry):
+            place = ValueLocation(file, problems, f"model {entry.get('name')}").at("derived")
+            place.report("belongs to a source `derive:MODEL`, and such a source needs it", "run: nox -s lock")
         if entry.get("layout") == HF_CACHE and not _is_commit_of_hub(entry.get("source", ""), entry.get("version", "")):
             place = ValueLocation(file, problems, f"model {entry.get('name')}").at("layout")
             place.report("is for a commit of a hub's model", "run: nox -s lock")
@@ -282,14 +315,16 @@ def _model(entry: dict[str, Any], find_run: Callable[[int], Run | None]) -> Mode
     for number, file in enumerate(entry["file"]):
         files += find_run(number) or (ModelFile(**{**file, "sha256": FileHash(file["sha256"])}),)
     wheel = entry.get("wheel")
+    source = parse_model_source(entry["source"])
     if entry["source"].startswith("oci:"):
         _check_places(entry["name"], files)
     return Model(
         name=entry["name"],
         version=entry["version"],
-        source=parse_model_source(entry["source"]),
+        source=source,
         license=entry["license"],
         files=tuple(files),
+        derivation=read_derivation(source.of, entry["derived"]) if isinstance(source, DerivedSource) else None,
         wheel=Artifact(**{**wheel, "sha256": FileHash(wheel["sha256"])}) if wheel else None,
         **{key: entry[key] for key in _PLACED if key in entry},
     )
@@ -304,6 +339,8 @@ def _model_table(model: Model, request: FileHash) -> dict[str, Any]:
     table |= {key: value for key, value in placed if value not in ("", PLAIN)}
     if model.wheel:
         table["wheel"] = artifact_table(model.wheel)
+    if model.derivation:
+        table["derived"] = derivation_table(model.derivation)
     table["file"] = [
         {"path": file.path, "sha256": file.sha256.hex, "size": file.size, "source": file.source} for file in model.files
     ]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from buildkit.digest import Digest, FileHash
 from buildkit.lazy_dataclass import dataclass
+from buildkit.locks.derivation import Derivation
 from buildkit.locks.git_source import GitSource, is_git, parse_git_source
-from buildkit.locks.model_source import ModelSource
+from buildkit.locks.model_source import DerivedSource, ModelSource, UrlSource
 
 PLAIN, HF_CACHE = "plain", "hf-cache"  # layouts of models
 
@@ -110,7 +111,7 @@ class ModelFile:
     """One file of a model: ``path`` below the model's folder in the image, content hash, size in bytes.
 
     ``source`` locates the bytes in the model's source: a member of the wheel (PypiSource), a URL (UrlSource), or a path
-    in the repository (RepoSource).
+    in the repository (RepoSource). Of a DerivedSource it is empty: the file is made of other files.
     """
 
     path: str
@@ -125,6 +126,7 @@ class Model:
 
     ``target`` is its place in images, if it has one of its own: of the plain layout the model's folder, of the layout
     ``hf-cache`` the cache. That layout is for a HubSource; ``revision`` is the branch or tag that it was asked by.
+    A model of a DerivedSource has its ``derivation`` and, once a checkout has read it, ``origin``.
     """
 
     name: str
@@ -136,6 +138,28 @@ class Model:
     target: str = ""
     layout: str = PLAIN
     revision: str = ""
+    derivation: Derivation | None = None
+    origin: DerivedFrom | None = None
+
+    @property
+    def has_own_files(self) -> bool:
+        """Whether each of its files is in the cache under its own hash: downloads, and what was derived."""
+        return isinstance(self.source, UrlSource | DerivedSource)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DerivedFrom:
+    """What a derived model is made from now: its ``source``, and the ``recipe`` (canonical JSON) with its key.
+
+    ``libraries`` are the distributions of the stage in which the tool runs, name and version; ``files`` are the
+    repository's own that it reads: scripts and data.
+    """
+
+    source: Model
+    recipe: str
+    key: FileHash
+    libraries: tuple[tuple[str, str], ...] = ()
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

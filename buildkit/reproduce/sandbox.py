@@ -16,6 +16,7 @@ from buildkit.build.disk_checkout import DiskCheckout
 from buildkit.build.make_blobs import make_blobs
 from buildkit.errors import BuildError
 from buildkit.locks.model_source import RepoSource
+from buildkit.locks.pins import Model
 from buildkit.plan.spec import (
     BuildContainerfile,
     MakeRoot,
@@ -75,17 +76,21 @@ def copy_checkout(source: Path, texts: Iterable[str], specs: Iterable[Spec], int
     works = [spec.work for spec in specs]
     trees = list(_trees(works))
     tracked = {_join(tree.path, file.path) for tree in trees for file in tree.files}
-    models = {
-        file.source
-        for work in works
-        if isinstance(work, PackModel) and isinstance(work.model.source, RepoSource)
-        for file in work.files
-    }
+    models = {name for work in works if isinstance(work, PackModel) for name in _files_of_model(work.model)}
     defined = {str(path.relative_to(source)) for pattern in _DEFINITIONS for path in source.glob(pattern)}
     present = {name for name in (*texts, *defined, *models) if (source / name).is_file()}
     for name in sorted(tracked | present):
         _copy(source / name, into / name)
     return make_repository(into, sorted(tracked))
+
+
+def _files_of_model(model: Model) -> Iterator[str]:
+    """Yield the repository's own files of a model, and of all that it is derived from and by."""
+    if isinstance(model.source, RepoSource):
+        yield from (file.source for file in model.files)
+    if model.origin is not None:
+        yield from model.origin.files
+        yield from _files_of_model(model.origin.source)
 
 
 def _trees(works: Iterable[Work]) -> Iterator[Tree]:

@@ -9,6 +9,7 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -20,13 +21,15 @@ from buildkit.errors import BuildError, DefinitionError, FetchError, Problem
 from buildkit.events import Emit, Note, ignore_event, step
 from buildkit.layers.files import read_file
 from buildkit.layers.globs import compile_excludes
+from buildkit.locks.derivation import sort_requests
 from buildkit.locks.freshness import check_fresh, models_inputs
-from buildkit.locks.model_source import HubSource, OciSource, PypiSource, RepoSource, UrlSource
+from buildkit.locks.model_source import DerivedSource, HubSource, OciSource, PypiSource, RepoSource, UrlSource
 from buildkit.locks.models_lock import (
     ModelRequest,
+    ModelsFile,
     ModelsLock,
     models_lock_path,
-    parse_models,
+    parse_models_file,
     parse_models_lock,
     render_models_lock,
     request_hash,
@@ -70,7 +73,8 @@ class ModelLocker:
         always read again. Raises DefinitionError with every model whose request cannot be met, or FetchError.
         """
         text = self._drafts.get(file)
-        requests = parse_models(text, file)
+        asked = parse_models_file(text, file)
+        requests = asked.models
         kept = {} if upgrade else self.read_old(file)
         models, problems = [], list[Problem]()
         for request in requests:
@@ -80,9 +84,34 @@ class ModelLocker:
                 problems += [Problem(file=file, key=f"model {request.name}", what=error.message, hint=error.hint)]
         if problems:
             raise DefinitionError.of(problems)
-        hashes = tuple(request_hash(request) for request in requests)
+        derived = self._keep_derived(file, asked, emit)
+        hashes = (*(request_hash(request) for request in requests), *(key for _, key in derived))
+        models += (model for model, _ in derived)
         lock = ModelsLock(inputs=models_inputs(text), models=tuple(models), requests=hashes)
         self._drafts.decide(models_lock_path(file), render_models_lock(lock))
+
+    def _keep_derived(self, file: str, asked: ModelsFile, emit: Emit) -> list[tuple[Model, FileHash]]:
+        """Return the derived models of the old lock that are still asked for as they are, with their keys.
+
+        Others are left to ``nox -s derive``, which needs a container; builds check the keys.
+        """
+        found, kept = [], {model.name: (model, key) for model, key in self._read_pairs(file) if model.derivation}
+        for request in sort_requests(asked.derived):
+            model, key = kept.get(request.name, (None, None))
+            if model and key and model.derivation and model.derivation.asked == request.derivation.asked:
+                found.append((replace(model, target=request.target), key))
+            else:
+                text = f"{request.name}: not derived yet; run: nox -s derive -- {request.name}"
+                emit(Note(text=text, warning=True))
+        return found
+
+    def _read_pairs(self, file: str) -> list[tuple[Model, FileHash]]:
+        path = models_lock_path(file)
+        try:
+            old = parse_models_lock(self._drafts.read(path) or "", path)
+        except DefinitionError:
+            return []
+        return list(zip(old.models, old.requests, strict=True))
 
     def find_stale(self, file: str) -> Problem | None:
         """Return the problem of a models file's lock, or None. Reads the repository's own models; uses no network."""
@@ -91,8 +120,12 @@ class ModelLocker:
         if problem := check_fresh(path, text, models_inputs(source)):
             return problem
         try:
-            lock = parse_models_lock(text or "", path)
-            for request in parse_models(source, file):
+            lock, asked = parse_models_lock(text or "", path), parse_models_file(source, file)
+            names = {model.name for model in lock.models}
+            for derived in (request.name for request in asked.derived if request.name not in names):
+                hint = f"run: nox -s derive -- {derived}"
+                return Problem(file=path, key=f"model {derived}", what="is not derived yet", hint=hint)
+            for request in asked.models:
                 own = next((model for model in lock.models if model.name == request.name), None)
                 if isinstance(request.source, RepoSource) and own != request.place(
                     self._lock_path(request, request.source)
@@ -106,13 +139,8 @@ class ModelLocker:
 
     def read_old(self, file: str) -> dict[FileHash, Model]:
         """Return the locked models that need not be read again, by the hash of their request."""
-        path = models_lock_path(file)
-        try:
-            old = parse_models_lock(self._drafts.read(path) or "", path)
-        except DefinitionError:
-            return {}
-        pairs = zip(old.requests, old.models, strict=True)
-        return {key: model for key, model in pairs if not isinstance(model.source, RepoSource)}
+        pairs = self._read_pairs(file)
+        return {key: model for model, key in pairs if not isinstance(model.source, RepoSource | DerivedSource)}
 
     def _lock_one(self, request: ModelRequest, emit: Emit) -> Model:
         with step(emit, f"lock {request.name}", "lock") as running:
@@ -127,6 +155,8 @@ class ModelLocker:
                     return self._lock_urls(request, request.source, running.progress)
                 case RepoSource():
                     return self._lock_path(request, request.source, emit)
+                case DerivedSource():
+                    raise AssertionError("no request has this source")
 
     def _lock_wheel(self, request: ModelRequest, source: PypiSource, progress: Progress) -> Model:
         indexes, project = self._indexes(), source.project.partition("[")[0]

@@ -20,6 +20,7 @@ from buildkit.store.tables.files import FileTable
 from buildkit.store.tables.layers import LayerIdentity, LayerTable, pack_listing
 
 if TYPE_CHECKING:
+    from buildkit.store.tables.derivations import DerivationTable
     from buildkit.store.tables.downloads import DownloadTable
     from buildkit.store.tables.natives import NativeTable, StartTable
     from buildkit.store.tables.remote_blobs import RemoteBlobTable
@@ -84,6 +85,13 @@ class Ledger:
         from buildkit.store.tables.natives import StartTable
 
         return StartTable(self.database)
+
+    @cached_property
+    def derivations(self) -> DerivationTable:
+        """What was measured of derived models."""
+        from buildkit.store.tables.derivations import DerivationTable
+
+        return DerivationTable(self.database)
 
     @cached_property
     def verdicts(self) -> VerdictTable:

@@ -87,4 +87,5 @@ class LedgerMaintenance:
             "checksums": ledger.checksums.delete_unused(limit),
             "natives": ledger.natives.delete_older(limit),
             "starts": ledger.starts.delete_older(limit),
+            "derivations": ledger.derivations.delete_older(limit),
         }

@@ -1,6 +1,6 @@
 """The schema of the ledger: its migrations, its version, and the columns that a row's sum covers.
 
-``PRAGMA user_version`` holds the version; ``MIGRATIONS[n]`` leads from version n to n + 1. Tables (version 7); a star
+``PRAGMA user_version`` holds the version; ``MIGRATIONS[n]`` leads from version n to n + 1. Tables (version 8); a star
 marks those whose rows have a keyed sum (column ``sum``):
 
     layers *    key, kind, name, recipe (JSON), blobs (JSON), config (JSON), contents (sealed zlib JSON), seconds,
@@ -19,6 +19,7 @@ marks those whose rows have a keyed sum (column ``sum``):
     checksums * sha256, sha512, used          files that were scanned
     natives *   digest, facts (zlib JSON), at          native files of blobs
     starts *    key, said (JSON), at          findings about sets of layers that may not start
+    derivations * key, report (JSON), at          what was measured of derived models, by the key of their derivation
 
 Times are seconds since the epoch unless the name ends in ``_ns``.
 """
@@ -124,6 +125,10 @@ UPDATE natives SET sum = keyed_sum_of('natives', digest, facts, at)
 UPDATE starts SET sum = keyed_sum_of('starts', key, said, at)
   WHERE sum = sum_of(key, said, at);
 """,
+    """
+CREATE TABLE derivations (key TEXT PRIMARY KEY, report TEXT NOT NULL, at REAL NOT NULL, sum TEXT NOT NULL DEFAULT '')
+  WITHOUT ROWID;
+""",
 )
 VERSION = len(MIGRATIONS)
 
@@ -141,4 +146,5 @@ SUMMED = {
     "checksums": "sha256, sha512",
     "natives": "digest, facts, at",
     "starts": "key, said, at",
+    "derivations": "key, report, at",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from email.message import Message
 
@@ -34,6 +34,7 @@ from buildkit.plan.spec import (
 )
 from buildkit.supply.components import (
     Component,
+    ComponentAncestor,
     ComponentFile,
     ComponentKind,
     ComponentLocation,
@@ -191,8 +192,27 @@ def _model(spec: Spec, work: PackModel, blob: Blob | None) -> Component:
         licence=_model_licence(model),
         files=files,
         origins=_model_origins(work),
-        notes=(("source", str(model.source)),),
+        notes=(("source", str(model.source)), *_derivation_notes(model)),
+        ancestors=tuple(_ancestors(model)),
     )
+
+
+def _derivation_notes(model: Model) -> Iterator[tuple[str, str]]:
+    """Yield how a model was derived, and what its lock says was found of it; no time, which is of a machine."""
+    if (derivation := model.derivation) is not None:
+        yield from (("derived:tool", derivation.tool), ("derived:options", derivation.options))
+        yield from ((f"derived:{name}", value) for name, value in derivation.report)
+
+
+def _ancestors(model: Model) -> Iterator[ComponentAncestor]:
+    while model.origin is not None:
+        model = model.origin.source
+        yield ComponentAncestor(
+            name=model.name,
+            version=model.version,
+            purl=render_purl("generic", model.name, model.version),
+            sha256=model.files[0].sha256 if len(model.files) == 1 else None,
+        )
 
 
 def _model_licence(model: Model) -> Licence:

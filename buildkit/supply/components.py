@@ -43,6 +43,16 @@ class ComponentOrigin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ComponentAncestor:
+    """A model that a component was derived from: name, version, purl, and the hash of its only file, if it has one."""
+
+    name: str
+    version: str
+    purl: str
+    sha256: FileHash | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ComponentFile:
     """A file of a component: its path in the image, and the hash of its content (None for a symbolic link)."""
 
@@ -77,7 +87,8 @@ class Component:
     """A component of the image. ``ref`` is its unique name in the SBOM, ``sha256`` the hash of the installed file.
 
     ``places`` are the layers that contain it: one, unless two stages bring the same file. ``needs`` are the refs of the
-    components that it depends on; ``notes`` are further properties, name and value.
+    components that it depends on; ``notes`` are further properties, name and value. ``ancestors`` are what it was
+    derived from, the nearest first.
     """
 
     kind: ComponentKind
@@ -92,6 +103,7 @@ class Component:
     origins: tuple[ComponentOrigin, ...] = ()
     notes: tuple[tuple[str, str], ...] = ()
     needs: tuple[str, ...] = ()
+    ancestors: tuple[ComponentAncestor, ...] = ()
 
     @property
     def layer(self) -> str:

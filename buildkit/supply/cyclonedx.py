@@ -9,6 +9,7 @@ from typing import Any
 from buildkit.digest import canonical_json
 from buildkit.supply.components import (
     Component,
+    ComponentAncestor,
     ComponentFile,
     ComponentKind,
     ComponentOrigin,
@@ -93,7 +94,21 @@ def _component(part: Component, sbom: Sbom) -> dict[str, Any]:
     }
     if part.kind is ComponentKind.APPLICATION and sbom.commit:
         value["pedigree"] = {"commits": [{"uid": sbom.commit}]}
+    if part.ancestors:
+        value["pedigree"] = {"ancestors": [_ancestor(one) for one in part.ancestors]}
     return {key: value for key, value in value.items() if value}
+
+
+def _ancestor(ancestor: ComponentAncestor) -> dict[str, Any]:
+    """Return a model that another was derived from; it is no part of the image."""
+    value = {
+        "type": _TYPES[ComponentKind.MODEL],
+        "name": ancestor.name,
+        "version": ancestor.version,
+        "purl": ancestor.purl,
+        "hashes": [{"alg": "SHA-256", "content": ancestor.sha256.hex}] if ancestor.sha256 else [],
+    }
+    return {key: item for key, item in value.items() if item}
 
 
 def _notes(part: Component) -> Iterator[tuple[str, str]]:

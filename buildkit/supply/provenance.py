@@ -20,7 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from buildkit.digest import Key
 from buildkit.locks.model_source import UrlSource
-from buildkit.locks.pins import Artifact, Model
+from buildkit.locks.pins import Artifact, Model, ModelFile
 from buildkit.oci.blob import LayerResult
 from buildkit.plan.compose import Composition
 from buildkit.plan.roots import find_apt_pins
@@ -126,6 +126,9 @@ def recipe_byproducts(
     compiled = {item.key: item for spec in composition.specs for item in _compiled(spec)}
     for key, item in sorted(compiled.items()):
         yield _recipe(item.artifact.name, "compile", item.recipe, key)
+    models = [spec.work.model for spec in composition.specs if isinstance(spec.work, PackModel)]
+    for model in dict.fromkeys(models):
+        yield from _derivations(model)
     for spec in tools:
         if spec.key not in seen:
             seen.add(spec.key)
@@ -186,8 +189,8 @@ def _of(spec: Spec) -> Iterator[dict[str, Any]]:
                 yield _package(*pinned.partition("=")[::2], system_of(step)[0])
         case PackWheels(wheels=wheels):
             yield from (_distribution(artifact) for artifact in wheels if artifact.sha256 is not None)
-        case PackModel(model=model) as work:
-            yield from _model(model, work)
+        case PackModel(model=model, files=files):
+            yield from _model(model, files)
         case PackPython(archive=archive):
             yield {"name": archive.file, "uri": python_purl(archive), "digest": {"sha256": archive.sha256.hex}}
         case BuildContainerfile() | PackPrefix() | PackFiles() | PackFramework() | PackLinks() | PackSbom():
@@ -207,13 +210,27 @@ def _distribution(artifact: Artifact) -> dict[str, Any]:
     return {"name": artifact.file, "uri": pypi_purl(artifact.name, artifact.version, git), "digest": digest}
 
 
-def _model(model: Model, work: PackModel) -> Iterator[dict[str, Any]]:
+def _model(model: Model, files: Iterable[ModelFile]) -> Iterator[dict[str, Any]]:
     if model.wheel is not None:
         yield _distribution(model.wheel)
-    for file in work.files:
+    yield from _model_files(model, files)
+    if model.origin is not None:
+        yield from _model(model.origin.source, model.origin.source.files)
+
+
+def _model_files(model: Model, files: Iterable[ModelFile]) -> Iterator[dict[str, Any]]:
+    for file in files:
         url = bare_url(file.source) if isinstance(model.source, UrlSource) else ""
         place = {"uri": url} if url else {}
         yield {"name": f"{model.name}/{file.path}", "digest": {"sha256": file.sha256.hex}, **place}
+
+
+def _derivations(model: Model) -> Iterator[dict[str, Any]]:
+    """Yield the recipe of a derived model, with what was found of it, and of those that it is derived from."""
+    if model.origin is not None and model.derivation is not None:
+        described = _recipe(model.name, "derive", model.origin.recipe, Key(model.origin.key.hex))
+        yield {**described, "annotations": {"kind": "derive", "report": dict(model.derivation.report)}}
+        yield from _derivations(model.origin.source)
 
 
 def _compiled(spec: Spec) -> tuple[Compile, ...]:

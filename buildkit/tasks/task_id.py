@@ -14,6 +14,7 @@ class TaskKind(StrEnum):
     LAYER = "layer"  # build a layer, or pull it from a remote cache
     FETCH = "fetch"
     COMPILE_WHEEL = "compile-wheel"
+    DERIVE = "derive"  # a model from another
     SCAN = "scan"
     COMPARE = "compare"  # the paths of wheels
     IMPORT = "import"  # an image into local storage, to start containers from

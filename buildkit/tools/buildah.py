@@ -28,6 +28,7 @@ from buildkit.tools.process import Command, CommandResult, converse, find_tool, 
 from buildkit.tools.secrets_folder_worker import FOUND
 
 Mounts = Sequence[tuple[Path, str]]
+Pipes = tuple[BinaryIO, BinaryIO]  # a command's input and output
 
 PIPES = ("/mnt/out", "/mnt/in")
 
@@ -140,13 +141,13 @@ def _explain_full_storage() -> Iterator[None]:
 
 
 @contextmanager
-def open_stream(container: WorkingContainer, argv: Sequence[str], folder: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+def open_stream(container: WorkingContainer, argv: Sequence[str], folder: Path) -> Iterator[Pipes]:
     """Start a command without network and give its input and output; it has ended when the block is left.
 
-    Both are named pipes in the empty ``folder``: the command must open the first of `PIPES` for writing and then the
-    second for reading. (Standard input and output pass through buildah, which sleeps for 100 ms whenever a pipe is
-    full: a few megabytes take seconds.) On leaving, its input ends. Raises ToolError with its error output if it fails,
-    even before it opens the pipes, and kills it if the block raised.
+    Both are named pipes in ``folder``, which is mounted at ``/mnt``: the command must open the first of `PIPES` for
+    writing and then the second for reading. (Standard input and output pass through buildah, which sleeps for 100 ms
+    whenever a pipe is full: a few megabytes take seconds.) On leaving, its input ends. Raises ToolError with its error
+    output if it fails, even before it opens the pipes, and kills it if the block raised.
     """
     for name in ("in", "out"):
         os.mkfifo(folder / name, 0o600)
