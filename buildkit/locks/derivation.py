@@ -87,6 +87,8 @@ class DeriveRequest:
 
 def read_derive_requests(entries: Any, models: Mapping[str, object], place: ValueLocation) -> tuple[DeriveRequest, ...]:  # noqa: ANN401
     """Return the requests of a file's ``[[derive]]`` tables; reports whatever is wrong with them to ``place``."""
+    if any(problem.key.startswith("derive[") for problem in place.problems):
+        return ()  # what a wrong value leads to would only be noise
     requests, seen = [], set(models)
     for entry in entries:
         if not {"name", "from", "tool"} <= entry.keys():

@@ -22,7 +22,7 @@ from buildkit.digest import canonical_json
 OPTIMISER = "optimiser"
 """The stage in whose container models are derived, if a derivation names no other."""
 SCRIPT = r"(?!.*(?:^|/)\.\.?(?:/|:))[^/\\:\s][^\\:]*\.py:[A-Za-z_][A-Za-z0-9_]*"
-_DATA = r"path:(?!/)(?!.*(?:^|/|:)\.\.(?:/|$))\S.*|[A-Za-z0-9][A-Za-z0-9._-]*"
+_DATA = r"path:(?!/)(?!(?:.*/)?\.\.(?:/|$))\S.*|[A-Za-z0-9][A-Za-z0-9._-]*"
 _NAME = TextSchema(pattern=r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", expected="a usable name")
 FUNCTION_WORDS = TextSchema(pattern=SCRIPT, expected="a function of a script (`evaluation/accuracy.py:f1`)")
 DATA_WORDS = TextSchema(pattern=_DATA, expected="`path:FOLDER` or the name of a model")

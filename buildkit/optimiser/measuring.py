@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.optimiser.onnx_runtime import RunningModel
-from buildkit.optimiser.scripts import SCRIPTS, Refusal, call, load_function
+from buildkit.optimiser.scripts import SCRIPTS, RefusedRequest, call, load_function
 
 _LOADS = 5
 _LEAST_ROUNDS = 5
@@ -19,15 +19,15 @@ _FEEDS = 8  # of those that the metric fed
 
 
 def judge_model(model: RunningModel, metric: str, data: Path, scripts: Path = SCRIPTS) -> float:
-    """Return the metric of a model over ``data``. Raises Refusal for a metric that fails, or returns no number."""
+    """Return the metric of a model over ``data``; raises RefusedRequest for one that fails, or is no number."""
     function = load_function(metric, scripts)
     value = call(metric, scripts, lambda: function(model, data))
     try:
         found = float(value)
     except (TypeError, ValueError):
-        raise Refusal("metric", f"{metric} returned {type(value).__name__}, and no number") from None
+        raise RefusedRequest("metric", f"{metric} returned {type(value).__name__}, and no number") from None
     if not math.isfinite(found):
-        raise Refusal("metric", f"{metric} returned {found}")
+        raise RefusedRequest("metric", f"{metric} returned {found}")
     return found
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.optimiser.host import count_threads
-from buildkit.optimiser.scripts import Refusal
+from buildkit.optimiser.scripts import RefusedRequest
 
 MOST_KEPT = 64  # inputs
 MOST_BYTES = 64 << 20  # of all that are kept
@@ -17,7 +17,7 @@ Feeds = Mapping[str, Any]
 
 
 def pick_onnx(folder: Path, name: str = "") -> Path:
-    """Return the ONNX file of a model: the one that ``name`` says, or the only one. Raises Refusal."""
+    """Return the ONNX file of a model: the one that ``name`` says, or the only one. Raises RefusedRequest."""
     return pick_file(folder, (".onnx",), name)
 
 
@@ -30,7 +30,7 @@ def pick_file(folder: Path, suffixes: tuple[str, ...], name: str = "") -> Path:
         return found[0]
     listed = ", ".join(str(path.relative_to(folder)) for path in found[:5])
     what = f"has several ({listed}): name one by `file`" if found else "has none"
-    raise Refusal("tool", f"it takes a file {' or '.join(suffixes)}, and the model {what}")
+    raise RefusedRequest("tool", f"it takes a file {' or '.join(suffixes)}, and the model {what}")
 
 
 def open_session(path: Path) -> Any:  # noqa: ANN401 - onnxruntime has no types

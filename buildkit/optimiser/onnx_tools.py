@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from buildkit.optimiser.scripts import Refusal
+from buildkit.optimiser.scripts import RefusedRequest
 
 Ranges = dict[str, tuple[float, float]]
 _QUANTISED = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
@@ -21,14 +21,16 @@ _QUANTISED = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLi
 
 @contextmanager
 def naming_tool(tool: str, path: Path) -> Iterator[None]:
-    """Turn whatever a tool raises for a model into a Refusal of one line."""
+    """Turn whatever a tool raises for a model into a RefusedRequest of one line."""
     try:
         yield
-    except Refusal:
+    except RefusedRequest:
         raise
     except Exception as error:
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), "") or "no reason given"
-        raise Refusal("tool", f"{tool} cannot take {path.name}: {type(error).__name__}: {first[:300]}") from error
+        raise RefusedRequest(
+            "tool", f"{tool} cannot take {path.name}: {type(error).__name__}: {first[:300]}"
+        ) from error
 
 
 def optimise(source: Path, target: Path, options: Mapping[str, Any]) -> None:
@@ -69,7 +71,7 @@ def calibrate(source: Path, options: Mapping[str, Any], feeds: Sequence[Mapping[
     """
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder) / "ranges.json"
-        _quantise(source, Path(folder) / "model.onnx", options, cache, _Reader(feeds))
+        _quantise(source, Path(folder) / "model.onnx", options, cache, _FeedReader(feeds))
         listed = json.loads(cache.read_text("utf-8"))["data"]
     found = {name: _range_of(value) for name, value in listed.items()}
     return {name: snap(*pair) for name, pair in sorted(found.items()) if all(map(math.isfinite, pair))}
@@ -99,7 +101,7 @@ def _quantise(source: Path, target: Path, options: Mapping[str, Any], cache: Pat
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     if "calibration_cache_path" not in inspect.signature(quantize_static).parameters:
-        raise Refusal("tool", "static quantisation needs an onnxruntime that keeps ranges (1.32 or newer)")
+        raise RefusedRequest("tool", "static quantisation needs an onnxruntime that keeps ranges (1.32 or newer)")
     logging.getLogger().setLevel(logging.ERROR)
     quantize_static(
         source,
@@ -117,7 +119,7 @@ def _quantise(source: Path, target: Path, options: Mapping[str, Any], cache: Pat
     )
 
 
-class _Reader:
+class _FeedReader:
     """Inputs for onnxruntime's calibration, in their order."""
 
     def __init__(self, feeds: Sequence[Mapping[str, Any]]) -> None:
@@ -127,7 +129,7 @@ class _Reader:
         feed = next(self._feeds, None)
         return None if feed is None else dict(feed)
 
-    def __iter__(self) -> _Reader:
+    def __iter__(self) -> _FeedReader:
         return self
 
     def __next__(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 SCRIPTS = Path("/mnt/scripts")
 
 
-class Refusal(Exception):
+class RefusedRequest(Exception):
     """Something that the user must mend; ``kind`` is ``tool``, ``script`` or ``metric``."""
 
     def __init__(self, kind: str, message: str) -> None:
@@ -21,26 +21,26 @@ class Refusal(Exception):
 
 
 def load_function(place: str, folder: Path) -> Callable[..., Any]:
-    """Return the function that ``place`` names, of a script below ``folder``. Raises Refusal."""
+    """Return the function that ``place`` names, of a script below ``folder``. Raises RefusedRequest."""
     path, _, name = place.partition(":")
     spec = importlib.util.spec_from_file_location("_" + "".join(c if c.isalnum() else "_" for c in path), folder / path)
     if spec is None or spec.loader is None:
-        raise Refusal("script", f"{path} is not a Python script")
+        raise RefusedRequest("script", f"{path} is not a Python script")
     module, run = importlib.util.module_from_spec(spec), spec.loader.exec_module
     call(place, folder, lambda: run(module))
     function = getattr(module, name, None)
     if not callable(function):
-        raise Refusal("script", f"{path} has no function `{name}`")
+        raise RefusedRequest("script", f"{path} has no function `{name}`")
     return function  # type: ignore[no-any-return]
 
 
 def call(place: str, folder: Path, action: Callable[[], Any]) -> Any:  # noqa: ANN401 - a script returns anything
-    """Return what ``action`` returns; what the user's script raises becomes a Refusal with the script's line."""
+    """Return what ``action`` returns; what the user's script raises becomes a RefusedRequest with the script's line."""
     try:
         return action()
-    except Refusal:
+    except RefusedRequest:
         raise
     except (Exception, SystemExit) as error:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(str(folder))]
         where = f"{Path(frames[-1].filename).relative_to(folder)}:{frames[-1].lineno}" if frames else place
-        raise Refusal("script", f"{where}: {type(error).__name__}: {error}") from error
+        raise RefusedRequest("script", f"{where}: {type(error).__name__}: {error}") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.optimiser.onnx_tools import naming_tool
-from buildkit.optimiser.scripts import SCRIPTS, Refusal, call, load_function
+from buildkit.optimiser.scripts import SCRIPTS, RefusedRequest, call, load_function
 
 
 def export_module(source: Path, target: Path, options: Mapping[str, Any], scripts: Path = SCRIPTS) -> None:
@@ -22,7 +22,7 @@ def export_module(source: Path, target: Path, options: Mapping[str, Any], script
     function = load_function(place, scripts)
     made = call(place, scripts, lambda: function(source))
     if not isinstance(made, tuple) or len(made) not in (2, 3) or not isinstance(made[0], torch.nn.Module):
-        raise Refusal("script", f"{place} must return (module, arguments) or (module, arguments, keywords)")
+        raise RefusedRequest("script", f"{place} must return (module, arguments) or (module, arguments, keywords)")
     keywords = dict(made[2]) if len(made) == 3 else {}
     if "opset" in options:
         keywords["opset_version"] = options["opset"]

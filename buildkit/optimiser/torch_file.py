@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from buildkit.optimiser.scripts import Refusal
+from buildkit.optimiser.scripts import RefusedRequest
 
 _TYPES = {
     "DoubleStorage": ("F64", 8), "FloatStorage": ("F32", 4), "HalfStorage": ("F16", 2), "BFloat16Storage": ("BF16", 2),
@@ -51,15 +51,15 @@ class StoredTensor:
 
 
 def convert(source: Path, target: Path, options: Mapping[str, Any]) -> None:
-    """Write the tensors of ``source`` as safetensors. Raises Refusal for a file that holds more than tensors."""
+    """Write the tensors of ``source`` as safetensors. Raises RefusedRequest for a file that holds more than tensors."""
     try:
         with zipfile.ZipFile(source) as archive:
             tensors = read_tensors(archive, options.get("key", ""))
             write_safetensors(archive, tensors, target)
     except zipfile.BadZipFile:
-        raise Refusal("tool", f"{source.name}: {_NOT_A_ZIP}") from None
+        raise RefusedRequest("tool", f"{source.name}: {_NOT_A_ZIP}") from None
     except (pickle.UnpicklingError, EOFError, KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
-        raise Refusal("tool", f"{source.name} cannot be read: {error}") from error
+        raise RefusedRequest("tool", f"{source.name} cannot be read: {error}") from error
 
 
 def read_tensors(archive: zipfile.ZipFile, key: str = "") -> dict[str, StoredTensor]:
@@ -67,26 +67,26 @@ def read_tensors(archive: zipfile.ZipFile, key: str = "") -> dict[str, StoredTen
     names = archive.namelist()
     listed = next((name for name in names if name.endswith("/data.pkl")), "")
     if not listed:
-        raise Refusal("tool", _NOT_A_ZIP)
+        raise RefusedRequest("tool", _NOT_A_ZIP)
     order = f"{listed.removesuffix('data.pkl')}byteorder"
     if order in names and archive.read(order) != b"little":
-        raise Refusal("tool", "its numbers are big-endian, which safetensors are not")
+        raise RefusedRequest("tool", "its numbers are big-endian, which safetensors are not")
     with archive.open(listed) as stream:
-        found: Any = _Reader(stream).load()
+        found: Any = _TensorUnpickler(stream).load()
     for part in filter(None, key.split(".")):
         if not isinstance(found, Mapping) or part not in found:
-            raise Refusal("tool", f"it has no `{key}`")
+            raise RefusedRequest("tool", f"it has no `{key}`")
         found = found[part]
     if not isinstance(found, Mapping):
-        raise Refusal("tool", f"it holds {type(found).__name__}, and no dictionary of tensors")
+        raise RefusedRequest("tool", f"it holds {type(found).__name__}, and no dictionary of tensors")
     others = [str(name) for name, value in found.items() if not isinstance(value, StoredTensor)]
     if others or not found:
         what = f"holds more than tensors: {', '.join(others[:5])}" if others else "holds no tensor"
-        raise Refusal("tool", f"it {what}; name the dictionary of the tensors by `key`")
+        raise RefusedRequest("tool", f"it {what}; name the dictionary of the tensors by `key`")
     return {str(name): value for name, value in found.items()}
 
 
-class _Reader(pickle.Unpickler):
+class _TensorUnpickler(pickle.Unpickler):
     """Reads a pickle that may build tensors, and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401
@@ -100,7 +100,7 @@ class _Reader(pickle.Unpickler):
             return tuple
         if module == "torch" and name in _TYPES:
             return name
-        raise Refusal("tool", f"loading it would run code: it asks for {module}.{name}"[:300])
+        raise RefusedRequest("tool", f"loading it would run code: it asks for {module}.{name}"[:300])
 
     def persistent_load(self, pid: Any) -> Storage:  # noqa: ANN401
         kind, storage, key, _device, _count = pid

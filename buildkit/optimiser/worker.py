@@ -20,7 +20,7 @@ from buildkit.optimiser import onnx_tools, torch_export, torch_file
 from buildkit.optimiser.host import count_threads, describe_processor
 from buildkit.optimiser.measuring import judge_model, time_models
 from buildkit.optimiser.onnx_runtime import RunningModel, pick_file, pick_onnx
-from buildkit.optimiser.scripts import SCRIPTS, Refusal, call, load_function
+from buildkit.optimiser.scripts import SCRIPTS, RefusedRequest, call, load_function
 
 Request = Mapping[str, Any]
 _TORCH = (".pt", ".pth", ".bin", ".ckpt")
@@ -49,7 +49,7 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
             continue
         try:
             answer = actions[request["do"]](request)
-        except Refusal as refusal:
+        except RefusedRequest as refusal:
             answer = {"error": refusal.message, "kind": refusal.kind}
         _send(answers, answer)
 
@@ -85,7 +85,7 @@ def derive(request: Request) -> dict[str, Any]:
         _run_onnx(tool, source, into, options, ranges)
     files = sorted(path for path in into.rglob("*") if path.is_file() and not path.is_symlink())
     if not files:
-        raise Refusal("tool", f"{tool} made no file")
+        raise RefusedRequest("tool", f"{tool} made no file")
     listed = [_describe_file(path, into) for path in files]
     return {"files": listed, "ranges": {name: list(pair) for name, pair in ranges.items()}}
 
@@ -122,7 +122,9 @@ def _ranges(request: Request, source: Path, scripts: Path) -> onnx_tools.Ranges:
     model = RunningModel(source, options.get("file", ""))
     judge_model(model, request["metric"], Path(request["data"]), scripts)
     if not model.was_run:
-        raise Refusal("metric", f"{request['metric']} never calls the model, so there are no inputs to calibrate with")
+        raise RefusedRequest(
+            "metric", f"{request['metric']} never calls the model, so there are no inputs to calibrate with"
+        )
     found = pick_onnx(source, options.get("file", ""))
     with onnx_tools.naming_tool(_name_tool(), found):
         return onnx_tools.calibrate(found, options, model.kept[: options.get("samples", 64)])
@@ -162,7 +164,7 @@ def _judge(model: RunningModel, request: Request) -> dict[str, Any]:
     scripts = Path(request.get("scripts", SCRIPTS))
     try:
         return {"metric": judge_model(model, request["metric"], Path(request["data"]), scripts)}
-    except Refusal as refusal:
+    except RefusedRequest as refusal:
         return {"error": refusal.message}
 
 

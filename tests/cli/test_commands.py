@@ -16,6 +16,8 @@ SESSIONS = {
     "bench-dev",
     "build",
     "cache",
+    "derive",
+    "optimise",
     "dev",
     "devcontainer",
     "doctor",

@@ -180,15 +180,17 @@ INSERT INTO builds VALUES (NULL, 's', 'i', 'd', 1, 1, '{{"layers":[{{"key":"sha2
 def test_every_older_schema_is_migrated_with_its_rows(
     path: Path, version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("BUILDKIT_LEDGER_KEY", str(tmp_path / "new.key"))  # none of a version before 6 had one
     with closing(sqlite3.connect(path)) as db, db:
         db.create_function("sum_of", -1, database.plain_sum_of)
+        if version >= 7:
+            db.create_function("keyed_sum_of", -1, ensure_ledger_key().sum_of)
         for step in schema.MIGRATIONS[: min(version, 4)]:
             db.executescript(step)
         db.executescript(FIRST_ROWS)
         for step in schema.MIGRATIONS[4:version]:
             db.executescript(step)
         db.execute(f"PRAGMA user_version = {version}")
-    monkeypatch.setenv("BUILDKIT_LEDGER_KEY", str(tmp_path / "new.key"))  # none of a version before 6 had one
     with closing(Ledger(path)) as ledger:
         assert ledger.layers.find([KEY]) == {KEY: LayerResult(blobs=(), seconds=1.5)}
         assert ledger.wheels.find(OTHER) == ("x.whl", FileHash.of(b"x"))

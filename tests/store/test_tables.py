@@ -8,6 +8,7 @@ import pytest
 
 from buildkit.store.schema import SUMMED
 from buildkit.store.tables.builds import BuildRow
+from buildkit.store.tables.derivations import DerivationRow
 from buildkit.store.tables.downloads import DownloadRow
 from buildkit.store.tables.files import FileRow
 from buildkit.store.tables.layers import LayerRow
@@ -29,6 +30,7 @@ ROWS: dict[str, Any] = {
     "checksums": ChecksumRow,
     "natives": NativeRow,
     "starts": StartRow,
+    "derivations": DerivationRow,
 }
 
 
