@@ -107,25 +107,29 @@ def attach_origins(
     ``file`` is the lock, ``asked`` what its models file asks for.
     """
     keys = {model.name: key for model, key in zip(lock.models, lock.requests, strict=True)}
-    found: dict[str, Model] = {}
+    known = {model.name: model for model in models}
     problems = [
         Problem(file=file, key=f"model {request.name}", what="is not derived yet", hint=f"{MAKE} -- {request.name}")
         for request in asked
         if request.name not in keys
     ]
-    for model in models:
-        found[model.name] = model
-        if model.derivation is None:
-            continue
-        source = found.get(model.derivation.of)
-        if source is None:
-            raise DefinitionError(f"{file}: model {model.name} is made of `{model.derivation.of}`, which is not locked",
-                                  hint="run: nox -s lock")  # fmt: skip
-        origin = derived.find(model.name, model.derivation, source)
-        if origin.key != keys[model.name]:
+    found: dict[str, Model] = {}
+
+    def attach(name: str, within: tuple[str, ...]) -> Model:
+        model = known[name]
+        if model.derivation is None or name in found:
+            return found.setdefault(name, model)
+        of = model.derivation.of
+        if of not in known or of in within:
+            what = "of itself" if of in within else f"of `{of}`, which is not locked"
+            raise DefinitionError(f"{file}: model {name} is made {what}", hint="run: nox -s lock")
+        origin = derived.find(name, model.derivation, attach(of, (*within, of)))
+        if origin.key != keys[name]:
             what = "was made of something else: its source, tool, libraries, script or data changed"
-            problems.append(Problem(file=file, key=f"model {model.name}", what=what, hint=f"{MAKE} -- {model.name}"))
-        found[model.name] = replace(model, origin=origin)
+            problems.append(Problem(file=file, key=f"model {name}", what=what, hint=f"{MAKE} -- {name}"))
+        return found.setdefault(name, replace(model, origin=origin))
+
+    attached = tuple(attach(name, (name,)) for name in known)
     if problems:
         raise DefinitionError.of(problems)
-    return tuple(found.values())
+    return attached

@@ -34,7 +34,7 @@ Ranges = tuple[tuple[str, tuple[float, float]], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Derivation:
-    """How a model is made of another: as ``[[derive]]`` asks for it, and, in a lock, what came of it.
+    """How a model is made of another: as ``[[derive]]`` asks for it, and, in a lock, what it turned out to be.
 
     ``of`` is the name of the source, ``options`` canonical JSON. ``ranges`` are the locked ranges of tensors,
     ``report`` what was found when the model was made, by name.
@@ -50,7 +50,7 @@ class Derivation:
 
     @property
     def asked(self) -> tuple[object, ...]:
-        """What a user asked for, without what came of it."""
+        """What a user asked for, without what it turned out to be."""
         return self.of, self.tool, self.options, self.stage, self.gate
 
     @property

@@ -21,6 +21,7 @@ PAGES = (
     "README.md",
     "docs/adopt.md",
     "docs/locks.md",
+    "docs/models.md",
     "docs/stages.md",
     "docs/report.md",
     "docs/cache.md",

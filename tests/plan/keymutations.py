@@ -10,8 +10,15 @@ from collections.abc import Callable
 from typing import Any
 
 from projectdisk import Seen
-from smallproject import BASE, DEPS, File, Small
+from smallproject import BASE, DEPS, File, Small, sha
 
+from buildkit.declare.schema import ValueLocation
+from buildkit.digest import FileHash
+from buildkit.locks.derivation import read_derivation
+from buildkit.locks.derive_schema import LOCKED_DERIVATION
+from buildkit.locks.model_source import RepoSource
+from buildkit.locks.pins import Model, ModelFile
+from buildkit.plan.derivations import make_derived_from
 from buildkit.plan.spec import PackFiles, PackFramework, PackModel, PackPrefix, PackPython, PackWheels, RunStep, Spec
 
 Belongs = Callable[[Seen, Seen], set[str]]
@@ -187,6 +194,37 @@ def weights(index: int, belongs: Belongs, **changes: Any) -> Mutate:
     def mutate(small: Small) -> Belongs:
         small.models[index] |= changes
         return belongs
+
+    return mutate
+
+
+def derived(**gate: Any) -> Mutate:
+    """A model more, made of the first one; with ``gate``, by a script and over files of the repository."""
+
+    def mutate(small: Small) -> Belongs:
+        source = small.models[0]
+        table: dict[str, Any] = {"tool": "to-safetensors", "stage": "weights", "options": {"key": "state"}}
+        table |= {"report": {"size": "0.5"}, "ranges": {"x": [0.0, 1.5]}}
+        read: dict[str, list[list[str]]] = {}
+        if gate:
+            small.files["judge.py"] = File("def f(model, data): ...\n", "file")
+            table["gate"] = {"data": "path:weights", "metric": "judge.py:f", **gate}
+            read["judge.py"] = [["judge.py", FileHash.of(small.files["judge.py"].text.encode()).hex]]
+            own = {name: file for name, file in small.files.items() if name.startswith("weights/")}
+            read["path:weights"] = sorted(
+                [name.removeprefix("weights/"), FileHash.of(file.text.encode()).hex] for name, file in own.items()
+            )
+        derivation = read_derivation(source["name"], LOCKED_DERIVATION.read(table, ValueLocation("", [])) or {})
+        files = tuple(
+            ModelFile(path=file["path"], sha256=FileHash(file["sha256"]), size=file["size"], source="")
+            for file in source["file"]
+        )
+        made_of = Model(name=source["name"], version="", source=RepoSource(path=""), license="", files=files)
+        key = make_derived_from(derivation, made_of, (), read).key
+        made = {"path": "made.bin", "sha256": sha("made"), "size": 9, "source": ""}
+        entry = {"name": "made", "version": "", "source": f"derive:{source['name']}", "license": "", "request": key.hex}
+        small.models.append({**entry, "derived": table, "file": [made]})
+        return model("made")
 
     return mutate
 

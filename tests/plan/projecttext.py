@@ -41,6 +41,7 @@ def render(small: Small, style: Style) -> dict[str, File]:
             **({"files": ["*"]} if model["source"].startswith("pypi:") else {}),
         }
         for model in small.models
+        if "derived" not in model
     ]
     found["requirements/models.toml"] = style.document({"model": asked})
     inputs = models_inputs(found["requirements/models.toml"])
