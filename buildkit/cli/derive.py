@@ -13,7 +13,7 @@ from buildkit.cli.options import add_jobs_argument, make_parser, parse_positive
 from buildkit.errors import BuildError
 from buildkit.plan.derive_report import describe_report
 from buildkit.report.view import open_view
-from buildkit.resolve.derive import DeriveOutcome, Deriver, find_books
+from buildkit.resolve.derive import DeriveOutcome, DeriveSession, find_books
 
 
 def run(folder: Path, arguments: Sequence[str]) -> None:
@@ -22,8 +22,8 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     outcomes: list[DeriveOutcome] = []
     try:
         with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
-            deriver = Deriver(planner, jobs=options.jobs, seconds=options.seconds, again=options.again)
-            outcomes.extend(deriver.derive(find_books(planner), options.model, check=options.check))
+            session = DeriveSession(planner, jobs=options.jobs, seconds=options.seconds, again=options.again)
+            outcomes.extend(session.derive(find_books(planner), options.model, check=options.check))
     finally:
         _print(outcomes, as_json=options.json)
     stale = [outcome.name for outcome in outcomes if outcome.state == "stale"]

@@ -20,7 +20,7 @@ from buildkit.report.output_files import check_writable, write_text
 from buildkit.report.table import print_table
 from buildkit.report.variant_chart import VariantPoint, render_variants
 from buildkit.report.view import open_view
-from buildkit.resolve.derive import Deriver, ModelsBook, find_books
+from buildkit.resolve.derive import DeriveSession, ModelsBook, find_books
 from buildkit.resolve.optimise import (
     VARIANTS,
     ModelVariant,
@@ -39,10 +39,10 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     if options.svg is not None:
         check_writable(options.svg)  # before the work, not after it
     with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
-        deriver = Deriver(planner, jobs=options.jobs, seconds=options.seconds)
+        session = DeriveSession(planner, jobs=options.jobs, seconds=options.seconds)
         book = find_book(find_books(planner), options.model)
         request = _make_request(options, book)
-        variants = compare_variants(planner, deriver, book, request, options.jobs)
+        variants = compare_variants(planner, session, book, request, options.jobs)
     _print(options, variants)
     if options.svg is not None:
         write_text(options.svg, _draw(options.model, request.gate, variants))
@@ -117,8 +117,8 @@ def _write(folder: Path, book: ModelsBook, options: argparse.Namespace, variants
     write_variant(folder, book, chosen, name)
     sys.stderr.write(f"{book.file}: + {name}\n")
     with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
-        deriver = Deriver(planner, jobs=options.jobs, seconds=options.seconds)
-        for _ in deriver.derive(find_books(planner), (name,)):
+        session = DeriveSession(planner, jobs=options.jobs, seconds=options.seconds)
+        for _ in session.derive(find_books(planner), (name,)):
             pass  # the lock is written with it
 
 

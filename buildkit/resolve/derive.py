@@ -109,7 +109,7 @@ def find_books(planner: Planner) -> list[ModelsBook]:
     return [open_book(planner, file) for file in files]
 
 
-class Deriver:
+class DeriveSession:
     """Derives models of one checkout; ``jobs`` layers of the stage are packed at once if it must be built."""
 
     def __init__(self, planner: Planner, *, jobs: int, seconds: float, again: bool = False) -> None:

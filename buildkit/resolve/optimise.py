@@ -21,7 +21,7 @@ from buildkit.locks.derivation import Derivation, DeriveGate, DeriveRequest, gat
 from buildkit.locks.models_lock import parse_models_file
 from buildkit.locks.pins import ModelFile
 from buildkit.plan.derive_report import DeriveReport, find_failures
-from buildkit.resolve.derive import Deriver, ModelsBook
+from buildkit.resolve.derive import DeriveSession, ModelsBook
 from buildkit.resolve.request import LockDrafts
 from buildkit.tasks.scheduler import Outcome
 
@@ -98,18 +98,18 @@ def find_book(books: Sequence[ModelsBook], model: str) -> ModelsBook:
 
 
 def compare_variants(
-    planner: Planner, deriver: Deriver, book: ModelsBook, request: OptimiseRequest, jobs: int
+    planner: Planner, session: DeriveSession, book: ModelsBook, request: OptimiseRequest, jobs: int
 ) -> tuple[ModelVariant, ...]:
     """Make every variant and measure all in one run, in turn. Nothing is locked, and nothing of it is kept.
 
     Raises BuildError if the source itself cannot be measured.
     """
     made: list[ModelVariant] = []
-    wanted = {name: deriver.inputs_of(book, DeriveRequest(name=name, derivation=each))
+    wanted = {name: session.inputs_of(book, DeriveRequest(name=name, derivation=each))
               for name, each in request.derivations().items()}  # fmt: skip
 
     def act(containers: ContainerRunner) -> Outcome:
-        made.extend(_compare(planner, deriver, wanted, containers))
+        made.extend(_compare(planner, session, wanted, containers))
         return Outcome()
 
     first = next(iter(wanted.values()))
@@ -118,10 +118,10 @@ def compare_variants(
 
 
 def _compare(
-    planner: Planner, deriver: Deriver, jobs: Mapping[str, DeriveJob], containers: ContainerRunner
+    planner: Planner, session: DeriveSession, jobs: Mapping[str, DeriveJob], containers: ContainerRunner
 ) -> list[ModelVariant]:
     first = next(iter(jobs.values()))
-    bench, context = deriver.bench(first, containers), planner.context
+    bench, context = session.bench(first, containers), planner.context
     ModelGate(context).check(first.source)
     tried: dict[str, ModelVariant] = {}
     sizes: dict[str, int] = {}

@@ -134,9 +134,11 @@ def test_failed_gate_tells_every_figure_and_leaves_the_lock(copy):
     try:
         output = copy.run("derive", "worse", "--seconds", "1", code=1)
         assert copy.lock.read_bytes() == before
-        assert "is not derived yet" in copy.run("build", "models", "--no-import", code=2)
+        assert "worse: not derived yet" in copy.run("lock")
+        assert "`model worse`: is not derived yet" in copy.run("build", "models", "--no-import", code=2)
     finally:
         models.write_text(text)
+        copy.lock.write_bytes(before)
     error = next(line for line in output.splitlines() if line.startswith("error: worse is refused"))
     for said in ("its metric is worse by", "of the bytes of silero-vad", "a call takes"):
         assert said in error
