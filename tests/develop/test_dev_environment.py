@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from buildkit.declare.stage import Running
-from buildkit.develop.dev_environment import give_notebooks, load_dev_services, prepare_notebooks, with_jupyter
+from buildkit.develop.dev_environment import (
+    give_notebooks,
+    load_dev_services,
+    make_dev_environment,
+    prepare_notebooks,
+    with_jupyter,
+)
 from buildkit.errors import DefinitionError
 from buildkit.running.environment import RunningService, make_environment
 from buildkit.running.flags import ContainerSpec
@@ -77,3 +84,17 @@ def test_notebooks_belong_to_the_developer(
     container = give_notebooks(jupyter(tmp_path), notebooks, rootless=rootless).container
     assert (container.user, container.options) == (user, option)
     assert container.command[-1:] == (more or ("--ServerApp.root_dir=/notebooks",))
+
+
+def test_services_that_share_gpus_get_their_daemon_which_no_change_of_files_touches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = '[services.web]\nstage = "development"\ngpu = { share = "mps" }\n[environments.dev]\nservices = ["web"]\n'
+    (tmp_path / "services.toml").write_text(text)
+    container = ContainerSpec(image="i", name="n", running=Running(), user="1000", owner=(1000, 1000))
+    monkeypatch.setattr("buildkit.develop.dev_environment.describe_container", lambda _planner, _stage: container)
+    planner = SimpleNamespace(context=SimpleNamespace(project=SimpleNamespace(name="xoe")))
+    services = load_dev_services(tmp_path, graph(development=STAGE))
+    daemon, web = make_dev_environment(services, planner).services
+    assert (daemon.name, daemon.stage, daemon.container.image) == ("mps", "", "i")
+    assert (web.bound_to, web.stage) == (("mps",), "development")
