@@ -6,18 +6,25 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from buildkit.cli.commands import COMMANDS, STAGE_COMMANDS, run_command
+from buildkit.cli.commands import COMMANDS, STAGE_COMMANDS, CliCommand, run_command
 
-folder, session, *arguments = sys.argv[1:]
-os.chdir(folder)  # as Nox does
-commands = {command.name: (command, ()) for command in COMMANDS}
-for command in STAGE_COMMANDS:
-    stage = session.removeprefix(f"{command.name}-")
-    if session not in commands and stage != session and Path(f"stages/{stage}/stage.toml").exists():
-        commands[session] = (command, (stage,))
-if session not in commands:
-    sys.exit(f"there is no session {session}")
-command, stages = commands[session]
-sys.exit(run_command(command, Path(folder), *stages, arguments))
+
+def run_session(folder: str, session: str, arguments: Sequence[str]) -> int:
+    """Run the session and return its exit code; the process works in the folder from then on, as Nox does."""
+    os.chdir(folder)
+    commands: dict[str, tuple[CliCommand, tuple[str, ...]]] = {command.name: (command, ()) for command in COMMANDS}
+    for command in STAGE_COMMANDS:
+        stage = session.removeprefix(f"{command.name}-")
+        if session not in commands and stage != session and Path(f"stages/{stage}/stage.toml").exists():
+            commands[session] = (command, (stage,))
+    if session not in commands:
+        sys.exit(f"there is no session {session}")
+    command, stages = commands[session]
+    return run_command(command, Path(folder), *stages, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(run_session(sys.argv[1], sys.argv[2], sys.argv[3:]))

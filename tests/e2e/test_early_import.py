@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -35,7 +36,7 @@ def test_early_import_gives_the_same_image_and_leaves_nothing_else(make_tiny: Ca
     with eager.after(_EAGER):
         ended = eager.run("build-app")
     assert ended.code == 0, ended.text
-    assert "app: 1 of 9 layers" in early_lines(ended)[0], ended.text
+    assert re.search("app: [1-8] of 9 layers", early_lines(ended)[0]), ended.text  # as many as are packed by then
     built = patient.build("app")
     assert not early_lines(built)
     assert ended.report

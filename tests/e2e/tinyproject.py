@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.containers import container_environment
+from tests.e2e.forked import run_forked, starts_alike
 
 _KEPT = (
     "BUILDKIT_LEDGER_KEY",
@@ -40,6 +41,7 @@ from buildkit.build import executor
 write_layer = executor.write_layer
 executor.write_layer = lambda *args, **named: time.sleep(0.3) or write_layer(*args, **named)
 """  # code for `Tiny.after`: packing layers takes long enough to interfere
+_LIMIT = 300  # seconds of a session
 _GIT = ("git", "-c", "user.name=tester", "-c", "user.email=tester@example.org", "-c", "commit.gpgsign=false")
 _STORAGE = """[storage]
 driver = "overlay"
@@ -116,6 +118,7 @@ class Tiny:
             self.env["CONTAINERS_STORAGE_CONF"] = str(folder / "storage.conf")
         else:
             self.belong_to_user()
+        self._first_env = dict(self.env)
         if links is not None:
             self.env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(links)}
 
@@ -162,10 +165,17 @@ class Tiny:
         file = self.folder / "report.json"
         file.unlink(missing_ok=True)
         report = ("--json", str(file)) if session.startswith(("build", "push")) and "--as" not in arguments else ()
-        argv = (self.argv if self.by_nox else self._direct)(session, *report, *arguments)
-        done = subprocess.run(argv, cwd=self.folder, env=self.env | env, capture_output=True, timeout=300, text=True)
+        code, text = self._run((session, *report, *arguments), self.env | env)
         report_data = json.loads(file.read_text()) if file.exists() else None
-        return SessionResult(code=done.returncode, text=done.stdout + done.stderr, report=report_data)
+        return SessionResult(code=code, text=text, report=report_data)
+
+    def _run(self, words: tuple[str, ...], env: dict[str, str]) -> tuple[int, str]:
+        is_plain = not self.before and not self.by_nox and self.python == sys.executable
+        if is_plain and starts_alike(env, self._first_env):
+            return run_forked((str(self.project), *words), self.folder, env, seconds=_LIMIT)
+        argv = (self.argv if self.by_nox else self._direct)(*words)
+        done = subprocess.run(argv, cwd=self.folder, env=env, capture_output=True, timeout=_LIMIT, text=True)
+        return done.returncode, done.stdout + done.stderr
 
     def build(self, stage: str, *arguments: str, **env: str) -> SessionResult:
         """Build a stage successfully."""
