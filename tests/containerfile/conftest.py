@@ -12,6 +12,7 @@ import pytest
 from tests.containerfile.builders import Buildah, Builder, Docker, serve_docker
 from tests.e2e.conftest import links, registry, short_folder, template
 from tests.e2e.tinyproject import Tiny
+from tests.once import make_once
 
 __all__ = ["links", "registry", "template"]
 
@@ -21,10 +22,12 @@ TOOLS = "localhost/tools:latest"
 @pytest.fixture(scope="session")
 def tools_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Debian as a registry's image has it, with the tools that an export installs, so that each build need not."""
-    tar = tmp_path_factory.mktemp("tools") / "tools.tar"
-    argv = ("mmdebstrap", "--quiet", "--variant=minbase", "--include=mmdebstrap,python3-venv", "trixie", str(tar))
-    subprocess.run(argv, check=True, capture_output=True)
-    return tar
+
+    def make(tar: Path) -> None:
+        argv = ("mmdebstrap", "--quiet", "--variant=minbase", "--include=mmdebstrap,python3-venv", "trixie", str(tar))
+        subprocess.run(argv, check=True, capture_output=True)
+
+    return make_once(tmp_path_factory, "tools.tar", make)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
 import uuid
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from buildkit.running.seccomp import PROFILE
+from tests.once import shared_folder
 from tests.reference.builds import build, run_json
 from tests.reference.engine import Podman
 from tests.scanner import scan_image
@@ -153,8 +153,7 @@ class Image:
 
 def build_image(podman: Podman, stage: str, factory: pytest.TempPathFactory) -> Image:
     """Build a stage, once for all processes of the suite."""
-    alone = "PYTEST_XDIST_WORKER" not in os.environ
-    cache = (factory.getbasetemp() if alone else factory.getbasetemp().parent) / "databases"
+    cache = shared_folder(factory) / "databases"
     cache.mkdir(exist_ok=True)
     report = build(stage, cache).report
     known = podman.inspect(f"{report['image']}@{report['digest']}")
