@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.containers import container_environment
-from tests.reference.builds import IMPORTED, ROOT, Build, build, make_cache, read_toml
+from tests.reference.builds import IMPORTED, ROOT, Build, build, read_toml, shared_cache
 from tests.reference.engine import Podman
 
 SENTENCES = "This is a test of speech detection. <break time='900ms'/> It hears one voice. <break time='700ms'/> Bye."
@@ -51,7 +51,7 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Podman:
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory, podman: Podman) -> Project:
-    cache = make_cache(tmp_path_factory.mktemp("reference") / "cache")
+    cache = shared_cache(tmp_path_factory)
     images: dict[str, str] = {}
 
     def run(stage: str) -> Build:

@@ -11,7 +11,7 @@ from tests.reference.conftest import Project
 
 pytestmark = [pytest.mark.tools, pytest.mark.network]
 
-STAGES = ("base", "wheels", "ml-deps", "models", "runtime", "hardened")
+STAGES = ("base", "wheels", "ml-deps", "clients", "models", "runtime", "hardened")
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,11 @@ def test_second_build_built_every_layer(elsewhere: dict[str, Build]) -> None:
     made = set().union(*(one.built for one in elsewhere.values()))
     assert made == set().union(*(one.layers for one in elsewhere.values()))
     assert {"base/root", "hardened/root", "runtime/app", "models/silero-vad", "ml-deps/numpy"} <= made
+
+
+def test_stages_reuse_layers_of_each_other(elsewhere: dict[str, Build]) -> None:
+    assert elsewhere["runtime"].built == {"runtime/app"}
+    assert elsewhere["hardened"].built == {"hardened/root", "hardened/sbom"}
 
 
 def test_second_build_reused_downloads(elsewhere: dict[str, Build]) -> None:
