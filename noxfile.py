@@ -100,8 +100,9 @@ def tests(session: nox.Session) -> None:
         session.run(*pytest, *session.posargs)
         return
     session.run(sys.executable, "-m", "compileall", "-q", "buildkit")  # sessions in tests write no bytecode
-    workers = max(3, os.cpu_count() or 1)  # many tests wait for tools and disks, not for a core
-    session.run(*pytest, "--numprocesses", str(min(workers, 6)), "--no-loadscope-reorder")
+    workers = min(max(5, os.cpu_count() or 1), 6)  # many tests wait for tools and disks, not for a core
+    env = {"PYTHONDONTWRITEBYTECODE": ""}  # or each worker compiles all tests itself
+    session.run(*pytest, "--numprocesses", str(workers), "--no-loadscope-reorder", env=env)
 
 
 FRAMEWORKS = ("torch==2.13.0", "tensorflow-cpu==2.21.0")

@@ -34,6 +34,7 @@ for name in ("HF_TOKEN", "HF_HUB_CACHE", "HF_TOKEN_PATH", "HF_HUB_OFFLINE", "HUG
     os.environ.pop(name, None)
 
 _SHARED_HOST = ("tests/docs", "tests/reference")  # they use the user's storage and the ports that documentation names
+_NICE = os.nice(0)
 _LONG = ("tests/e2e", "tests/databases", "tests/containerfile", "tests/tools", "tests/resolve")
 
 
@@ -41,8 +42,18 @@ class _Scheduler(LoadScopeScheduling):
     """Gives each file to one worker, and all tests that share the host to one. (pytest 9.2 ignores xdist's groups.)"""
 
     def _split_scope(self, nodeid: str) -> str:
-        shared = nodeid.startswith(tuple(f"{folder}/" for folder in _SHARED_HOST))
-        return "shared host" if shared else nodeid.partition("::")[0]
+        return "shared host" if _shares_host(nodeid) else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let a worker give way to the one whose tests share the host: it has most to do in one piece."""
+    if "PYTEST_XDIST_WORKER" in os.environ and not _shares_host(item.nodeid) and os.nice(0) == _NICE:
+        os.nice(5)
+
+
+def _shares_host(nodeid: str) -> bool:
+    return nodeid.startswith(tuple(f"{folder}/" for folder in _SHARED_HOST))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
