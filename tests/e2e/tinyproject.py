@@ -41,7 +41,7 @@ from buildkit.build import executor
 write_layer = executor.write_layer
 executor.write_layer = lambda *args, **named: time.sleep(0.3) or write_layer(*args, **named)
 """  # code for `Tiny.after`: packing layers takes long enough to interfere
-_LIMIT = 300  # seconds of a session
+_LIMIT = 600  # seconds of a session: on a busy machine, a root with compilers takes more than 300
 _GIT = ("git", "-c", "user.name=tester", "-c", "user.email=tester@example.org", "-c", "commit.gpgsign=false")
 _STORAGE = """[storage]
 driver = "overlay"
