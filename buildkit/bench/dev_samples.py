@@ -100,7 +100,10 @@ def measure_edits(
 def attach_debugger(port: int) -> float:
     """Attach as an editor does (Debug Adapter Protocol), detach, and return the seconds until it was attached."""
     began = time.monotonic()
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection, connection.makefile("rb") as answers:
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=_LIMIT) as connection,
+        connection.makefile("rb") as answers,
+    ):
 
         def send(number: int, command: str, **arguments: object) -> None:
             body = json.dumps({"seq": number, "type": "request", "command": command, "arguments": arguments}).encode()

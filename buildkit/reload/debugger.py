@@ -78,6 +78,8 @@ class Debugger:
                 self._end(session)
             return
         worker.debug_port = message["port"]
+        if worker not in (self._generations.serving, self._generations.starting):
+            return  # `moved` has asked the next one
         if worker is self._generations.starting and self._place.options.wait:
             self._place.emit("debugger", state="waiting")
         for session in self._sessions:
