@@ -90,4 +90,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     running.add_argument("--logs", default="", metavar="SERVICE", help="follow the log of a service")
     running.add_argument("--test", nargs=argparse.REMAINDER, metavar="ARG", help="run pytest in the warm container")
     parser.add_argument("--volumes", action="store_true", help="with --stop: remove volumes, and what is in them")
-    return parser.parse_args(list(arguments))
+    options = parser.parse_args(list(arguments))
+    if options.volumes and not options.stop:
+        parser.error("--volumes goes with --stop")
+    return options

@@ -36,6 +36,8 @@ def load_dev_services(folder: Path, graph: Graph, *, stage: str = "") -> Service
     if (folder / FILE).exists() and not stage:
         return load_services(folder, graph.stages)
     name = stage or STAGE
+    if stage and stage not in graph.stages:
+        raise DefinitionError(f"there is no stage `{stage}`", hint=f"stages are {', '.join(sorted(graph.stages))}")
     if name not in graph.stages:
         hint = f"write {FILE}, or name the stage to work in: nox -s dev -- --stage STAGE"
         raise DefinitionError(f"there is neither {FILE} nor a stage `{name}`", hint=hint)

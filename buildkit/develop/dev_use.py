@@ -48,16 +48,24 @@ def stop(folder: Path, environment: str, *, stage: str = "", volumes: bool = Fal
 
 def open_shell(folder: Path, environment: str, service: str) -> int:
     """Open a shell in a service, or Python where the image has none; return its exit code."""
-    name = _find_environment(folder, environment).get(service).container.name
+    name = _get_container(folder, environment, service)
     for shell in (*_SHELLS, "python", "python3"):
         if podman.execute(name, (shell, "-c", "")).code == 0:
             return _interact("exec", "--interactive", *(("--tty",) if sys.stdin.isatty() else ()), name, shell)
-    raise BuildError(f"{service}: no shell could be started in it", hint=f"does it run? {_STARTS_IT}")
+    raise BuildError(f"{service}: the image has neither a shell nor Python", hint="podman exec starts what it has")
 
 
 def follow_logs(folder: Path, environment: str, service: str) -> int:
     """Show the log of a service, and follow it until Ctrl-C."""
-    return _interact("logs", "--follow", _find_environment(folder, environment).get(service).container.name)
+    return _interact("logs", "--follow", _get_container(folder, environment, service))
+
+
+def _get_container(folder: Path, environment: str, service: str) -> str:
+    """Return the name of a service's container. Raises BuildError if there is none."""
+    name = _find_environment(folder, environment).get(service).container.name
+    if not podman.has_container(name):
+        raise BuildError(f"{service} does not run", hint=_STARTS_IT)
+    return name
 
 
 def _interact(*words: str) -> int:

@@ -121,6 +121,11 @@ def find_hint(message: str) -> str:
     return HINT
 
 
+def has_container(name: str) -> bool:
+    """Return whether there is a container of a name, in any state."""
+    return run(Command(argv=("podman", "container", "exists", name), accept=(0, 1))).code == 0
+
+
 def inspect_container(name: str) -> dict[str, Any]:
     """Return podman's description of a container. Raises ToolError."""
     finished = run(Command(argv=("podman", "container", "inspect", name), what=f"looking {name} up"))

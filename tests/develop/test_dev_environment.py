@@ -37,6 +37,12 @@ def test_without_a_file_the_development_stage_runs_alone(tmp_path: Path) -> None
         load_dev_services(tmp_path, graph(other=STAGE))
 
 
+def test_stage_that_is_none_is_named_with_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(DefinitionError, match="there is no stage `others`") as raised:
+        load_dev_services(tmp_path, graph(other=STAGE), stage="others")
+    assert raised.value.hint == "stages are other"
+
+
 def test_file_says_what_runs_unless_a_stage_is_named(tmp_path: Path) -> None:
     text = '[services.web]\nstage = "development"\n[environments.dev]\nservices = ["web"]\n'
     (tmp_path / "services.toml").write_text(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -162,7 +163,7 @@ def test_saves_restart_locks_rebuild_and_ctrl_c_leaves_nothing(tiny: Tiny, named
         assert running.id("data") == data
 
 
-def test_ctrl_c_while_a_service_is_awaited_and_every_mistake_leave_nothing(tiny: Tiny, named: str) -> None:
+def test_ctrl_c_while_a_service_is_awaited_and_each_mistake_leave_nothing(tiny: Tiny, named: str) -> None:
     tiny.replace("stages/app/app/main.sh", "cat /app/words.txt > /tmp/answer\n", "")
     with developing(tiny, named, code=130):
         wait_until(lambda: f"{named}-dev-app" in tiny.tool("podman", "ps", "--format", "{{.Names}}"))
@@ -172,5 +173,24 @@ def test_ctrl_c_while_a_service_is_awaited_and_every_mistake_leave_nothing(tiny:
     assert "no luck" in text
     assert tiny.tool("podman", "ps", "--all", "--quiet") == ""
     assert named not in tiny.tool("podman", "network", "ls", "--format", "{{.Name}}")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        app, token = '[services.app]\nstage = "app"\n', "[secrets.token]\nenv = 'TINY_TOKEN'\n"
+        for addition, code, said in (
+            (f"ports = ['{port}:8000']", 1, f"app: port 127.0.0.1:{port} of this host is in use by another program"),
+            ("depends-on = { data = 'started' }", 2, "in a cycle: app → data → app"),
+            ("secrets = ['token']", 1, "the variable TINY_TOKEN is not set"),
+        ):
+            data = (
+                "depends-on = { app = 'started' }\n[environments.dev]" if "data" in addition else "[environments.dev]"
+            )
+            text = SERVICES.replace(app, f"{app}{addition}\n").replace("[environments.dev]", data)
+            tiny.write("services.toml", text + (token if "token" in addition else ""))
+            assert said in one_error(tiny.run("dev"), code)
+            assert tiny.tool("podman", "ps", "--all", "--quiet") == ""
+            assert named not in tiny.tool("podman", "network", "ls", "--format", "{{.Name}}")
+    for option in ("--logs", "--shell"):
+        assert "data does not run" in one_error(tiny.run("dev", option, "data"), 1)
+    assert "--volumes goes with --stop" in one_error(tiny.run("dev", "--volumes"), 2)
     (tiny.project / "services.toml").unlink()
     assert "there is neither services.toml nor a stage `development`" in one_error(tiny.run("dev"), 2)
