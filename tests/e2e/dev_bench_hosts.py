@@ -71,6 +71,9 @@ def _install(folder: Path) -> None:
     """Install what Debian 13's Python needs to run sessions."""
     argv = ("pip", "install", "--quiet", "--link-mode=copy", "--python-version=3.13", f"--target={folder / 'site'}")
     subprocess.run((sys.executable, "-m", "uv", *argv, str(_REPOSITORY), "debugpy", "podman-compose"), check=True)
+    for script in (folder / "site/bin").iterdir():  # made for the Python that installed them
+        _, _, rest = script.read_bytes().partition(b"\n")
+        script.write_bytes(b"#!/usr/bin/python3\n" + rest)
 
 
 def bench(name: str, document: Path, options: Sequence[str]) -> None:
