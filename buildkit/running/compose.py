@@ -125,7 +125,7 @@ def _memory(memory: MemoryVolume) -> dict[str, str]:
 
 def _gpus(container: ContainerSpec, form: GpuFormat) -> dict[str, Any]:
     """Return what each program reads: podman-compose ignores ``driver: cdi``, docker compose asks it of the engine."""
-    names = list(container.devices)
+    names = list(container.given_devices)
     if not names or form is GpuFormat.PODMAN:
         return {"devices": names}
     reserved = {"driver": "cdi", "device_ids": names, "capabilities": ["gpu"]}

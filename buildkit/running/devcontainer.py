@@ -74,7 +74,7 @@ def _arguments(container: ContainerSpec) -> Iterator[str]:
         for name, address in container.networks[0].hosts:
             if name != container.hostname:
                 yield f"--add-host={name}:{address}"
-    for device in container.devices:
+    for device in container.given_devices:
         yield f"--device={device}"
     for mount in container.mounts:
         yield f"--volume={mount.text}"

@@ -81,6 +81,13 @@ class ContainerSpec:
     mig: tuple[str, ...] = ()
 
     @property
+    def given_devices(self) -> tuple[str, ...]:
+        """The devices. Raises BuildError where it asks for GPUs and was given none: it would run on the CPU."""
+        if self.gpu and not self.devices:
+            raise BuildError(f"{self.name} was given no GPU, and asks for some")
+        return self.devices
+
+    @property
     def closed(self) -> bool:
         """Whether it can open no connection to other hosts."""
         return (bool(self.ports) or bool(self.networks)) and not self.running.outgoing
@@ -175,7 +182,7 @@ class ContainerSpec:
             yield PodmanFlag(text=f"--publish={port.published}")
 
     def _given(self) -> Iterator[PodmanFlag]:
-        for device in self.devices:
+        for device in self.given_devices:
             yield PodmanFlag(text=f"--device={device}")
         if self.entrypoint:
             yield PodmanFlag(text=f"--entrypoint={json.dumps(list(self.entrypoint), ensure_ascii=False)}")
@@ -231,8 +238,6 @@ def run_argv(
     ``needed`` are options without which this host starts no container. Raises BuildError for a container that would
     lack its GPUs, and so run on the CPU.
     """
-    if container.gpu and not container.devices:
-        raise BuildError(f"{container.name} was given no GPU, and asks for some")
     flags = (flag.text for flag in container.flags() if flag.needs not in lacking)
     name = f"--name={container.name}"
     return ("podman", "run", how, name, *flags, *needed, *container.options, container.image, *container.command)

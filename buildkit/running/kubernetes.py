@@ -198,7 +198,7 @@ def _limits(container: ContainerSpec) -> dict[str, str]:
 
 def _gpus(container: ContainerSpec, form: GpuFormat) -> dict[str, int]:
     """Return limits: podman takes names of CDI, which no cluster knows, and ignores those of a cluster."""
-    return dict.fromkeys(container.devices, 1) if form is GpuFormat.PLAY else gpu_limits(container)
+    return dict.fromkeys(container.given_devices, 1) if form is GpuFormat.PLAY else gpu_limits(container)
 
 
 def _quantity(size: str) -> str:

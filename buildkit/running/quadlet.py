@@ -149,7 +149,7 @@ def _networks(container: ContainerSpec) -> Iterator[str]:
 
 
 def _given(container: ContainerSpec) -> Iterator[str]:
-    for device in container.devices:
+    for device in container.given_devices:
         yield f"AddDevice={_percent(device)}"
     for name, value in container.env:
         yield f"Environment={_percent(_quoted(f'{name}={value}'))}"

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 from ruamel.yaml import YAML
 
@@ -171,6 +172,12 @@ def test_pod_asks_for_a_number_and_for_nodes_that_will_do() -> None:
             driver,
         ],
     ]
+
+
+def test_objects_are_those_of_kubernetes() -> None:
+    for environment in (with_gpus(), with_gpus(GpuRequest(share="time-slice"), (ONE,))):
+        for one in YAML(typ="safe", pure=True).load_all(render_kubernetes(environment)):
+            kubernetes_validate.validate(one, kubernetes_validate.latest_version(), strict=True)
 
 
 @pytest.mark.parametrize(
