@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from buildkit.digest import Digest, FileHash
 from buildkit.lazy_dataclass import dataclass
-from buildkit.locks.derivation import Derivation
 from buildkit.locks.git_source import GitSource, is_git, parse_git_source
 from buildkit.locks.model_source import DerivedSource, ModelSource, UrlSource
+
+if TYPE_CHECKING:
+    from buildkit.locks.derivation import Derivation  # builds without models need none of it
 
 PLAIN, HF_CACHE = "plain", "hf-cache"  # layouts of models
 

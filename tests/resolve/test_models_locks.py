@@ -276,3 +276,28 @@ def test_bookkeeping_is_left_out_of_a_repository_model_with_a_note(root):
     assert [file.path for file in model.files] == [".cache/kept", "a.bin", "sub/b.bin"]
     (note,) = [event.text for event in events if isinstance(event, Note)]
     assert note == "models/own/.bzr and 5 more: left out, bookkeeping is not part of a model"
+
+
+DERIVE = '[[derive]]\nname = "half"\nfrom = "own"\ntool = "to-safetensors"\n'
+
+
+def test_lock_leaves_derived_models_to_their_session_and_keeps_those_that_were_made(root):
+    said = []
+    bench = Bench(root, said.append)
+    (own,) = bench.lock(OWN + DERIVE)
+    assert [note.text for note in said if isinstance(note, Note)] == [
+        "half: not derived yet; run: nox -s derive -- half"
+    ]
+    path = root / "requirements/models.lock"
+    made = (
+        f'\n[[model]]\nname = "half"\nversion = ""\nsource = "derive:own"\nlicense = ""\nrequest = "{"4" * 64}"\n\n'
+        f'[[model.file]]\npath = "a.safetensors"\nsha256 = "{"5" * 64}"\nsize = 3\nsource = ""\n\n'
+        '[model.derived]\ntool = "to-safetensors"\nstage = "optimiser"\n'
+    )
+    path.write_text(path.read_text() + made)
+    again = Bench(root).lock(OWN + "# a comment\n\n" + DERIVE)
+    assert [model.name for model in again] == ["own", "half"]
+    assert again[1].files[0].sha256 == FileHash("5" * 64)
+    moved = Bench(root).lock(OWN + DERIVE + 'target = "/opt/half"\n')
+    assert moved[1].target == "/opt/half"
+    assert Bench(root).lock(OWN + DERIVE + 'options = { key = "x" }\n') == (own,)
