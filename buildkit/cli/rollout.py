@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from buildkit.build.planner import open_planner
@@ -25,7 +25,7 @@ from buildkit.running.environment import RunningEnvironment, RunningService
 from buildkit.running.yaml_text import render_yaml
 from buildkit.services.proxy import target_of
 from buildkit.services.rollout import RunningRollout, VersionStatus, find_rollout
-from buildkit.services.rollout_files import render_configuration
+from buildkit.services.rollout_files import plan_of, render_configuration
 
 _PAUSE = 10.0  # seconds between two looks of `watch`
 _SHOWN = 10  # entries of the history
@@ -118,7 +118,10 @@ def _haproxy(_: RunningEnvironment, service: RunningService, state: RolloutState
 
 
 def _nginx(_: RunningEnvironment, service: RunningService, state: RolloutState) -> str:
-    return render_nginx(target_of(service, state))
+    target, declared = target_of(service, state), plan_of(service).rollout
+    shadow = next((pool for pool in target.pools if declared and pool.name == declared.shadow), None)
+    answering = tuple(pool for pool in target.pools if pool is not shadow)
+    return render_nginx(replace(target, pools=answering), shadow=shadow)
 
 
 def _kubernetes(environment: RunningEnvironment, service: RunningService, state: RolloutState) -> str:

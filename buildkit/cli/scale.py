@@ -13,6 +13,7 @@ from pathlib import Path
 from buildkit.build.planner import open_planner
 from buildkit.cli.options import make_parser, parse_positive
 from buildkit.cli.up import load_environment
+from buildkit.errors import DefinitionError
 from buildkit.events import Emit
 from buildkit.report.view import open_view
 from buildkit.running.environment import RunningEnvironment
@@ -45,6 +46,9 @@ def make_scaler(environment: RunningEnvironment, name: str, folder: Path, emit: 
     """Return the scaler of a service; without a name, of the only one that is scaled. Raises DefinitionError."""
     scaled = {proxy.name: proxy for proxy in find_proxies(environment) if plan_of(proxy).scale}
     service = choose_service(scaled, name, environment, "scale")
+    replica = environment.get(plan_of(service).replica(plan_of(service).versions[0], 1)).container
+    if replica.gpu and replica.gpu.share == "mps":  # its daemon, and so every client, starts anew with each of them
+        raise DefinitionError(f"{service.name} shares GPUs by MPS: it is not scaled by load", hint="replicas = N")
     options = StartOptions(folder=folder, patience=PATIENCE)
     return Scaler(environment=environment, service=service, options=options, emit=emit, proxy=LiveProxy.of(service))
 

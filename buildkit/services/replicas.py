@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from buildkit.events import Emit, Note
 from buildkit.rollout.state import RolloutState, VersionReplicas
 from buildkit.running.environment import RunningEnvironment, RunningService
 from buildkit.running.replicas import ProxiedPlan, keep_running
@@ -35,8 +36,12 @@ def with_fewest(plan: ProxiedPlan, state: RolloutState) -> RolloutState:
     return replace(state, replicas=tuple(one for one in state.replicas if one.version in plan.versions))
 
 
-def write_proxy(proxy: RunningService) -> None:
-    """Write the configuration of a proxy that is about to start."""
+def write_proxy(proxy: RunningService, emit: Emit) -> None:
+    """Write the configuration of a proxy that is about to start, and say what it will not do."""
+    rollout = plan_of(proxy).rollout
+    if rollout and rollout.shadow:
+        what = f"{proxy.name}: {rollout.shadow} gets no copies of requests, for HAProxy sends none"
+        emit(Note(text=f"{what}; nox -s rollout -- nginx prints a configuration that does", warning=True))
     with changing(proxy) as write:
         write(with_fewest(plan_of(proxy), load_state(proxy)))
 

@@ -75,7 +75,7 @@ class RunningRollout:
             found.append(
                 VersionStatus(
                     version=version,
-                    role="control" if version == plan.versions[0] else "candidate",
+                    role=_role(version, plan.rollout),
                     share=state.share(version) / 10,
                     healthy=pool.healthy,
                     replicas=len(state.running(version)),
@@ -143,6 +143,12 @@ class RunningRollout:
             write(state)
             apply_state(self.proxy, target_of(self.service, state))
         return state
+
+
+def _role(version: str, rollout: Rollout | None) -> str:
+    if rollout is None or version == rollout.control:
+        return "control"
+    return "shadow" if version == rollout.shadow else "candidate"
 
 
 def find_rollout(environment: RunningEnvironment, name: str) -> RunningRollout:

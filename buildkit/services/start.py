@@ -138,7 +138,7 @@ def _run(
                     retire(other, made)
             with step(awaited.emit, service.name, "start") as handle:
                 if service.proxied:
-                    write_proxy(service)
+                    write_proxy(service, awaited.emit)
                 start_container(service, argvs[service.name], what, made)
                 handle.note = what.value
     for service in environment.services:

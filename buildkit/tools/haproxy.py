@@ -39,7 +39,9 @@ def fetch_page(container: str, address: str, path: str) -> str:
     Raises BuildError if it does not answer.
     """
     request = f"GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    argv = ("podman", "exec", "--interactive", "--", container, "socat", "-t", _SECONDS, "-", f"TCP:{address}")
+    # a server may take the end of what it is asked for the end of who asks
+    socat = ("socat", "-T", _SECONDS, "-t", "0.1", "-,ignoreeof", f"TCP:{address},connect-timeout={_SECONDS}")
+    argv = ("podman", "exec", "--interactive", "--", container, *socat)
     finished = run(Command(argv=argv, stdin=request.encode(), accept=_ANY))
     head, _, body = finished.stdout.decode("utf-8", "replace").partition("\r\n\r\n")
     if finished.code or " 200" not in head.partition("\r\n")[0]:

@@ -1,0 +1,80 @@
+"""What the scaler reads: the proxy's figures, CPUs, metrics of the service, and what the host bears."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from buildkit.declare.rollout import Scale, ScaleRate
+from buildkit.declare.stage import Running
+from buildkit.rollout.haproxy_answers import PoolLoad, ProxyLoad
+from buildkit.rollout.hpa import LoadSample
+from buildkit.services.host_limits import HostCapacity, count_bearable, find_capacity, parse_size
+from buildkit.services.load import CpuMeter, cpu_sample, metric_samples, proxy_samples, sum_metric
+from buildkit.services.scaler import make_bounds
+
+SCALE = Scale(
+    least=1,
+    most=8,
+    targets=(("in-flight", 8.0), ("queue", 2.0), ("metric:waiting", 3.0)),
+    up=ScaleRate(window=0, replicas=4, percent=100),
+    down=ScaleRate(window=300, percent=100, select="min"),
+)
+PAGE = """# TYPE waiting gauge
+waiting{queue="a"} 2
+waiting{queue="b"} 1.5e0
+waiting_total 99
+"""
+
+
+def load(in_flight: int, queued: int) -> ProxyLoad:
+    pool = PoolLoad(healthy=1, in_flight=in_flight, queued=queued, requests=9, failed=0)
+    return ProxyLoad(pools={"only": pool}, servers={})
+
+
+def test_what_the_proxy_saw_is_the_mean_of_its_looks() -> None:
+    samples = proxy_samples(SCALE, [load(4, 6), load(8, 0)], "only")
+    assert samples == [LoadSample(total=9.0, target=8.0), LoadSample(total=3.0, target=2.0)]
+    assert proxy_samples(SCALE, [], "only") == []
+    assert proxy_samples(SCALE, [load(4, 6)], "gone") == []
+
+
+def test_metrics_of_the_service_are_summed_and_count_only_if_every_replica_has_them() -> None:
+    assert sum_metric(PAGE, "waiting") == 3.5
+    assert sum_metric(PAGE, "other") is None
+    assert metric_samples(SCALE, [PAGE, PAGE]) == [LoadSample(total=7.0, target=3.0)]
+    assert metric_samples(SCALE, [PAGE, ""]) == []
+    assert metric_samples(SCALE, []) == []
+
+
+def test_cpus_in_use_are_known_from_the_second_look_on() -> None:
+    clock, used = [0.0], {"a": 0.0, "b": 10.0}
+    meter = CpuMeter(now=lambda: clock[0], read=lambda name: used[name])
+    assert meter.measure(["a"]) is None
+    clock[0], used["a"] = 10.0, 15.0
+    assert meter.measure(["a", "b"]) == 3.0  # one and a half, and as much for the one that has just come
+    assert cpu_sample(50.0, 3.0, 2.0) == [LoadSample(total=3.0, target=1.0)]
+    assert cpu_sample(50.0, None, 2.0) == []
+
+
+def test_the_host_bears_what_fits_beside_everything_else() -> None:
+    host = HostCapacity(memory=8 << 30, cpus=4)
+    replica, other = Running(memory="2g"), Running(memory="1g")
+    assert count_bearable(replica, [other], host) == (3, "memory (2g each of 8192 MiB)")
+    assert count_bearable(Running(memory="1g", cpus=1.5), [other], host) == (2, "CPUs (1.5 each of 4)")
+    assert count_bearable(replica, [Running(memory="9g")], host)[0] == 0
+    assert [parse_size(size) for size in ("512m", "1g", "4k", "7")] == [512 << 20, 1 << 30, 4096, 7]
+
+
+def test_this_host_is_as_the_system_says() -> None:
+    found = find_capacity()
+    assert found.memory == pytest.approx(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), rel=0.05)
+    assert 1 <= found.cpus <= (os.cpu_count() or 1)
+
+
+def test_a_declaration_is_hpas_bounds_on_this_host() -> None:
+    bounds = make_bounds(SCALE, 5)
+    assert (bounds.least, bounds.most, bounds.up.select, bounds.down.select) == (1, 5, "Max", "Min")
+    assert [(one.kind, one.value, one.period) for one in bounds.up.policies] == [("Pods", 4, 15), ("Percent", 100, 15)]
+    assert make_bounds(SCALE, 0).most == 1  # what runs already is not ended for that
