@@ -59,9 +59,9 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StorageHost]:
         host.remove()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def make(host: StorageHost) -> MakeRollout:
-    """Make the environment `t` of a text; networks of root are shared by all storages, so the project is unique."""
+    """Make the environment `t` of a text; the project is unique, so state and root's networks are the test's own."""
     project = f"t{secrets.token_hex(4)}"
 
     def make(text: str) -> RunningEnvironment:

@@ -39,7 +39,7 @@ def test_bounds_of_a_proportion_are_exact(hits: int, count: int) -> None:
     assert (estimate.low == 0, estimate.high == 1) == (hits == 0, hits == count)
 
 
-@pytest.mark.parametrize("count", [20, 59, 100, 499])
+@pytest.mark.parametrize("count", [20, 59, 100, 200])
 @pytest.mark.parametrize("share", [0.5, 0.95])
 def test_bounds_of_a_quantile_are_the_closest_ranks(count: int, share: float) -> None:
     estimate = estimate_quantile([float(rank) for rank in range(1, count + 1)], share, 0.95)
@@ -100,7 +100,7 @@ def test_a_slow_candidate_is_aborted_and_an_equal_one_is_not() -> None:
     assert slow.action is RolloutAction.ABORT
     assert slow.reason.startswith("p95 ")
     text = "error_rate < control + 2% and p95 < 1.1 * control"
-    actions = [decision(measured(500, 2, seed=seed), measured(4000, 20, seed=99 + seed), text) for seed in range(40)]
+    actions = [decision(measured(500, 2, seed=seed), measured(4000, 20, seed=99 + seed), text) for seed in range(12)]
     assert {one.action for one in actions} == {RolloutAction.PROMOTE}
 
 

@@ -23,7 +23,7 @@ from buildkit.services.proxy import configure_anew
 from tests.rollout.proxies import AskSocket, Load, RunningProxy, ask_users, free_ports, replicas_text, running
 
 pytestmark = pytest.mark.tools
-USERS = [f"user-{number}" for number in range(4000)]
+USERS = [f"user-{number}" for number in range(2000)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,7 @@ def test_users_are_split_as_computed_and_those_of_a_version_stay(lab: Lab) -> No
     at_quarter = ask_users(lab.port, USERS)
     moved = Counter(zip(at_ten, at_quarter, strict=True))
     assert moved["new", "old"] == 0
-    assert moved["old", "new"] == pytest.approx(600, abs=120)
+    assert moved["old", "new"] == pytest.approx(300, abs=80)
 
 
 def test_twenty_thousand_users_are_split_evenly_and_independently_of_other_services() -> None:
@@ -203,13 +203,13 @@ def test_nginx_splits_users_too_keeps_them_and_copies_requests_to_a_shadow(ports
     counted = replicas_text({"copy-1": shadow_port}, stats=tmp_path / "c")
     with running("haproxy", counted, shadow_port), running("nginx", text, listen):
         at_ten = ask_users(listen, USERS)
-        assert at_ten.count("new") == pytest.approx(400, abs=80)
+        assert at_ten.count("new") == pytest.approx(200, abs=60)
         assert ask_users(listen, USERS[:500]) == at_ten[:500]
         rows = AskSocket(tmp_path / "c")("show stat").splitlines()
         frontend = next(row.split(",") for row in rows if row.startswith("copy-1,FRONTEND"))
-        assert int(frontend[rows[0].split(",").index("req_tot")]) >= 4000
+        assert int(frontend[rows[0].split(",").index("req_tot")]) >= 2000
     quarter = render_nginx(with_share(service, 250), folder=str(tmp_path))
     with running("nginx", quarter, listen):
         moved = Counter(zip(at_ten, ask_users(listen, USERS), strict=True))
         assert moved["new", "old"] == 0
-        assert moved["old", "new"] > 400
+        assert moved["old", "new"] > 200
