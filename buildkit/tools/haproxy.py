@@ -39,7 +39,7 @@ def fetch_page(container: str, address: str, path: str) -> str:
     Raises BuildError if it does not answer.
     """
     request = f"GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    # a server may take the end of what it is asked for the end of who asks
+    # a server may take the end of a request for the end of its client
     socat = ("socat", "-T", _SECONDS, "-t", "0.1", "-,ignoreeof", f"TCP:{address},connect-timeout={_SECONDS}")
     argv = ("podman", "exec", "--interactive", "--", container, *socat)
     finished = run(Command(argv=argv, stdin=request.encode(), accept=_ANY))
