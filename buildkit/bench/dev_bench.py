@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, cast
 from buildkit.bench.dev_peers import PeerApp, find_dev_peers
 from buildkit.bench.dev_samples import OURS, DevSample, Poller, attach_debugger, measure_edits
 from buildkit.bench.project_copy import ProjectCopy
-from buildkit.errors import BuildError
+from buildkit.errors import BuildError, BuildkitError, Interrupted
 from buildkit.tools.process import Command, run, start
 
 SAVE = "save until the first answer with the new code"
@@ -139,12 +139,17 @@ def _measure_peers(request: DevBenchRequest, folder: Path, report: Callable[[Dev
         server=request.server,
     )
     for peer in find_dev_peers():
-        with contextmanager(peer.serving)(app) as after:
-            poller = Poller(request.url)
-            poller.until(request.text)
-            poller.failed = 0
-            seconds = measure_edits(path, request.text, poller, min(request.repeat, 10), after)
-            report(DevSample(who=peer.name, what=SAVE, seconds=seconds, failed=poller.failed))
+        try:
+            with contextmanager(peer.serving)(app) as after:
+                poller = Poller(request.url)
+                poller.until(request.text)
+                poller.failed = 0
+                seconds = measure_edits(path, request.text, poller, min(request.repeat, 10), after)
+                report(DevSample(who=peer.name, what=SAVE, seconds=seconds, failed=poller.failed))
+        except Interrupted:
+            raise
+        except BuildkitError as error:  # another way's failure is no reason to lose what was measured
+            sys.stderr.write(f"{peer.name}: failed: {error.message}\n{error.output}\n")
 
 
 class _Events:
