@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -51,7 +52,11 @@ def find_dev_peers() -> tuple[DevPeer, ...]:
     ]
     if find_tool("podman-compose"):
         found.append(DevPeer(name="podman-compose restart", serving=_compose))
-    if find_tool("docker") and run(Command(argv=("docker", "compose", "ls"), accept=_ANY)).code == 0:
+    if (
+        find_tool("docker")
+        and find_tool("busybox")
+        and run(Command(argv=("docker", "compose", "ls"), accept=_ANY)).code == 0
+    ):
         found.append(DevPeer(name="docker compose watch, server that reloads", serving=_watch))
     return tuple(found)
 
@@ -85,13 +90,20 @@ def _compose(app: PeerApp) -> Iterator[Callable[[], None]]:
 
 
 def _watch(app: PeerApp) -> Iterator[Callable[[], None]]:
-    """docker's engine copies saved files into the container, whose server reloads."""
+    """docker's engine copies saved files into the container, whose server reloads.
+
+    It does so by a tar of the image, which a small image lacks: busybox is added, and files are written as root.
+    """
     argv = (sys.executable, "-P", "-m", "buildkit", "build", app.stage, "--to", "docker")
     run(Command(argv=argv, cwd=app.project, what="giving docker the image"))
     rule = {"action": "sync", "path": str(app.source), "target": app.target}
-    (app.folder / "Dockerfile").write_text(f"FROM {app.image}\nUSER 0\n", "utf-8")  # files are written as root
+    context, busybox = app.folder / "docker", find_tool("busybox")
+    context.mkdir()
+    shutil.copy(str(busybox), context / "busybox")
+    lines = (f"FROM {app.image}", "USER 0", *(f"COPY busybox /usr/bin/{name}" for name in ("tar", "rm")), "")
+    (context / "Dockerfile").write_text("\n".join(lines), "utf-8")
     service = {
-        "build": {"context": str(app.folder), "dockerfile": "Dockerfile"},
+        "build": {"context": str(context)},
         "image": _NAME,
         "command": list(app.server),
         "ports": [f"127.0.0.1:{app.port}:{app.port}"],
@@ -99,10 +111,9 @@ def _watch(app: PeerApp) -> Iterator[Callable[[], None]]:
     }
     file = _write(app, {"name": _NAME, "services": {"app": service}})
     compose = ("docker", "compose", "--file", file)
-    env = {"COMPOSE_EXPERIMENTAL_WATCH_TAR": "0"}  # the image has no tar; 2.26 needs that told
     run(Command(argv=(*compose, "up", "--detach", "--build"), cwd=app.folder, what="docker compose up"))
     try:
-        with start(Command(argv=(*compose, "watch", "--no-up"), cwd=app.folder, env=env)) as child:
+        with start(Command(argv=(*compose, "watch", "--no-up"), cwd=app.folder)) as child:
             time.sleep(2.0)  # it says that it watches only to terminals
             if child.poll() is not None:
                 text = child.stderr.read().decode("utf-8", "replace") if child.stderr else ""

@@ -23,7 +23,7 @@ from tests.imagestore.hosts import StorageHost
 from tests.users import become, ordinary_user, python_of
 
 _REPOSITORY = Path(__file__).parents[2]
-_MORE = ("mmdebstrap", "docker.io", "docker-cli", "docker-compose", "iptables", "procps", "iproute2")
+_MORE = ("mmdebstrap", "docker.io", "docker-cli", "docker-compose", "busybox-static", "iptables", "procps", "iproute2")
 _ALONE = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _DOCKERD = r"""dockerd --data-root "$0/docker" \
