@@ -54,6 +54,8 @@ def hostile(template: Path, registry: str, links: Path) -> Iterator[Tiny]:
     words = "\n".join(f"{name} = {json.dumps(value)}" for name, value in _HOSTILE.items())
     script = f"[[run]]\nname = \"hostile\"\nscript = '''{_SCRIPT}'''\nenv = {{ WORD = {quoted[0]} }}\n"
     config = f"""
+[framework]
+threads = "cgroup"
 [config]
 workdir = "/with space"
 volumes = ["/data"]
@@ -78,7 +80,8 @@ def test_exported_image_has_the_same_files_and_config(hostile: Tiny, builder: Bu
     image = "localhost/tiny/tools:latest"
     ours, theirs = tree_of(hostile, image), builder.tree("exported/tools")
     assert ours["opt/hostile/made"] == theirs["opt/hostile/made"]
-    assert {"opt/tools/copy", "app/main.sh", "models/greeter/weights.txt"} <= theirs.keys()
+    settings = "opt/venv/lib/python3.13/site-packages/xoe_runtime/settings.json"
+    assert {"opt/tools/copy", "app/main.sh", "models/greeter/weights.txt", settings} <= theirs.keys()
     assert find_differences(ours, theirs) == {}
     config = config_of(hostile, image)
     assert _HOSTILE.items() <= config["Env"].items()
@@ -109,6 +112,8 @@ def native() -> Iterator[Tiny]:
     argv = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(wheels), "pip", "setuptools")
     subprocess.run((*argv, "--only-binary=:all:", "--python-version=3.13"), check=True)
     write_sdist(wheels)
+    stage = "stages/app/stage.toml"
+    tiny.write(stage, (tiny.project / stage).read_text() + '\n[framework]\nthreads = "cgroup"\n')
     tiny.lock()
     assert tiny.build("app").code == 0
     ended = tiny.run("export-containerfile", "app", "--find-links", "wheels")
@@ -121,10 +126,9 @@ def test_debian_roots_and_compiled_wheels_are_the_same(native: Tiny, workshop: T
     builder = Buildah(workshop=workshop)
     builder.build(native.project, "Podmanfile", "exported/native", DEBIAN=TOOLS)
     code = "import fast, source_only as s, source_native as n; print(fast.add(40, 2), s.WORD, n.add(1, 1))"
-    output = workshop.tool(
-        "podman", "run", "--rm", "--network=none", "exported/native", "/opt/venv/bin/python", "-c", code
-    )
-    assert output == "42 sdist 2\n"
+    code += "\nimport os, xoe_runtime; xoe_runtime.apply(); print(os.environ['OMP_NUM_THREADS'])"
+    run = ("podman", "run", "--rm", "--network=none", "--cpus=1")
+    assert workshop.tool(*run, "exported/native", "/opt/venv/bin/python", "-c", code) == "42 sdist 2\n1\n"
     image = "localhost/tiny/app:latest"
     ours, theirs = tree_of(native, image), builder.tree("exported/native")
     assert (
