@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterator
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from buildkit.build.context import BuildContext
 from buildkit.findings import Finding, Rule, Severity
-from buildkit.layers.tar.blob_stream import LARGE, large_work
 from buildkit.scan import Scan, Verdict
 from buildkit.tools.second_opinions import Opinion, SecondOpinions
 
@@ -33,12 +30,8 @@ _PICKLES = frozenset({"pickle", "NumPy array", "PyTorch", "PyTorch, legacy", "zi
 
 
 def ask_all(context: BuildContext, name: str, file: BinaryIO, opinions: SecondOpinions) -> tuple[Opinion, ...]:
-    """Return each engine's opinion on an open file. Raises Interrupted.
-
-    A large one is read while no large layer is compressed: an engine takes up to 119 MB, and both together too much.
-    """
-    is_large = os.fstat(file.fileno()).st_size > LARGE
-    with large_work() if is_large else nullcontext(), context.blobs.working_folder() as folder:
+    """Return each engine's opinion on an open file. Raises Interrupted."""
+    with context.blobs.working_folder() as folder:
         link = folder / (PurePosixPath(name).name or "model")  # picklescan depends on the suffix
         link.symlink_to(Path(f"/proc/self/fd/{file.fileno()}").readlink())
         return opinions.ask(link)

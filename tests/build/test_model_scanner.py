@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from random import Random
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 
 from buildkit.build.context import open_context
 from buildkit.build.model_gate import ModelGate
 from buildkit.build.model_scanner import ModelScanner
-from buildkit.build.opinions import ask_all
 from buildkit.declare.model_allowlist import ModelAllowlist
 from buildkit.declare.project import parse_project
 from buildkit.digest import FileHash, Key
 from buildkit.events import Event, Note, StepProgress, ignore_event
-from buildkit.layers.tar.blob_stream import _LARGE_AT_ONCE, LARGE, large_work
 from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import Model, ModelFile
 from buildkit.plan.spec import Kind, PackModel, Spec
 from buildkit.scan import UNKNOWN_CONTENT
 from buildkit.tools.opinion_engines import Engine
-from buildkit.tools.second_opinions import SecondOpinions
-from buildkit.worker_pool import WorkerPool
 
 _ENGINE = """
 def scan_file_path(path):
@@ -60,34 +53,6 @@ def test_other_scanners_read_a_file_while_ours_does(tmp_path: Path, monkeypatch:
     assert seen
     assert all(seen)
     assert [gap.why for gap in result.gaps] == [UNKNOWN_CONTENT]
-
-
-def test_large_file_is_read_by_others_while_no_large_layer_is_compressed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[bool] = []
-    compressing = threading.Event()
-    opinions = SimpleNamespace(ask=lambda _path: asked.append(compressing.is_set()) or ())
-    monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "small").write_bytes(b"x")
-    with (tmp_path / "large").open("wb") as file:
-        file.truncate(LARGE + 1)
-
-    def ask(name: str) -> None:
-        with (tmp_path / name).open("rb") as file:
-            ask_all(context, name, file, cast("SecondOpinions", opinions))
-
-    with open_context(parse_project("", tmp_path), ignore_event) as context, WorkerPool(1) as pool:
-        with ExitStack() as layers:
-            for _ in range(_LARGE_AT_ONCE):
-                layers.enter_context(large_work())
-            compressing.set()
-            ask("small")
-            waiting = pool.submit(ask, "large")
-            time.sleep(0.2)
-            compressing.clear()
-        waiting.result()
-    assert asked == [True, False]
 
 
 def test_models_of_reused_layers_are_scanned_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

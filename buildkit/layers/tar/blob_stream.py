@@ -15,7 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from queue import Queue
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
@@ -31,18 +31,11 @@ ZSTD_LEVEL = 3
 GZIP_LEVEL = 1
 _QUEUED = 2  # blocks
 _SMALL = 1 << 16  # bytes; smaller pieces are joined, because each hashing takes and leaves the interpreter lock
-LARGE = 8 << 20  # bytes of a tar; a compressor's memory grows with its input up to 50 MB
+_LARGE = 8 << 20  # bytes of a tar; a compressor's memory grows with its input up to 50 MB
 _LARGE_AT_ONCE = max(1, min(3, len(os.sched_getaffinity(0)) // 2))  # each has two threads
 _PATIENCE = 0.2  # seconds
 
 _large = threading.BoundedSemaphore(_LARGE_AT_ONCE)
-
-
-@contextmanager
-def large_work() -> Iterator[None]:
-    """Do what takes much memory in the turn of a large layer's compression, of which few run at once."""
-    with _large:
-        yield
 
 
 class TarPiece(NamedTuple):
@@ -190,7 +183,7 @@ class BlobStream:
             packed, waits = 0, self._compression is Compression.ZSTD
             while (pieces := self._blocks.get()) is not None:
                 packed += sum(len(piece.data) for piece in pieces) if waits else 0
-                if waits and packed > LARGE:
+                if waits and packed > _LARGE:
                     waits = not self._take_turn(turn)
                 if self._failure is None:
                     self._attempt(pieces)
