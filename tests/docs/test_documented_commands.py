@@ -84,6 +84,13 @@ NOT_RUN = {
     "nox -s build-runtime -- --arch arm64\nnox -s plan -- runtime --arch arm64\n": (
         "this repository has images for one processor; tests/e2e/test_two_processors.py does it"
     ),
+    "nox -s rollout -- status\nnox -s rollout -- promote app\nnox -s rollout -- promote app --to 25\n"
+    "nox -s rollout -- back app\nnox -s rollout -- watch app --every 10\n": (
+        "needs a service with versions; tests/rollout runs each on real containers"
+    ),
+    "nox -s scale -- app\nnox -s scale -- app --once --json\n": (
+        "needs a service with replicas, and runs until it is interrupted; tests/rollout does"
+    ),
     "nox -s trim-hardened\n": "it builds the development image and runs the service's tests",
     "nox -s reproduce -- runtime --json again.json\n": "it makes a Debian root again, which takes a minute",
 }
