@@ -8,6 +8,7 @@ from buildkit.declare.schema import IntegerSchema, KeySchema, TableSchema, TextS
 from buildkit.declare.stage_schema import STAGE_NAME, STAGE_NAME_WORDS
 
 STAGE = "proxy"
+_URI = r"[A-Za-z0-9._~!&()*+,;=:@%/?-]"  # of RFC 3986, without what quotes or names a variable in a configuration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +30,7 @@ PROXY = TableSchema(
     {
         "stage": KeySchema(TextSchema(STAGE_NAME, STAGE_NAME_WORDS), "stage that holds HAProxy (default: proxy)"),
         "probe": KeySchema(
-            TextSchema(r"/[!-~]*", "a path (`/readyz`)"), "path that a replica answers while it may have requests"
+            TextSchema(rf"/{_URI}*", "a path (`/readyz`)"), "path that a replica answers while it may have requests"
         ),
         "at-once": KeySchema(IntegerSchema(1, 100_000), "requests that a replica handles at a time; others queue"),
         "queue-seconds": KeySchema(IntegerSchema(1, 3600), "longest wait in the queue (default: 30), then 503"),

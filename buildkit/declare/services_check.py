@@ -53,7 +53,9 @@ def check_service(
     for dependency in service.depends_on:
         report_unknown("service", dependency.service, services, place.at("depends-on"))
     _check_proxied(service, place, stages)
-    _check_env(service, place.at("env"))
+    _check_env(service, service.env, place.at("env"))
+    for version in service.rollout.versions if service.rollout else ():
+        _check_env(service, version.env, place.at("rollout").at("versions").at(version.name).at("env"))
     _check_exceptions(service, place.at("exceptions"))
     for one, other in combinations(service.volumes, 2):
         if one.target == other.target:
@@ -75,11 +77,12 @@ def _check_proxied(service: Service, place: ValueLocation, stages: Collection[st
         place.at("volumes").report("replicas would write one volume at once", "let another service keep the data")
 
 
-def _check_env(service: Service, place: ValueLocation) -> None:
+def _check_env(service: Service, env: tuple[tuple[str, str], ...], place: ValueLocation) -> None:
+    """Report variables of a service, or of a version of it, that hold a secret or choose GPUs."""
     if service.gpu:
-        check_gpu_variables(dict(service.env), place)
+        check_gpu_variables(dict(env), place)
     hint = "declare it in [secrets] and let the service read /run/secrets/NAME"
-    for name, value in service.env:
+    for name, value in env:
         if _SECRET_NAME.search(name) and not _HARMLESS.fullmatch(value):
             place.at(name).report("looks like a secret that is written down", hint)
         elif _PASSWORD_IN_URL.search(value):
