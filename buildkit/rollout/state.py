@@ -14,6 +14,7 @@ from buildkit.rollout.hpa import ScaleEvent, ScaleHistory
 FORMAT = 1
 _KEPT = 200  # entries of the history
 _ALL = 1000
+_END_OF_TIME = 1 << 40  # seconds that any calendar can show
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,20 +136,42 @@ def parse_state(text: str, file: str) -> RolloutState:
         return RolloutState(
             declared=_shares(read["declared"]),
             shares=_shares(read["shares"]),
-            since=float(read["since"]),
+            since=_time(read["since"]),
             ended=bool(read["ended"]),
             replicas=tuple(_replicas(item) for item in read["replicas"]),
-            history=tuple(RolloutEntry(**(item | {"shares": _shares(item["shares"])})) for item in read["history"]),
+            history=tuple(_entry(item) for item in read["history"]),
         )
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         hint = f"rm {file}: the rollout then begins as services.toml declares it"
         raise DefinitionError(f"{file}: is no state of a rollout: {error}", hint=hint) from None
 
 
 def _shares(items: list[Any]) -> tuple[tuple[str, int], ...]:
-    return tuple((str(name), int(share)) for name, share in items)
+    shares = tuple((str(name), int(share)) for name, share in items)
+    if min(share for _, share in shares) < 0 or sum(dict(shares).values()) != _ALL or len(dict(shares)) != len(shares):
+        raise ValueError(f"shares must add up to {_ALL}")
+    return shares
+
+
+def _time(value: object) -> float:
+    if isinstance(value, (int, float)) and 0 <= value < _END_OF_TIME:
+        return float(value)
+    raise ValueError(f"{value!r} is no time")
+
+
+def _entry(item: dict[str, Any]) -> RolloutEntry:
+    action, reason = str(item["action"]), str(item["reason"])
+    return RolloutEntry(time=_time(item["time"]), action=action, shares=_shares(item["shares"]), reason=reason)
 
 
 def _replicas(item: dict[str, Any]) -> VersionReplicas:
-    history = ScaleHistory(**{key: tuple(ScaleEvent(**one) for one in value) for key, value in item["history"].items()})
-    return VersionReplicas(version=item["version"], running=tuple(map(int, item["running"])), history=history)
+    recommended, done = ([_event(one) for one in item["history"][key]] for key in ("recommended", "done"))
+    history = ScaleHistory(recommended=tuple(recommended), done=tuple(done))
+    running = tuple(sorted({int(number) for number in item["running"]}))
+    if running[:1] < (1,) and running:
+        raise ValueError(f"there is no replica {running[0]}")
+    return VersionReplicas(version=str(item["version"]), running=running, history=history)
+
+
+def _event(item: dict[str, Any]) -> ScaleEvent:
+    return ScaleEvent(time=_time(item["time"]), replicas=int(item["replicas"]))

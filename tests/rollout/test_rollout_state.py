@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -82,6 +83,33 @@ def test_a_damaged_file_is_named_with_what_to_do(text: str) -> None:
     with pytest.raises(DefinitionError, match=r"/s/state\.json: is no state of a rollout") as raised:
         parse_state(text, "/s/state.json")
     assert raised.value.hint.startswith("rm /s/state.json")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"shares": [["new", 100], ["old", 900]], "since"', '"shares": [["new", 5000], ["old", 900]], "since"'),
+        ('"shares": [["new", 100], ["old", 900]], "since"', '"shares": [["new", -100], ["old", 1100]], "since"'),
+        ('"shares": [["new", 100], ["old", 900]], "since"', '"shares": [["new", Infinity]], "since"'),
+        ('"shares": [["new", 100], ["old", 900]], "since"', '"shares": [], "since"'),
+        ('"since": 1.0', '"since": NaN'),
+        ('"since": 1.0', '"since": "yesterday"'),
+        ('"time": 1.0', '"time": 1e300'),
+        ('"running": [1]', '"running": [0]'),
+        ('"running": [1]', '"running": 1'),
+        ('{"recommended": [], "done": []}', "[]"),
+        ('"recommended": []', '"recommended": [{"time": "x", "replicas": "y"}]'),
+        ('"replicas": [', '"replicas": [' + "[" * 100_000),
+    ],
+)
+def test_an_edited_file_is_refused_before_the_proxy_learns_it(old: str, new: str) -> None:
+    state = begin(SPLIT, 1.0).with_replicas(VersionReplicas(version="new", running=(1,)))
+    text = json.dumps(json.loads(render_state(state)))
+    assert parse_state(text, "f") == state
+    assert old in text
+    with pytest.raises(DefinitionError, match=r"^f: is no state of a rollout: ") as raised:
+        parse_state(text.replace(old, new, 1), "f")
+    assert raised.value.hint.startswith("rm f")
 
 
 def test_the_format_of_a_later_release_is_refused() -> None:
