@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -34,9 +35,16 @@ class CpuMeter:
 
 
 def sum_metric(page: str, name: str) -> float | None:
-    """Return the sum of a metric's series in Prometheus' text format, None if it has none."""
+    """Return the sum of a metric's series in Prometheus' text format, None if it has none, or one that is no number.
+
+    ``NaN`` and ``+Inf``, which the format has, are no load that can be followed.
+    """
     values = re.findall(rf"^{re.escape(name)}(?:\{{[^\n]*\}})?[ \t]+([^\s]+)", page, re.MULTILINE)
-    return sum(map(float, values)) if values else None
+    try:
+        total = sum(map(float, values))
+    except ValueError:
+        return None
+    return total if values and math.isfinite(total) else None
 
 
 def proxy_samples(scale: Scale, loads: list[ProxyLoad], version: str) -> list[LoadSample]:

@@ -48,6 +48,13 @@ def test_metrics_of_the_service_are_summed_and_count_only_if_every_replica_has_t
     assert metric_samples(SCALE, []) == []
 
 
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-inf", "1e999", "many", "\x1b[31m"])
+def test_a_metric_that_is_no_number_is_none_and_changes_nothing(value: str) -> None:
+    page = f'waiting 2\nwaiting{{queue="a"}} {value}\n'
+    assert sum_metric(page, "waiting") is None
+    assert metric_samples(SCALE, [PAGE, page]) == []
+
+
 def test_cpus_in_use_are_known_from_the_second_look_on() -> None:
     clock, used = [0.0], {"a": 0.0, "b": 10.0}
     meter = CpuMeter(now=lambda: clock[0], read=lambda name: used[name])
