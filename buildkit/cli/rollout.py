@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from buildkit.build.planner import open_planner
-from buildkit.cli.options import make_parser
+from buildkit.cli.options import make_parser, parse_positive
 from buildkit.cli.up import load_environment
 from buildkit.errors import DefinitionError
 from buildkit.report.table import print_table
@@ -27,7 +27,7 @@ from buildkit.services.proxy import target_of
 from buildkit.services.rollout import RunningRollout, VersionStatus, find_rollout
 from buildkit.services.rollout_files import plan_of, render_configuration
 
-_PAUSE = 10.0  # seconds between two looks of `watch`
+_PAUSE = 10  # seconds between two looks of `watch`
 _SHOWN = 10  # entries of the history
 
 
@@ -45,26 +45,29 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
     elif options.what == "back":
         rollout.back()
     elif options.what == "watch":
-        return _watch(rollout, options)
+        return watch_rollout(rollout, options.every, as_json=options.json)
     _print_status(rollout, rollout.judge(), as_json=options.json)
     return 0
 
 
-def _watch(rollout: RunningRollout, options: argparse.Namespace) -> int:
-    """Follow the figures until the candidate has all steps behind it (0), or is aborted (1)."""
+def watch_rollout(rollout: RunningRollout, pause: float, *, as_json: bool) -> int:
+    """Look at the figures every ``pause`` seconds until the candidate has its last step (0) or is taken back (1).
+
+    Raises DefinitionError without steps, and BuildError if the proxy does not run.
+    """
     if rollout.rollout.promote is None:
         raise DefinitionError("the rollout has no `promote`: nothing decides", hint="docs/rollout.md shows one")
     said = ""
     while True:
         state, decision = rollout.step()
         if decision.reason != said or decision.action is not RolloutAction.HOLD:
-            _print_decision(rollout, state, decision, as_json=options.json)
+            _print_decision(rollout, state, decision, as_json=as_json)
         said = decision.reason
         if decision.action is RolloutAction.ABORT or state.ended:
             return 1
-        if find_next_step(state, rollout.rollout) is None and decision.action is RolloutAction.PROMOTE:
+        if find_next_step(state, rollout.rollout) is None:  # also when another process, or a hand, was faster
             return 0
-        time.sleep(options.every)
+        time.sleep(pause)
 
 
 def _print_decision(rollout: RunningRollout, state: RolloutState, decision: RolloutDecision, *, as_json: bool) -> None:
@@ -151,7 +154,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--environment", default="", metavar="NAME", help="of services.toml (default: its only one)")
     parser.add_argument("--to", type=_percent, metavar="PERCENT", help="with promote: this share, no step of the file")
     parser.add_argument(
-        "--every", type=float, default=_PAUSE, metavar="SECONDS", help="of watch (default: %(default)g)"
+        "--every", type=parse_positive, default=_PAUSE, metavar="SECONDS", help="of watch (default: %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(list(arguments))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from buildkit.cli.rollout import watch_rollout
 from buildkit.errors import BuildError, DefinitionError
 from buildkit.events import Note, ignore_event
 from buildkit.rollout.decide import RolloutAction
@@ -113,6 +114,7 @@ def test_a_rollout_goes_forward_by_figures_and_back_at_once(
     status = {one.version: one for one in rollout.status()}
     assert (status["new"].share, status["new"].healthy, status["old"].role) == (80.0, 1, "control")
     rollout.promote(1000)
+    assert watch_rollout(rollout, 1, as_json=False) == 0  # it has its last step already
     assert set(ask_users(port, USERS)) == {"new"}
     proxy = versions.get("app").container.name
     host.tool("podman", "restart", "--time", "0", proxy)  # what was told while it ran is lost
@@ -120,6 +122,7 @@ def test_a_rollout_goes_forward_by_figures_and_back_at_once(
     assert set(ask_users(port, USERS)) == {"new"}
     rollout.back()
     assert set(ask_users(port, USERS)) == {"old"}
+    assert watch_rollout(rollout, 1, as_json=False) == 1
     assert rollout.judge().reason.startswith("the candidate was taken back")
     assert host.tool("podman", "images", "--all", "--quiet") == images
     assert [entry.action for entry in rollout.load().history] == ["declared", "promoted", "promoted", "back"]
