@@ -77,7 +77,7 @@ def test_a_rollout_and_a_scale_are_read_with_their_defaults() -> None:
         ('MODEL = "int8"', 'DB_PASSWORD = "x"', r"rollout.versions.new.env.DB_PASSWORD`: looks like a secret"),
         ('MODEL = "int8"', 'DB = "redis://u:p@h"', r"rollout.versions.new.env.DB`: holds a password in a URL"),
         ('ports = ["8000"]', 'ports = ["8000"]\nproxy = { probe = "/a#b" }', r"proxy.probe`: `/a#b` is not a path"),
-        ('ports = ["8000"]', "ports = [\"8000\"]\nproxy = { probe = '/a\"b' }", r'proxy.probe`: `/a"b` is not a path'),
+        ('ports = ["8000"]', 'ports = ["8000"]\nproxy = { probe = \'/a"b\' }', r'proxy.probe`: `/a"b` is not a path'),
         ("[services.app.rollout]", '[services.app.rollout]\nby = "user"', r"rollout.by`: `user` is not `address`"),
     ],
 )
