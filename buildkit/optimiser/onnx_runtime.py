@@ -35,7 +35,7 @@ def pick_file(folder: Path, suffixes: tuple[str, ...], name: str = "") -> Path:
 
 def open_session(path: Path) -> Any:  # noqa: ANN401 - onnxruntime has no types
     """Load a model as a service does: all optimisations, and as many threads as the cgroup has processors."""
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = count_threads()

@@ -35,7 +35,7 @@ def naming_tool(tool: str, path: Path) -> Iterator[None]:
 
 def optimise(source: Path, target: Path, options: Mapping[str, Any]) -> None:
     """Write the graph as onnxruntime optimises it at a level whose result is the same on every processor."""
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
     levels = onnxruntime.GraphOptimizationLevel
     settings = onnxruntime.SessionOptions()
@@ -51,7 +51,7 @@ def optimise(source: Path, target: Path, options: Mapping[str, Any]) -> None:
 
 def quantise_dynamic(source: Path, target: Path, options: Mapping[str, Any]) -> None:
     """Write the model with weights of 8 bits; activations are quantised while it runs."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic  # type: ignore[import-untyped]
+    from onnxruntime.quantization import QuantType, quantize_dynamic
 
     quantize_dynamic(
         source,
@@ -81,7 +81,7 @@ def quantise_static(source: Path, target: Path, options: Mapping[str, Any], rang
     """Write the model with weights and activations of 8 bits, by known ranges of the activations."""
     import numpy as np
     from onnxruntime.quantization import CalibrationMethod
-    from onnxruntime.quantization.calibrate import (  # type: ignore[import-untyped]
+    from onnxruntime.quantization.calibrate import (
         TensorData,
         TensorsData,
         save_tensors_data,
