@@ -101,10 +101,14 @@ def test_every_pin_has_hashes_and_nothing_else(path: Path) -> None:
 
 
 def test_sessions_install_only_what_is_locked() -> None:
-    """No session resolves by itself: a name without a pin would be fetched unhashed."""
+    """No session resolves into the environment by itself: a name without a pin would be fetched unhashed.
+
+    PyTorch and TensorFlow are installed into a folder beside it, on request, from the index of the caller's choice.
+    """
     text = (ROOT / "noxfile.py").read_text("utf-8")
-    install, wheel = re.findall(r'"pip", "install".*\n.*', text)
+    install, wheel, frameworks = re.findall(r'"pip", "install".*\n.*', text)
     assert "--require-hashes" in install
     assert '"--no-deps", "--no-index", wheel)' in wheel
+    assert '"--target", str(folder))' in frameworks
     installed = set(re.findall(r'install\(session, "(\w+)"[,)]', text))
     assert installed == {path.stem for path in LOCKS}
