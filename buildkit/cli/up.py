@@ -31,7 +31,7 @@ from buildkit.running.kubernetes import render_kubernetes
 from buildkit.running.mps import with_mps
 from buildkit.running.quadlet import render_quadlet_environment
 from buildkit.running.seccomp import render_seccomp
-from buildkit.services.replicas import choose_replicas, forget_replicas
+from buildkit.services.replicas import choose_replicas, forget_replicas, write_proxies
 from buildkit.services.start import PATIENCE, StartOptions, start_environment
 from buildkit.services.state import ServiceState, find_states
 from buildkit.services.stop import stop_environment
@@ -86,7 +86,12 @@ def load_environment(planner: Planner, name: str) -> RunningEnvironment:
 
 
 def print_format(environment: RunningEnvironment, form: str) -> None:
-    """Print an environment in a format; what that cannot say is a warning, too."""
+    """Print an environment in a format; what that cannot say is a warning, too.
+
+    What a proxy on this host reads is written where the format says that it lies.
+    """
+    if form in _HOST_FORMATS:
+        write_proxies(environment)
     planned = planned_environment(environment)
     if form not in _OTHER_MPS:
         planned = with_mps(planned)
@@ -163,6 +168,7 @@ RENDERERS: dict[str, Callable[[RunningEnvironment], str]] = {
     "kube-play": partial(render_kubernetes, form=GpuFormat.PLAY),
     "seccomp": _render_profile,
 }
+_HOST_FORMATS = ("print", "compose", "docker-compose", "quadlet")
 _OTHER_MPS = ("kubernetes", "kube-play")  # the daemon of a cluster is that of its plugin
 _GPU_FORMATS = {
     "print": GpuFormat.PODMAN,

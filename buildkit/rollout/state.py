@@ -142,7 +142,7 @@ def parse_state(text: str, file: str) -> RolloutState:
             history=tuple(_entry(item) for item in read["history"]),
         )
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-        hint = f"rm {file}: the rollout then begins as services.toml declares it"
+        hint = f"rm {file}  # the rollout then begins as services.toml declares it"
         raise DefinitionError(f"{file}: is no state of a rollout: {error}", hint=hint) from None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from buildkit.events import Emit, Note
+from buildkit.events import Emit, Note, ignore_event
 from buildkit.rollout.state import RolloutState, VersionReplicas
 from buildkit.running.environment import RunningEnvironment, RunningService
 from buildkit.running.replicas import ProxiedPlan, keep_running
@@ -20,7 +20,13 @@ def choose_replicas(environment: RunningEnvironment) -> RunningEnvironment:
         plan = plan_of(proxy)
         names = {name for _, version in plan.replicas for name in version}
         away |= names - keep_running(plan, with_fewest(plan, load_state(proxy)))
-    return replace(environment, services=tuple(one for one in environment.services if one.name not in away))
+    kept = (one for one in environment.services if one.name not in away)
+    return replace(environment, services=tuple(_without_dependencies(one, away) for one in kept))
+
+
+def _without_dependencies(service: RunningService, away: set[str]) -> RunningService:
+    waits = tuple(one for one in service.depends_on if one.service not in away)
+    return replace(service, depends_on=waits)
 
 
 def with_fewest(plan: ProxiedPlan, state: RolloutState) -> RolloutState:
@@ -44,6 +50,12 @@ def write_proxy(proxy: RunningService, emit: Emit) -> None:
         emit(Note(text=f"{what}; nox -s rollout -- nginx prints a configuration that does", warning=True))
     with changing(proxy) as write:
         write(with_fewest(plan_of(proxy), load_state(proxy)))
+
+
+def write_proxies(environment: RunningEnvironment) -> None:
+    """Write the configurations of all proxies, for a file that starts them without `up`."""
+    for proxy in find_proxies(environment):
+        write_proxy(proxy, ignore_event)
 
 
 def follow_proxy(proxy: RunningService, change: ServiceChange) -> None:

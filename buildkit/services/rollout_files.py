@@ -41,7 +41,7 @@ def load_state(service: RunningService, now: Callable[[], float] = time.time) ->
     """Return the state of a service, as declared if there is none. Raises DefinitionError for a file that is none."""
     file, split = state_file(service), plan_of(service).split
     try:
-        state = parse_state(file.read_text("utf-8"), str(file))
+        state = parse_state(file.read_bytes().decode("utf-8", "replace"), str(file))
     except FileNotFoundError:
         return begin(tuple(sorted(split)), now())
     return follow(state, tuple(sorted(split)), now())

@@ -1,0 +1,59 @@
+"""Files of an environment in which fewer replicas run than may ever run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from buildkit.cli.up import RENDERERS, print_format
+from buildkit.declare.services_file import parse_services
+from buildkit.declare.stage import Config, Healthcheck, Running
+from buildkit.running.environment import RunningEnvironment, make_environment
+from buildkit.running.flags import ContainerSpec, make_container
+from buildkit.services.replicas import choose_replicas
+from buildkit.store.ledger_key import key_file
+
+TEXT = """
+[services.app]
+stage = "runtime"
+ports = ["8000"]
+[services.app.scale]
+min = 1
+max = 3
+target = { in-flight = 8 }
+[environments.t]
+services = ["app"]
+"""
+
+
+def describe(stage: str) -> ContainerSpec:
+    config = Config(user="1000:1000", ports=("8000",), healthcheck=Healthcheck(test=("python", "check.py")))
+    return make_container(f"localhost/x/{stage}:latest", f"x-{stage}", config, Running())
+
+
+@pytest.fixture
+def scaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunningEnvironment:
+    monkeypatch.setenv("BUILDKIT_LEDGER_KEY", str(tmp_path / "ledger.key"))
+    services = parse_services(TEXT, stages=("proxy", "runtime"))
+    return choose_replicas(make_environment(services, "t", describe, project="x", state=str(key_file().parent)))
+
+
+@pytest.mark.parametrize("form", RENDERERS)
+def test_a_file_waits_for_no_replica_that_it_does_not_have(
+    form: str, scaled: RunningEnvironment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert {one.name for one in scaled.services} == {"app", "app-1"}
+    print_format(scaled, form)
+    assert "app-2" not in capsys.readouterr().out
+
+
+def test_the_configuration_that_a_file_mounts_is_there(
+    scaled: RunningEnvironment, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    print_format(scaled, "print")
+    folder = tmp_path / "proxies/x-t-app/run"
+    assert f"--volume={folder}:" in capsys.readouterr().out
+    text = (folder / "haproxy.cfg").read_text()
+    assert text.count("    server app-") == 3
+    assert text.count(" disabled\n") == 2
