@@ -21,13 +21,13 @@ from buildkit.digest import canonical_json
 
 OPTIMISER = "optimiser"
 """The stage in whose container models are derived, if a derivation names no other."""
-SCRIPT = r"(?!.*(?:^|/)\.\.?(?:/|:))[^/\\:\s][^\\:]*\.py:[A-Za-z_][A-Za-z0-9_]*"
+SCRIPT = r"(?!.*(?:^|/)\.\.?(?:/|:))[^/\\:\s][^\\:\n]*\.py:[A-Za-z_][A-Za-z0-9_]*"
 _DATA = r"path:(?!/)(?!(?:.*/)?\.\.(?:/|$))\S.*|[A-Za-z0-9][A-Za-z0-9._-]*"
 _NAME = TextSchema(pattern=r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", expected="a usable name")
 FUNCTION_WORDS = TextSchema(pattern=SCRIPT, expected="a function of a script (`evaluation/accuracy.py:f1`)")
 DATA_WORDS = TextSchema(pattern=_DATA, expected="`path:FOLDER` or the name of a model")
 _TYPES = TextSchema(choices=("QInt8", "QUInt8"))
-_FILE = TextSchema(pattern=r"(?!.*(?:^|/)\.\.?(?:/|$))[^/\\].*", expected="a path in the model")
+_FILE = TextSchema(pattern=r"(?!.*(?:^|/)\.\.?(?:/|$))[^/\\\n].*", expected="a path in the model")
 _NAMES = ListSchema(TextSchema(), least=1)
 _PROCESSOR = "its bytes depend on the processor; `extended` is the same everywhere, and loading does the rest"
 
@@ -85,6 +85,21 @@ class _AnyTable:
         return {"type": "object"}
 
 
+class _RangeSchema:
+    """The two ends of a range of a tensor."""
+
+    _ends = ListSchema(NumberSchema(least=-1e39, most=1e39), least=2)
+
+    def read(self, value: Any, location: ValueLocation) -> tuple[Any, ...] | None:  # noqa: ANN401
+        if isinstance(value, list) and len(value) > len(("low", "high")):
+            location.report("must be two numbers")
+            return None
+        return self._ends.read(value, location)
+
+    def schema(self) -> dict[str, Any]:
+        return {**self._ends.schema(), "maxItems": 2}
+
+
 _RATIO = NumberSchema(least=0, most=1000)
 _GATE = TableSchema(
     {
@@ -131,7 +146,7 @@ LOCKED_DERIVATION = TableSchema(
         "gate": KeySchema(_GATE, "the gate that it has passed"),
         "report": KeySchema(MapSchema(TextSchema(), key_pattern=r"[a-z][a-z0-9-]*"), "what was found when it was made"),
         "ranges": KeySchema(
-            MapSchema(ListSchema(NumberSchema(least=-1e39, most=1e39), least=2), key_pattern=r"[^\x00-\x1f]*"),
+            MapSchema(_RangeSchema(), key_pattern=r"[^\x00-\x1f]*"),
             "the ranges of tensors that quantisation goes by",
         ),
     }

@@ -53,6 +53,8 @@ def test_request_is_read_with_its_gate_and_options():
         (derive(more="options = { per_channel = true }\n"), "did you mean `per-channel`?"),
         (derive(more='options = { "weight-type" = "int8" }\n'), "`int8` is none of QInt8, QUInt8"),
         (derive(tool="onnx-optimise", more='options = { level = "all" }\n'), "its bytes depend on the processor"),
+        (derive(tool="a\\n/../../x.py:f"), "is not a tool"),
+        (derive(more='options = { file = "\\n/../x" }\n'), "is not a path in the model"),
         (derive(tool="torch-to-onnx", gate=""), "name the function that returns (module, arguments)"),
         (derive(gate='[derive.gate]\nmetric = "a.py:f"\nmax-loss = 0\n'), "gate.data`: is missing: `metric` needs it"),
         (derive(gate='[derive.gate]\ndata = "path:x"\nmax-loss = 0\n'), "gate.metric`: is missing: `data` needs it"),
@@ -136,3 +138,9 @@ def test_derived_source_and_table_belong_together():
         parse_models_lock(LOCK.replace("derive:vad", "path:models/vad"), "x")
     with pytest.raises(DefinitionError, match="belongs to a source"):
         parse_models_lock(LOCK[: LOCK.index("[model.derived]")], "x")
+
+
+@pytest.mark.parametrize("ends", ["[1.0]", "[1.0, 2.0, 3.0]", "[1.0, nan]", "1.0", '["a", "b"]'])
+def test_a_range_in_a_lock_is_two_finite_numbers(ends):
+    with pytest.raises(DefinitionError, match=r"derived\.ranges\.x"):
+        parse_models_lock(LOCK.replace("[-1e-30, 1.2e-05]", ends), "x")
