@@ -94,7 +94,9 @@ def find_book(books: Sequence[ModelsBook], model: str) -> ModelsBook:
         if model in book.models:
             return book
     known = sorted(name for book in books for name in book.models)
-    raise DefinitionError(f"there is no locked model `{model}`", hint=suggest_word(model, known) or ", ".join(known))
+    raise DefinitionError(
+        f"there is no locked model `{model}`", hint=suggest_word(model, known) or f"locked are {', '.join(known)}"
+    )
 
 
 def compare_variants(

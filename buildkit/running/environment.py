@@ -247,7 +247,12 @@ def _contradictions(service: Service, containers: Mapping[str, ContainerSpec], n
     bare = sorted(one.service for one in service.depends_on if containers[one.service].health is None)
     if service.proxy and bare:
         what = f"is missing: nobody could tell whether {bare[0]} may have requests"
-        yield Problem(file=FILE, key=f"{key}.healthcheck", what=what, hint="or config.healthcheck of its stage")
+        yield Problem(
+            file=FILE,
+            key=f"{key}.healthcheck",
+            what=what,
+            hint='healthcheck = { test = ["…"] } here, or config.healthcheck of its stage',
+        )
     for dependency in () if service.proxy else service.depends_on:
         if dependency.condition == "healthy" and containers[dependency.service].health is None:
             what = f"waits for `{dependency.service}` to be healthy in {name}, which has no health check"

@@ -110,7 +110,10 @@ def expand_replicas(environment: Environment, find_request: FindRequest) -> Envi
     names = [service.name for service in services]
     for name in names:
         if names.count(name) > 1:
-            raise DefinitionError(f"{FILE}: two services or replicas of {environment.name} have the name {name}")
+            what = f"is also a replica's name in {environment.name}"
+            raise DefinitionError.of(
+                [Problem(file=FILE, key=f"services.{name}", what=what, hint="give the service another name")]
+            )
     return replace(environment, services=tuple(services))
 
 

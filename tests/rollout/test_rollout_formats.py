@@ -9,6 +9,7 @@ import pytest
 from buildkit.cli.up import RENDERERS, print_format
 from buildkit.declare.services_file import parse_services
 from buildkit.declare.stage import Config, Healthcheck, Running
+from buildkit.errors import DefinitionError
 from buildkit.running.environment import RunningEnvironment, make_environment
 from buildkit.running.flags import ContainerSpec, make_container
 from buildkit.services.replicas import choose_replicas
@@ -57,3 +58,10 @@ def test_the_configuration_that_a_file_mounts_is_there(
     text = (folder / "haproxy.cfg").read_text()
     assert text.count("    server app-") == 3
     assert text.count(" disabled\n") == 2
+
+
+def test_a_service_with_the_name_of_a_replica_is_refused_with_its_key() -> None:
+    text = TEXT.replace('["app"]', '["app", "app-2"]') + '[services.app-2]\nstage = "runtime"\n'
+    services = parse_services(text, stages=("proxy", "runtime"))
+    with pytest.raises(DefinitionError, match=r"`services.app-2`: is also a replica's name in t"):
+        make_environment(services, "t", describe, project="x")
