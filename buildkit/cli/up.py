@@ -31,6 +31,7 @@ from buildkit.running.kubernetes import render_kubernetes
 from buildkit.running.mps import with_mps
 from buildkit.running.quadlet import render_quadlet_environment
 from buildkit.running.seccomp import render_seccomp
+from buildkit.running.secret_notes import secret_notes
 from buildkit.services.replicas import choose_replicas, forget_replicas, write_proxies
 from buildkit.services.start import PATIENCE, StartOptions, start_environment
 from buildkit.services.state import ServiceState, find_states
@@ -97,8 +98,9 @@ def print_format(environment: RunningEnvironment, form: str) -> None:
         planned = with_mps(planned)
     sys.stdout.write(RENDERERS[form](planned))
     if form in _GPU_FORMATS:
-        notes = gpu_notes((service.container for service in planned.services), _GPU_FORMATS[form])
-        warn_of_notes(notes, sys.stderr)
+        containers = [service.container for service in planned.services]
+        secrets = secret_notes(containers, _GPU_FORMATS[form]) if form in _COMPOSE else ()
+        warn_of_notes((*secrets, *gpu_notes(containers, _GPU_FORMATS[form])), sys.stderr)
 
 
 def without(environment: RunningEnvironment, names: Sequence[str]) -> RunningEnvironment:
@@ -169,6 +171,7 @@ RENDERERS: dict[str, Callable[[RunningEnvironment], str]] = {
     "seccomp": _render_profile,
 }
 _HOST_FORMATS = ("print", "compose", "docker-compose", "quadlet")
+_COMPOSE = ("compose", "docker-compose")
 _OTHER_MPS = ("kubernetes", "kube-play")  # the daemon of a cluster is that of its plugin
 _GPU_FORMATS = {
     "print": GpuFormat.PODMAN,

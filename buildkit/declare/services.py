@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from buildkit.declare.gpu_request import GpuRequest
+from buildkit.declare.nim_settings import Nim
 from buildkit.declare.ports import PublishedPort
 from buildkit.declare.proxy_settings import ProxySettings
 from buildkit.declare.rollout import Rollout, Scale
@@ -27,10 +28,15 @@ class Dependency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedVolume:
-    """A volume by its name in the file, and the folder at which a service has it."""
+    """A volume by its name in the file, and the folder at which a service has it.
+
+    ``owned`` is whether it belongs to the service's user from the start. It needs ``size`` (``60g``), empty: unknown.
+    """
 
     name: str
     target: str
+    owned: bool = False
+    size: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +95,7 @@ class Service:
     With ``proxy``, replicas run behind a proxy that has the service's name; ``replica`` says which of them this is.
     ``replicas`` is their number, `PER_GPU` for one on each GPU that the service asks for, 0 if ``scale`` says it.
     ``resources`` are fields of `Running` that differ from the stage's. ``gpu`` and ``health`` are None for the stage's.
+    ``secret_variables`` are variables whose values are secrets, by name.
     """
 
     name: str
@@ -99,6 +106,7 @@ class Service:
     ports: tuple[PublishedPort, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = ()
+    secret_variables: tuple[tuple[str, str], ...] = ()
     volumes: tuple[NamedVolume, ...] = ()
     command: tuple[str, ...] = ()
     resources: tuple[tuple[str, Any], ...] = ()
@@ -112,6 +120,7 @@ class Service:
     rollout: Rollout | None = None
     scale: Scale | None = None
     replica: Replica | None = None
+    nim: Nim | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

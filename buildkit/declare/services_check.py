@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from itertools import combinations
 
 from buildkit.declare.gpu_request import check_gpu_variables
+from buildkit.declare.nim_check import check_nim
 from buildkit.declare.schema import ValueLocation, suggest_word
 from buildkit.declare.services import Environment, Service
 
@@ -52,6 +53,7 @@ def check_service(
         report_unknown("secret", name, secrets, place.at("secrets"))
     for dependency in service.depends_on:
         report_unknown("service", dependency.service, services, place.at("depends-on"))
+    check_nim(service, place, secrets)
     _check_proxied(service, place, stages)
     _check_env(service, service.env, place.at("env"))
     for version in service.rollout.versions if service.rollout else ():
@@ -73,8 +75,10 @@ def _check_proxied(service: Service, place: ValueLocation, stages: Collection[st
         place.at("ports").report("a service behind a proxy has one port, which the proxy passes on", 'ports = ["8000"]')
     if service.replicas and service.scale:
         place.at("replicas").report("conflicts with `scale`", "scale.min and scale.max say how many there are")
-    if service.volumes:
-        place.at("volumes").report("replicas would write one volume at once", "let another service keep the data")
+    if service.volumes or service.nim:
+        place.at("nim" if service.nim else "volumes").report(
+            "replicas would write one volume at once", "let another service keep the data"
+        )
 
 
 def _check_env(service: Service, env: tuple[tuple[str, str], ...], place: ValueLocation) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.declare.gpu_request import parse_gpu_request
+from buildkit.declare.nim_settings import PORT, USER, Nim
 from buildkit.declare.paths import check_target
 from buildkit.declare.ports import PublishedPort, parse_port
 from buildkit.declare.proxy_settings import ProxySettings
@@ -115,13 +116,14 @@ def _merge(table: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def _service(name: str, item: dict[str, Any], place: ValueLocation, stages: Collection[str]) -> Service:
     proxied = item.keys() & {"proxy", "replicas", "rollout", "scale"}
+    nim = Nim(**item["nim"]) if "cache" in item.get("nim", {}) else None
     return Service(
         name=name,
         stage=item.get("stage", ""),
         image=item.get("image", ""),
-        user=item.get("user", ""),
+        user=item.get("user", USER if nim else ""),
         depends_on=tuple(Dependency(service=key, condition=value) for key, value in item.get("depends_on", ())),
-        ports=tuple(_ports(item.get("ports", ()), place.at("ports"))),
+        ports=tuple(_ports(item.get("ports", (str(PORT),) if nim else ()), place.at("ports"))),
         env=tuple(item.get("env", ())),
         secrets=tuple(sorted(set(item.get("secrets", ())))),
         volumes=tuple(_volumes(item.get("volumes", ()), place.at("volumes"))),
@@ -136,6 +138,7 @@ def _service(name: str, item: dict[str, Any], place: ValueLocation, stages: Coll
         proxy=ProxySettings(**item.get("proxy", {})) if proxied else None,
         rollout=read_rollout(item["rollout"], place.at("rollout"), stages) if "rollout" in item else None,
         scale=read_scale(item["scale"], place.at("scale")) if "scale" in item else None,
+        nim=nim,
     )
 
 

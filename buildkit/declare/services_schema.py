@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from buildkit.declare.gpu_request import GPU
 from buildkit.declare.image_names import PINNED_IMAGE
+from buildkit.declare.nim_settings import NIM
 from buildkit.declare.proxy_settings import PROXY
 from buildkit.declare.rollout_schema import ROLLOUT, SCALE
 from buildkit.declare.schema import (
@@ -114,6 +115,7 @@ _SERVICE = {
         TextSchema(choices=("service", "default")), "system calls it may make (default: the stage's)"
     ),
     "gpu": KeySchema(GPU, 'GPUs that it asks for (default: the stage\'s); "none" for none'),
+    "nim": KeySchema(NIM, "what an inference container of NVIDIA (NIM) needs"),
     "healthcheck": KeySchema(HEALTH, "health check (default: the stage's)"),
     "exceptions": KeySchema(ListSchema(_EXEMPTION), "protections that it cannot have, each with a reason"),
     "watch": KeySchema(ListSchema(_WATCH), "what a change of a file does, beyond what follows from the stage"),

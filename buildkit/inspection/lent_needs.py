@@ -33,7 +33,7 @@ def lent_needs(planner: Planner, target: str, container: ContainerSpec) -> Itera
     )
     with ExitStack() as made:
         for volume in volumes:
-            ensure_volume(volume_argv(volume.volume))
+            ensure_volume(volume_argv(volume))
             made.callback(remove_volume, volume.volume)
         for secret in given:
             create_secret(secret.secret, secrets.token_urlsafe().encode())

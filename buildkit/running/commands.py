@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from buildkit.running.environment import NamedSecret, RunningEnvironment
 from buildkit.running.flags import NETWORK_OPTION, ContainerSpec, network_argv, run_argv
 from buildkit.running.gpu_notes import GpuFormat, gpu_notes
-from buildkit.running.mounts import MemoryVolume, ServiceNetwork
+from buildkit.running.mounts import MemoryVolume, ServiceNetwork, VolumeMount
 
 Labels = Iterable[tuple[str, str]]
 
@@ -23,9 +23,10 @@ def service_network_argv(network: ServiceNetwork, labels: Labels = (), *, closes
     return ("podman", "network", "create", "--disable-dns", *subnet, *closed, *_labels(labels), network.name)
 
 
-def volume_argv(volume: str, labels: Labels = ()) -> tuple[str, ...]:
+def volume_argv(volume: VolumeMount, labels: Labels = ()) -> tuple[str, ...]:
     """Return the command that makes a volume."""
-    return ("podman", "volume", "create", *_labels(labels), volume)
+    owned = ("--opt", f"o={volume.ownership}") if volume.owner else ()
+    return ("podman", "volume", "create", *owned, *_labels(labels), volume.volume)
 
 
 def memory_volume_argv(memory: MemoryVolume, labels: Labels = ()) -> tuple[str, ...]:
@@ -62,7 +63,7 @@ def _lines(environment: RunningEnvironment) -> Iterator[str]:
     for network in environment.networks:
         yield shlex.join(service_network_argv(network))
     for volume in environment.volumes:
-        yield shlex.join(volume_argv(volume))
+        yield shlex.join(volume_argv(environment.volume(volume)))
     for memory in environment.memory:
         yield shlex.join(memory_volume_argv(memory))
     for secret in environment.secrets:

@@ -12,7 +12,8 @@ from typing import Any
 from buildkit.running.environment import NamedSecret, RunningEnvironment, RunningService
 from buildkit.running.flags import NETWORK_OPTION, NOTHING, SECRET_FOLDER, ContainerSpec
 from buildkit.running.gpu_notes import GpuFormat, gpu_notes
-from buildkit.running.mounts import SECRETS, MemoryVolume, ServiceNetwork
+from buildkit.running.mounts import SECRETS, MemoryVolume, SecretMount, ServiceNetwork, VolumeMount
+from buildkit.running.secret_notes import secret_notes
 from buildkit.running.yaml_text import render_yaml
 
 RESTARTS = 5  # CIS Docker Benchmark 5.15
@@ -38,7 +39,7 @@ def render_compose(container: ContainerSpec, form: GpuFormat = GpuFormat.PODMAN)
 def _header(containers: Sequence[ContainerSpec], form: GpuFormat) -> tuple[str, ...]:
     """Return comments on what some programs do not read."""
     models = (_MOUNTS_IMAGES,) if any(container.models for container in containers) else ()
-    return (*models, *gpu_notes(containers, form))
+    return (*models, *secret_notes(containers, form), *gpu_notes(containers, form))
 
 
 def render_compose_environment(environment: RunningEnvironment, form: GpuFormat = GpuFormat.PODMAN) -> str:
@@ -57,12 +58,14 @@ def render_compose_environment(environment: RunningEnvironment, form: GpuFormat 
         },
         "networks": {network.name: _network(network) for network in environment.networks},
     }
-    volumes: dict[str, Any] = {volume: {"name": volume} for volume in environment.volumes}
+    volumes: dict[str, Any] = {
+        volume: {"name": volume, **_owned(environment.volume(volume), form)} for volume in environment.volumes
+    }
     volumes |= {one.volume: {"name": one.volume, "driver_opts": _memory(one)} for one in environment.memory}
     if volumes:
         document["volumes"] = volumes
-    if environment.secrets:
-        document["secrets"] = {secret.name: _secret(secret) for secret in environment.secrets}
+    if secrets := dict(_declared_secrets(environment, form)):
+        document["secrets"] = secrets
     header = _header([service.container for service in environment.services], form)
     return render_yaml(_interpolated(document), header=header)
 
@@ -76,9 +79,9 @@ def _service(
 ) -> dict[str, Any]:
     running = container.running
     always = {*_ALWAYS} if container.read_only else set()
-    empty = sorted(always - dict(container.folders).keys() - ({"/run"} if container.secrets else set()))
+    empty = sorted(always - dict(container.folders).keys() - ({"/run"} if container.secret_files else set()))
     folders = [*((folder, NOTHING) for folder in empty), *container.folders]
-    if container.secrets and container.read_only:
+    if container.secret_files and container.read_only:
         folders.append((SECRETS, SECRET_FOLDER))
     privileges = () if container.gains_privileges else ("no-new-privileges:true",)
     seccomp = (f"seccomp={container.seccomp}",) if container.seccomp else ()
@@ -90,13 +93,13 @@ def _service(
         "hostname": container.hostname,
         "entrypoint": list(container.entrypoint),
         "command": list(container.command),
-        "environment": dict(container.env),
+        "environment": {**dict(container.env), **_from_shell(container, form)},
         "depends_on": dict(_needed(service)) if service else {},
         "read_only": container.read_only,
         "tmpfs": [f"{folder}:{options}" for folder, options in folders],
         "volumes": [*(mount.text for mount in container.mounts), *_models(container)],
         **_gpus(container, form),
-        "secrets": [_mounted(secret.secret, secret.name, secret.owner, secret.mode) for secret in container.secrets],
+        "secrets": [*map(_mounted, container.secret_files), *_variables(container, form)],
         "cap_drop": ["ALL"],
         "cap_add": list(container.capabilities),
         "security_opt": [*privileges, *seccomp],
@@ -148,14 +151,42 @@ def _networks(container: ContainerSpec) -> dict[str, Any]:
     return {} if container.ports or container.running.outgoing else {"network_mode": "none"}
 
 
-def _mounted(source: str, target: str, owner: tuple[int, int] | None, mode: str) -> dict[str, Any]:
-    numbers = {"uid": str(owner[0]), "gid": str(owner[1])} if owner else {}
+def _mounted(secret: SecretMount) -> dict[str, Any]:
+    numbers = {"uid": str(secret.owner[0]), "gid": str(secret.owner[1])} if secret.owner else {}
     return {
-        "source": source,
-        "target": target,
+        "source": secret.secret,
+        "target": secret.name,
         **numbers,
-        "mode": mode,
+        "mode": secret.mode,
     }  # a number would be read as decimal or as octal
+
+
+def _variables(container: ContainerSpec, form: GpuFormat) -> Iterator[dict[str, str]]:
+    """Yield secrets that are variables, as podman-compose alone reads them."""
+    for secret in container.secret_variables if form is GpuFormat.PODMAN else ():
+        yield {"source": secret.secret, "type": "env", "target": secret.variable}
+
+
+def _from_shell(container: ContainerSpec, form: GpuFormat) -> dict[str, None]:
+    """Return variables without a value, which docker compose takes from the shell that runs it."""
+    names = [secret.variable for secret in container.secret_variables]
+    return dict.fromkeys(names) if form is GpuFormat.DOCKER else {}
+
+
+def _declared_secrets(environment: RunningEnvironment, form: GpuFormat) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield secrets by podman's names; one that becomes a variable is podman's own, even if a file holds it."""
+    containers = [service.container for service in environment.services]
+    files = {secret.secret for container in containers for secret in container.secret_files}
+    variables = {secret.secret for container in containers for secret in container.secret_variables}
+    for secret in environment.secrets:
+        if form is GpuFormat.PODMAN and secret.name in variables:
+            yield secret.name, {"external": True}
+        elif secret.name in files:
+            yield secret.name, _secret(secret)
+
+
+def _owned(volume: VolumeMount, form: GpuFormat) -> dict[str, Any]:
+    return {"driver_opts": {"o": volume.ownership}} if volume.owner and form is GpuFormat.PODMAN else {}
 
 
 def _health(container: ContainerSpec, *, is_job: bool) -> dict[str, Any]:

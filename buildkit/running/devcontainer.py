@@ -80,7 +80,7 @@ def _arguments(container: ContainerSpec) -> Iterator[str]:
         yield f"--volume={mount.text}"
     if container.models:
         yield f"--mount={container.models.text}"
-    if container.secrets:
+    if container.secret_files:
         yield f"--tmpfs={SECRETS}:{SECRET_FOLDER}"
     for secret in container.secrets:
         yield f"--secret={secret.text}"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from buildkit.declare.gpu_request import NO_GPU, GpuRequest
+from buildkit.declare.nim_settings import Nim
 from buildkit.declare.services import (
     FILE,
     Dependency,
@@ -23,6 +24,7 @@ from buildkit.declare.stage import Running
 from buildkit.errors import DefinitionError, Problem
 from buildkit.running.flags import ContainerSpec
 from buildkit.running.mounts import BindMount, MemoryVolume, SecretMount, ServiceNetwork, VolumeMount
+from buildkit.running.nim import with_nim
 from buildkit.running.replicas import CONFIGURATION, ProxiedPlan, expand_replicas, plan_proxied
 
 DescribeStage = Callable[[str], ContainerSpec]
@@ -57,6 +59,7 @@ class RunningService:
     reload: Reload = field(default_factory=Reload)
     proxied: ProxiedPlan | None = None
     replica: Replica | None = None
+    nim: Nim | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +68,7 @@ class RunningEnvironment:
 
     Names in podman are ``PROJECT-NAME`` for the network, with ``-SERVICE``, ``-VOLUME`` or ``-SECRET`` behind it for
     the others. ``outgoing`` is the network of services that may reach other hosts, None if no service may.
+    ``owned`` are those of its volumes that have an owner from the start.
     """
 
     project: str
@@ -74,12 +78,17 @@ class RunningEnvironment:
     outgoing: ServiceNetwork | None = None
     secrets: tuple[NamedSecret, ...] = ()
     volumes: tuple[str, ...] = ()
+    owned: tuple[VolumeMount, ...] = ()
     memory: tuple[MemoryVolume, ...] = ()
 
     @property
     def networks(self) -> tuple[ServiceNetwork, ...]:
         """The networks that it needs."""
         return (self.network, self.outgoing) if self.outgoing else (self.network,)
+
+    def volume(self, name: str) -> VolumeMount:
+        """Return a volume by podman's name, with its owner and size if they are known."""
+        return next((one for one in self.owned if one.volume == name), VolumeMount(volume=name, target=""))
 
     @property
     def jobs(self) -> frozenset[str]:
@@ -106,6 +115,7 @@ def make_environment(
     Raises DefinitionError if there is no such environment, or for what the containers of its services contradict.
     """
     environment = expand_replicas(services.environment(name), lambda one: find_request(one, describe))
+    environment = replace(environment, services=tuple(map(with_nim, environment.services)))
     prefix = f"{project}-{name}"
     ordered = tuple(_in_order({service.name: service for service in environment.services}))
     network = _network(prefix, environment)
@@ -114,7 +124,7 @@ def make_environment(
         raise DefinitionError.of(problems)
     reaches_out = any(container.running.outgoing for container in containers.values())
     outgoing = ServiceNetwork(name=f"{prefix}-outgoing", subnet="", closed=False) if reaches_out else None
-    used = {secret for service in ordered for secret in service.secrets}
+    used = {secret for service in ordered for secret in (*service.secrets, *dict(service.secret_variables).values())}
     running = tuple(_running(service, containers[service.name], (network, outgoing)) for service in ordered)
     return RunningEnvironment(
         project=project,
@@ -126,7 +136,13 @@ def make_environment(
             NamedSecret(name=f"{prefix}-{one.name}", source=one) for one in services.secrets if one.name in used
         ),
         volumes=tuple(sorted({volume for service in running for volume in service.volumes})),
+        owned=tuple(_owned(containers.values())),
     )
+
+
+def _owned(containers: Iterable[ContainerSpec]) -> Iterator[VolumeMount]:
+    for container in containers:
+        yield from (mount for mount in container.mounts if isinstance(mount, VolumeMount) and mount.owner)
 
 
 def find_request(service: Service, describe: DescribeStage) -> GpuRequest | None:
@@ -196,16 +212,26 @@ def _container(service: Service, prefix: str, describe: DescribeStage, state: st
         seccomp=f"{prefix}.seccomp.json" if running.system_calls == "service" else "",
         command=service.command,
         env=service.env,
-        mounts=tuple(_mounts(service, prefix, state)),
-        secrets=tuple(SecretMount(name=one, secret=f"{prefix}-{one}", owner=owner) for one in service.secrets),
+        mounts=tuple(_mounts(service, prefix, state, owner)),
+        secrets=tuple(_secrets(service, prefix, owner)),
         exceptions=tuple(sorted(one.allow for one in service.exceptions)),
         gpu=None if gpu == NO_GPU else gpu,
     )
 
 
-def _mounts(service: Service, prefix: str, state: str) -> Iterator[VolumeMount | BindMount]:
+def _secrets(service: Service, prefix: str, owner: tuple[int, int] | None) -> Iterator[SecretMount]:
+    for name in service.secrets:
+        yield SecretMount(name=name, secret=f"{prefix}-{name}", owner=owner)
+    for variable, name in service.secret_variables:
+        yield SecretMount(name=name, secret=f"{prefix}-{name}", variable=variable)
+
+
+def _mounts(
+    service: Service, prefix: str, state: str, owner: tuple[int, int] | None
+) -> Iterator[VolumeMount | BindMount]:
     for volume in service.volumes:
-        yield VolumeMount(volume=f"{prefix}-{volume.name}", target=volume.target)
+        owned = owner if volume.owned else None
+        yield VolumeMount(volume=f"{prefix}-{volume.name}", target=volume.target, owner=owned, size=volume.size)
     if service.proxy:  # a folder, for a file that is replaced would keep its old content in there
         yield BindMount(source=f"{state}/proxies/{prefix}-{service.name}/run", target=CONFIGURATION)
 
@@ -238,6 +264,7 @@ def _running(
         reload=service.reload,
         proxied=plan_proxied(service) if service.proxy else None,
         replica=service.replica,
+        nim=service.nim,
     )
 
 

@@ -119,6 +119,16 @@ class ContainerSpec:
         return "02:42:" + ":".join(f"{int(part):02x}" for part in self.address.split("."))
 
     @property
+    def secret_files(self) -> tuple[SecretMount, ...]:
+        """The secrets that are files."""
+        return tuple(secret for secret in self.secrets if not secret.variable)
+
+    @property
+    def secret_variables(self) -> tuple[SecretMount, ...]:
+        """The secrets that are variables."""
+        return tuple(secret for secret in self.secrets if secret.variable)
+
+    @property
     def folders(self) -> tuple[tuple[str, str], ...]:
         """Folders in memory with their mount options: those of the stage, and ``/dev/shm``."""
         named = tuple(
@@ -192,7 +202,7 @@ class ContainerSpec:
             yield PodmanFlag(text=f"--volume={mount.text}")
         if self.models:
             yield PodmanFlag(text=f"--mount={self.models.text}")
-        if self.secrets and self.read_only:
+        if self.secret_files and self.read_only:
             # runc cannot make the files' places in a read-only root
             yield PodmanFlag(text=f"--tmpfs={SECRETS}:{SECRET_FOLDER}")
         for secret in self.secrets:

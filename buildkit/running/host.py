@@ -18,6 +18,7 @@ class PodmanHost:
     ``network`` is the network backend with its version (``netavark 1.14.0``), ``closes`` whether it could create a
     network without a route to other hosts (None: not tried). podman starts no container here without ``options``.
     ``uids`` are the host's users in containers: first in them, first of the host, count; empty: the same.
+    ``volumes`` is the folder in which volumes lie.
     """
 
     version: str = ""
@@ -30,6 +31,7 @@ class PodmanHost:
     closes: bool | None = None
     options: tuple[str, ...] = ()
     uids: tuple[tuple[int, int, int], ...] = ()
+    volumes: str = ""
 
     @property
     def may_close(self) -> bool:
@@ -59,6 +61,7 @@ def parse_host(info: dict[str, Any], *, systemd: bool) -> PodmanHost:
         network=str((host.get("networkBackendInfo") or {}).get("version") or host.get("networkBackend") or ""),
         seccomp=bool(security.get("seccompEnabled")),
         systemd=systemd,
+        volumes=str((info.get("store") or {}).get("volumePath") or ""),
         uids=tuple((row["container_id"], row["host_id"], row["size"]) for row in ids.get("uidmap") or ()),
     )
 

@@ -19,12 +19,13 @@ from buildkit.running.environment import RunningEnvironment, RunningService
 from buildkit.running.flags import ContainerSpec
 from buildkit.running.gpu_nodes import gpu_limits, node_affinity
 from buildkit.running.gpu_notes import GpuFormat, gpu_notes
-from buildkit.running.mounts import SECRETS, VolumeMount
+from buildkit.running.mounts import SECRETS, SecretMount, VolumeMount
 from buildkit.running.yaml_text import render_yaml
 
 _ENVIRONMENT, _SERVICE = "app.kubernetes.io/part-of", "app.kubernetes.io/name"
 _UNITS = {"k": "Ki", "m": "Mi", "g": "Gi", "": ""}
 _NOTHING = "4Ki"  # the size of an empty folder that stays empty
+_PROGRESS, _MARGIN = 600, 300  # seconds after which a Deployment counts as failed, and that an image's pull may take
 _STORAGE = "1Gi"  # asked of a claim; raise it there
 _CLUSTER = (
     "Service",
@@ -89,7 +90,9 @@ def _secret_commands(environment: RunningEnvironment) -> Iterator[str]:
 def _objects(environment: RunningEnvironment, form: GpuFormat) -> Iterator[dict[str, Any]]:
     labels = {_ENVIRONMENT: f"{environment.project}-{environment.name}"}
     for volume in environment.volumes:
-        claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": _STORAGE}}}
+        size = environment.volume(volume).size
+        storage = _quantity(size) if size else _STORAGE
+        claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": storage}}}
         yield _object("v1", "PersistentVolumeClaim", volume, labels, claim)
     jobs = environment.jobs
     for service in environment.services:
@@ -99,7 +102,14 @@ def _objects(environment: RunningEnvironment, form: GpuFormat) -> Iterator[dict[
             yield _object("batch/v1", "Job", service.container.name, own, {"template": pod})
             continue
         strategy = "RollingUpdate" if service.replica else "Recreate"
-        deployed = {"replicas": 1, "strategy": {"type": strategy}, "selector": {"matchLabels": own}, "template": pod}
+        deployed: dict[str, Any] = {
+            "replicas": 1,
+            "strategy": {"type": strategy},
+            "selector": {"matchLabels": own},
+            "template": pod,
+        }
+        if (wait := service.container.health) and wait.start_period > _PROGRESS - _MARGIN:
+            deployed["progressDeadlineSeconds"] = wait.start_period + _MARGIN
         yield _object("apps/v1", "Deployment", service.container.name, own, deployed)
         headless = {"clusterIP": "None", "selector": own}
         balanced = _reachable(service.container.ports[0].number, own) if service.replica else headless
@@ -138,7 +148,8 @@ def _pod(container: ContainerSpec, form: GpuFormat, *, is_job: bool) -> dict[str
         "imagePullPolicy": "IfNotPresent",
         "command": list(container.entrypoint),
         "args": list(container.command),
-        "env": [{"name": name, "value": value} for name, value in _variables(container, form)],
+        "env": [{"name": name, "value": value} for name, value in _variables(container, form)]
+        + [_from_secret(container, secret) for secret in container.secret_variables],
         "ports": [
             {
                 "containerPort": port.number,
@@ -152,8 +163,7 @@ def _pod(container: ContainerSpec, form: GpuFormat, *, is_job: bool) -> dict[str
         "volumeMounts": list(mounts),
     }
     if container.health and not is_job:
-        probe = _probe(container.health)
-        written |= {"livenessProbe": probe, "readinessProbe": probe}
+        written |= _probes(container.health, form)
     spec: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -206,14 +216,26 @@ def _quantity(size: str) -> str:
     return size.rstrip("kmg") + _UNITS[size[-1] if size[-1] in _UNITS else ""]
 
 
-def _probe(health: Healthcheck) -> dict[str, Any]:
-    return {
+def _from_secret(container: ContainerSpec, secret: SecretMount) -> dict[str, Any]:
+    reference = {"name": container.name, "key": secret.name}
+    return {"name": secret.variable, "valueFrom": {"secretKeyRef": reference}}
+
+
+def _probes(health: Healthcheck, form: GpuFormat) -> dict[str, Any]:
+    """Return probes; a start period is a probe of its own, which ends early, but podman's delay ends early, too."""
+    probe: dict[str, Any] = {
         "exec": {"command": list(health.test)},
-        "initialDelaySeconds": health.start_period,
         "periodSeconds": max(health.interval, 1),
         "timeoutSeconds": max(health.timeout, 1),
         "failureThreshold": health.retries,
     }
+    if form is GpuFormat.PLAY:
+        probe["initialDelaySeconds"] = health.start_period
+    probes = {"livenessProbe": probe, "readinessProbe": probe}
+    if form is GpuFormat.PLAY or not health.start_period:
+        return probes
+    failures = health.retries + health.start_period // probe["periodSeconds"]
+    return {"startupProbe": {**probe, "failureThreshold": failures}, **probes}
 
 
 def _volumes(container: ContainerSpec) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
@@ -234,8 +256,10 @@ def _volumes(container: ContainerSpec) -> Iterator[tuple[dict[str, Any], dict[st
     if models := container.models:
         image = {"image": {"reference": models.image, "pullPolicy": "IfNotPresent"}}
         yield {"name": "models", **image}, {"name": "models", "mountPath": models.target, "readOnly": True}
-    if container.secrets:
-        secret = {"secret": {"secretName": container.name, "defaultMode": 0o440}}
+    if container.secret_files:
+        keys = [{"key": one.name, "path": one.name} for one in container.secret_files]
+        only = {"items": keys} if container.secret_variables else {}
+        secret = {"secret": {**only, "secretName": container.name, "defaultMode": 0o440}}
         yield {"name": "secrets", **secret}, {"name": "secrets", "mountPath": SECRETS, "readOnly": True}
 
 

@@ -10,15 +10,25 @@ _VOLUME_OPTIONS = "rw,nosuid,nodev,noexec"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeMount:
-    """A volume by podman's name, writable at ``target``; programs in it cannot be executed."""
+    """A volume by podman's name, writable at ``target``; programs in it cannot be executed.
+
+    A new one belongs to ``owner`` (user and group id), None: as podman does it. It needs ``size`` (``60g``), if known.
+    """
 
     volume: str
     target: str
+    owner: tuple[int, int] | None = None
+    size: str = ""
 
     @property
     def text(self) -> str:
         """As ``--volume`` takes it."""
         return f"{self.volume}:{self.target}:{_VOLUME_OPTIONS}"
+
+    @property
+    def ownership(self) -> str:
+        """Its owner as an option of a volume; empty without one."""
+        return f"uid={self.owner[0]},gid={self.owner[1]}" if self.owner else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +85,14 @@ class ImageMount:
 class SecretMount:
     """A secret by podman's name, a file ``/run/secrets/NAME`` that only ``owner`` (user and group id) may read.
 
-    Without an owner, which only numbers can name, every user of the container may.
+    Without an owner, which only numbers can name, every user of the container may. With ``variable`` it is that
+    variable of the program, and no file.
     """
 
     name: str
     secret: str
     owner: tuple[int, int] | None = None
+    variable: str = ""
 
     @property
     def target(self) -> str:
@@ -95,6 +107,8 @@ class SecretMount:
     @property
     def text(self) -> str:
         """As ``--secret`` takes it."""
+        if self.variable:
+            return f"{self.secret},type=env,target={self.variable}"
         owner = f",uid={self.owner[0]},gid={self.owner[1]}" if self.owner else ""
         return f"{self.secret},target={self.name}{owner},mode={self.mode}"
 

@@ -18,6 +18,7 @@ from buildkit.running.mounts import SECRETS, MemoryVolume, ServiceNetwork, Volum
 _PROFILES = "%E/containers"  # /etc of the system, ~/.config of a user (systemd.unit(5))
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@=,+")
+_START_SECONDS = 90 - 30  # systemd waits 90 s for a unit unless it says more
 _BOUND = "bound"  # it starts and ends with that unit
 _RELATIONS = {"started": "Wants", _BOUND: "BindsTo"}
 Units = tuple[tuple[str, str], ...]
@@ -46,13 +47,20 @@ def render_quadlet_environment(environment: RunningEnvironment) -> Units:
         kind = "job" if service.name in environment.jobs else "service"
         units.append((f"{service.container.name}.container", _text(_unit(service.container, after, kind))))
     units += [(f"{network.name}.network", _text(_network(network))) for network in environment.networks]
-    units += [(f"{volume}.volume", f"[Volume]\nVolumeName={volume}\n") for volume in environment.volumes]
+    units += [(f"{volume}.volume", _text(_volume(environment.volume(volume)))) for volume in environment.volumes]
     units += [(f"{one.volume}.volume", _text(_memory(one))) for one in environment.memory]
     return tuple(units)
 
 
 def _text(lines: Iterator[str]) -> str:
     return "\n".join(lines) + "\n"
+
+
+def _volume(volume: VolumeMount) -> Iterator[str]:
+    yield "[Volume]"
+    yield f"VolumeName={volume.volume}"
+    if volume.owner:
+        yield f"PodmanArgs=--opt o={volume.ownership}"
 
 
 def _memory(memory: MemoryVolume) -> Iterator[str]:
@@ -96,6 +104,8 @@ def _unit(container: ContainerSpec, after: tuple[tuple[str, str], ...] = (), kin
         yield "RemainAfterExit=yes"
     else:
         yield "Restart=on-failure"
+        if kind == "service" and container.health and container.health.start_period > _START_SECONDS:
+            yield f"TimeoutStartSec={container.health.start_period + _START_SECONDS}"
     yield f"TimeoutStopSec={container.running.stop_seconds + 10}"
     yield ""
     yield "[Install]"
@@ -158,7 +168,7 @@ def _given(container: ContainerSpec) -> Iterator[str]:
         yield f"Volume={_percent(own or mount.text)}"
     if container.models:
         yield f"Mount={_percent(container.models.text)}"
-    if container.secrets and container.read_only:
+    if container.secret_files and container.read_only:
         yield f"Tmpfs={SECRETS}:{SECRET_FOLDER}"
     for secret in container.secrets:
         yield f"Secret={secret.text}"

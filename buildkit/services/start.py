@@ -20,6 +20,7 @@ from buildkit.services.compare import Changes, ServiceChange, compare, take_fing
 from buildkit.services.containers import MadeObjects, retire, start_container, undoing
 from buildkit.services.labels import CHECKOUT, FINGERPRINT, SERVICE, environment_labels
 from buildkit.services.networks import ensure_networks
+from buildkit.services.nim_host import check_nim_host
 from buildkit.services.replicas import follow_proxy, write_proxy
 from buildkit.services.secret_values import ensure_secrets, read_secrets
 from buildkit.services.turns import in_turn
@@ -77,10 +78,11 @@ def _start(
     with _with_gpus(environment, found, emit) as granted, undoing(labels) as made:
         environment = granted
         _check_users(environment, host)
+        check_nim_host(environment.services, Path(host.volumes))
         host = ensure_networks(environment, host, made.networks.append)
         lacks = _find_lacks(environment, host, options.strict)
         for volume in environment.volumes:
-            ensure_volume(volume_argv(volume, labels))
+            ensure_volume(volume_argv(environment.volume(volume), labels))
         for memory in environment.memory:
             ensure_volume(memory_volume_argv(memory, labels))
         secrets = ensure_secrets(environment, values, made.secrets.append)
@@ -247,7 +249,9 @@ class _Awaited:
         """Wait until the service is ``healthy`` or ``completed``; raises BuildError."""
         if condition == "started" or (name, condition) in self._done:
             return
+        service = self._environment.get(name)
+        health = service.container.health
         wait = wait_completed if condition == "completed" else wait_healthy
         with step(self.emit, name, condition):
-            wait(self._environment.get(name), self._patience)
+            wait(service, max(self._patience, health.start_period if health else 0))
         self._done.add((name, condition))
