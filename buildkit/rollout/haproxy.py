@@ -20,7 +20,7 @@ _STOP_SECONDS = 30  # until connections are cut when the proxy ends or is config
 _RING = "answers"  # the latest answers, of which percentiles are taken; neither address nor path is kept
 _LINE_BYTES, _RING_BYTES = 160, 4 << 20
 _LOG_FORMAT = "%[date(0,ms)] %b %ST %Ta %ts"  # now in ms, version, status, ms from first to last byte, how it ended
-_COOKIE_SECONDS = 365 * 24 * 3600
+COOKIE_ATTRIBUTES = f"Path=/; Max-Age={365 * 24 * 3600}; HttpOnly; SameSite=Lax"
 
 
 def render_haproxy(service: ProxiedService) -> str:
@@ -109,10 +109,9 @@ def _user(service: ProxiedService) -> Iterator[str]:
         yield f"    http-request set-var(txn.user) req.cook({name or COOKIE})"
     if service.by == "cookie":
         absent = "!{ var(txn.user) -m found }"
-        attributes = f"Path=/; Max-Age={_COOKIE_SECONDS}; HttpOnly; SameSite=Lax"
         yield f"    http-request set-var(txn.new) uuid() if {absent}"
         yield f"    http-request set-var(txn.user) var(txn.new) if {absent}"
-        value = f'"{COOKIE}=%[var(txn.new)]; {attributes}"'
+        value = f'"{COOKIE}=%[var(txn.new)]; {COOKIE_ATTRIBUTES}"'
         yield f"    http-response add-header Set-Cookie {value} if {{ var(txn.new) -m found }}"
     yield "    http-request set-var(txn.user) src unless { var(txn.user) -m len gt 0 }"
     yield f"    http-request set-var(txn.key) str({salted_key(service.salt)}),concat(,txn.user)"

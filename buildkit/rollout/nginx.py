@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from buildkit.rollout.haproxy import COOKIE, VERSION_HEADER
+from buildkit.rollout.haproxy import COOKIE, COOKIE_ATTRIBUTES, VERSION_HEADER
 from buildkit.rollout.proxied import ProxiedService, ProxyPool
 from buildkit.rollout.split import find_edges, salted_key
 
@@ -43,16 +43,25 @@ def _lines(service: ProxiedService, shadow: ProxyPool | None, folder: str) -> It
 
 
 def _split(service: ProxiedService) -> Iterator[str]:
-    kind, _, name = service.by.partition(":")
-    name = name or COOKIE
-    variable = {"header": f"http_{name.lower().replace('-', '_')}", "cookie": f"cookie_{name}"}.get(kind, "remote_addr")
-    yield f'    map ${variable} $split_user {{ "" $remote_addr; default ${variable}; }}'
+    yield from _user(service)
     shares = [(pool, pool.share) for pool, _ in find_edges(service.pools) if pool.share]
     yield f'    split_clients "{salted_key(service.salt)}$split_user" $split_version {{'
     for pool, share in shares:
         yield f"        {share / 10:g}% {pool.name};"
     yield f"        * {service.pools[0].name};"
     yield "    }"
+
+
+def _user(service: ProxiedService) -> Iterator[str]:
+    """Yield who the user is; one that does not say so is its address, or the cookie that it is about to get."""
+    kind, _, name = service.by.partition(":")
+    named = {"header": f"$http_{name.lower().replace('-', '_')}", "cookie": "$split_cookie"}.get(kind, "$remote_addr")
+    if kind == "cookie":  # not by a variable of nginx: its name has no hyphen
+        yield f'    map $http_cookie $split_cookie {{ "~(?:^|; *){name or COOKIE}=(?<cookie>[^;]+)" $cookie; }}'
+    other = "$request_id" if service.by == "cookie" else "$remote_addr"
+    yield f'    map {named} $split_user {{ "" {other}; default {named}; }}'
+    if service.by == "cookie":
+        yield f'    map $split_cookie $split_new {{ "" "{COOKIE}=$request_id; {COOKIE_ATTRIBUTES}"; }}'
 
 
 def _upstream(service: ProxiedService, pool: ProxyPool) -> Iterator[str]:
@@ -75,6 +84,8 @@ def _server(service: ProxiedService, shadow: ProxyPool | None) -> Iterator[str]:
         yield "            mirror /_shadow;"
         yield "            mirror_request_body on;"
     yield f"            add_header {VERSION_HEADER} $split_version always;"
+    if service.by == "cookie":
+        yield "            add_header Set-Cookie $split_new;"  # an empty one is none
     yield "            proxy_pass http://$split_version;"
     yield "        }"
     if shadow:

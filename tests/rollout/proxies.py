@@ -136,15 +136,16 @@ class Load:
         connection.close()
 
 
-def ask_users(port: int, users: list[str]) -> list[str]:
-    """Return the version that serves each user, many asked in one go over one connection."""
+def ask_users(port: int, users: list[str], header: str = "X-User: ") -> list[str]:
+    """Return the version that serves each user, many asked in one go over one connection; ``header`` is before each."""
     most = 900  # nginx ends a connection after 1000
-    return [version for start in range(0, len(users), most) for version in _ask(port, users[start : start + most])]
+    parts = (users[start : start + most] for start in range(0, len(users), most))
+    return [version for part in parts for version in _ask(port, part, header)]
 
 
-def _ask(port: int, users: list[str]) -> list[str]:
+def _ask(port: int, users: list[str], before: str) -> list[str]:
     with socket.create_connection(("127.0.0.1", port), 60) as connection:
-        sent = "".join(f"GET / HTTP/1.1\r\nHost: x\r\nX-User: {user}\r\n\r\n" for user in users).encode()
+        sent = "".join(f"GET / HTTP/1.1\r\nHost: x\r\n{before}{user}\r\n\r\n" for user in users).encode()
         sender = threading.Thread(target=connection.sendall, args=(sent,))
         sender.start()
         found, header = [], VERSION_HEADER.lower().encode()

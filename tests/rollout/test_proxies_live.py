@@ -9,12 +9,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
 from buildkit.errors import DefinitionError
-from buildkit.rollout.haproxy import render_haproxy, split_commands
+from buildkit.rollout.haproxy import VERSION_HEADER, render_haproxy, split_commands
 from buildkit.rollout.haproxy_answers import SHOW_ANSWERS, check_version, parse_answers, parse_stat
 from buildkit.rollout.nginx import render_nginx
 from buildkit.rollout.proxied import ProxiedService, ProxyPool, ProxyServer
@@ -213,3 +214,23 @@ def test_nginx_splits_users_too_keeps_them_and_copies_requests_to_a_shadow(ports
         moved = Counter(zip(at_ten, ask_users(listen, USERS), strict=True))
         assert moved["new", "old"] == 0
         assert moved["old", "new"] > 200
+
+
+def test_nginx_knows_users_by_cookies_whose_names_are_no_names_of_variables(ports: list[int], tmp_path: Path) -> None:
+    (listen,) = free_ports(1)
+    service = replace(make_service(ports, 500, tmp_path / "s"), listen=f"127.0.0.1:{listen}")
+    named = render_nginx(replace(service, by="cookie:my-id"), folder=str(tmp_path))
+    with running("nginx", named, listen):
+        split = ask_users(listen, USERS[:400], "Cookie: other-my-id=x; my-id=")
+        assert split.count("new") == pytest.approx(200, abs=50)
+        assert ask_users(listen, USERS[:400], "Cookie: my-id=") == split
+        assert len(set(ask_users(listen, USERS[:20], "X-None: "))) == 1  # known by their address
+    with running("nginx", render_nginx(replace(service, by="cookie"), folder=str(tmp_path)), listen):
+        for _ in range(10):
+            connection = HTTPConnection("127.0.0.1", listen, timeout=10)
+            connection.request("GET", "/")
+            answer = connection.getresponse()
+            answer.read()
+            cookie, version = answer.headers["Set-Cookie"].partition(";")[0], answer.headers[VERSION_HEADER]
+            assert set(ask_users(listen, [cookie], "Cookie: ")) == {version}
+            connection.close()
