@@ -30,7 +30,8 @@ def suggest_word(word: str, words: list[str]) -> str:
     """Return a hint that names the most similar of ``words``, or the empty string."""
     from difflib import get_close_matches
 
-    close = get_close_matches(word, words, n=1, cutoff=0.6) if len(word) <= _LONGEST_WORD else ()
+    same = [one for one in words if one.casefold() == word.casefold()]
+    close = same or (get_close_matches(word, words, n=1, cutoff=0.6) if len(word) <= _LONGEST_WORD else ())
     return f"did you mean `{close[0]}`?" if close else ""
 
 

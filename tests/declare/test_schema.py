@@ -107,6 +107,7 @@ def test_unknown_keys_are_reported_in_file_order() -> None:
 def test_suggestion_is_made_only_for_similar_words() -> None:
     assert suggest_word("form", ["from", "include"]) == "did you mean `from`?"
     assert suggest_word("banana", ["from", "include"]) == ""
+    assert suggest_word("CudaProvider", ["CPUProvider", "CUDAProvider"]) == "did you mean `CUDAProvider`?"
     found: list[Problem] = []
     TABLE.read({"a_b": True, "a-b": True}, ValueLocation("f", found))
     TextSchema(choices=("minbase", "apt")).read("minbse", ValueLocation("f", found))
