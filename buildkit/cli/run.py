@@ -45,7 +45,7 @@ def run(folder: Path, stage: str, arguments: Sequence[str]) -> int:
     if options.format:
         (planned,) = plan_gpus((container,))
         sys.stdout.write(RENDERERS[options.format](planned))
-        form = GpuFormat.DOCKER if options.format == "docker-compose" else GpuFormat.PODMAN
+        form = _GPU_FORMATS.get(options.format, GpuFormat.HOST)
         warn_of_notes(gpu_notes((planned,) if options.format != "seccomp" else (), form), sys.stderr)
         return 0
     if not options.no_build:
@@ -72,6 +72,7 @@ RENDERERS: dict[str, Callable[[ContainerSpec], str]] = {
     "quadlet": _render_units,
     "seccomp": _render_profile,
 }
+_GPU_FORMATS = {"compose": GpuFormat.PODMAN, "docker-compose": GpuFormat.DOCKER}
 
 
 def _parse(stage: str, arguments: Sequence[str]) -> argparse.Namespace:

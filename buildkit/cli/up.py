@@ -174,9 +174,9 @@ _HOST_FORMATS = ("print", "compose", "docker-compose", "quadlet")
 _COMPOSE = ("compose", "docker-compose")
 _OTHER_MPS = ("kubernetes", "kube-play")  # the daemon of a cluster is that of its plugin
 _GPU_FORMATS = {
-    "print": GpuFormat.PODMAN,
+    "print": GpuFormat.HOST,
     "compose": GpuFormat.PODMAN,
-    "quadlet": GpuFormat.PODMAN,
+    "quadlet": GpuFormat.HOST,
     "kubernetes": GpuFormat.KUBERNETES,
     "docker-compose": GpuFormat.DOCKER,
     "kube-play": GpuFormat.PLAY,

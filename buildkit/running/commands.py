@@ -43,7 +43,7 @@ def _labels(labels: Labels) -> Iterator[str]:
 def render_command(container: ContainerSpec) -> str:
     """Return shell commands that start a container alone, one option a line."""
     before = f"{shlex.join(network_argv(container))}\n" if container.closed else ""
-    notes = "".join(f"# {note}\n" for note in gpu_notes((container,), GpuFormat.PODMAN))
+    notes = "".join(f"# {note}\n" for note in gpu_notes((container,), GpuFormat.HOST))
     return f"{notes}{before}{_format_run(container, '--rm')}\n"
 
 
@@ -55,7 +55,7 @@ def _format_run(container: ContainerSpec, how: str) -> str:
 
 def render_commands(environment: RunningEnvironment) -> str:
     """Return shell commands that start an environment whose images are there, in the order of dependencies."""
-    notes = gpu_notes((service.container for service in environment.services), GpuFormat.PODMAN)
+    notes = gpu_notes((service.container for service in environment.services), GpuFormat.HOST)
     return "".join(f"# {note}\n" for note in notes) + "".join(f"{line}\n" for line in _lines(environment))
 
 

@@ -14,7 +14,8 @@ _BY_INDEX = re.compile(r"[^=]+=(?:\d+(?::\d+)?|all)")
 class GpuFormat(StrEnum):
     """A format that is rendered."""
 
-    PODMAN = "podman"  # commands, units, and compose files for podman-compose
+    HOST = "podman"  # commands and units
+    PODMAN = "podman-compose"
     DOCKER = "docker compose"
     KUBERNETES = "Kubernetes"
     PLAY = "podman kube play"

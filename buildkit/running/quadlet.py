@@ -83,7 +83,7 @@ def _network(network: ServiceNetwork) -> Iterator[str]:
 
 def _unit(container: ContainerSpec, after: tuple[tuple[str, str], ...] = (), kind: str = "") -> Iterator[str]:
     """Yield a unit's lines; ``after`` are units with conditions, ``kind`` is ``job``, ``service`` or nothing."""
-    for note in gpu_notes((container,), GpuFormat.PODMAN):
+    for note in gpu_notes((container,), GpuFormat.HOST):
         yield f"# {note}"
     yield "[Unit]"
     for unit, condition in after:
