@@ -159,7 +159,10 @@ def measure(
         file=job.derivation.settings.get("file", ""),
         seconds=job.seconds,
     )
-    return {"models": found["models"], **optimiser.ask("about")}
+    measured = found.get("models")
+    if not isinstance(measured, dict) or not all(isinstance(measured.get(name), dict) for name in ("", *models)):
+        raise BuildError("the optimiser does not say what it measured", hint="does a script write into its pipes?")
+    return {"models": measured, **optimiser.ask("about")}
 
 
 def read_report(job: DeriveJob, files: tuple[ModelFile, ...], found: Mapping[str, Any], name: str) -> DeriveReport:
@@ -180,7 +183,7 @@ def read_report(job: DeriveJob, files: tuple[ModelFile, ...], found: Mapping[str
             threads=int(found["threads"]),
             versions=tuple(sorted((str(lib), str(version)) for lib, version in found["versions"].items())),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BuildError(f"{name}: the optimiser's figures cannot be read: {error}") from error
 
 

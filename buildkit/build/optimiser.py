@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -95,7 +96,7 @@ class Optimiser:
 
     def derive(self, derivation: Derivation, *, name: str, source: str, data: str) -> dict[str, Any]:
         """Make the files of a model; return their paths and sizes below ``work_folder(name)``, and the ranges."""
-        return self.ask(
+        answer = self.ask(
             "derive",
             tool=derivation.tool,
             options=derivation.settings,
@@ -105,6 +106,8 @@ class Optimiser:
             metric=derivation.gate.metric if derivation.gate else "",
             data=data,
         )
+        check_made(answer)
+        return answer
 
     def take(self, folder: str, files: list[Mapping[str, Any]], context: BuildContext) -> tuple[ModelFile, ...]:
         """Bring files below a folder of the container into the cache, under their hashes."""
@@ -148,11 +151,22 @@ def parse_answer(line: bytes) -> dict[str, Any]:
     """Return an answer of the programs, in which a user's scripts run; raises BuildError for anything else."""
     try:
         answer = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
         raise BuildError("the optimiser's answer is not JSON")
     return answer
+
+
+def check_made(answer: Mapping[str, Any]) -> None:
+    """Raise BuildError for an answer that does not say which files were made, how large, and by which ranges."""
+    try:
+        known = all(isinstance(file["path"], str) and file["size"] >= 0 for file in answer["files"])
+        finite = all(math.isfinite(low) and math.isfinite(high) for low, high in answer["ranges"].values())
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+        known = finite = False
+    if not (known and finite):
+        raise BuildError("the optimiser does not say what it made", hint="does a script write into its pipes?")
 
 
 def work_folder(name: str) -> str:
