@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from buildkit.declare.gpu_request import parse_size
 from buildkit.declare.stage import Running
 
-_UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "b": 1, "": 1}
 _MEMINFO = Path("/proc/meminfo")
 
 
@@ -25,12 +25,6 @@ def find_capacity() -> HostCapacity:
     """Return the capacity of this host."""
     total = next(line for line in _MEMINFO.read_text().splitlines() if line.startswith("MemTotal:"))
     return HostCapacity(memory=int(total.split()[1]) * 1024, cpus=len(os.sched_getaffinity(0)))
-
-
-def parse_size(size: str) -> int:
-    """Return the bytes of a size as podman takes it (``512m``)."""
-    unit = size[-1].lower() if size[-1].isalpha() else ""
-    return int(size[: len(size) - len(unit)]) * _UNITS[unit]
 
 
 def count_bearable(replica: Running, others: Iterable[Running], host: HostCapacity) -> tuple[int, str]:

@@ -10,7 +10,7 @@ from buildkit.declare.rollout import Scale, ScaleRate
 from buildkit.declare.stage import Running
 from buildkit.rollout.haproxy_answers import PoolLoad, ProxyLoad
 from buildkit.rollout.hpa import LoadSample
-from buildkit.services.host_limits import HostCapacity, count_bearable, find_capacity, parse_size
+from buildkit.services.host_limits import HostCapacity, count_bearable, find_capacity
 from buildkit.services.load import CpuMeter, cpu_sample, metric_samples, proxy_samples, sum_metric
 from buildkit.services.scaler import make_bounds
 
@@ -71,7 +71,8 @@ def test_the_host_bears_what_fits_beside_everything_else() -> None:
     assert count_bearable(replica, [other], host) == (3, "memory (2g each of 8192 MiB)")
     assert count_bearable(Running(memory="1g", cpus=1.5), [other], host) == (2, "CPUs (1.5 each of 4)")
     assert count_bearable(replica, [Running(memory="9g")], host)[0] == 0
-    assert [parse_size(size) for size in ("512m", "1g", "4k", "7")] == [512 << 20, 1 << 30, 4096, 7]
+    assert count_bearable(Running(memory="512m"), [Running(memory="4194304k")], host)[0] == 8
+    assert count_bearable(Running(memory="1073741824"), [], host)[0] == 8
 
 
 def test_this_host_is_as_the_system_says() -> None:
