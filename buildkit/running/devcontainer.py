@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from buildkit.declare.target import Target
+from buildkit.errors import DefinitionError
 from buildkit.running.environment import RunningEnvironment
 from buildkit.running.flags import SECRET_FOLDER, ContainerSpec
 from buildkit.running.mounts import SECRETS
@@ -25,9 +26,15 @@ _ORDINARY = (1000, 1000)
 def render_devcontainer(environment: RunningEnvironment, name: str, target: Target) -> str:
     """Return devcontainer.json for work in the container of a service, beside the other services of its environment.
 
-    ``target`` tells where the images' Python is. Raises DefinitionError if there is no such service.
+    ``target`` tells where the images' Python is. Raises DefinitionError if there is no such service, or its
+    name is that of a proxy.
     """
-    container = environment.get(name).container
+    service = environment.get(name)
+    if service.proxied:
+        replica = service.proxied.replica(service.proxied.versions[0], 1)
+        hint = f"nox -s devcontainer -- {environment.name} {replica}"
+        raise DefinitionError(f"{name} is the proxy of its replicas: there is nothing to work on in it", hint=hint)
+    container = service.container
     folder = f"/workspaces/{environment.project}"
     others = ("nox", "-s", "up", "--", environment.name, "--except", name)
     document: dict[str, Any] = {

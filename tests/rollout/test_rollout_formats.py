@@ -9,12 +9,15 @@ import pytest
 from buildkit.cli.up import RENDERERS, print_format
 from buildkit.declare.services_file import parse_services
 from buildkit.declare.stage import Config, Healthcheck, Running
+from buildkit.declare.target import Target
 from buildkit.errors import DefinitionError
+from buildkit.running.devcontainer import render_devcontainer
 from buildkit.running.environment import RunningEnvironment, make_environment
 from buildkit.running.flags import ContainerSpec, make_container
 from buildkit.services.replicas import choose_replicas
 from buildkit.store.ledger_key import key_file
 
+TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
 TEXT = """
 [services.app]
 stage = "runtime"
@@ -58,6 +61,13 @@ def test_the_configuration_that_a_file_mounts_is_there(
     text = (folder / "haproxy.cfg").read_text()
     assert text.count("    server app-") == 3
     assert text.count(" disabled\n") == 2
+
+
+def test_nobody_works_in_a_proxy(scaled: RunningEnvironment) -> None:
+    with pytest.raises(DefinitionError, match="app is the proxy of its replicas") as raised:
+        render_devcontainer(scaled, "app", TARGET)
+    assert raised.value.hint == "nox -s devcontainer -- t app-1"
+    assert "localhost/x/runtime:latest" in render_devcontainer(scaled, "app-1", TARGET)
 
 
 def test_a_service_with_the_name_of_a_replica_is_refused_with_its_key() -> None:
