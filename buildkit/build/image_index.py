@@ -39,7 +39,7 @@ def publish_index(
     ]
     index = render_image_index(images)
     with (
-        context.meter.phase("push"),
+        context.meter.phase("push", str(first)),
         step(context.emit, str(first), "push") as handle,
         context.blobs.working_folder() as folder,
     ):
@@ -72,7 +72,7 @@ def _sign(
     tags = tuple(ref.tag for ref in targets) if request.sign_tags else ()
     image = SignedImage(repository=targets[0], stage=stage, tags=tags)
     referrers = ReferrerStore(image, index, registries, context.blobs, OCI_INDEX)
-    with context.meter.phase("attest"), step(context.emit, str(targets[0]), "attest") as handle:
+    with context.meter.phase("attest", str(targets[0])), step(context.emit, str(targets[0]), "attest") as handle:
         if request.signer is not None:
             referrers.attach([], request.signer, context.stop.wait)
         if request.identity is not None:

@@ -25,16 +25,22 @@ from buildkit.report.view import open_view
 if TYPE_CHECKING:
     from buildkit.build.attestations import AttestationRequest
     from buildkit.oci.reference import Ref
+    from buildkit.tasks.trace_recorder import TraceRecorder
 
 
 def build_stages(
-    folder: Path, names: tuple[str, ...], options: BuildOptions, locks: Mapping[str, str] | None = None
+    folder: Path,
+    names: tuple[str, ...],
+    options: BuildOptions,
+    locks: Mapping[str, str] | None = None,
+    recorder: TraceRecorder | None = None,
 ) -> list[Report]:
     """Build the named stages, or without names those that ship; print and return a report of each.
 
     Raises DefinitionError or BuildError. Cache and storage are then as they were before, except for layers that were
     finished before the failure, which the next build uses. An image whose containers mount models is built with the
     image of these, which is reported last. ``locks`` are texts of locks by path that count in place of those on disk.
+    ``recorder`` gets what happens as spans.
     """
     attestations, models = _open_attestations(options), options.model_changes(os.environ)
     opened = partial(
@@ -50,6 +56,7 @@ def build_stages(
     with open_view(sys.stderr) as emit:
         for arch in arches:
             with opened(folder, emit, arch=arch) as planner:
+                planner.context.meter.recorder = recorder
                 _sweep(planner.context)
                 open_remote_cache(planner.context, options.share)
                 asked = names or shipping_stages(planner.graph)
@@ -58,7 +65,7 @@ def build_stages(
                     own = targets if len(arches) == 1 else _untagged(targets)
                     mounted = made.get(planner.graph.models_stage(stage), {}).get(arch)
                     build = StageBuild(planner, options, own, attestations, mounted)
-                    made.setdefault(stage, {})[arch] = build.run(stage)
+                    made.setdefault(stage, {})[arch] = _run(build, stage, arch, recorder)
                     if options.push and len(arches) > 1 and arch == arches[-1]:
                         made[stage] = _publish_index(planner.context, targets, made[stage], attestations)
     reports = [report for stage in dict.fromkeys((*asked, *made)) for report in made[stage].values()]
@@ -67,6 +74,16 @@ def build_stages(
         if options.timings:
             print_timings(report, sys.stderr)
     return reports
+
+
+def _run(build: StageBuild, stage: str, arch: str, recorder: TraceRecorder | None) -> Report:
+    if recorder is None:
+        return build.run(stage)
+    from buildkit.build.traced_build import traced_stage  # most builds are not traced
+
+    with traced_stage(recorder, stage, arch) as reports:
+        reports.append(build.run(stage))
+    return reports[0]
 
 
 def _order_arches(project: Project, options: BuildOptions) -> tuple[str, ...]:

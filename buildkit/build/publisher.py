@@ -110,10 +110,10 @@ class Publisher:
 
     def _run_push(self, push: Push, image: Image) -> Pushed:
         context, target = self._context, self._targets[0]
-        with context.meter.phase("push"), step(context.emit, str(target), "push") as handle:
+        with context.meter.phase("push", str(target)) as notes, step(context.emit, str(target), "push") as handle:
             pushed = push.run(image, handle.progress)
             context.tally.add(pushed=pushed.size)
-            handle.size = pushed.size
+            notes["xoe.bytes"] = handle.size = pushed.size
             handle.note = f"by skopeo: {pushed.why_skopeo}" if pushed.why_skopeo else ""
         context.ledger.remote_blobs.add(target.repository, (layer.blob.digest for layer in image.layers))
         if self._advises and any(layer.blob.compression in _ZSTD for layer in image.layers):
@@ -127,7 +127,7 @@ class Publisher:
         from buildkit.build.attestations import attach_attestations
 
         context = self._context
-        with context.meter.phase("attest"), step(context.emit, str(target), "attest") as handle:
+        with context.meter.phase("attest", str(target)), step(context.emit, str(target), "attest") as handle:
             size = attach_attestations(self._planner, plan.composition, image.oci_manifest(), self._targets, request)
             context.tally.add(pushed=size)
             handle.size = size

@@ -288,7 +288,7 @@ class StageBuild:
             return Delivered(how=Delivery.STORE if context.image_store else Delivery.IMPORT)
         how = self._choose_delivery(image, ref)
         phase = "import" if how is Delivery.IMPORT else "deliver"
-        with context.meter.phase(phase), step(context.emit, ref, phase) as handle:
+        with context.meter.phase(phase, ref) as notes, step(context.emit, ref, phase) as handle:
             if how is Delivery.IMPORT:
                 relatives = map(context.project.ref, self._planner.graph.stages)
                 known = stored if context.image_store is None else None
@@ -303,6 +303,7 @@ class StageBuild:
             else:
                 handle.size = deliver(image, ref, context)
                 uncover(image, ref, context)
+            notes["xoe.bytes"] = handle.size
         if how is Delivery.IMPORT and handle.size and self._delivery is Delivery.AUTO and context.image_store is None:
             self._advise(handle.size)
         return Delivered(how=how, size=handle.size, is_new=how is Delivery.STORE or handle.size > 0)

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 from buildkit.build.options import BuildOptions, is_ci
 from buildkit.errors import BuildkitError, VersionsGoneError
-from buildkit.events import Emit, Note, ignore_event
+from buildkit.events import Emit, Event, Note, ignore_event
 
 if TYPE_CHECKING:
     from buildkit.report.build_report import Report
     from buildkit.resolve.present_apt import PresentLock
+    from buildkit.tasks.trace_recorder import TraceRecorder
 
+_COLLECTOR = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 REFRESH = "refresh the locks: nox -s lock -- --upgrade-apt"
 _SHOWN = 6  # changed packages of a lock
 
@@ -25,13 +27,29 @@ def build(folder: Path, names: tuple[str, ...], options: BuildOptions) -> list[R
 
     If versions that an apt lock names are gone, the stages are built from the locks that could be made now: their keys
     say what was taken, the locks on disk stay, and warnings name the command that refreshes them. With ``--frozen``, in
-    CI, and for images that are attested or signed, that is an error.
+    CI, and for images that are attested or signed, that is an error. The build is traced if OpenTelemetry's variables
+    name a collector.
     """
+    if not any(os.environ.get(name) for name in _COLLECTOR):
+        return _build(folder, names, options, None)
+    from buildkit.build.traced_build import traced_session  # most builds are not traced
+    from buildkit.report.view import open_view
+
+    def emit(event: Event) -> None:
+        with open_view(sys.stderr) as shown:
+            shown(event)
+
+    session = "-".join(("push" if options.push else "build", *(names if len(names) == 1 else ())))
+    with traced_session(folder, session, names, emit) as recorder:
+        return _build(folder, names, options, recorder)
+
+
+def _build(folder: Path, names: tuple[str, ...], options: BuildOptions, recorder: TraceRecorder | None) -> list[Report]:
     from buildkit.build.pipeline import build_stages
     from buildkit.report.view import open_view
 
     try:
-        return build_stages(folder, names, options)
+        return build_stages(folder, names, options, recorder=recorder)
     except VersionsGoneError as error:
         if options.frozen or options.attests or is_ci(os.environ):
             raise _with_present(folder, error) from error
@@ -39,7 +57,7 @@ def build(folder: Path, names: tuple[str, ...], options: BuildOptions) -> list[R
             locks = _find_present(folder, error, emit)
         if not locks:
             raise
-    reports = build_stages(folder, names, options, {lock.file: lock.text for lock in locks})
+    reports = build_stages(folder, names, options, {lock.file: lock.text for lock in locks}, recorder)
     with open_view(sys.stderr) as emit:
         _warn(emit, f"not built from the locks: Debian has other versions now; {REFRESH}")
     return reports

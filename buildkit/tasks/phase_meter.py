@@ -6,14 +6,24 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from buildkit.tools.usage import ResourceUsage, WorkCost, measure_thread
 
+if TYPE_CHECKING:
+    from buildkit.tasks.trace_recorder import SpanNotes, TraceRecorder
+
+_NOTHING: Mapping[str, str] = {}
+
 
 class PhaseMeter:
-    """Adds up phases; threads share it. A phase that runs inside another is counted for itself alone."""
+    """Adds up phases; threads share it. A phase that runs inside another is counted for itself alone.
+
+    ``recorder`` gets each phase as a span, if the build is traced.
+    """
 
     def __init__(self) -> None:
+        self.recorder: TraceRecorder | None = None
         self._phases: dict[str, WorkCost] = {}
         self._lock = threading.Lock()
         self._local = threading.local()
@@ -32,8 +42,23 @@ class PhaseMeter:
             self._phases[phase] = self._phases.get(phase, WorkCost()) + spent
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Measure the block, in this thread and in the programs that it runs."""
+    def phase(self, name: str, subject: str = "", attributes: Mapping[str, str] = _NOTHING) -> Iterator[SpanNotes]:
+        """Measure the block, in this thread and in the programs that it runs.
+
+        ``subject`` is what it works on; ``attributes`` say more in a trace, as does what is put into the yielded notes.
+        """
+        if self.recorder is None:
+            with self._measured(name):
+                yield {}
+            return
+        with (
+            self.recorder.span(f"{name} {subject}".rstrip(), {"xoe.phase": name, **attributes}) as notes,
+            self._measured(name),
+        ):
+            yield notes
+
+    @contextmanager
+    def _measured(self, name: str) -> Iterator[None]:
         before, outer = measure_thread(), getattr(self._local, "inner", None)
         began, own, self._local.inner = time.monotonic(), time.thread_time(), WorkCost()
         try:

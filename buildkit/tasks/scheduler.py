@@ -85,7 +85,7 @@ def run_tasks(tasks: Tasks, lanes: Mapping[Lane, int], emit: Emit, stop: threadi
                 for task_id in () if no_room.locked() else _ready(waiting, done, free):
                     task = waiting.pop(task_id)
                     free[task.lane] -= 1
-                    running[pools[task.lane].submit(_run, task, emit, meter, no_room)] = task_id
+                    running[pools[task.lane].submit(_run, task_id, task, emit, meter, no_room)] = task_id
                 if not running:
                     break  # all that is left depends on a failure
                 for future in _wait(running):
@@ -133,15 +133,16 @@ def _wait(running: Mapping[Future[None], TaskId]) -> set[Future[None]]:
     return finished
 
 
-def _run(task: Task, emit: Emit, meter: PhaseMeter, no_room: threading.Lock) -> None:
+def _run(task_id: TaskId, task: Task, emit: Emit, meter: PhaseMeter, no_room: threading.Lock) -> None:
     """Run a task. The first that finds a disk full locks ``no_room``; others fail no more, but are interrupted."""
     if task.is_needless():
         return
     lost: RemoteLostError | None = None
     with step(_only_failures(emit) if task.quiet else emit, task.name, task.phase, task.total) as handle:
         try:
-            with meter.phase(task.phase):
+            with meter.phase(task.phase, task.name, {"xoe.lane": task.lane, **task_id.describe()}) as notes:
                 outcome = _act(task, no_room)
+                notes["xoe.bytes"] = outcome.size
         except RemoteLostError as error:  # no failure of the build; one warning gives the reason for all such layers
             handle.note, lost = "not available, so it is built here", error
         else:

@@ -36,6 +36,11 @@ class TaskId:
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}" if self.name else str(self.kind)
 
+    def describe(self) -> dict[str, str]:
+        """Return its attributes in a trace; a task that makes a layer has the layer's key, as in the report."""
+        key = {"xoe.layer.key": f"sha256:{self.name}"} if self.kind is TaskKind.LAYER else {}
+        return {"xoe.task": self.kind, **key}
+
     @classmethod
     def of_key(cls, kind: TaskKind, key: Key) -> TaskId:
         """Return the identity of the task of this kind for the layer or wheel with ``key``."""
