@@ -8,6 +8,8 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef struct { u64 total, free, used; } memory_t;
 typedef struct { u32 pid; u64 used; u32 gpu_instance, compute_instance; } process_t;
+typedef struct { u32 gpu, memory; } rates_t;
+typedef struct { u32 pid; u64 time; u32 sm, memory, encoder, decoder; } busy_t;
 enum { INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7 };
 
 static char text[65536];
@@ -108,4 +110,18 @@ int nvmlDeviceGetComputeRunningProcesses_v3(void *device, u32 *count, process_t 
 }
 int nvmlDeviceGetGraphicsRunningProcesses_v3(void *device, u32 *count, process_t *out) {
     return processes(of(device, "graphics"), count, out);
+}
+int nvmlDeviceGetUtilizationRates(void *device, rates_t *out) { return number(of(device, "busy"), &out->gpu); }
+int nvmlDeviceGetProcessUtilization(void *device, busy_t *out, u32 *count, u64 since) { /* TIME PID SM PID SM … */
+    u32 room = out ? *count : 0, found = 0;
+    int error = of(device, "process-busy");
+    if (error) return error;
+    u64 time = strtoull(strtok(answer, " "), 0, 0);
+    if (time <= since) return NOT_FOUND;
+    for (char *word = strtok(0, " "); word; word = strtok(0, " "), found++) {
+        char *sm = strtok(0, " ");
+        if (found < room) out[found] = (busy_t){atoi(word), time, atoi(sm), 0, 0, 0};
+    }
+    *count = found;
+    return found > room ? INSUFFICIENT_SIZE : 0;
 }

@@ -70,6 +70,7 @@ COMMANDS = (
     _command("push-models", "Give the models to others through a registry (-- REF --as modelpack, --model NAME)."),
     _command("doctor", "Check this host: tools, storage, user namespaces, disk, log-ins, GPUs."),
     _command("gpus", "List GPUs and CDI specifications, and what keeps containers from them (-- --json, --watch)."),
+    _command("top", "Show what running containers use, live (-- --all, --json, --stream, --interval SECONDS)."),
     CliCommand(
         name="bench-build",
         target="buildkit.cli.bench:run",

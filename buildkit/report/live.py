@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TextIO
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -115,3 +117,16 @@ def print_lines(lines: Sequence[Sequence[tuple[str, str]]], out: TextIO) -> None
     console = Console(file=out, highlight=False)
     for line in lines:
         console.print(Text.assemble(*((sanitize(text), style) for text, style in line)), soft_wrap=True)
+
+
+@contextmanager
+def open_screen(out: TextIO) -> Iterator[Callable[[Sequence[tuple[str, str]]], None]]:
+    """Yield a function that replaces what the terminal shows by lines with styles; the screen before comes back."""
+    with Live(console=Console(file=out, highlight=False), screen=True, auto_refresh=False) as live:
+
+        def draw(lines: Sequence[tuple[str, str]]) -> None:
+            shown = Text("\n").join(Text(sanitize(text), style=style) for text, style in lines)
+            shown.no_wrap, shown.overflow = True, "crop"
+            live.update(shown, refresh=True)
+
+        yield draw

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from buildkit.gpu.device import Gpu, GpuProcess, Gpus, MigDevice
+from buildkit.gpu.use import GpuProcessUse, GpuUse
 
 _REASONS = {  # nvmlClocksEventReasons; bit 0 is idleness
     0x002: "application clocks",
@@ -41,6 +43,75 @@ def find_gpus() -> Gpus:
     finally:
         with contextlib.suppress(pynvml.NVMLError):  # everything is known already, or its failure is
             pynvml.nvmlShutdown()
+
+
+@contextlib.contextmanager
+def open_gpu_meter() -> Iterator[Callable[[], tuple[GpuUse, ...]]]:
+    """Yield a function that returns the present use of every GPU; NVML stays open until the block ends.
+
+    Without GPUs or their driver it returns none. A GPU that fails has the reason in ``problem``.
+    """
+    if not find_gpus().devices:
+        yield tuple
+        return
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:  # the driver was unloaded since
+        yield tuple
+        return
+    since: dict[int, int] = {}
+    try:
+        yield lambda: _read_all_use(pynvml, since)
+    finally:
+        with contextlib.suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
+
+
+def _read_all_use(nvml: Any, since: dict[int, int]) -> tuple[GpuUse, ...]:  # noqa: ANN401
+    try:
+        count = nvml.nvmlDeviceGetCount()
+    except nvml.NVMLError as error:
+        return (GpuUse(index=0, uuid="", problem=str(error)),)
+    return tuple(_read_use(nvml, index, since) for index in range(count))
+
+
+def _read_use(nvml: Any, index: int, since: dict[int, int]) -> GpuUse:  # noqa: ANN401
+    """Return the use of a GPU; ``since`` keeps the driver's time of the last samples that were seen of each."""
+    uuid = ""
+    try:
+        handle = _Handle(nvml, nvml.nvmlDeviceGetHandleByIndex(index))
+        uuid = _text(handle.ask("nvmlDeviceGetUUID"))
+        memory, rates = handle.ask("nvmlDeviceGetMemoryInfo"), handle.ask("nvmlDeviceGetUtilizationRates")
+        busy = _read_busy(handle, index, since)
+        processes = {one.pid: one.memory for one in _read_processes(handle) or ()}
+        return GpuUse(
+            index=index,
+            uuid=uuid,
+            memory=memory and memory.total - memory.free,
+            total=memory and memory.total,
+            utilisation=rates and rates.gpu / 100,
+            processes=tuple(
+                GpuProcessUse(pid=pid, memory=used, utilisation=busy.get(pid, 0.0 if busy else None))
+                for pid, used in processes.items()
+            ),
+        )
+    except nvml.NVMLError as error:
+        return GpuUse(index=index, uuid=uuid, problem=str(error))
+
+
+def _read_busy(handle: _Handle, index: int, since: dict[int, int]) -> dict[int, float]:
+    """Return the share of time that each process computed lately; none where the GPU does not tell (MIG)."""
+    try:
+        samples = handle.ask("nvmlDeviceGetProcessUtilization", since.get(index, 0)) or ()
+    except handle.nvml.NVMLError as error:
+        if getattr(error, "value", None) in (0, handle.nvml.NVML_ERROR_NOT_FOUND):
+            return {}  # nothing computed since
+        raise
+    newest = {one.pid: one for one in sorted(samples, key=lambda one: int(one.timeStamp))}
+    since[index] = max((int(one.timeStamp) for one in newest.values()), default=since.get(index, 0))
+    return {pid: min(100, one.smUtil) / 100 for pid, one in newest.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ PAGES = (
     "docs/containerfile.md",
     "docs/running.md",
     "docs/gpu.md",
+    "docs/monitoring.md",
     "docs/development.md",
     "docs/services.md",
     "docs/rollout.md",
@@ -90,6 +91,9 @@ NOT_RUN = {
     ),
     "nox -s scale -- app\nnox -s scale -- app --once --json\n": (
         "needs a service with replicas, and runs until it is interrupted; tests/rollout does"
+    ),
+    "nox -s top -- --stream --interval 5 | jq -c '.containers[] | [.name, .cpu.used, .memory.oom_kills]'\n": (
+        "it lasts until it is interrupted; tests/e2e/test_top_session.py interrupts it"
     ),
     "nox -s trim-hardened\n": "it builds the development image and runs the service's tests",
     "nox -s reproduce -- runtime --json again.json\n": "it makes a Debian root again, which takes a minute",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 
 import pytest
 
 from buildkit.events import Event, Note, StepFailed, StepFinished, StepPhase, StepProgress, StepStarted
-from buildkit.report.live import LiveView, render_amounts
+from buildkit.report.live import LiveView, open_screen, render_amounts
 from buildkit.report.plain import PlainView, render_event
 from buildkit.report.table import print_table
 from buildkit.report.text import format_bytes, format_seconds, sanitize
@@ -227,3 +228,18 @@ def test_table_shows_cells_literally_and_aligns_numbers_right() -> None:
     assert [row.split() for row in rows] == [["[bold]a", "1", "B"], ["evil", "100", "MB"]]
     assert len({len(row) for row in rows}) == 1, "sizes end in one column"
     assert "\x1b" not in out.getvalue()
+
+
+def test_screen_is_redrawn_and_the_one_before_comes_back() -> None:
+    master, slave = os.openpty()
+    with os.fdopen(slave, "w") as out, open_screen(out) as draw:
+        draw([("container  cpu", "bold"), ("app\x1b]0;title\x07 \x1b[2J  0.25", "red")])
+        draw([("no container runs", "dim")])
+    text = ""
+    while "\x1b[?1049l" not in text:  # a terminal gives a page at a time
+        text += os.read(master, 1 << 16).decode()
+    os.close(master)
+    assert text.startswith("\x1b[?1049h")
+    assert text.index("container  cpu") < text.index("no container runs")
+    assert "\x1b]0;title" not in text
+    assert "\x1b[2J  0.25" not in text

@@ -1,12 +1,15 @@
 """GPUs through the real binding of NVML, over a stand-in for NVIDIA's library."""
 
+import json
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from buildkit.gpu.device import Gpu, GpuProcess, Gpus, MigDevice, gpus_as_json
 from buildkit.tools.gpu import find_gpus
-from tests.nvmlstub import DRIVER, GB, ask, host
+from tests.nvmlstub import DRIVER, GB, ask, host, python
 
 HOSTS = {
     "none": host(0),
@@ -28,7 +31,7 @@ HOSTS = {
 }  # fmt: skip
 IDLE = {
     "name": "NVIDIA H200", "memory": 150 * GB, "free": 140 * GB, "capability": "9.0", "ecc": True, "ecc_errors": 0,
-    "processes": (), "throttled": (), "temperature": 41, "power": 120.5,
+    "processes": (), "throttled": (), "temperature": 41, "power": 120.5, "compute_mode": "DEFAULT",
 }  # fmt: skip
 
 
@@ -91,3 +94,53 @@ def test_missing_binding_names_the_extra_to_install(monkeypatch: pytest.MonkeyPa
 
 def test_this_machine_answers() -> None:
     assert isinstance(find_gpus(), Gpus)
+
+
+_MEASURE = """
+import dataclasses, json, os, sys
+from buildkit.tools.gpu import open_gpu_meter
+os.environ["NVML_STUB"] = sys.argv[1]
+with open_gpu_meter() as measure:
+    import pynvml
+    for path in sys.argv[1:]:
+        os.environ["NVML_STUB"] = path
+        pynvml.nvmlInit()  # the stand-in reads the next description
+        print(json.dumps([dataclasses.asdict(use) for use in measure()]))
+"""
+
+
+def measure(folder: Path, *hosts: str) -> list[list[dict[str, Any]]]:
+    """What the meter says look by look, of a host that changes between them."""
+    paths = [folder / f"look-{number}" for number in range(len(hosts))]
+    for path, text in zip(paths, hosts, strict=True):
+        path.write_text(text)
+    done = python(_MEASURE, *paths)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_meter_says_who_uses_how_much_from_look_to_look(tmp_path: Path) -> None:
+    busy = ("0.busy 90", f"0.processes 11 {GB} 12 -1", "0.process-busy 1000 11 75")
+    first, same, later, lost, gone = measure(
+        tmp_path,
+        host(2, *busy),
+        host(2, *busy),
+        host(2, "0.busy 20", f"0.processes 11 {GB}", "0.process-busy 2000 11 5"),
+        host(2, "0.handle !15"),
+        host(0, "count !15"),
+    )
+    gpu, idle = first
+    assert (gpu["utilisation"], gpu["memory"], gpu["total"]) == (0.9, 10 * GB, 150 * GB)
+    assert gpu["processes"] == [
+        {"pid": 11, "memory": GB, "utilisation": 0.75},
+        {"pid": 12, "memory": None, "utilisation": 0.0},
+    ]
+    assert (idle["utilisation"], idle["processes"]) == (None, [])
+    assert same[0]["processes"][0] == {"pid": 11, "memory": GB, "utilisation": None}, "nothing computed since"
+    assert later[0]["processes"] == [{"pid": 11, "memory": GB, "utilisation": 0.05}]
+    assert (lost[0]["problem"], lost[1]["problem"]) == ("GPU is lost", "")
+    assert [use["problem"] for use in gone] == ["GPU is lost"]
+
+
+def test_meter_of_a_host_without_gpus_says_nothing(tmp_path: Path) -> None:
+    assert measure(tmp_path, host(0)) == [[]]

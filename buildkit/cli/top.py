@@ -1,0 +1,133 @@
+"""`nox -s top`: what containers use, from the kernel's own figures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from buildkit.build.planner import open_planner
+from buildkit.cli.options import make_parser
+from buildkit.errors import Interrupted
+from buildkit.inspection.container_watch import ContainerWatch, WatchSources
+from buildkit.inspection.expected_images import ExpectedImages
+from buildkit.monitor.containers import WatchedContainer, select_project
+from buildkit.monitor.snapshot import Snapshot, snapshot_as_json
+from buildkit.report.columns import print_columns
+from buildkit.report.top_table import TOP_COLUMNS, top_lines, top_rows
+from buildkit.report.view import open_view
+from buildkit.tools.cgroups import CgroupReader
+from buildkit.tools.gpu import open_gpu_meter
+from buildkit.tools.running_containers import find_running
+
+_INTERVAL = 1.0  # seconds
+_LEAST, _MOST = 0.1, 3600.0
+
+
+def run(folder: Path, arguments: Sequence[str]) -> int:
+    """Show containers until Ctrl-C, or once without a terminal. Raises DefinitionError, MissingTool and ToolError."""
+    options = _parse(arguments)
+    lasts = options.stream or (sys.stdout.isatty() and not options.json)
+    try:
+        with _open_watch(folder, every=options.all) as watch:
+            if options.stream:
+                _stream(watch, options.interval)
+            elif lasts:
+                _show(watch, options.interval)
+            else:
+                watch.look()  # rates need two
+                time.sleep(options.interval)
+                _print(watch.look(), as_json=options.json)
+    except (Interrupted, KeyboardInterrupt):
+        if not lasts:
+            raise
+    return 0
+
+
+@contextmanager
+def _open_watch(folder: Path, *, every: bool) -> Iterator[ContainerWatch]:
+    with open_view(sys.stderr) as emit:
+        with open_planner(folder, emit) as planner:
+            project = planner.context.project
+            stages = {project.ref(stage): stage for stage in planner.graph.stages}
+
+        def find() -> tuple[WatchedContainer, ...]:
+            return find_running() if every else select_project(find_running(), project.name, stages)
+
+        expected = ExpectedImages(folder, stages, emit)
+        with open_gpu_meter() as measure:
+            yield ContainerWatch(
+                sources=WatchSources(
+                    find_running=find,
+                    reader=CgroupReader(),
+                    measure_gpus=measure,
+                    clock=time.monotonic,
+                    wall=time.time,
+                    expected=expected.find,
+                )
+            )
+
+
+def _stream(watch: ContainerWatch, interval: float) -> None:
+    for snapshot in _looks(watch.look, interval):
+        sys.stdout.write(json.dumps(snapshot_as_json(snapshot)) + "\n")
+        sys.stdout.flush()
+
+
+def _show(watch: ContainerWatch, interval: float) -> None:
+    from buildkit.report.live import open_screen
+
+    with open_screen(sys.stdout) as draw:
+        for snapshot in _looks(watch.look, interval):
+            size = shutil.get_terminal_size()
+            draw(top_lines(snapshot, size.columns, size.lines))
+
+
+def _looks(look: Callable[[], Snapshot], interval: float) -> Iterator[Snapshot]:
+    """Yield a look for each interval; one that came too late is not made up for."""
+    due = time.monotonic()
+    while True:
+        yield look()
+        due = max(due + interval, time.monotonic())
+        time.sleep(max(0.0, due - time.monotonic()))
+
+
+def _print(snapshot: Snapshot, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(snapshot_as_json(snapshot), indent=2) + "\n")
+        return
+    if not snapshot.containers:
+        sys.stdout.write("no container runs\n")
+    print_columns(TOP_COLUMNS, top_rows(snapshot), sys.stdout)
+    for problem in snapshot.gpu_problems:
+        sys.stdout.write(f"{problem}\n")
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = make_parser("top")
+    parser.description = "Show what running containers use. Changes nothing."
+    parser.add_argument("--all", action="store_true", help="all containers of this user, not only this project's")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="print one look as JSON")
+    how.add_argument("--stream", action="store_true", help="print a line of JSON for each look, until Ctrl-C")
+    parser.add_argument(
+        "--interval", type=_parse_interval, default=_INTERVAL, metavar="SECONDS",
+        help="time between two looks (default: %(default)g)",
+    )  # fmt: skip
+    return parser.parse_args(list(arguments))
+
+
+def _parse_interval(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not _LEAST <= seconds <= _MOST:
+        raise argparse.ArgumentTypeError(f"must be seconds from {_LEAST:g} to {_MOST:g}, not {text!r}")
+    return seconds

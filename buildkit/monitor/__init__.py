@@ -1,0 +1,1 @@
+"""What containers use, from texts of the kernel's control groups: text to values. Pure."""
