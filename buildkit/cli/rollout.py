@@ -15,6 +15,7 @@ from buildkit.cli.options import make_parser, parse_positive
 from buildkit.cli.up import load_environment
 from buildkit.errors import DefinitionError
 from buildkit.report.table import print_table
+from buildkit.report.text import sanitize_line
 from buildkit.report.view import open_view
 from buildkit.rollout.decide import RolloutAction, RolloutDecision
 from buildkit.rollout.manifests import inference_service, rollout_notes, rollout_objects
@@ -23,9 +24,12 @@ from buildkit.rollout.state import RolloutState, find_next_step
 from buildkit.running.cluster import route_service
 from buildkit.running.environment import RunningEnvironment, RunningService
 from buildkit.running.yaml_text import render_yaml
+from buildkit.services.labels import environment_labels
 from buildkit.services.proxy import target_of
 from buildkit.services.rollout import RunningRollout, VersionStatus, find_rollout
 from buildkit.services.rollout_files import plan_of, render_configuration
+from buildkit.services.start import check_checkout
+from buildkit.tools.podman_objects import list_containers
 
 _PAUSE = 10  # seconds between two looks of `watch`
 _SHOWN = 10  # entries of the history
@@ -40,6 +44,7 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
     if options.what in _RENDERERS:
         sys.stdout.write(_RENDERERS[options.what](environment, rollout.service, rollout.load()))
         return 0
+    check_checkout(environment, list_containers(environment_labels(environment)), folder)
     if options.what == "promote":
         rollout.promote(None if options.to is None else round(options.to * 10))
     elif options.what == "back":
@@ -99,7 +104,7 @@ def _print_status(rollout: RunningRollout, decision: RolloutDecision, *, as_json
     for entry in state.history[-_SHOWN:]:
         at = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.time))
         shares = ", ".join(f"{name} {share / 10:g} %" for name, share in entry.shares)
-        sys.stdout.write(f"  {at}  {entry.action}: {shares} ({entry.reason})\n")
+        sys.stdout.write(f"  {at}  {sanitize_line(f'{entry.action}: {shares} ({entry.reason})')}\n")
 
 
 def _row(one: VersionStatus) -> tuple[str, ...]:

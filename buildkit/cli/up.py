@@ -112,7 +112,7 @@ def without(environment: RunningEnvironment, names: Sequence[str]) -> RunningEnv
 def _get_only(services: Services) -> str:
     names = [environment.name for environment in services.environments]
     if len(names) != 1:
-        hint = f"name one: nox -s up -- {' | '.join(names)}" if names else "add [environments.NAME] to services.toml"
+        hint = f"name one of {', '.join(names)}" if names else "add [environments.NAME] to services.toml"
         raise DefinitionError("which environment?", hint=hint)
     return names[0]
 

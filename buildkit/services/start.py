@@ -74,7 +74,7 @@ def _start(
     with WorkerPool(_ASKED_AT_ONCE) as pool:  # podman takes a fifth of a second for each answer
         asked = pool.submit(_get_images, environment), pool.submit(list_containers, labels)
         host, images, found = podman.probe_host(), asked[0].result(), asked[1].result()
-    _check_checkout(environment, [dict(one.labels).get(CHECKOUT, "") for one in found], options.folder)
+    check_checkout(environment, found, options.folder)
     with _with_gpus(environment, found, emit) as granted, undoing(labels) as made:
         environment = granted
         _check_users(environment, host)
@@ -191,8 +191,10 @@ def _get_images(environment: RunningEnvironment) -> dict[str, str]:
     return images
 
 
-def _check_checkout(environment: RunningEnvironment, checkouts: list[str], folder: Path) -> None:
-    for other in sorted({checkout for checkout in checkouts if checkout != str(folder.resolve())}):
+def check_checkout(environment: RunningEnvironment, found: Sequence[FoundContainer], folder: Path) -> None:
+    """Raise BuildError if a container of the environment was started from another folder than ``folder``."""
+    checkouts = {dict(one.labels).get(CHECKOUT, "") for one in found}
+    for other in sorted(checkouts - {str(folder.resolve())}):
         raise BuildError(
             f"{environment.name} of {environment.project} runs already, started in {other}",
             hint=f"end it there first: cd {other} && nox -s up -- {environment.name} --down",

@@ -7,6 +7,7 @@ from buildkit.rollout.proxied import SOCKET
 from buildkit.tools.process import Command, run
 
 _SECONDS = "10"  # that socat waits for the rest of an answer
+_LARGEST_PAGE = 4 << 20  # bytes that are read of a page
 _ANY = tuple(range(256))
 _UNKNOWN = ("Unknown command", "No such", "Permission denied", "missing or invalid", "Invalid", "unknown")
 
@@ -34,13 +35,14 @@ def check_answer(command: str, answer: str) -> None:
 
 
 def fetch_page(container: str, address: str, path: str) -> str:
-    """Return what a replica at ``ADDRESS:PORT`` answers to a GET, asked from the proxy's network.
+    """Return what a replica at ``ADDRESS:PORT`` answers to a GET, asked from the proxy's network; 4 MiB at most.
 
     Raises BuildError if it does not answer.
     """
     request = f"GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n"
     # a server may take the end of a request for the end of its client
-    socat = ("socat", "-T", _SECONDS, "-t", "0.1", "-,ignoreeof", f"TCP:{address},connect-timeout={_SECONDS}")
+    server = f"TCP:{address},connect-timeout={_SECONDS},readbytes={_LARGEST_PAGE}"
+    socat = ("socat", "-T", _SECONDS, "-t", "0.1", "-,ignoreeof", server)
     argv = ("podman", "exec", "--interactive", "--", container, *socat)
     finished = run(Command(argv=argv, stdin=request.encode(), accept=_ANY))
     head, _, body = finished.stdout.decode("utf-8", "replace").partition("\r\n\r\n")

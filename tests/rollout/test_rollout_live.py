@@ -15,15 +15,17 @@ from buildkit.events import Note, ignore_event
 from buildkit.rollout.decide import RolloutAction
 from buildkit.running.environment import RunningEnvironment
 from buildkit.services.host_limits import HostCapacity
+from buildkit.services.labels import environment_labels
 from buildkit.services.proxy import LiveProxy
 from buildkit.services.replicas import choose_replicas, forget_replicas
 from buildkit.services.rollout import RunningRollout, choose_service, find_rollout
 from buildkit.services.rollout_files import find_proxies, load_state
 from buildkit.services.scaler import Scaler
-from buildkit.services.start import StartOptions, start_environment
+from buildkit.services.start import StartOptions, check_checkout, start_environment
 from buildkit.services.state import service_address
 from buildkit.services.stop import stop_environment
 from buildkit.services.wait import wait_healthy
+from buildkit.tools.podman_objects import list_containers
 from tests.imagestore.hosts import StorageHost
 from tests.rollout.conftest import REPLICA, MakeRollout
 from tests.rollout.proxies import Load, ask_users
@@ -113,6 +115,8 @@ def test_a_rollout_goes_forward_by_figures_and_back_at_once(
     assert {version for _, version in load.answers} == {"old", "new"}
     status = {one.version: one for one in rollout.status()}
     assert (status["new"].share, status["new"].healthy, status["old"].role) == (80.0, 1, "control")
+    with pytest.raises(BuildError, match="runs already, started in"):
+        check_checkout(versions, list_containers(environment_labels(versions)), OPTIONS.folder / "another checkout")
     rollout.promote(1000)
     assert watch_rollout(rollout, 1, as_json=False) == 0  # it has its last step already
     assert set(ask_users(port, USERS)) == {"new"}
