@@ -61,6 +61,7 @@ def test_top_shows_what_the_kernel_says_counts_kills_and_ends(tiny: Tiny) -> Non
     finally:
         child.kill()
         child.wait()
+        tiny.tool("podman", "rm", "--all", "--force", "--time", "0")  # it would be busy for ever
 
 
 def looks(output: Path) -> list[dict[str, Any]]:
