@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -102,26 +102,28 @@ class ModelScanner:
     def scan_in_steps(self, name: str, sha256: FileHash, file: BinaryIO, progress: Progress) -> Iterator[Scan]:
         """Scan as `scan` does; yield what our own scanner found, then what counts, with the opinions of others.
 
-        Both are the same if the verdict is known. Others read the file while the caller has the first.
+        Both are the same if the verdict is known. Others read the file while the caller has the first. The file's lock
+        is not held then: what the caller does may wait for other builds, and they for this lock.
         """
         from buildkit.build.opinions import with_opinions
 
         context = self._context
-        with context.blobs.building(Key.of(f"scan {sha256}".encode()), context.stop.is_set):
-            result = self.known([sha256]).get(sha256)
-            if result is not None:
-                yield at_path(result, name)
-            else:
-                began, before = time.monotonic(), os.fstat(file.fileno())
-                source = MonitoredSource(source=FileSource.of(file), progress=progress)
-                with self._asking_others(name, file, source) as others:
+        with ExitStack() as asking:
+            with context.blobs.building(Key.of(f"scan {sha256}".encode()), context.stop.is_set):
+                if (known := self.known([sha256]).get(sha256)) is None:
+                    began, before = time.monotonic(), os.fstat(file.fileno())
+                    source = MonitoredSource(source=FileSource.of(file), progress=progress)
+                    others = asking.enter_context(self._asking_others(name, file, source))
                     own = run_scan(name, source, self._allowed)
-                    yield at_path(own, name)
-                    result = with_opinions(name, own, others)
-                verify_unchanged(name, before, os.fstat(file.fileno()))
-                if not has_failed(result):
-                    with suppress(BuildError):  # with a full disk, the content is scanned again the next time
-                        self.verdicts.add(sha256, self.rules, result, time.monotonic() - began)
+            if known is not None:
+                yield from (at_path(known, name),) * 2
+                return
+            yield at_path(own, name)
+            result = with_opinions(name, own, others)
+        verify_unchanged(name, before, os.fstat(file.fileno()))
+        if not has_failed(result):
+            with suppress(BuildError):  # with a full disk, the content is scanned again the next time
+                self.verdicts.add(sha256, self.rules, result, time.monotonic() - began)
         yield at_path(result, name)
 
     @contextmanager

@@ -19,7 +19,7 @@ from buildkit.events import Event, Note, StepProgress, ignore_event
 from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import Model, ModelFile
 from buildkit.plan.spec import Kind, PackModel, Spec
-from buildkit.scan import UNKNOWN_CONTENT
+from buildkit.scan import UNKNOWN_CONTENT, Scan
 from buildkit.tools.opinion_engines import Engine
 
 _ENGINE = """
@@ -53,6 +53,30 @@ def test_other_scanners_read_a_file_while_ours_does(tmp_path: Path, monkeypatch:
     assert seen
     assert all(seen)
     assert [gap.why for gap in result.gaps] == [UNKNOWN_CONTENT]
+
+
+def test_builds_that_pack_what_they_have_scanned_keep_no_other_from_scanning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two builds, each packing a model that the other scans next, would wait for each other for ever."""
+    monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("buildkit.build.model_scanner.find_engines", lambda: ())
+    weights = Random(1).randbytes(1 << 10)
+    path, sha256 = tmp_path / "weights", FileHash.of(weights)
+    path.write_bytes(weights)
+    project, scans = parse_project("", tmp_path), list[Scan]()
+
+    def scan_elsewhere() -> None:
+        with open_context(project, ignore_event) as other, path.open("rb") as again:
+            scans.append(ModelScanner(other, ModelAllowlist()).scan("weights", sha256, again, lambda _: None))
+
+    with open_context(project, ignore_event) as context, path.open("rb") as file:
+        steps = ModelScanner(context, ModelAllowlist()).scan_in_steps("weights", sha256, file, lambda _: None)
+        first = next(steps)  # a build that packs now
+        other = threading.Thread(target=scan_elsewhere, daemon=True)
+        other.start()
+        other.join(timeout=30)
+        assert [first, *steps] == [first, *scans]
 
 
 def test_models_of_reused_layers_are_scanned_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
