@@ -161,7 +161,7 @@ def _system() -> HostSystem:
 
 
 def probe_tool(name: str) -> InstalledTool:
-    """Find one of the programs that builds use, and ask it for its version."""
+    """Find one of the programs that builds use, and ask it for its version; one that cannot be started is not there."""
     path, option = find_program(name), _VERSION_OPTIONS[name]
     if not path and name == "uv":
         path = _bundled_uv()
@@ -171,6 +171,8 @@ def probe_tool(name: str) -> InstalledTool:
         output = run(Command(argv=(path, option), accept=tuple(range(256)))).text
     except BuildError as error:
         output = error.output
+    except OSError:  # a script whose interpreter this user may not start, for instance
+        return InstalledTool(name=name)
     return InstalledTool(name=name, path=path, version=parse_version(output))
 
 

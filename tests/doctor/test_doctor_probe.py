@@ -7,7 +7,7 @@ import pytest
 
 from buildkit.doctor.checks import check_host
 from buildkit.doctor.diagnose import diagnose
-from buildkit.doctor.facts import ContainerStorage
+from buildkit.doctor.facts import ContainerStorage, InstalledTool
 from buildkit.doctor.probe import (
     auth_files,
     count_ids,
@@ -17,6 +17,7 @@ from buildkit.doctor.probe import (
     parse_os_release,
     parse_version,
     probe_host,
+    probe_tool,
 )
 from buildkit.doctor.probe_containers import (
     find_program,
@@ -28,6 +29,14 @@ from buildkit.doctor.probe_containers import (
     read_cgroups,
 )
 from buildkit.doctor.render import render_json, render_text
+
+
+def test_program_that_cannot_be_started_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "podman-compose"
+    program.write_text(f"#!{tmp_path}/python\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert probe_tool("podman-compose") == InstalledTool(name="podman-compose")
 
 
 @pytest.mark.parametrize(
