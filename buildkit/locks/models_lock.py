@@ -206,7 +206,8 @@ def parse_models_file(text: str, file: str) -> ModelsFile:
         seen.add(request.name)
         check_target(request.target, place.at("target"))
         _check_request(request, place)
-    derived = read_derive_requests(table.get("derive", ()), dict.fromkeys(seen), ValueLocation(file, problems))
+    models = {request.name: request for request in requests}
+    derived = read_derive_requests(table.get("derive", ()), models, ValueLocation(file, problems))
     if problems:
         raise DefinitionError.of(problems)
     return ModelsFile(models=tuple(requests), derived=derived)

@@ -146,7 +146,7 @@ class Scaler:
         )
         write(state)
         apply_state(self.proxy, target_of(self.service, state))
-        for number in set(after) - set(running):
+        for number in sorted(set(after) - set(running)):
             if not wait_until_seen(self.proxy, names[number - 1], self.sleep):
                 self.emit(Note(text=f"{names[number - 1]} is healthy, but the proxy's check of it fails", warning=True))
         for number in sorted(set(running) - set(after)):
