@@ -85,7 +85,9 @@ def report() -> Report:
 
 
 def explained() -> str:
+    derivation = SimpleNamespace(of=NAME, tool=NAME, settings=(NAME,), options=NAME, report=((NAME, NAME),))
     layer = SimpleNamespace(
+        derived=SimpleNamespace(derivation=derivation, report=None),
         entry=SimpleNamespace(spec=SimpleNamespace(name=NAME), source=LayerSource.STORAGE),
         causes=(), tool=False, again=True, below=NAME, built=explain.BuiltRecord(at=0, stage=NAME, why=NAME),
     )  # fmt: skip
