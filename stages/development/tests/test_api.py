@@ -307,6 +307,7 @@ def test_probes_are_answered_while_audio_is_analysed(make_settings: MakeSettings
 
     async def scenario() -> None:
         async with start(create_app(make_settings())) as client:
+            started = time.perf_counter()
             work = asyncio.create_task(client.post("/v1/speech", content=data, headers=WAV, timeout=None))
             longest, count = 0.0, 0
             while not work.done():
@@ -316,7 +317,7 @@ def test_probes_are_answered_while_audio_is_analysed(make_settings: MakeSettings
                 await asyncio.sleep(0.005)
             assert (await work).status_code == 200
             assert count > 10
-            assert longest < 0.5
+            assert longest < (time.perf_counter() - started) / 2
 
     asyncio.run(scenario())
 
