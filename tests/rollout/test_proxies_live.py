@@ -19,8 +19,8 @@ from buildkit.rollout.haproxy import VERSION_HEADER, render_haproxy, split_comma
 from buildkit.rollout.haproxy_answers import SHOW_ANSWERS, check_version, parse_answers, parse_stat
 from buildkit.rollout.nginx import render_nginx
 from buildkit.rollout.proxied import ProxiedService, ProxyPool, ProxyServer
-from buildkit.rollout.split import choose_pool, find_bucket
 from buildkit.services.proxy import configure_anew
+from tests.rollout.buckets import choose_pool, find_bucket
 from tests.rollout.proxies import AskSocket, Load, RunningProxy, ask_users, free_ports, replicas_text, running
 
 pytestmark = pytest.mark.tools
