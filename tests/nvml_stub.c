@@ -10,7 +10,8 @@ typedef struct { u64 total, free, used; } memory_t;
 typedef struct { u32 pid; u64 used; u32 gpu_instance, compute_instance; } process_t;
 typedef struct { u32 gpu, memory; } rates_t;
 typedef struct { u32 pid; u64 time; u32 sm, memory, encoder, decoder; } busy_t;
-enum { INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7 };
+typedef struct { void *device; u64 type, code; u32 gpu_instance, compute_instance; } event_t;
+enum { INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, TIMEOUT = 10 };
 
 static char text[65536];
 static char answer[512];
@@ -38,11 +39,14 @@ static int of(const void *handle, const char *what) {
 static int number(int error, u32 *out) { if (!error) *out = strtoul(answer, 0, 0); return error; }
 static int words(int error, char *out, u32 size) { if (!error) snprintf(out, size, "%s", answer); return error; }
 
-int nvmlInitWithFlags(u32 flags) {
+static void reread(void) {
     FILE *file = fopen(getenv("NVML_STUB"), "r");
-    (void)flags;
     text[file ? fread(text, 1, sizeof text - 1, file) : 0] = 0;
     if (file) fclose(file);
+}
+int nvmlInitWithFlags(u32 flags) {
+    (void)flags;
+    reread();
     int error = look("init");
     return error == NOT_SUPPORTED ? 0 : error;
 }
@@ -110,6 +114,25 @@ int nvmlDeviceGetComputeRunningProcesses_v3(void *device, u32 *count, process_t 
 }
 int nvmlDeviceGetGraphicsRunningProcesses_v3(void *device, u32 *count, process_t *out) {
     return processes(of(device, "graphics"), count, out);
+}
+/* GPU.xid CODE: an event of GPUs that have such a line; the description is read again, so that a host may change. */
+static u32 told[8];
+int nvmlEventSetCreate(void **set) { *set = told; return 0; }
+int nvmlDeviceRegisterEvents(void *device, u64 types, void *set) {
+    (void)set;
+    return number(of(device, "xid"), &told[(unsigned long)device - 1]) ? NOT_SUPPORTED : types == 8 ? 0 : INVALID;
+}
+int nvmlEventSetWait_v2(void *set, event_t *out, u32 milliseconds) {
+    (void)set, (void)milliseconds;
+    reread();
+    for (unsigned long gpu = 0; gpu < 8; gpu++) {
+        u32 code = 0;
+        void *device = (void *)(gpu + 1);
+        if (number(of(device, "xid"), &code) || code == told[gpu]) continue;
+        *out = (event_t){device, 8, told[gpu] = code, 0, 0};
+        return 0;
+    }
+    return TIMEOUT;
 }
 int nvmlDeviceGetUtilizationRates(void *device, rates_t *out) { return number(of(device, "busy"), &out->gpu); }
 int nvmlDeviceGetProcessUtilization(void *device, busy_t *out, u32 *count, u64 since) { /* TIME PID SM PID SM … */

@@ -71,6 +71,7 @@ COMMANDS = (
     _command("doctor", "Check this host: tools, storage, user namespaces, disk, log-ins, GPUs."),
     _command("gpus", "List GPUs and CDI specifications, and what keeps containers from them (-- --json, --watch)."),
     _command("top", "Show what running containers use, live (-- --all, --json, --stream, --interval SECONDS)."),
+    _command("monitor", "Serve what running containers use as metrics (-- --all, --listen ADDRESS:PORT, --push)."),
     CliCommand(
         name="bench-build",
         target="buildkit.cli.bench:run",

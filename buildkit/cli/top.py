@@ -12,19 +12,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from buildkit.build.planner import open_planner
 from buildkit.cli.options import make_parser
 from buildkit.errors import Interrupted
 from buildkit.inspection.container_watch import ContainerWatch, WatchSources
 from buildkit.inspection.expected_images import ExpectedImages
-from buildkit.monitor.containers import WatchedContainer, select_project
+from buildkit.inspection.watch_scope import load_scope
 from buildkit.monitor.snapshot import Snapshot, snapshot_as_json
 from buildkit.report.columns import print_columns
 from buildkit.report.top_table import TOP_COLUMNS, top_lines, top_rows
 from buildkit.report.view import open_view
 from buildkit.tools.cgroups import CgroupReader
 from buildkit.tools.gpu import open_gpu_meter
-from buildkit.tools.running_containers import find_running
 
 _INTERVAL = 1.0  # seconds
 _LEAST, _MOST = 0.1, 3600.0
@@ -53,18 +51,12 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
 @contextmanager
 def _open_watch(folder: Path, *, every: bool) -> Iterator[ContainerWatch]:
     with open_view(sys.stderr) as emit:
-        with open_planner(folder, emit) as planner:
-            project = planner.context.project
-            stages = {project.ref(stage): stage for stage in planner.graph.stages}
-
-        def find() -> tuple[WatchedContainer, ...]:
-            return find_running() if every else select_project(find_running(), project.name, stages)
-
-        expected = ExpectedImages(folder, stages, emit)
+        scope = load_scope(folder, emit)
+        expected = ExpectedImages(folder, scope.stages, emit)
         with open_gpu_meter() as measure:
             yield ContainerWatch(
                 sources=WatchSources(
-                    find_running=find,
+                    find_running=scope.finder(every=every),
                     reader=CgroupReader(),
                     measure_gpus=measure,
                     clock=time.monotonic,
@@ -105,7 +97,7 @@ def _print(snapshot: Snapshot, *, as_json: bool) -> None:
     if not snapshot.containers:
         sys.stdout.write("no container runs\n")
     print_columns(TOP_COLUMNS, top_rows(snapshot), sys.stdout)
-    for problem in snapshot.gpu_problems:
+    for problem in snapshot.problems:
         sys.stdout.write(f"{problem}\n")
 
 

@@ -19,6 +19,25 @@ class GpuProcessUse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GpuHealth:
+    """What a GPU says of itself beside its use: °C, watts, and errors of its memory since the driver was loaded.
+
+    ``xid`` is the code of the last critical error that the driver reported since it was watched (NVIDIA's *XID
+    errors*), None if there was none.
+    """
+
+    name: str = ""
+    temperature: int | None = None
+    power: float | None = None
+    corrected: int | None = None
+    uncorrected: int | None = None
+    xid: int | None = None
+
+
+_UNKNOWN = GpuHealth()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GpuUse:
     """A GPU at a moment: bytes of memory in use and in all, and the share of the last period in which it computed."""
 
@@ -28,6 +47,7 @@ class GpuUse:
     total: int | None = None
     utilisation: float | None = None
     processes: tuple[GpuProcessUse, ...] = ()
+    health: GpuHealth = _UNKNOWN
     problem: str = ""
 
 

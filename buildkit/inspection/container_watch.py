@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 
+from buildkit.errors import MissingTool, ToolError
 from buildkit.gpu.use import ContainerGpu, GpuUse, divide
 from buildkit.monitor.containers import WatchedContainer
 from buildkit.monitor.figures import UsageAt, look, rates
@@ -15,6 +16,7 @@ from buildkit.tools.cgroups import CgroupReader
 
 PATIENCE = 120.0  # seconds until podman is asked again for names, health and restarts
 _LEAST = 2.0  # seconds between two questions, however fast containers come and go
+_RETRY = 10.0  # seconds until podman is asked again after it failed
 _EXPECTED: Mapping[str, str] = {}
 
 
@@ -44,19 +46,24 @@ class _Watched:
 
 @dataclass(slots=True, kw_only=True)
 class ContainerWatch:
-    """Containers from look to look; nothing is kept of those that ended."""
+    """Containers from look to look; nothing is kept of those that ended.
+
+    If podman fails later, those that it named before are watched on; ``failures`` counts that.
+    """
 
     sources: WatchSources
     _watched: dict[str, _Watched] = field(default_factory=dict)
     _groups: frozenset[str] = frozenset()
+    failures: int = 0
     _asked_at: float | None = None
     _lost: bool = False
+    _problem: str = ""
 
     def look(self) -> Snapshot:
-        """Return all containers as they are now. Raises MissingTool or ToolError if podman must be asked and fails."""
+        """Return all containers as they are now. Raises MissingTool or ToolError if podman fails at the first look."""
         now = self.sources.clock()
         if self._must_ask(now):
-            self._ask(now)
+            self._try_to_ask(now)
         uses = self.sources.measure_gpus()
         shares = divide(uses, self.sources.reader.find_container)
         names = tuple(sorted({one.container.image_name for one in self._watched.values()}))
@@ -64,17 +71,32 @@ class ContainerWatch:
         views = [self._view(one, shares.get(one.container.id, ()), expected) for one in self._watched.values()]
         self._lost = any(map(_is_lost, views))
         problems = tuple(f"GPU {use.index}: {use.problem}" for use in uses if use.problem)
-        return Snapshot(time=self.sources.wall(), containers=tuple(views), gpu_problems=problems)
+        return Snapshot(
+            time=self.sources.wall(), containers=tuple(views), gpu_problems=problems, podman_problem=self._problem
+        )
 
     def _must_ask(self, now: float) -> bool:
         """Return whether containers may have come, gone or begun anew; a clock that was set back counts as waiting."""
         if self._asked_at is None:
             return True
         waited = abs(now - self._asked_at)
+        if self._problem:
+            return waited >= _RETRY
         return waited >= _LEAST and (waited >= PATIENCE or self._lost or self._list_groups() != self._groups)
 
     def _list_groups(self) -> frozenset[str]:
         return self.sources.reader.list_groups(one.files for one in self._watched.values())
+
+    def _try_to_ask(self, now: float) -> None:
+        try:
+            self._ask(now)
+        except (MissingTool, ToolError) as error:
+            if self._asked_at is None:
+                raise
+            self._asked_at, self._problem = now, error.message
+            self.failures += 1
+        else:
+            self._problem = ""
 
     def _ask(self, now: float) -> None:
         """Ask podman; what was seen before of the containers that are still there is kept."""

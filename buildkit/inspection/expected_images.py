@@ -26,11 +26,11 @@ class ExpectedImages:
         new = [name for name in names if name in self._stages and name not in self._known]
         if new:
             with open_planner(self._folder, self._emit) as planner:
-                self._known |= {name: _find_id(planner, self._stages[name]) for name in new}
+                self._known |= {name: find_expected_id(planner, self._stages[name]) for name in new}
         return {name: image for name in names if (image := self._known.get(name))}
 
 
-def _find_id(planner: Planner, stage: str) -> str | None:
+def find_expected_id(planner: Planner, stage: str) -> str | None:
     """Return the id (64 digits) of a stage's image; None if it has layers that were never built here."""
     composition = planner.composer.compose(stage)
     results = planner.context.ledger.layers.find(spec.key for spec in composition.specs)

@@ -45,11 +45,17 @@ class ContainerView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """All containers at ``time`` (seconds since the epoch), and why GPUs could not be asked, if that is so."""
+    """All containers at ``time`` (seconds since the epoch), and why GPUs or podman did not answer, if that is so."""
 
     time: float
     containers: tuple[ContainerView, ...]
     gpu_problems: tuple[str, ...] = ()
+    podman_problem: str = ""
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What did not answer, in words."""
+        return (*self.gpu_problems, *([f"podman: {self.podman_problem}"] if self.podman_problem else []))
 
 
 def snapshot_as_json(snapshot: Snapshot) -> dict[str, Any]:
@@ -58,6 +64,7 @@ def snapshot_as_json(snapshot: Snapshot) -> dict[str, Any]:
         "time": snapshot.time,
         "containers": [_container(view) for view in snapshot.containers],
         "gpu_problems": list(snapshot.gpu_problems),
+        "podman_problem": snapshot.podman_problem or None,
     }
 
 

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 _UNLIMITED = 1 << 60  # cgroups v1 write a number close to the maximum for "no limit"
 _MICRO, _NANO = 1e6, 1e9
-_STALLS = re.compile(r"some avg10=([0-9]+[.][0-9]+) .*total=([0-9]+)(?:\nfull avg10=([0-9]+[.][0-9]+) )?")
+_STALLS = re.compile(
+    r"some avg10=([0-9]+[.][0-9]+) .*total=([0-9]+)(?:\nfull avg10=([0-9]+[.][0-9]+) .*total=([0-9]+))?"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,7 @@ class PressureStall:
     some: float
     full: float
     total: float
+    full_total: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +118,12 @@ def parse_pressure(text: str) -> PressureStall | None:
     """Parse a file of PSI; older kernels have no ``full`` for the CPU."""
     if (found := _STALLS.match(text)) is None:
         return None
-    return PressureStall(some=float(found[1]) / 100, full=float(found[3] or 0) / 100, total=int(found[2]) / _MICRO)
+    return PressureStall(
+        some=float(found[1]) / 100,
+        full=float(found[3] or 0) / 100,
+        total=int(found[2]) / _MICRO,
+        full_total=int(found[4] or 0) / _MICRO,
+    )
 
 
 def parse_network(text: str) -> tuple[int | None, int | None]:

@@ -39,13 +39,13 @@ def top_lines(snapshot: Snapshot, width: int, height: int) -> list[_Line]:
     """Return lines with styles for a screen; the last one counts the containers that it has no room for."""
     views = _sorted(snapshot)
     if not views:
-        return [("no container runs", "dim"), *((problem, "red") for problem in snapshot.gpu_problems)]
-    room = max(1, height - _HEAD - 1 - len(snapshot.gpu_problems))
+        return [("no container runs", "dim"), *((problem, "red") for problem in snapshot.problems)]
+    room = max(1, height - _HEAD - 1 - len(snapshot.problems))
     head, *rows = render_columns(TOP_COLUMNS, [_row(view) for view in views[:room]], width)
     lines = [(head, "bold"), *((row, _style(view)) for row, view in zip(rows, views, strict=False))]
     if len(views) > room:
         lines.append((f"… {format_count(len(views) - room, 'container')} more", "dim"))
-    return [*lines, *((problem, "red") for problem in snapshot.gpu_problems)]
+    return [*lines, *((problem, "red") for problem in snapshot.problems)]
 
 
 def _sorted(snapshot: Snapshot) -> list[ContainerView]:

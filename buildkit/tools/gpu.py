@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from buildkit.gpu.device import Gpu, GpuProcess, Gpus, MigDevice
-from buildkit.gpu.use import GpuProcessUse, GpuUse
+from buildkit.gpu.use import GpuHealth, GpuProcessUse, GpuUse
+from buildkit.tools.gpu_errors import open_error_watch
 
 _REASONS = {  # nvmlClocksEventReasons; bit 0 is idleness
     0x002: "application clocks",
@@ -22,6 +23,7 @@ _REASONS = {  # nvmlClocksEventReasons; bit 0 is idleness
     0x200: "board limit",
     0x400: "reliability",
 }
+_ECC = "nvmlDeviceGetTotalEccErrors"
 _MODES = {0: "DEFAULT", 2: "PROHIBITED", 3: "EXCLUSIVE_PROCESS"}  # nvmlComputeMode
 
 
@@ -46,10 +48,11 @@ def find_gpus() -> Gpus:
 
 
 @contextlib.contextmanager
-def open_gpu_meter() -> Iterator[Callable[[], tuple[GpuUse, ...]]]:
+def open_gpu_meter(*, health: bool = False) -> Iterator[Callable[[], tuple[GpuUse, ...]]]:
     """Yield a function that returns the present use of every GPU; NVML stays open until the block ends.
 
-    Without GPUs or their driver it returns none. A GPU that fails has the reason in ``problem``.
+    Without GPUs or their driver it returns none. A GPU that fails has the reason in ``problem``. With ``health``, what
+    it says of itself is read, too.
     """
     if not find_gpus().devices:
         yield tuple
@@ -62,27 +65,42 @@ def open_gpu_meter() -> Iterator[Callable[[], tuple[GpuUse, ...]]]:
         yield tuple
         return
     since: dict[int, int] = {}
+    errors = open_error_watch(pynvml) if health else None
     try:
-        yield lambda: _read_all_use(pynvml, since)
+        yield lambda: _read_all_use(pynvml, since, errors)
     finally:
         with contextlib.suppress(pynvml.NVMLError):
             pynvml.nvmlShutdown()
 
 
-def _read_all_use(nvml: Any, since: dict[int, int]) -> tuple[GpuUse, ...]:  # noqa: ANN401
+def _read_all_use(
+    nvml: Any,  # noqa: ANN401
+    since: dict[int, int],
+    errors: Callable[[], Mapping[str, int]] | None,
+) -> tuple[GpuUse, ...]:
     try:
         count = nvml.nvmlDeviceGetCount()
     except nvml.NVMLError as error:
         return (GpuUse(index=0, uuid="", problem=str(error)),)
-    return tuple(_read_use(nvml, index, since) for index in range(count))
+    codes = errors() if errors else None
+    return tuple(_read_use(nvml, index, since, codes) for index in range(count))
 
 
-def _read_use(nvml: Any, index: int, since: dict[int, int]) -> GpuUse:  # noqa: ANN401
-    """Return the use of a GPU; ``since`` keeps the driver's time of the last samples that were seen of each."""
+def _read_use(
+    nvml: Any,  # noqa: ANN401
+    index: int,
+    since: dict[int, int],
+    codes: Mapping[str, int] | None,
+) -> GpuUse:
+    """Return the use of a GPU; ``since`` keeps the driver's time of the last samples that were seen of each.
+
+    ``codes`` are those of critical errors by UUID; None: the GPU's health is not asked for.
+    """
     uuid = ""
     try:
         handle = _Handle(nvml, nvml.nvmlDeviceGetHandleByIndex(index))
         uuid = _text(handle.ask("nvmlDeviceGetUUID"))
+        health = GpuHealth() if codes is None else _read_health(handle, codes.get(uuid))
         memory, rates = handle.ask("nvmlDeviceGetMemoryInfo"), handle.ask("nvmlDeviceGetUtilizationRates")
         busy = _read_busy(handle, index, since)
         processes = {one.pid: one.memory for one in _read_processes(handle) or ()}
@@ -96,9 +114,23 @@ def _read_use(nvml: Any, index: int, since: dict[int, int]) -> GpuUse:  # noqa: 
                 GpuProcessUse(pid=pid, memory=used, utilisation=busy.get(pid, 0.0 if busy else None))
                 for pid, used in processes.items()
             ),
+            health=health,
         )
     except nvml.NVMLError as error:
         return GpuUse(index=index, uuid=uuid, problem=str(error))
+
+
+def _read_health(handle: _Handle, code: int | None) -> GpuHealth:
+    nvml = handle.nvml
+    watts = handle.ask("nvmlDeviceGetPowerUsage")
+    return GpuHealth(
+        name=_text(handle.ask("nvmlDeviceGetName")),
+        temperature=handle.ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
+        power=None if watts is None else watts / 1000,
+        corrected=handle.ask(_ECC, nvml.NVML_MEMORY_ERROR_TYPE_CORRECTED, nvml.NVML_VOLATILE_ECC),
+        uncorrected=handle.ask(_ECC, nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC),
+        xid=code,
+    )
 
 
 def _read_busy(handle: _Handle, index: int, since: dict[int, int]) -> dict[int, float]:
@@ -172,7 +204,7 @@ def _read_state(handle: _Handle) -> dict[str, Any]:
         "capability": capability and f"{capability[0]}.{capability[1]}",
         "mig": _read_mig(handle),
         "ecc": ecc and ecc[0] == nvml.NVML_FEATURE_ENABLED,
-        "ecc_errors": handle.ask("nvmlDeviceGetTotalEccErrors", *errors),
+        "ecc_errors": handle.ask(_ECC, *errors),
         "processes": _read_processes(handle),
         "throttled": _read_reasons(handle),
         "temperature": handle.ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),

@@ -1,4 +1,4 @@
-"""Sends the spans of a build to a collector by OTLP/HTTP. The only importer of ``opentelemetry`` (extra ``tracing``).
+"""Sends the spans of a build to a collector by OTLP/HTTP, with OpenTelemetry's SDK (extra ``tracing``).
 
 Sampling, attributes of the resource, headers, certificates and compression are set by OpenTelemetry's own variables,
 which its SDK reads.
@@ -32,7 +32,7 @@ def send_trace(
 
     Takes no longer than the settings allow: a collector that is slower is left to a thread that nobody waits for.
     """
-    log = _LastLine()
+    log = LastLine()
     try:
         readable = _make_spans(spans, resource, env)
         exporter = OTLPSpanExporter(settings.endpoint, timeout=settings.seconds)
@@ -86,7 +86,7 @@ class _EndedSpans(SpanProcessor):
         self.spans.append(span)
 
 
-class _LastLine(logging.Handler):
+class LastLine(logging.Handler):
     """Takes the SDK's log: its lines, which may quote headers, are not for the terminal."""
 
     def __init__(self) -> None:
@@ -96,6 +96,7 @@ class _LastLine(logging.Handler):
         logger.handlers, logger.propagate = [self], False
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Keep what a line says of an answer."""
         found = re.search(r"batch code: ([0-9]{3}),", record.getMessage())
         self._status = found[1] if found else ""
 

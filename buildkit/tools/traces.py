@@ -1,4 +1,4 @@
-"""Spans of a build as values, and where the environment asks for them to be sent.
+"""Spans of a build as values, and where the environment asks for them, or for metrics, to be sent.
 
 The variables are those of OpenTelemetry's specification (*SDK environment variables*, *OTLP exporter*).
 """
@@ -15,6 +15,7 @@ from buildkit.lazy_dataclass import dataclass
 SpanValue = str | int | float | bool
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _PROTOCOL = "http/protobuf"
+_SENDERS = {"TRACES": "builds send", "METRICS": "the monitor sends"}
 _LONGEST = 500  # characters of a text
 _READ = 4000  # characters of it that are looked at
 _SECRETS = (
@@ -43,7 +44,7 @@ class TracedSpan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceSettings:
-    """``endpoint`` gets all spans in at most ``seconds``; ``host`` is what may be shown of it."""
+    """``endpoint`` gets everything in at most ``seconds``; ``host`` is what may be shown of it."""
 
     endpoint: str
     host: str
@@ -52,19 +53,35 @@ class TraceSettings:
 
 def load_trace_settings(env: Mapping[str, str]) -> TraceSettings | None:
     """Return where traces go; None if the environment asks for none. Raises DefinitionError if they cannot go there."""
-    endpoint = _find_setting(env, "ENDPOINT")
-    off = env.get("OTEL_SDK_DISABLED", "").strip().lower() == "true" or env.get("OTEL_TRACES_EXPORTER") == "none"
+    return _load_settings(env, "TRACES")
+
+
+def load_metric_settings(env: Mapping[str, str]) -> TraceSettings | None:
+    """Return where metrics go, as `load_trace_settings` does for traces."""
+    return _load_settings(env, "METRICS")
+
+
+def find_metric_interval(env: Mapping[str, str]) -> float:
+    """Return the seconds between two exports. Raises DefinitionError."""
+    name = "OTEL_METRIC_EXPORT_INTERVAL"
+    return _parse_milliseconds(name, env.get(name, "").strip() or "60000")
+
+
+def _load_settings(env: Mapping[str, str], signal: str) -> TraceSettings | None:
+    endpoint = _find_setting(env, signal, "ENDPOINT")
+    off = env.get("OTEL_SDK_DISABLED", "").strip().lower() == "true" or env.get(f"OTEL_{signal}_EXPORTER") == "none"
     if not endpoint or off:
         return None
-    protocol = _find_setting(env, "PROTOCOL") or _PROTOCOL
+    protocol = _find_setting(env, signal, "PROTOCOL") or _PROTOCOL
     if protocol != _PROTOCOL:
         raise DefinitionError(
-            f"OTEL_EXPORTER_OTLP_PROTOCOL is `{clean_text(protocol)}`, and builds send {_PROTOCOL} only",
+            f"OTEL_EXPORTER_OTLP_PROTOCOL is `{clean_text(protocol)}`, and {_SENDERS[signal]} {_PROTOCOL} only",
             hint=f"OTEL_EXPORTER_OTLP_PROTOCOL={_PROTOCOL}, and the collector's port for it (4318)",
         )
-    if not env.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "").strip():  # that one is used as it is
-        endpoint = f"{endpoint.removesuffix('/')}/v1/traces"
-    return TraceSettings(endpoint=endpoint, host=_check_host(endpoint), seconds=_find_seconds(env))
+    if not env.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT", "").strip():  # that one is used as it is
+        endpoint = f"{endpoint.removesuffix('/')}/v1/{signal.lower()}"
+    seconds = _parse_milliseconds("OTEL_EXPORTER_OTLP_TIMEOUT", _find_setting(env, signal, "TIMEOUT") or "10000")
+    return TraceSettings(endpoint=endpoint, host=_check_host(endpoint), seconds=seconds)
 
 
 def clean_text(text: str) -> str:
@@ -76,9 +93,9 @@ def clean_text(text: str) -> str:
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:_LONGEST])
 
 
-def _find_setting(env: Mapping[str, str], name: str) -> str:
-    """Return a setting of traces, or else that of all signals; an empty variable counts as unset."""
-    own = env.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}", "").strip()
+def _find_setting(env: Mapping[str, str], signal: str, name: str) -> str:
+    """Return a setting of a signal, or else that of all; an empty variable counts as unset."""
+    own = env.get(f"OTEL_EXPORTER_OTLP_{signal}_{name}", "").strip()
     return own or env.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()
 
 
@@ -97,12 +114,8 @@ def _not_a_url() -> DefinitionError:
     return DefinitionError(f"{_ENDPOINT} is no URL of a collector", hint=f"{_ENDPOINT}=http://localhost:4318")
 
 
-def _find_seconds(env: Mapping[str, str]) -> float:
-    """Return the time limit. The variable is in milliseconds, although the SDK for Python takes it for seconds."""
-    text = _find_setting(env, "TIMEOUT") or "10000"
+def _parse_milliseconds(name: str, text: str) -> float:
+    """Return the seconds that a variable names in milliseconds; the SDK for Python takes time limits for seconds."""
     if not text.isascii() or not text.isdigit() or not 0 < int(text[:10]) <= 600_000 or len(text) > 10:
-        raise DefinitionError(
-            f"OTEL_EXPORTER_OTLP_TIMEOUT is `{clean_text(text)}`, and not 1 to 600000 milliseconds",
-            hint="OTEL_EXPORTER_OTLP_TIMEOUT=10000",
-        )
+        raise DefinitionError(f"{name} is `{clean_text(text)}`, and not 1 to 600000 milliseconds", hint=f"{name}=10000")
     return int(text) / 1000

@@ -28,6 +28,7 @@ SESSIONS = {
     "init",
     "lock",
     "matrix",
+    "monitor",
     "parity",
     "plan",
     "push-models",

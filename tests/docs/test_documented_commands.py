@@ -95,6 +95,14 @@ NOT_RUN = {
     "nox -s top -- --stream --interval 5 | jq -c '.containers[] | [.name, .cpu.used, .memory.oom_kills]'\n": (
         "it lasts until it is interrupted; tests/e2e/test_top_session.py interrupts it"
     ),
+    "nox -s monitor\nnox -s monitor -- --all --listen 127.0.0.1:9469\n": (
+        "it lasts until it is interrupted; tests/e2e/test_top_session.py interrupts it"
+    ),
+    "nox -s monitor -- --feed ~/.local/state/xoe-monitor\n"
+    "podman run --rm --read-only --cap-drop all --volume ~/.local/state/xoe-monitor:/feed:ro,z "
+    "--publish 127.0.0.1:9469:9469 localhost/xoe-observe/monitor\n": (
+        "it lasts until it is interrupted; tests/e2e/test_observe_monitor.py runs both halves"
+    ),
     "nox -s trim-hardened\n": "it builds the development image and runs the service's tests",
     "nox -s reproduce -- runtime --json again.json\n": "it makes a Debian root again, which takes a minute",
 }

@@ -6,12 +6,18 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
+from buildkit.monitor.feed import FeedReader
+from buildkit.monitor.metrics import render_metrics
 from tests.e2e.tinyproject import Tiny, one_error, wait_until
+from tests.monitor.test_metrics import read
 
 pytestmark = pytest.mark.tools
 BUSY = "trap 'exit 0' TERM\nwhile :; do :; done\n"
@@ -49,6 +55,7 @@ def test_top_shows_what_the_kernel_says_counts_kills_and_ends(tiny: Tiny) -> Non
         (found,) = looks(output)[-1]["containers"]
         check(tiny, found)
         check_cpu(looks(output))
+        check_exporter(tiny, found)
         tiny.tool("podman", "exec", found["name"], "/bin/sh", "-c", GREED)
         wait_until(lambda: looks(output)[-1]["containers"][0]["memory"]["oom_kills"] > 0)
         tiny.tool("podman", "rm", "--force", "--time", "0", found["name"])
@@ -82,6 +89,44 @@ def check(tiny: Tiny, found: dict[str, Any]) -> None:
     assert 0 < found["memory"]["used"] <= 64 << 20
 
 
+def check_exporter(tiny: Tiny, found: dict[str, Any]) -> None:
+    """The session `monitor` tells the same, over HTTP and through a feed."""
+    feed = tiny.folder / "feed"
+    with started(tiny, "--listen", "127.0.0.1:0") as address, started(tiny, "--feed", str(feed)):
+        with urlopen(address, timeout=30) as answer:
+            series = read(answer.read().decode())
+        label = (("image", "localhost/tiny/app:latest"), ("name", found["name"]))
+        assert series["container_spec_memory_limit_bytes"][label] == 64 << 20
+        assert series["container_cpu_cfs_throttled_periods_total"][label] > 0
+        (info,) = (dict(labels) for labels in series["xoe_container_info"])
+        assert (info["stage"], info["project"], info["current"]) == ("app", "tiny", "true")
+        layers = {dict(labels)["outcome"]: value for labels, value in series["xoe_build_layers"].items()}
+        assert layers["built"] > 0
+        assert series["xoe_build_duration_seconds"][("phase", "all"), ("stage", "app")] > 0
+        port = address.rpartition(":")[2].partition("/")[0]
+        assert "Address already in use" in one_error(tiny.run("monitor", "--listen", f"127.0.0.1:{port}"), 2)
+        assert "another monitor writes there" in one_error(tiny.run("monitor", "--feed", str(feed)), 2)
+        served = FeedReader(feed).state()
+        assert served.problem == ""
+        assert read(render_metrics(served.families)).keys() >= series.keys()
+    assert not (feed / "state.json").exists(), "a reader knows at once that it has ended"
+
+
+@contextmanager
+def started(tiny: Tiny, *arguments: str) -> Iterator[str]:
+    """A monitor, ended by SIGTERM; yields the line that it prints."""
+    with subprocess.Popen(
+        tiny.argv("monitor", *arguments), cwd=tiny.folder, env=tiny.env, stdout=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as child:  # fmt: skip
+        assert child.stdout
+        try:
+            yield child.stdout.readline().strip()
+        finally:
+            os.killpg(child.pid, signal.SIGTERM)
+        assert child.wait(timeout=30) == 0
+
+
 def check_cpu(seen: list[dict[str, Any]]) -> None:
     """A busy loop may use a tenth of a CPU; a look on a busy host is late by a while."""
     first, last = ((look["time"], look["containers"][0]["cpu"]["seconds"]) for look in (seen[0], seen[-1]))
@@ -94,3 +139,6 @@ def test_wrong_options_are_errors(tiny: Tiny) -> None:
     assert "must be seconds from 0.1 to 3600, not '0'" in one_error(tiny.run("top", "--interval", "0"), 2)
     assert "must be seconds" in one_error(tiny.run("top", "--interval", "nan"), 2)
     assert "not allowed with" in one_error(tiny.run("top", "--json", "--stream"), 2)
+    assert "must be an address of this host" in one_error(tiny.run("monitor", "--listen", "9469"), 2)
+    assert "--push needs a collector" in one_error(tiny.run("monitor", "--push"), 2)
+    assert "not allowed with" in one_error(tiny.run("monitor", "--print", "--feed", "x"), 2)

@@ -20,12 +20,12 @@ from buildkit.tools.cgroups import CgroupReader
 from tests.monitor.cgrouphosts import NETWORK, CgroupHost
 
 _CONTAINERS, _LOOKS = 50, 50
-_IDS = {pid: f"{pid:064x}" for pid in range(1, _CONTAINERS + 1)}
+IDS = {pid: f"{pid:064x}" for pid in range(1, _CONTAINERS + 1)}
 
 
 def measure(reader: CgroupReader) -> float:
     """Return ms of CPU for a look at all containers."""
-    found = tuple(WatchedContainer(id=i, name=i[-4:], pid=pid, image="", image_name="") for pid, i in _IDS.items())
+    found = tuple(WatchedContainer(id=i, name=i[-4:], pid=pid, image="", image_name="") for pid, i in IDS.items())
     sources = WatchSources(
         find_running=lambda: found, reader=reader, measure_gpus=tuple, clock=time.monotonic, wall=time.time
     )
@@ -38,19 +38,19 @@ def measure(reader: CgroupReader) -> float:
 
 
 @contextmanager
-def _real_groups(folder: Path, name: str) -> Iterator[CgroupReader]:
+def real_groups(folder: Path, name: str) -> Iterator[CgroupReader]:
     """Make the groups in every hierarchy, and made-up processes in them."""
     mounts = Path("/proc/self/mountinfo").read_text()
     rows = Path("/proc/self/cgroup").read_text().splitlines()
     made: list[Path] = []
     try:
         for mount in parse_cgroup_mounts(mounts):
-            for path in (Path(mount.folder, name), *(Path(mount.folder, name, f"libpod-{i}") for i in _IDS.values())):
+            for path in (Path(mount.folder, name), *(Path(mount.folder, name, f"libpod-{i}") for i in IDS.values())):
                 path.mkdir()
                 made.append(path)
         (folder / "self").mkdir()
         (folder / "self/mountinfo").write_text(mounts)
-        for pid, ident in _IDS.items():
+        for pid, ident in IDS.items():
             (folder / f"{pid}/net").mkdir(parents=True)
             (folder / f"{pid}/net/dev").write_text(NETWORK)
             groups = [":".join((*row.split(":")[:2], f"/{name}/libpod-{ident}")) for row in rows]
@@ -65,12 +65,12 @@ def main() -> None:
     """Print the figures."""
     with tempfile.TemporaryDirectory(prefix="bk-") as folder:
         if name := "".join(sys.argv[1:]):
-            with _real_groups(Path(folder), name) as reader:
+            with real_groups(Path(folder), name) as reader:
                 print(f"this host: {measure(reader):.1f} ms")
             return
         for kind in ("v1", "v2", "hybrid"):
             host = CgroupHost(Path(folder, kind), kind)
-            for pid, ident in _IDS.items():
+            for pid, ident in IDS.items():
                 host.add(pid, f"/libpod_parent/libpod-{ident}")
             print(f"{kind}: {measure(host.reader):.1f} ms")
 

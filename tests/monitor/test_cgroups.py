@@ -20,7 +20,7 @@ GROUPS = {
     "service manager": f"/machine.slice/libpod-{ID}.scope/init.scope",
     "pod": f"/machine.slice/machine-libpod_pod_{'cd' * 32}.slice/libpod-{ID}.scope/container",
 }
-STALL = PressureStall(some=0.125, full=0.02, total=2.5)
+STALL = PressureStall(some=0.125, full=0.02, total=2.5, full_total=0.1)
 
 
 @pytest.mark.parametrize("kind", ["v1", "v2", "hybrid"])

@@ -71,7 +71,7 @@ def test_json_has_the_same_keys_whatever_is_known() -> None:
         "working_set": 2_000_000,
         "limit": 8_000_000,
         "oom_kills": 1,
-        "pressure": {"some": 0.12, "full": 0.0, "total": 3.0},
+        "pressure": {"some": 0.12, "full": 0.0, "total": 3.0, "full_total": 0.0},
     }
 
 

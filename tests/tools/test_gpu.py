@@ -100,7 +100,7 @@ _MEASURE = """
 import dataclasses, json, os, sys
 from buildkit.tools.gpu import open_gpu_meter
 os.environ["NVML_STUB"] = sys.argv[1]
-with open_gpu_meter() as measure:
+with open_gpu_meter(health=bool(os.environ.get("HEALTH"))) as measure:
     import pynvml
     for path in sys.argv[1:]:
         os.environ["NVML_STUB"] = path
@@ -144,3 +144,24 @@ def test_meter_says_who_uses_how_much_from_look_to_look(tmp_path: Path) -> None:
 
 def test_meter_of_a_host_without_gpus_says_nothing(tmp_path: Path) -> None:
     assert measure(tmp_path, host(0)) == [[]]
+
+
+def test_meter_tells_of_health_and_of_errors_since_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEALTH", "1")
+    ecc = ("0.ecc-errors 3", "0.other-errors 7")
+    calm, sick, lost, back = measure(
+        tmp_path,
+        host(2, "0.xid 31", *ecc),
+        host(2, "0.xid 79", "0.temperature 95", *ecc),
+        host(2, "0.handle !15", "0.xid 79"),
+        host(2, "0.xid 79", *ecc),
+    )
+    about = {"name": "NVIDIA H200", "power": 120.5, "corrected": 7, "uncorrected": 3}
+    assert calm[0]["health"] == {**about, "temperature": 41, "xid": 0}, "what was before is no news"
+    assert sick[0]["health"] == {**about, "temperature": 95, "xid": 79}
+    assert (lost[0]["problem"], lost[1]["health"]["temperature"]) == ("GPU is lost", 41)
+    assert back[0]["health"]["xid"] == 79
+    assert calm[1]["health"]["xid"] is None, "this one has no such events"
+    monkeypatch.delenv("HEALTH")
+    ((plain,),) = measure(tmp_path, host(1, "0.xid 31"))
+    assert set(plain["health"].values()) == {None, ""}
