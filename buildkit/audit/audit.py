@@ -48,12 +48,12 @@ MOST = 100  # findings of a rule: an image with ten thousand such files has one 
 
 def check_image(view: ImageView) -> tuple[Finding, ...]:
     """Return all findings of the checks, without duplicates and printable."""
-    findings = (_printable(finding) for check in CHECKS for finding in check(view))
+    findings = (make_printable(finding) for check in CHECKS for finding in check(view))
     return tuple(limit_findings(dict.fromkeys(findings)))
 
 
-def _printable(finding: Finding) -> Finding:
-    """Escape unprintable characters: names of files are foreign."""
+def make_printable(finding: Finding) -> Finding:
+    """Return the finding with unprintable characters escaped: names of files are foreign."""
     if (finding.what + finding.path).isprintable():
         return finding
     return replace(finding, what=format_untrusted(finding.what, 4096), path=format_untrusted(finding.path, 4096))

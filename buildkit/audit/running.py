@@ -65,7 +65,12 @@ def check_running(seen: Observation) -> tuple[Finding, ...]:
         code, log = seen.ended
         end = f": {log[-400:]}" if log else ""
         return (Finding(rule=rules.DOES_NOT_RUN, what=f"it ended with {code}{end}", path="/"),)
-    return tuple(finding for check in _CHECKS for finding in check(seen))
+    return tuple(finding for check in (*_KERNELS_FACTS, *_TRIED) for finding in check(seen))
+
+
+def check_observed(seen: Observation) -> tuple[Finding, ...]:
+    """Return the findings from what the kernel reports alone, about a container that was not started to be examined."""
+    return tuple(finding for check in _KERNELS_FACTS for finding in check(seen))
 
 
 def _processes(seen: Observation) -> Iterator[Finding]:
@@ -83,14 +88,15 @@ def _process(process: ProcessStatus) -> Iterator[Finding]:
     for sort in CAPABILITY_SETS:
         bits = dict(process.capabilities).get(sort, 0)
         if bits:
-            yield _finding(rules.PROCESS_CAPABILITIES, f"{name} has {sort}: {_format_capability_bits(bits)}")
+            yield _finding(rules.PROCESS_CAPABILITIES, f"{name} has {sort}: {format_capability_bits(bits)}")
     if not process.no_new_privileges:
         yield _finding(rules.NEW_PRIVILEGES, f"{name} has NoNewPrivs 0")
     if process.seccomp != 2:
         yield _finding(rules.NO_SECCOMP, f"{name} has Seccomp {process.seccomp}, not 2")
 
 
-def _format_capability_bits(bits: int) -> str:
+def format_capability_bits(bits: int) -> str:
+    """Return the names of a set of capabilities, or how many there are if they are many."""
     names = [NAMES[number] if number < len(NAMES) else str(number) for number in range(64) if bits >> number & 1]
     return ", ".join(names) if len(names) < 8 else f"{len(names)} of them, {names[0]} and {names[-1]} among them"
 
@@ -182,6 +188,7 @@ def _finding(rule: Rule, what: str) -> Finding:
     return Finding(rule=rule, what=what, path=_STATUS)
 
 
-_CHECKS: tuple[Callable[[Observation], Iterator[Finding]], ...] = (
-    _processes, _secrets, _mounts, _attempts, _limits, _network, _health, _stop,
+_KERNELS_FACTS: tuple[Callable[[Observation], Iterator[Finding]], ...] = (
+    _processes, _secrets, _mounts, _limits, _network,
 )  # fmt: skip
+_TRIED: tuple[Callable[[Observation], Iterator[Finding]], ...] = (_attempts, _health, _stop)

@@ -55,7 +55,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.add_argument("--sarif", type=Path, metavar="FILE", help="write the findings as SARIF 2.1.0")
     parser.add_argument(
-        "--fail-on", type=_gate, default=Severity.HIGH, metavar="SEVERITY",
+        "--fail-on", type=parse_gate, default=Severity.HIGH, metavar="SEVERITY",
         help="exit with 1 from this severity on: critical, high (default), medium, low, note, or never",
     )  # fmt: skip
     parser.add_argument("--at-rest", action="store_true", help="only read the image; start no container")
@@ -63,7 +63,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(list(arguments))
 
 
-def _gate(text: str) -> Severity | None:
+def parse_gate(text: str) -> Severity | None:
+    """Return the severity from which on a session fails, None for never."""
     if text.lower() == NEVER:
         return None
     try:

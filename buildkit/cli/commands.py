@@ -82,6 +82,7 @@ COMMANDS = (
         "audit",
         "Find security problems in an image (-- STAGE|REF, --json, --sarif FILE, --fail-on SEVERITY).",
     ),
+    _command("audit-running", "Watch running containers for what is not declared (-- --once, --stream, --key PUB)."),
     _command("dev", "Start the development environment, and follow every save (-- --stop, --shell SERVICE, --test)."),
     _command("watch", "Bring saved files into the containers of a compose file (-- FILE SERVICE, --json)."),
     _command("up", "Start services that run together, or end them (-- ENVIRONMENT, --down, --print)."),

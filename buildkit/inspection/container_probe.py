@@ -34,7 +34,6 @@ from buildkit.inspection.stage_container import (
 )
 from buildkit.running.flags import ContainerSpec, make_container, run_argv
 from buildkit.running.host import PodmanHost, find_unsupported
-from buildkit.running.mounts import SECRETS
 from buildkit.running.proc import (
     ListeningSocket,
     parse_cgroup_limit,
@@ -154,7 +153,7 @@ class _Probe:
         self._id = str(details["Id"])
         state = details["State"]
         observation = Observation(
-            tmpfs=tuple(_declared_places(self._container)),
+            tmpfs=self._container.places,
             ports=tuple(f"{port.number}/{port.protocol}" for port in self._container.ports),
             outgoing=self._container.running.outgoing,
             stop_seconds=self._container.running.stop_seconds,
@@ -304,13 +303,6 @@ class _Probe:
                     return tuple(map(str, json.loads(tried.text)))
         tried = podman.execute(self._name, ("/bin/sh", "-c", load_script("list_writable"), "sh", *places))
         return tuple(tried.text.splitlines()) if tried.code == 0 else None
-
-
-def _declared_places(container: ContainerSpec) -> Iterator[str]:
-    yield from (folder for folder, _ in container.running.tmpfs)
-    yield from (mount.target for mount in container.mounts)
-    if container.secrets:
-        yield SECRETS
 
 
 def _read_limit(path: Path) -> int | None:

@@ -47,7 +47,7 @@ class SarifRun:
     ``check`` is the session. Relative paths, or all paths if ``inside`` is true (they are of an image), are relative
     to what ``base`` names (``SRCROOT``); ``base_description`` describes it. ``subject``, the name of an image, stands
     for findings without a path. ``hashes`` maps paths of files to hexadecimal digits by algorithm; ``accepted`` maps
-    findings that the user accepted to the reason.
+    findings that the user accepted to the reason. ``complete`` is whether everything could be examined.
     """
 
     check: str
@@ -58,6 +58,7 @@ class SarifRun:
     subject: str = ""
     hashes: Mapping[str, Mapping[str, str]]
     accepted: Mapping[Finding, str]
+    complete: bool = True
 
     @classmethod
     def of(cls, check: str, **more: Any) -> SarifRun:  # noqa: ANN401 - the other fields
@@ -87,7 +88,7 @@ def sarif_log(findings: Sequence[Finding], run: SarifRun) -> Json:
             {
                 "tool": {"driver": driver},
                 "automationDetails": {"id": f"{run.check}/"},
-                "invocations": [{"executionSuccessful": True}],
+                "invocations": [{"executionSuccessful": run.complete}],
                 "originalUriBaseIds": {run.base: {"description": _message(run.base_description)}},
                 "artifacts": artifacts.listed,
                 "results": results,
@@ -162,7 +163,8 @@ class _Artifacts:
         self.listed: list[Json] = []
 
     def add(self, path: str, member: str) -> int:
-        """Return the index of a file, or of a member of it."""
+        """Return the index of a file, or of a member of it; with or without its first slash, it is one of an image."""
+        path = (path.lstrip("/") or path) if self._run.inside else path
         known = self._known.get((path, member))
         if known is not None:
             return known

@@ -109,6 +109,12 @@ class ContainerSpec:
         return tuple(sorted(name.removeprefix("CAP_") for name in found))
 
     @property
+    def places(self) -> tuple[str, ...]:
+        """The folders that it may write to: those in memory, volumes, and that in which runc makes secret files."""
+        folders = (folder for folder, _ in self.running.tmpfs)
+        return (*folders, *(mount.target for mount in self.mounts), *((SECRETS,) if self.secrets else ()))
+
+    @property
     def address(self) -> str:
         """Its address in the network of its environment; empty without one."""
         return self.networks[0].addresses[self.hostname] if self.networks else ""

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 _LISTEN = "0A"
+_NOT_OURS = (_LISTEN, "03", "07", "0C")  # requests that came in, and what is no connection (net/tcp_states.h)
+_BOUND = "07"  # of udp: no other end
 _UNLIMITED = 1 << 60  # cgroups v1 write a number close to the maximum for "no limit"
 
 
@@ -50,9 +52,19 @@ class ListeningSocket:
         return ipaddress.ip_address(self.address).is_loopback
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """A connection (tcp, also one that is being opened, or has just ended), or a socket with another end (udp)."""
+
+    protocol: str
+    port: int
+    remote: str
+    remote_port: int
+
+
 def parse_status(text: str) -> ProcessStatus:
     """Parse ``/proc/PID/status``. Raises ValueError or KeyError for other text."""
-    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    fields = dict(line.split(":", 1) for line in text.split("\n") if ":" in line)  # a name may have other line ends
     return ProcessStatus(
         name=fields["Name"].strip(),
         uids=tuple(map(int, fields["Uid"].split())),
@@ -69,7 +81,7 @@ def parse_mounts(text: str) -> tuple[MountPoint, ...]:
 
 
 def _mounts(text: str) -> Iterator[MountPoint]:
-    for line in text.splitlines():
+    for line in text.split("\n"):  # a path may have other line ends
         before, separator, after = line.partition(" - ")
         fields = before.split(" ")
         if separator and len(fields) >= 6:
@@ -85,12 +97,34 @@ def parse_listening(text: str, protocol: str) -> tuple[ListeningSocket, ...]:
 def _listening(text: str, protocol: str) -> Iterator[ListeningSocket]:
     for line in text.splitlines()[1:]:
         fields = line.split()
-        if len(fields) < 4 or (protocol == "tcp" and fields[3] != _LISTEN):
+        if len(fields) < 4 or fields[3] != (_LISTEN if protocol == "tcp" else _BOUND):
             continue
-        address, _, port = fields[1].partition(":")
-        words = bytes.fromhex(address)  # of four bytes, each in the host's order: little-endian where we run
-        turned = b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4))
-        yield ListeningSocket(protocol=protocol, address=str(ipaddress.ip_address(turned)), port=int(port, 16))
+        address, port = _parse_end(fields[1])
+        yield ListeningSocket(protocol=protocol, address=str(address), port=port)
+
+
+def _parse_end(text: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]:
+    address, _, port = text.partition(":")
+    words = bytes.fromhex(address)  # of four bytes, each in the host's order: little-endian where we run
+    turned = b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4))
+    return ipaddress.ip_address(turned), int(port, 16)
+
+
+def parse_connections(text: str, protocol: str) -> tuple[Connection, ...]:
+    """Parse ``/proc/PID/net/tcp``, ``tcp6``, ``udp`` or ``udp6``: what has another end that is not in the container."""
+    return tuple(_connections(text, protocol))
+
+
+def _connections(text: str, protocol: str) -> Iterator[Connection]:
+    for line in text.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) < 4 or (fields[3] == _BOUND if protocol == "udp" else fields[3] in _NOT_OURS):
+            continue
+        (_, port), (remote, remote_port) = _parse_end(fields[1]), _parse_end(fields[2])
+        if isinstance(remote, ipaddress.IPv6Address):
+            remote = remote.ipv4_mapped or remote
+        if not remote.is_loopback:
+            yield Connection(protocol=protocol, port=port, remote=str(remote), remote_port=remote_port)
 
 
 def parse_default_routes(route: str, route6: str) -> tuple[str, ...]:

@@ -15,10 +15,11 @@ from buildkit.running.commands import memory_volume_argv, volume_argv
 from buildkit.running.environment import RunningEnvironment, RunningService
 from buildkit.running.flags import run_argv
 from buildkit.running.host import PodmanHost, UnsupportedFlag, find_unsupported
+from buildkit.running.labels import SERVICE
 from buildkit.running.mps import find_strangers
 from buildkit.services.compare import Changes, ServiceChange, compare, take_fingerprint
 from buildkit.services.containers import MadeObjects, retire, start_container, undoing
-from buildkit.services.labels import CHECKOUT, FINGERPRINT, SERVICE, environment_labels
+from buildkit.services.labels import CHECKOUT, FINGERPRINT, environment_labels
 from buildkit.services.networks import ensure_networks
 from buildkit.services.nim_host import check_nim_host
 from buildkit.services.replicas import follow_proxy, write_proxy

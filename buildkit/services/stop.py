@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from buildkit.events import Emit, step
 from buildkit.running.environment import RunningEnvironment
-from buildkit.services.labels import SERVICE, environment_labels
+from buildkit.running.labels import SERVICE
+from buildkit.services.labels import environment_labels
 from buildkit.services.secret_values import remove_secrets
 from buildkit.tools import podman
 from buildkit.tools.podman_objects import list_containers, list_volumes, remove_volume

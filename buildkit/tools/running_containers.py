@@ -3,22 +3,69 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from typing import Any
 
 from buildkit.monitor.containers import WatchedContainer, parse_containers
+from buildkit.tools.cgroups import CgroupReader
 from buildkit.tools.process import Command, run
 
+_ID = re.compile(r"[0-9a-f]{64}")
 _ANY = tuple(range(256))
+_PATIENCE = 60.0  # seconds until podman is asked again in any case
 
 
 def find_running() -> tuple[WatchedContainer, ...]:
-    """Return the running containers. Raises MissingTool or ToolError.
+    """Return the running containers. Raises MissingTool or ToolError."""
+    return parse_containers(describe_running())
+
+
+def describe_running() -> list[dict[str, Any]]:
+    """Return podman's descriptions of the containers that run. Raises MissingTool or ToolError.
 
     It costs a quarter of a second: podman is asked twice.
     """
     ids = run(Command(argv=("podman", "ps", "--quiet", "--no-trunc"), what="listing containers")).text.split()
     if not ids:
-        return ()
+        return []
     done = run(Command(argv=("podman", "container", "inspect", *ids), accept=_ANY))  # one may have ended
     described: list[dict[str, Any]] = json.loads(done.stdout or b"[]")
-    return parse_containers(described)
+    return [one for one in described if (one.get("State") or {}).get("Pid")]
+
+
+class RunningDescriptions:
+    """podman's descriptions, which are asked for anew only when containers may have come or gone.
+
+    Their control groups tell. Where a container has none (an ordinary user's with cgroups v1), podman is asked always.
+    """
+
+    def __init__(self, reader: CgroupReader, clock: Callable[[], float]) -> None:
+        self._reader, self._clock = reader, clock
+        self._known: list[dict[str, Any]] = []
+        self._groups: frozenset[str] = frozenset()
+        self._asked_at: float | None = None
+
+    def find(self) -> list[dict[str, Any]]:
+        """Return the descriptions of the containers that run. Raises MissingTool or ToolError."""
+        now = self._clock()
+        groups = self._list_groups()
+        is_old = self._asked_at is None or abs(now - self._asked_at) >= _PATIENCE
+        if is_old or groups is None or groups != self._groups:
+            self._known = describe_running()
+            self._asked_at, self._groups = now, self._list_groups() or frozenset()
+            ids = {one["Id"] for one in self._known}
+            if not all(ids.issuperset(_ID.findall(name)) for name in self._groups):
+                self.forget()  # one came while podman answered
+        return self._known
+
+    def forget(self) -> None:
+        """Ask podman in the next look: a container has ended, and may have begun anew."""
+        self._asked_at = None
+
+    def _list_groups(self) -> frozenset[str] | None:
+        """Return the names of containers' groups, None if they do not tell of all."""
+        files = [self._reader.find_files(int(one["State"]["Pid"]), one["Id"]) for one in self._known]
+        if not files or not all(one.folders for one in files):
+            return None
+        return self._reader.list_groups(files)

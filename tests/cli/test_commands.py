@@ -12,6 +12,7 @@ from buildkit.cli.commands import COMMANDS, STAGE_COMMANDS, CliCommand
 SESSIONS = {
     "audit",
     "audit-deps",
+    "audit-running",
     "bench-build",
     "bench-dev",
     "build",
