@@ -78,6 +78,7 @@ COMMANDS = (
         summary="Race against buildah and BuildKit (-- --workload heavy, --repeat N).",
     ),
     _command("bench-dev", "Measure how long saves, starts, tests and pins take in nox -s dev (-- --write FILE)."),
+    _command("bench-serve", "Measure the service under load (-- --before COMMIT, --guide, --write FILE)."),
     _command(
         "audit",
         "Find security problems in an image (-- STAGE|REF, --json, --sarif FILE, --fail-on SEVERITY).",

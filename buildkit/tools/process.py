@@ -25,6 +25,7 @@ _POLL_SECONDS = 0.002
 _APT_NAMES = {
     "newuidmap": "uidmap",
     "docker": "docker.io",
+    "h2load": "nghttp2-client",
     "podman": "podman nftables",
 }  # podman only suggests what its networks need
 

@@ -590,7 +590,7 @@ def test_package_list_of_the_project_is_well_formed() -> None:
     ]
     assert len(lines) > 15
     for group, when, package, probe, why in lines:
-        assert set(group.split(",")) <= {"always", "tests", "bench-build", "image-test", "run", "audit"}
+        assert set(group.split(",")) <= {"always", "tests", "bench-build", "bench-serve", "image-test", "run", "audit"}
         assert when
         assert package
         assert why

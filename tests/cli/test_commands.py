@@ -15,6 +15,7 @@ SESSIONS = {
     "audit-running",
     "bench-build",
     "bench-dev",
+    "bench-serve",
     "build",
     "cache",
     "derive",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +28,7 @@ sys.path.insert(0, str(APP))
 
 from clips import Clip, make_clip, wait_until_ready  # noqa: E402 - the path first
 from fastapi.testclient import TestClient  # noqa: E402
+from processes import Start  # noqa: E402
 
 from api import create_app  # noqa: E402
 from detector import Detector, load_detector  # noqa: E402
@@ -74,3 +77,41 @@ def client(make_settings: Callable[..., Settings]) -> Iterator[TestClient]:
     with TestClient(create_app(make_settings())) as client:
         wait_until_ready(client)
         yield client
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        number: int = one.getsockname()[1]
+        return number
+
+
+@pytest.fixture
+def run(app_folder: Path, model_path: Path, port: int) -> Iterator[Start]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*argv: str, **environ: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-B", *argv],
+            cwd=app_folder,
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": "/nonexistent",
+                "TMPDIR": "/nonexistent",
+                "SPEECH_HOST": "127.0.0.1",
+                "SPEECH_PORT": str(port),
+                "SPEECH_MODEL": str(model_path),
+                **environ,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

@@ -2,71 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
 import numpy as np
-import pytest
 from clips import encode
-
-Start = Callable[..., subprocess.Popen[str]]
-
-
-@pytest.fixture
-def port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        number: int = one.getsockname()[1]
-        return number
-
-
-@pytest.fixture
-def run(app_folder: Path, model_path: Path, port: int) -> Iterator[Start]:
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*argv: str, **environ: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-B", *argv],
-            cwd=app_folder,
-            env={
-                "PATH": os.environ["PATH"],
-                "HOME": "/nonexistent",
-                "TMPDIR": "/nonexistent",
-                "SPEECH_HOST": "127.0.0.1",
-                "SPEECH_PORT": str(port),
-                "SPEECH_MODEL": str(model_path),
-                **environ,
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def wait_until_healthy(run: Start, **environ: str) -> None:
-    until = time.monotonic() + 30
-    while run("-IS", "healthcheck.py", **environ).wait() != 0:
-        assert time.monotonic() < until
-        time.sleep(0.2)  # each check is an interpreter that takes time from the one that starts
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    output, _ = process.communicate(timeout=20)
-    return process.returncode, output
+from processes import Start, finish, wait_until_healthy
 
 
 def test_it_becomes_healthy_answers_and_stops_when_told(run: Start, port: int) -> None:

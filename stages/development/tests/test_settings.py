@@ -18,7 +18,8 @@ def test_nothing_set_is_fine() -> None:
     assert settings.port == 8000
     assert settings.model == Path("/models/silero-vad/silero_vad_16k_sequence.onnx")
     assert settings.workers >= 1
-    assert settings.admitted == settings.workers + 8
+    assert settings.admitted == settings.workers + 256
+    assert settings.held >= settings.max_bytes
 
 
 def test_every_setting_is_read_and_typed() -> None:
@@ -32,9 +33,13 @@ def test_every_setting_is_read_and_typed() -> None:
             "SPEECH_WORKERS": "3",
             "SPEECH_THREADS": "2",
             "SPEECH_MAX_WAITING": "0",
+            "SPEECH_MAX_WAIT": "2.5",
             "SPEECH_MAX_BYTES": "2MiB",
+            "SPEECH_MAX_HELD": "8MiB",
             "SPEECH_MAX_SECONDS": "90.5",
             "SPEECH_UPLOAD_TIMEOUT": "5",
+            "SPEECH_KEEP_ALIVE": "9",
+            "SPEECH_DRAIN_SECONDS": "0.5",
             "SPEECH_SHUTDOWN_TIMEOUT": "3",
             "SPEECH_THRESHOLD": "0.4",
             "SPEECH_MIN_SPEECH_MS": "1",
@@ -51,9 +56,13 @@ def test_every_setting_is_read_and_typed() -> None:
         "workers": 3,
         "threads": 2,
         "max_waiting": 0,
+        "max_wait": 2.5,
         "max_bytes": 2 * 1024 * 1024,
+        "max_held": 8 * 1024 * 1024,
         "max_seconds": 90.5,
         "upload_timeout": 5.0,
+        "keep_alive": 9,
+        "drain_seconds": 0.5,
         "shutdown_timeout": 3,
         "threshold": 0.4,
         "min_speech_ms": 1,
@@ -67,6 +76,11 @@ def test_every_setting_is_read_and_typed() -> None:
     }
     elsewhere = {"cache", "cache_password_file", "cache_seconds", "journal", "journal_password_file"}
     assert settings.model_fields_set == set(Settings.model_fields) - elsewhere
+
+
+def test_one_body_always_fits_into_what_is_held() -> None:
+    settings = parse_settings({"SPEECH_MAX_BYTES": "2MiB", "SPEECH_MAX_HELD": "1MiB"})
+    assert settings.held == 2 * 1024 * 1024
 
 
 def test_every_problem_is_told_at_once_with_its_variable_and_its_value() -> None:

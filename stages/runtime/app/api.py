@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from analysis import Analysis
+from draining import Closing
 from formats import MEDIA_TYPES, Format
 from metrics import CONTENT_TYPE, Counted, Metrics
 from problems import MEDIA_TYPE, Problem, find_title
@@ -120,6 +121,8 @@ def create_app(settings: Settings, on_failure: Callable[[], None] = lambda: None
     add_problems(app, metrics)
     paths = frozenset(path for path in app.openapi()["paths"]) | {"/metrics", "/openapi.json"}
     app.add_middleware(Counted, metrics=metrics, routes=paths)
+    app.add_middleware(Closing, drain=service.drain)
+    app.state.drain = service.drain
     return app
 
 

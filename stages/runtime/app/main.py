@@ -14,6 +14,7 @@ from types import FrameType
 import uvicorn
 
 from api import create_app
+from server import FINISH, DrainingServer
 from settings import Settings, SettingsError, parse_settings
 
 
@@ -34,7 +35,7 @@ def exit_quietly(_: int, __: FrameType | None) -> None:
 
 settings = load_or_exit()
 failed = False
-server: uvicorn.Server | None = None
+server: DrainingServer | None = None
 
 
 def stop_failed() -> None:
@@ -66,9 +67,11 @@ def run_server() -> int:
         log_level=settings.log_level,
         access_log=settings.access_log,
         server_header=False,
-        timeout_graceful_shutdown=settings.shutdown_timeout,
+        timeout_keep_alive=settings.keep_alive,
+        timeout_graceful_shutdown=FINISH,
     )
-    server = uvicorn.Server(config)
+    notice, limit = settings.drain_seconds, settings.shutdown_timeout
+    server = DrainingServer(config, app.state.drain, notice=notice, limit=limit)
     try:
         server.run()
     except SystemExit as stop:  # 0 from `exit_quietly`; otherwise the port cannot be used

@@ -38,6 +38,9 @@ class Metrics:
         self.speech = Counter("speech_detected_seconds_total", "Speech found, in seconds.", registry=own)
         self.lookups = Counter("speech_cache_lookups_total", "Results looked up.", ("outcome",), registry=own)
         self.rows = Counter("speech_journal_rows_total", "Rows of the journal.", ("outcome",), registry=own)
+        self.inside = Gauge("speech_requests_admitted", "Requests at work, uploading or waiting.", registry=own)
+        self.waiting = Gauge("speech_requests_waiting", "Requests that wait for a worker.", registry=own)
+        self.workers = Gauge("speech_workers", "Requests that are worked on at a time.", registry=own)
         self.ready = Gauge("speech_ready", "Whether the model is loaded and has answered.", registry=own)
         self.model = Gauge("speech_model_info", "The loaded model.", ("name", "sha256"), registry=own)
 

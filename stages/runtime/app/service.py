@@ -13,14 +13,16 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from analysis import AbandonedError, Analyser, Analysis
+from admission import Admission, Limits
+from analysis import Analyser, Analysis
 from detector import ModelError, load_detector
+from draining import Drain
 from metrics import NO_ANSWER, Metrics
 from problems import Problem
-from records import open_records
+from records import Noted, open_records
 from segments import RATE, Rules
 from settings import Settings
-from uploads import Gate, check_headers, read_body
+from uploads import check_headers, read_body
 
 log = logging.getLogger("speech")
 
@@ -36,8 +38,7 @@ class Answer:
 class Service:
     """Loads the model in the background, then analyses files in a bounded number of threads.
 
-    Memory is bounded: at most `settings.admitted` bodies of `settings.max_bytes` each are held, and each worker
-    holds one decoded block.
+    Memory is bounded: bodies are held up to `settings.held` bytes in all, and each worker holds one decoded block.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics, on_failure: Callable[[], None]) -> None:
@@ -46,15 +47,20 @@ class Service:
         self.failure = ""
         self._on_failure = on_failure
         self._analyser: Analyser | None = None
-        self._gate = Gate(settings.admitted)
+        self.drain = Drain()
+        self._admission = Admission(
+            Limits(workers=settings.workers, requests=settings.admitted, bytes=settings.held, seconds=settings.max_wait)
+        )
+        metrics.waiting.set_function(lambda: self._admission.waiting)
+        metrics.inside.set_function(lambda: self._admission.inside)
+        metrics.workers.set(settings.workers)
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="speech")
-        self._stopping = threading.Event()
         self._records = open_records(settings, metrics)
 
     @property
     def is_ready(self) -> bool:
         """Whether the model is loaded and has answered once, and the service is not stopping."""
-        return self._analyser is not None and not self._stopping.is_set()
+        return self._analyser is not None and not self.drain.leaving
 
     async def load(self) -> None:
         """Load the model; where it cannot be used, say so and call `on_failure`."""
@@ -69,8 +75,7 @@ class Service:
         self._analyser = Analyser(detector=detector, max_seconds=settings.max_seconds)
         self.metrics.model.labels(detector.info.name, detector.info.sha256).set(1)
         self.metrics.ready.set(1)
-        bodies = settings.admitted * settings.max_bytes
-        log.info("ready: %s, %d workers, bodies up to %d bytes in all", detector.info, settings.workers, bodies)
+        log.info("ready: %s, %d workers, bodies up to %d bytes in all", detector.info, settings.workers, settings.held)
 
     def _fail(self, why: str) -> None:
         self.failure = why
@@ -78,8 +83,8 @@ class Service:
         self._on_failure()
 
     async def stop(self) -> None:
-        """Let running work end at its next block, and wait for that."""
-        self._stopping.set()
+        """Tell those who still wait to come back, and wait for threads to end at their next block."""
+        self.drain.expire()
         self.metrics.ready.set(0)
         await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)
         await self._records.stop()
@@ -91,44 +96,44 @@ class Service:
             Problem: the request is refused, or nobody waits for its answer.
         """
         with self._records.note() as noted:
-            check_headers(request, self.settings.max_bytes)
-            with self._gate.admit():
-                analyser = self._get_analyser()
-                body = await read_body(request, self.settings.max_bytes, self.settings.upload_timeout)
-                if self._records.wanted:
-                    noted.model, noted.bytes = analyser.detector.info.sha256, body.getbuffer().nbytes
-                    noted.content = await asyncio.to_thread(_hash, body)
-                analysis, noted.lookup = await self._records.find(noted, rules)
-                if analysis is None:
+            async with self.drain.request():
+                noted.analysis = await self._analyse(request, rules, noted)
+        return Answer(analysis=noted.analysis, lookup=noted.lookup)
+
+    async def _analyse(self, request: Request, rules: Rules, noted: Noted) -> Analysis:
+        size = check_headers(request, self.settings.max_bytes)
+        analyser = self._get_analyser()
+        with self._admission.admit(size):
+            body = await read_body(request, size, self.settings.upload_timeout)
+            if self._records.wanted:
+                noted.model, noted.bytes = analyser.detector.info.sha256, body.getbuffer().nbytes
+                noted.content = await asyncio.to_thread(_hash, body)
+            analysis, noted.lookup = await self._records.find(noted, rules)
+            if analysis is None:
+                async with self._admission.worker():
                     analysis = await self._run(request, analyser, body, rules)
-                    self.metrics.audio.inc(analysis.seconds)
-                    self.metrics.speech.inc(sum(segment.end - segment.start for segment in analysis.segments) / RATE)
-                    await self._records.keep(noted, rules, analysis)
-            noted.analysis = analysis
-        return Answer(analysis=analysis, lookup=noted.lookup)
+                self.metrics.audio.inc(analysis.seconds)
+                self.metrics.speech.inc(sum(segment.end - segment.start for segment in analysis.segments) / RATE)
+                await self._records.keep(noted, rules, analysis)
+        return analysis
 
     def _get_analyser(self) -> Analyser:
-        if self._analyser is None or self._stopping.is_set():
+        if self._analyser is None:
             raise Problem(503, "not_ready", "the model is not ready", "ask /readyz, then try again", retry_after=1)
         return self._analyser
 
     async def _run(self, request: Request, analyser: Analyser, body: io.BytesIO, rules: Rules) -> Analysis:
         """Analyse in a thread, and stop that thread when the client goes or the task is cancelled."""
         abandoned = threading.Event()
-
-        def is_cancelled() -> bool:
-            return abandoned.is_set() or self._stopping.is_set()
-
         loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(self._pool, analyser.analyse, body, rules, is_cancelled)
+        work = loop.run_in_executor(self._pool, analyser.analyse, body, rules, abandoned.is_set)
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody waits for what is abandoned
         gone = asyncio.create_task(_wait_until_gone(request))
         try:
             await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
                 raise Problem(NO_ANSWER, "client_gone", "the client closed the connection")
             return work.result()
-        except AbandonedError as error:
-            raise Problem(503, "stopping", "the service is stopping", "try again", retry_after=1) from error
         finally:
             abandoned.set()
             gone.cancel()

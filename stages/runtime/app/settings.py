@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from cpus import count_cpus
+from memory import count_memory
 from secret_file import read_secret
 
 PREFIX = "SPEECH_"
@@ -52,11 +53,17 @@ class Settings(BaseModel):
     threads: int = Field(default=1, ge=1, le=256)
     """ONNX Runtime's threads within one run. The model is small: a second thread gains a tenth at most."""
 
-    max_waiting: int = Field(default=8, ge=0, le=10_000)
+    max_waiting: int = Field(default=256, ge=0, le=10_000)
     """Requests admitted beyond those at work, uploading or waiting; one more is answered 503."""
 
+    max_wait: Seconds = 10.0
+    """Seconds that a request may wait for a worker. One that would wait longer is answered 503 before it is read."""
+
     max_bytes: ByteSize = Field(default=ByteSize(32 * 1024 * 1024), ge=1024, le=2 * 1024**3)
-    """The largest body, also as "32MiB". Bodies are held in memory: at most `admitted` times this."""
+    """The largest body, also as "32MiB"."""
+
+    max_held: ByteSize | None = Field(default=None, ge=1024)
+    """Bytes of all bodies at once, in memory; a quarter of what this container may use where nothing is set."""
 
     max_seconds: Seconds = 3600.0
     """The longest audio, decoded."""
@@ -64,8 +71,14 @@ class Settings(BaseModel):
     upload_timeout: Seconds = 60.0
     """Seconds that a body may take to arrive."""
 
+    keep_alive: int = Field(default=75, ge=1, le=3600)
+    """Seconds without a request after which a connection is closed: more than a balancer keeps it (HAProxy: 30)."""
+
+    drain_seconds: float = Field(default=1.0, ge=0, le=600, allow_inf_nan=False)
+    """Seconds after SIGTERM in which requests are answered though /readyz refuses; not if nobody is connected."""
+
     shutdown_timeout: int = Field(default=8, ge=1, le=600)
-    """Seconds for running requests to end after SIGTERM; container engines kill after 10."""
+    """Seconds after SIGTERM for running requests to end; container engines kill after 10."""
 
     threshold: Probability = 0.5
     min_speech_ms: Milliseconds = 250
@@ -115,6 +128,11 @@ class Settings(BaseModel):
     def admitted(self) -> int:
         """Requests admitted at once, at work and waiting."""
         return self.workers + self.max_waiting
+
+    @property
+    def held(self) -> int:
+        """Bytes of bodies held at once; one body always fits."""
+        return max(self.max_bytes, self.max_held or count_memory() // 4)
 
 
 def parse_settings(environ: Mapping[str, str]) -> Settings:

@@ -1,11 +1,9 @@
-"""Taking a request's body: into memory, up to a limit, within a time; and how many may be taken at once."""
+"""Taking a request's body: into memory, up to a limit, within a time."""
 
 from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from email.message import Message
 
 from starlette.requests import ClientDisconnect, Request
@@ -17,33 +15,8 @@ UNTYPED = "application/octet-stream"
 HOW = "send the file itself as the body, e.g. curl --data-binary @speech.wav -H 'Content-Type: audio/wav'"
 
 
-class Gate:
-    """Admits a number of requests at once and refuses the next one. For use from one event loop only."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self.inside = 0
-
-    @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Hold a place for as long as the context lasts.
-
-        Raises:
-            Problem: (503) every place is taken.
-        """
-        if self.inside >= self._limit:
-            raise Problem(
-                503, "busy", f"{self._limit} requests are being worked on", "try again a little later", retry_after=1
-            )
-        self.inside += 1
-        try:
-            yield
-        finally:
-            self.inside -= 1
-
-
-def check_headers(request: Request, max_bytes: int) -> None:
-    """Refuse what the headers give away, before a byte of the body is read.
+def check_headers(request: Request, max_bytes: int) -> int:
+    """Refuse what the headers give away, before a byte of the body is read; return the most bytes that it may have.
 
     Raises:
         Problem: (415) another type than audio, or a compressed body; (413) too large; (400) a bad length.
@@ -55,11 +28,12 @@ def check_headers(request: Request, max_bytes: int) -> None:
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
         raise Problem(415, "unsupported_encoding", f"the body is encoded as {encoding}", "send it as it is")
-    length = request.headers.get("content-length", "0")
+    length = request.headers.get("content-length", str(max_bytes))
     if not (length.isascii() and length.isdigit()):
         raise Problem(400, "bad_length", f"Content-Length is {length!r}", "send a number of bytes")
     if int(length) > max_bytes:
         raise too_large(max_bytes)
+    return int(length)
 
 
 async def read_body(request: Request, max_bytes: int, seconds: float) -> io.BytesIO:

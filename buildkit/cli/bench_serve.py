@@ -1,0 +1,48 @@
+"""The session ``bench-serve``: latency, throughput, refusals and memory of the service under load."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from buildkit.cli.options import make_parser, parse_positive
+
+
+def run(folder: Path, arguments: Sequence[str]) -> None:
+    """Measure, print Markdown, and write it where ``--write`` says."""
+    parser = make_parser("bench-serve")
+    parser.add_argument("--stage", default="runtime", help="stage to serve (default: runtime)")
+    parser.add_argument(
+        "--before", default="", metavar="COMMIT", help="measure the application of this commit beside it"
+    )
+    parser.add_argument("--guide", action="store_true", help="measure the guide's own service, and its claims")
+    parser.add_argument("--starts", type=parse_positive, default=5, metavar="N", help="starts (default: 5)")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="OPTION", help="one more option of podman run, e.g. --cpus=1"
+    )
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the figures in this document")
+    options = parser.parse_args(list(arguments))
+
+    from buildkit.bench.serve_session import ServeBenchRequest, compare_service, hold_claims
+    from buildkit.bench.serve_tables import replace_between
+
+    mark = "bench-serve --guide" if options.guide else "bench-serve"
+    if options.write is not None:
+        replace_between(options.write.read_text("utf-8"), mark, "")  # before an hour is spent
+    request = ServeBenchRequest(
+        folder=folder,
+        stage=options.stage,
+        before=options.before,
+        starts=options.starts,
+        options=tuple(options.option),
+    )
+
+    def say(line: str) -> None:
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+    text = (hold_claims if options.guide else compare_service)(request, say)
+    if options.write is not None:
+        options.write.write_text(replace_between(options.write.read_text("utf-8"), mark, text), "utf-8")
+    sys.stdout.write(text)

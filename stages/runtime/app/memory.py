@@ -1,0 +1,19 @@
+"""How much memory this process may use: the smaller of the machine's and its cgroup's limit."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cpus import CGROUP, read_words
+
+
+def count_memory(cgroup: Path = CGROUP) -> int:
+    """Return the bytes of memory that this process may use.
+
+    Version 2 of cgroups says "max" where there is no limit, version 1 a number beyond every machine.
+    """
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    words = read_words(cgroup / "memory.max") or read_words(cgroup / "memory" / "memory.limit_in_bytes")
+    limits = [int(word) for word in words if word.isdigit()]
+    return min([machine, *(limit for limit in limits if limit > 0)])
