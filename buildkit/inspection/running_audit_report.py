@@ -123,8 +123,8 @@ def _rows(audit: RunningAudit) -> Iterator[_Line]:
     yield from ((f"not examined: {problem}", "red") for problem in audit.problems)
     found = [(finding, one) for one in audit.containers for finding in one.verdict.findings]
     for finding, one in sorted(found, key=lambda row: (-row[0].severity, row[1].name, row[0].rule.id)):
-        text = f"{format_severity(finding.severity):<9} {one.name}  {finding.rule.id}: {finding.what}"
-        yield sanitize_line(text), _STYLES.get(finding.severity, "")
+        text = sanitize_line(f"{one.name}: {finding.rule.id}: {finding.what}")
+        yield f"{format_severity(finding.severity):<9} {text}", _STYLES.get(finding.severity, "")
     for one in audit.containers:
         if not one.verdict.findings:
-            yield sanitize_line(f"{'clean':<9} {one.name}"), "green"
+            yield f"{'clean':<9} {sanitize_line(one.name)}", "green"

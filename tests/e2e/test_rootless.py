@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.tinyproject import SessionResult, Tiny
+from tests.e2e.tinyproject import SessionResult, Tiny, wait_until
 from tests.users import become, ordinary_user, python_of
 
 pytestmark = [pytest.mark.tools, pytest.mark.network]
@@ -96,7 +96,32 @@ def test_ordinary_user_runs_and_audits_an_image_with_missing_limits_reported(use
     weaker = {rule for rule, flag in words.items() if f"{flag} cannot be applied" in looked.stderr}
     assert set(json.loads(looked.stdout)) == {"health-blind", *weaker}
     assert all(f"{words[rule]} cannot be applied" in done.text for rule in weaker)
+    watch_running_containers(user_tiny, weaker)
     user_tiny.tool("podman", "system", "migrate")  # ends the process that keeps the user's namespaces
+
+
+def watch_running_containers(tiny: Tiny, weaker: set[str]) -> None:
+    """Of a container as it should be, only what the host cannot do is found; a copied program is, too."""
+    assert tiny.run("run-app", "--no-build", "--detach").code == 0
+
+    def found() -> set[str]:
+        done = tiny.run("audit-running", "--json")
+        audit, _ = json.JSONDecoder().raw_decode(done.text[done.text.index("{") :])
+        assert audit["complete"], audit
+        assert {one["name"] for one in audit["containers"]} == {"tiny-app", *others}
+        return {f"{one['container']}: {one['rule']}" for one in audit["findings"]}
+
+    others: set[str] = set()
+    assert found() == {f"tiny-app: {rule}" for rule in weaker}
+    others.add("bad")
+    tiny.tool(
+        "podman", "run", "--detach", "--name=bad", "--network=none", "localhost/tiny/app:latest", "/bin/sleep", "600"
+    )
+    tiny.tool("podman", "cp", "/usr/bin/sleep", "bad:/usr/bin/evil")
+    tiny.tool("podman", "exec", "--detach", "bad", "/usr/bin/evil", "600")
+    wait_until(lambda: "bad: code-not-in-image" in found())
+    assert {"bad: root-writable", "bad: process-capabilities"} <= found()
+    tiny.tool("podman", "rm", "--all", "--force", "--time", "0")
 
 
 def test_podman_of_an_ordinary_user_runs_what_was_built_into_the_store(tiny: Tiny, user_tiny: Tiny) -> None:
