@@ -1,7 +1,8 @@
-"""Finds wheels with different files at one path as soon as they are fetched, while layers are still packed.
+"""Finds wheels with different files at one path before layers are packed, where locking could not.
 
 Most are found when they are locked. If nobody could look into a wheel then, nothing is packed before all are compared.
-Compiled wheels are compared once they are there.
+Compiled wheels are compared once they are there, while layers are packed. A build of other wheels does not open them
+for that.
 
 `CollisionCheck` decides about whole layers, bytecode included, once all of them are packed.
 """
@@ -25,7 +26,7 @@ from buildkit.lazy_dataclass import dataclass
 from buildkit.locks.pins import Artifact
 from buildkit.plan.compose import Composition
 from buildkit.plan.packing import project_of
-from buildkit.plan.spec import PackWheels, Spec
+from buildkit.plan.spec import Compile, PackWheels, Spec
 from buildkit.tasks.scheduler import Lane, Outcome, Task, Tasks
 from buildkit.tasks.task_id import TaskId, TaskKind
 
@@ -34,15 +35,17 @@ _PACKED = Key.of(b"the wheels that are packed")  # stands for all of them
 
 
 def wheel_comparison(context: BuildContext, composition: Composition, tasks: Tasks) -> dict[TaskId, Task]:
-    """Return the task that compares the wheels of a composition; none if ``tasks`` packs no wheel for it.
+    """Return the task that compares the wheels of a composition.
 
-    If a wheel is unseen, the tasks that pack wheels wait for it, and are returned, too.
+    None if ``tasks`` packs no wheel for it that locking has not compared. If a wheel is unseen, the tasks that pack
+    wheels wait for the comparison, and are returned, too.
     """
     found = ((spec, tasks.get(TaskId.of_key(TaskKind.LAYER, spec.key))) for spec in composition.layers)
     packing = [
         (spec, task) for spec, task in found if task and task.phase == "pack" and isinstance(spec.work, PackWheels)
     ]
-    if not packing:
+    has_unseen = any(wheel.unseen for spec, _ in packing for wheel in _wheels_of(spec))
+    if not has_unseen and not any(_compiled_in(spec) for spec, _ in packing):
         return {}
     wheels = (TaskKind.FETCH, TaskKind.COMPILE_WHEEL)
     needs = dict.fromkeys(need for _, task in packing for need in task.needs if need.kind in wheels)
@@ -55,7 +58,6 @@ def wheel_comparison(context: BuildContext, composition: Composition, tasks: Tas
     task = Task(
         name=name, phase="look", lane=Lane.CPU, action=action, needs=tuple(needs), quiet=True, decides=True
     )  # fmt: skip
-    has_unseen = any(wheel.unseen for spec, _ in packing for wheel in _wheels_of(spec))
     compared = TaskId(TaskKind.COMPARE, composition.key.hex)
     waiting = {
         TaskId.of_key(TaskKind.LAYER, spec.key): replace(packs, needs=(*packs.needs, compared))
@@ -68,6 +70,10 @@ def wheel_comparison(context: BuildContext, composition: Composition, tasks: Tas
 def _wheels_of(spec: Spec) -> tuple[Artifact, ...]:
     """Return the wheels of a layer; none for a layer of another kind."""
     return spec.work.wheels if isinstance(spec.work, PackWheels) else ()
+
+
+def _compiled_in(spec: Spec) -> tuple[Compile, ...]:
+    return spec.work.compiled if isinstance(spec.work, PackWheels) else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +98,7 @@ class WheelCollisions:
     def check(self, packed: Sequence[Spec]) -> None:
         """Raise CollisionError for the first path of two wheels that differ, unless one of them is preferred."""
         for spec in packed:
-            compiled = spec.work.compiled if isinstance(spec.work, PackWheels) else ()
-            self._compiled |= {item.artifact: item.key for item in compiled}
+            self._compiled |= {item.artifact: item.key for item in _compiled_in(spec)}
             for wheel in _wheels_of(spec):
                 owner = _Owner(spec, f"{wheel.name} {wheel.version}", wheel)
                 for path in self._read(wheel):

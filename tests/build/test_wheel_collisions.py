@@ -162,6 +162,10 @@ def test_wheel_that_is_gone_ends_the_comparison(wheels: Wheels) -> None:
 
 def test_comparison_waits_for_downloads_alone_and_decides(wheels: Wheels) -> None:
     full, less = apart(wheels)
+    seen = {TaskId.of_key(TaskKind.LAYER, full.key): Task(name="x", phase="pack", lane=Lane.CPU, action=Outcome)}
+    assert not wheel_comparison(wheels.context, composition(full, less), seen), "locking has compared them"
+    assert isinstance(less.work, PackWheels)
+    less = replace(less, work=PackWheels(wheels=(replace(less.work.wheels[0], unseen=True),)))
     fetched = TaskId(TaskKind.FETCH, "a wheel")
     needs = (fetched, TaskId(TaskKind.START_COMPILER))
     tasks = {
@@ -170,7 +174,8 @@ def test_comparison_waits_for_downloads_alone_and_decides(wheels: Wheels) -> Non
         )
         for spec in (full, less)
     }
-    ((_, task),) = wheel_comparison(wheels.context, composition(full, less), tasks).items()
+    found = wheel_comparison(wheels.context, composition(full, less), tasks)
+    (task,) = (found[name] for name in found if name.kind is TaskKind.COMPARE)
     assert task.needs == (fetched,)
     assert task.decides
     with pytest.raises(CollisionError):

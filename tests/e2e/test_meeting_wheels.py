@@ -30,7 +30,7 @@ def test_wheels_that_meet_stop_the_build_until_one_is_preferred(tiny: Tiny, link
     tiny.lock()
     tiny.replace(DEPS, 'prefer = ["delta"]\n', "")
     message = tiny.refuse("deps", code=1)
-    assert "alpha/__init__.py is in delta 1.0 and in" in message
+    assert f"{PATH} is in delta 1.0 (layer deps/bin-1) and in alpha 1.0" in message
     tiny.replace(DEPS, "[wheels]\n", '[wheels]\nprefer = ["delta"]\n')
     tiny.build("app")
     assert tiny.run_image("app", "cat", PATH) == "VERSION = 'of delta'\n"
