@@ -100,7 +100,8 @@ def bench(name: str, document: Path, options: Sequence[str]) -> None:
             host.env.pop("PYTHONPATH")
             before = ("unshare", "--mount", "sh", "-c", TUNNEL, str(folder / "tun"), *before)
         session = ("env", f"--chdir={folder / 'project'}", python, "-P", "-m", "buildkit")
-        subprocess.run((*before, *session, "build", "development"), env=host.env, check=True)
+        for words in (("doctor", "--enable-store"), ("build", "development")):  # as ci/bootstrap does
+            subprocess.run((*before, *session, *words), env=host.env, check=True)
         argv = (*_ALONE, *before, *beside, *session, "bench-dev", "--write", str(folder / "table.md"), *options)
         try:
             subprocess.run(argv, env=host.env, check=True)
