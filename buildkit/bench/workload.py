@@ -236,7 +236,7 @@ def _build_root(checkout: ProjectCopy, keep: Path, environment: RaceEnvironment)
         text.replace("[tool.buildkit]\n", '[tool.buildkit]\ncompression = "gzip"\n', 1), "utf-8"
     )
     (work / "noxfile.py").write_text(NOXFILE, "utf-8")
-    env = {"BUILDKIT_CACHE": str(keep / "cache"), **OUR_PYTHON}
+    env = {"BUILDKIT_CACHE": str(keep / "cache"), "BUILDKIT_DELIVERY": "import", **OUR_PYTHON}  # the store has no blobs
     argv = nox_argv(work, f"build-{_ROOT_STAGE}", "--no-import", "--json", str(report))
     run(Command(argv=argv, env=env, what="building the root"))
     layers: list[dict[str, Any]] = json.loads(report.read_text("utf-8"))["layers"]
