@@ -171,7 +171,9 @@ class DiskCheckout:
             system = hash_system(lock, self._graph, self.read, self._project.target)
             self._raise_stale(source, check_fresh(lock, text, inputs, release, system))
         elif text is None:
-            raise DefinitionError(f"{lock}: the lock is missing, and so is its input {source}")
+            raise DefinitionError(
+                f"{lock}: the lock is missing, and so is its input {source}", hint=f"write {source}, then: nox -s lock"
+            )
         wheels = wheels_lock_path(lock, self._project.target.lock_arch)
         wheels_text = self.read(wheels)
         stale = check_fresh(wheels, wheels_text, wheels_inputs(text or "", self._project.target))
@@ -247,7 +249,9 @@ class DiskCheckout:
         if source_text is not None:
             _raise(check_fresh(lock, text, models_inputs(source_text)))
         elif text is None:
-            raise DefinitionError(f"{lock}: the lock is missing, and so is its input {source}")
+            raise DefinitionError(
+                f"{lock}: the lock is missing, and so is its input {source}", hint=f"write {source}, then: nox -s lock"
+            )
         locked, request = parse_models_lock(text or "", lock), parse_models_file(source_text or "", source)
         asked = {request.name: request.files for request in request.models}
         reader = PresentModels(self._project.folder, self._index, self._model_changes, self._emit)

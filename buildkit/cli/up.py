@@ -48,7 +48,7 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
         environment = choose_replicas(load_environment(planner, options.environment))
         to_docker = choose_delivery("", planner.context.project) is Delivery.DOCKER
     if options.format:
-        print_format(environment, options.format)
+        print_format(without(environment, options.excluded), options.format)
         return 0
     environment = with_mps(environment)
     if options.down:
@@ -73,9 +73,6 @@ def load_environment(planner: Planner, name: str) -> RunningEnvironment:
     """Return an environment of the project's services; without a name, its only one. Raises DefinitionError."""
     services = load_services(planner.context.project.folder, planner.graph.stages)
     name = name or _get_only(services)
-    for service in services.environment(name).services:
-        if service.stage:
-            check_runnable(planner.composer.compose(service.stage), service.command)
     project = planner.context.project.name
     state = str(key_file().parent)
 
@@ -83,7 +80,11 @@ def load_environment(planner: Planner, name: str) -> RunningEnvironment:
         return describe_container(planner, stage)
 
     services = with_counted_gpus(services, name, describe)
-    return make_environment(services, name, describe, project=project, state=state)
+    environment = make_environment(services, name, describe, project=project, state=state)
+    for service in environment.services:
+        if service.stage:
+            check_runnable(planner.composer.compose(service.stage), service.container.command)
+    return environment
 
 
 def print_format(environment: RunningEnvironment, form: str) -> None:
@@ -104,9 +105,17 @@ def print_format(environment: RunningEnvironment, form: str) -> None:
 
 
 def without(environment: RunningEnvironment, names: Sequence[str]) -> RunningEnvironment:
-    """Return an environment less the services that the user runs elsewhere. Raises DefinitionError for unknown ones."""
+    """Return an environment less the services that the user runs elsewhere, for which nobody waits.
+
+    Raises DefinitionError for unknown ones.
+    """
     excluded = {environment.get(name).name for name in names}
-    return replace(environment, services=tuple(one for one in environment.services if one.name not in excluded))
+    left = (
+        replace(one, depends_on=tuple(other for other in one.depends_on if other.service not in excluded))
+        for one in environment.services
+        if one.name not in excluded
+    )
+    return replace(environment, services=tuple(left))
 
 
 def _get_only(services: Services) -> str:

@@ -101,7 +101,7 @@ class RunningEnvironment:
         for service in self.services:
             if service.name == name:
                 return service
-        names = ", ".join(service.name for service in self.services)
+        names = ", ".join(service.name for service in self.services if service.replica is None)
         raise DefinitionError(f"there is no service `{name}` in {self.name}", hint=f"services are {names}")
 
 

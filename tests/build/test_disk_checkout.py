@@ -217,7 +217,9 @@ def test_error_names_a_missing_lock(place: Place, what: str, file: str) -> None:
 def test_error_names_lock_and_input_if_both_are_missing(place: Place, what: str, stem: str) -> None:
     for path in (place.folder / "requirements").glob(f"{stem}.*"):
         path.unlink()
-    assert "the lock is missing, and so is its input requirements/" in error(place, what)
+    found = error(place, what)
+    assert "the lock is missing, and so is its input requirements/" in found
+    assert f"write requirements/{stem}." in found
 
 
 def test_error_names_a_missing_apt_list(place: Place) -> None:

@@ -1,0 +1,57 @@
+"""`up` of this project's services, as far as nothing runs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from buildkit.cli import up
+from buildkit.errors import DefinitionError
+
+ROOT = Path(__file__).parents[2]
+EMPTY = """
+summary = "Nothing."
+[config]
+healthcheck = { test = ["check"] }
+"""
+ROLLOUT = """
+[services.split]
+stage = "runtime"
+ports = ["8001"]
+rollout = { split = { old = 90, new = 10 }, versions = { old = {}, new = { stage = "empty" } } }
+[environments.split]
+services = ["split"]
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("BUILDKIT_LEDGER_KEY", str(tmp_path / "ledger.key"))
+    folder = tmp_path / "project"
+    for name in ("stages", "requirements"):
+        shutil.copytree(ROOT / name, folder / name)
+    for name in ("pyproject.toml", "services.toml"):
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def test_printed_environment_lacks_an_excluded_service_and_waits_for_it_no_more(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    up.run(project, ["complete", "--compose", "--except", "redis"])
+    printed = YAML(typ="safe").load(capsys.readouterr().out)
+    assert set(printed["services"]) == {"app", "postgres"}
+    assert set(printed["services"]["app"]["depends_on"]) == {"postgres"}
+
+
+def test_version_in_which_nothing_can_run_is_refused(project: Path) -> None:
+    (project / "stages/empty").mkdir()
+    (project / "stages/empty/stage.toml").write_text(EMPTY)
+    with (project / "services.toml").open("a") as file:
+        file.write(ROLLOUT)
+    with pytest.raises(DefinitionError, match="stages/empty/stage.toml: nothing can run in it"):
+        up.run(project, ["split", "--print"])
