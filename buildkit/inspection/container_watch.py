@@ -14,7 +14,7 @@ from buildkit.monitor.snapshot import ContainerView, GpuShare, Snapshot
 from buildkit.monitor.usage import CgroupLimits
 from buildkit.tools.cgroups import CgroupReader
 
-PATIENCE = 120.0  # seconds until podman is asked again for names, health and restarts
+PATIENCE = 60.0  # seconds until podman is asked again for names, health and restarts
 _LEAST = 2.0  # seconds between two questions, however fast containers come and go
 _RETRY = 10.0  # seconds until podman is asked again after it failed
 _EXPECTED: Mapping[str, str] = {}
@@ -108,6 +108,7 @@ class ContainerWatch:
             found[container.id] = _Watched(
                 container=container, files=files, limits=reader.read_limits(files), last=last
             )
+        reader.keep(one.files for one in found.values())
         self._watched, self._asked_at = found, now
         self._groups = self._list_groups()
 

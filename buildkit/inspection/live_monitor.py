@@ -17,7 +17,7 @@ from buildkit.inspection.gpu_metrics import gpu_families
 from buildkit.monitor.container_metrics import container_families
 from buildkit.monitor.metrics import MetricFamily, counter, gauge
 from buildkit.monitor.snapshot import snapshot_as_json
-from buildkit.monitor.state import MonitorState
+from buildkit.monitor.state import LazyDocument, MonitorState
 
 MOST = 500  # containers with metrics
 _FRESH = 0.5  # seconds: whoever is sooner gets the same figures
@@ -104,12 +104,13 @@ class LiveMonitor:
         families, shown = container_families(snapshot, self.stages, self.most)
         self.errors["podman"] = self.watch.failures
         self.errors["nvml"] += len(snapshot.gpu_problems)
+        published = self._published
         extras = [family for found in tuple(self._known.values()) for family in found]
         seconds = time.perf_counter() - began
         return MonitorState(
             time=snapshot.time,
             families=(*families, *gpu_families(self.uses(), shown), *extras, *self._own(seconds)),
-            document={"snapshot": snapshot_as_json(snapshot), **self._published},
+            document=LazyDocument(lambda: {"snapshot": snapshot_as_json(snapshot), **published}),
             problem=f"podman does not answer: {snapshot.podman_problem}" if snapshot.podman_problem else "",
         )
 

@@ -31,7 +31,7 @@ _TEXT = "text/plain; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HttpRequest:
+class MonitorRequest:
     """A request; names of ``headers`` have lower case.
 
     ``state`` returns figures that are at most a second old. ``wait`` sleeps so many seconds; False means that the
@@ -55,16 +55,16 @@ class HttpReply:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-Route = Callable[[HttpRequest], HttpReply]
+Route = Callable[[MonitorRequest], HttpReply]
 
 
-def answer_metrics(request: HttpRequest) -> HttpReply:
+def answer_metrics(request: MonitorRequest) -> HttpReply:
     """Answer with the metrics, in the format that the client prefers."""
     kind = choose_format(request.headers.get("accept", ""))
     return HttpReply(body=render_metrics(request.state().families, kind).encode(), content_type=kind)
 
 
-def answer_health(request: HttpRequest) -> HttpReply:
+def answer_health(request: MonitorRequest) -> HttpReply:
     """Answer 200, or 503 with the reason if the figures are not what they should be."""
     problem = request.state().problem
     status = HTTPStatus.SERVICE_UNAVAILABLE if problem else HTTPStatus.OK
@@ -193,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
         if route is None:
             return HttpReply(body=b"not found\n", status=HTTPStatus.NOT_FOUND)
         server = self.server
-        return route(HttpRequest(path=path, query=query, headers=headers, state=server.state, wait=server.wait))
+        return route(MonitorRequest(path=path, query=query, headers=headers, state=server.state, wait=server.wait))
 
     def _send(self, reply: HttpReply) -> None:
         if isinstance(reply.body, bytes):

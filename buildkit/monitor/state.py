@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,8 +23,30 @@ class MonitorState:
 
     time: float
     families: tuple[MetricFamily, ...] = ()
-    document: dict[str, Any] = field(default_factory=dict)
+    document: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
+
+
+class LazyDocument(Mapping[str, Any]):
+    """A document that is made when it is read: most scrapes need none."""
+
+    def __init__(self, make: Callable[[], dict[str, Any]]) -> None:
+        self._make = make
+        self._made: dict[str, Any] | None = None
+
+    def __getitem__(self, kind: str) -> Any:  # noqa: ANN401 - a JSON value
+        return self._all()[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def _all(self) -> dict[str, Any]:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
 
 
 def render_state(state: MonitorState) -> bytes:
@@ -34,7 +57,7 @@ def render_state(state: MonitorState) -> bytes:
         "time": state.time,
         "problem": state.problem,
         "families": families,
-        "document": state.document,
+        "document": dict(state.document),
     }
     return json.dumps(value, separators=(",", ":")).encode()
 

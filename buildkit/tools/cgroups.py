@@ -15,39 +15,43 @@ from buildkit.monitor.hierarchy import (
     parse_groups,
 )
 from buildkit.monitor.usage import CgroupLimits, CgroupUsage, parse_limits, parse_usage
+from buildkit.tools.held_files import HeldFiles, read_once
 
-_CHUNK = 1 << 16
-_WHOLE = 1 << 11  # the kernel gives a page or its records before: fewer bytes are the last ones
 _SERVICE = ".service"  # Quadlet's groups are below that of their unit
 
 
 class CgroupReader:
-    """Reads what containers use; ``proc`` is the folder of processes."""
+    """Reads what containers use; ``proc`` is the folder of processes. At most ``held`` files stay open."""
 
-    def __init__(self, proc: Path = Path("/proc")) -> None:
+    def __init__(self, proc: Path = Path("/proc"), held: int | None = None) -> None:
         self._proc = str(proc)
-        self._mounts = parse_cgroup_mounts(_read(f"{proc}/self/mountinfo"))
+        self._files = HeldFiles(held)
+        self._mounts = parse_cgroup_mounts(read_once(f"{proc}/self/mountinfo"))
 
     def find_files(self, pid: int, container: str) -> CgroupFiles:
         """Return the files of a container whose first process is ``pid``; none if that has ended."""
-        groups = parse_groups(_read(f"{self._proc}/{pid}/cgroup"))
+        groups = parse_groups(read_once(f"{self._proc}/{pid}/cgroup"))
         return find_files(self._mounts, groups, container)
 
     def find_container(self, pid: int) -> str:
         """Return the id of the container that a process is in; empty if it is in none, or has ended."""
-        return find_container_id(_read(f"{self._proc}/{pid}/cgroup"))
+        return find_container_id(read_once(f"{self._proc}/{pid}/cgroup"))
 
     def read_usage(self, files: CgroupFiles, pid: int, *, network: bool = True) -> CgroupUsage | None:
         """Return what a container uses, None if it has ended; with ``network``, that of its first process, too."""
-        texts = {_name(path): text for path in files.used if (text := _read(path))}
+        texts = {_name(path): text for path in files.used if (text := self._files.read(path))}
         folders = files.folders or (f"{self._proc}/{pid}",)
         if len(texts) < len(files.used or folders) and not all(map(os.path.isdir, folders)):
             return None
-        return parse_usage(texts, _read(f"{self._proc}/{pid}/net/dev") if network else "")
+        return parse_usage(texts, read_once(f"{self._proc}/{pid}/net/dev") if network else "")
+
+    def keep(self, known: Iterable[CgroupFiles]) -> None:
+        """Forget all other containers."""
+        self._files.keep(path for files in known for path in files.used)
 
     def read_limits(self, files: CgroupFiles) -> CgroupLimits:
         """Return what a container may use."""
-        return parse_limits({_name(path): _read(path) for path in files.limits})
+        return parse_limits({_name(path): read_once(path) for path in files.limits})
 
     def list_groups(self, known: Iterable[CgroupFiles]) -> frozenset[str]:
         """Return the names of containers' groups beside those that are known, and where podman makes new ones.
@@ -80,21 +84,3 @@ def _list(folder: str) -> list[str]:
             return [entry.name for entry in entries]
     except OSError:
         return []
-
-
-def _read(path: str) -> str:
-    """Return a file's text; empty if it has gone, or a kernel without the feature refuses to be read."""
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return ""
-    try:
-        text = part = os.read(file, _CHUNK)
-        while len(part) > _WHOLE:
-            part = os.read(file, _CHUNK)
-            text += part
-        return text.decode("utf-8", "replace")
-    except OSError:
-        return ""
-    finally:
-        os.close(file)

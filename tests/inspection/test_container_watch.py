@@ -105,7 +105,7 @@ def test_a_container_that_begins_anew_is_looked_up_again(host: Host) -> None:
     assert (view.container.restarts, view.usage and view.usage.received) == (1, 1500)
 
 
-def test_a_new_name_is_seen_in_two_minutes_and_figures_go_on(host: Host) -> None:
+def test_a_new_name_is_seen_in_a_minute_and_figures_go_on(host: Host) -> None:
     one = host.add(11)
     host.look()
     host.containers[one.id] = replace(one, name="renamed")

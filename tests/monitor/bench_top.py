@@ -72,7 +72,7 @@ def main() -> None:
             host = CgroupHost(Path(folder, kind), kind)
             for pid, ident in IDS.items():
                 host.add(pid, f"/libpod_parent/libpod-{ident}")
-            print(f"{kind}: {measure(host.reader):.1f} ms")
+            print(f"{kind}: {measure(CgroupReader(host.proc)):.1f} ms")
 
 
 if __name__ == "__main__":

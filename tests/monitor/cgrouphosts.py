@@ -68,8 +68,12 @@ class CgroupHost:
         return self.folder / "sys/fs/cgroup"
 
     @property
+    def proc(self) -> Path:
+        return self.folder / "proc"
+
+    @property
     def reader(self) -> CgroupReader:
-        return CgroupReader(self.folder / "proc")
+        return CgroupReader(self.proc, held=0)  # a held file on a disk would outlive its folder
 
     @property
     def _names(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from http.client import HTTPConnection
 import pytest
 
 from buildkit.monitor import exporter
-from buildkit.monitor.exporter import HttpReply, HttpRequest, MonitorServer, is_local_name
+from buildkit.monitor.exporter import HttpReply, MonitorRequest, MonitorServer, is_local_name
 from buildkit.monitor.metrics import OPENMETRICS, PROMETHEUS, gauge
 from buildkit.monitor.state import MonitorState
 from tests.e2e.tinyproject import wait_until
@@ -136,9 +136,9 @@ def test_a_stream_is_sent_piece_by_piece_and_closed_when_its_reader_has_gone() -
 
 
 def test_the_end_of_the_server_ends_streams() -> None:
-    asked: list[HttpRequest] = []
+    asked: list[MonitorRequest] = []
 
-    def route(request: HttpRequest) -> HttpReply:
+    def route(request: MonitorRequest) -> HttpReply:
         asked.append(request)
         return HttpReply(body=iter(lambda: b"x" if request.wait(LIMIT) else b"", b""))
 
@@ -155,7 +155,7 @@ def test_connections_and_streams_have_limits(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(exporter, "_STREAMS", 1)
     hold = threading.Event()
 
-    def forever(_request: HttpRequest) -> HttpReply:
+    def forever(_request: MonitorRequest) -> HttpReply:
         return HttpReply(body=iter(lambda: b"x" if not hold.wait(LIMIT) else b"", b""))
 
     with serve(events=forever) as server:

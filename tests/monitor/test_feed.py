@@ -14,7 +14,7 @@ from buildkit.monitor.state import MonitorState, parse_state, render_state
 FIGURES = (
     gauge("container_threads", "Threads.", ((("name", "a\nb"), ("image", "é\udc80")), 3)),
     counter("xoe_monitor_errors_total", "Errors.", ((("source", "nvml"),), 1)),
-    MetricFamily(name="xoe_container_info", kind="info", help="Info.", samples=(((), 1.5),)),
+    MetricFamily(name="xoe_container_info", kind="info", help="Info.", samples=(((), 1),)),
 )
 
 
