@@ -18,6 +18,8 @@ from buildkit.inspection.container_watch import ContainerWatch, WatchSources
 from buildkit.inspection.feed_writer import write_feeds
 from buildkit.inspection.findings_file import FindingsFile
 from buildkit.inspection.live_monitor import MOST, Extra, LiveMonitor, remember_uses
+from buildkit.inspection.page_sections import list_findings
+from buildkit.inspection.service_watch import ServiceWatch
 from buildkit.inspection.watch_scope import load_scope
 from buildkit.monitor.exporter import PORT, MonitorServer, Route
 from buildkit.monitor.metrics import render_metrics
@@ -55,7 +57,7 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
 def _open_monitor(folder: Path, options: argparse.Namespace) -> Iterator[LiveMonitor]:
     with open_view(sys.stderr) as emit:
         scope = load_scope(folder, emit)
-    checkout = CheckoutWatch(folder, scope.stages)
+    checkout = CheckoutWatch(folder, scope.stages, publish=lambda value: monitor.publish("builds", value))
     with open_gpu_meter(health=True) as measure:
         measure_now, uses = remember_uses(measure)
         sources = WatchSources(
@@ -71,8 +73,14 @@ def _open_monitor(folder: Path, options: argparse.Namespace) -> Iterator[LiveMon
             watch=ContainerWatch(sources=sources), uses=uses, stages=scope.stages, extras=extras, most=options.most
         )
         if options.findings:
-            extras["findings"] = FindingsFile(options.findings, lambda value: monitor.publish("findings", value)).ask
-        yield monitor
+            extras["findings"] = FindingsFile(
+                options.findings, lambda value: monitor.publish("findings", list_findings(value))
+            ).ask
+        services = ServiceWatch(
+            services=dict(options.service), publish=lambda value: monitor.publish("services", value)
+        )
+        with services.running():
+            yield monitor
 
 
 def _serve(monitor: LiveMonitor, address: tuple[str, int]) -> None:
@@ -126,10 +134,23 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--push", action="store_true", help="send metrics where OTEL_EXPORTER_OTLP_ENDPOINT says, too")
     parser.add_argument("--findings", type=Path, metavar="FILE", help="what `audit-running` writes")
     parser.add_argument(
+        "--service", type=_parse_service, action="append", default=[], metavar="NAME=URL",
+        help="show a service's own metrics on the page (app=http://127.0.0.1:8000/metrics); may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
         "--most", type=parse_positive, default=MOST, metavar="N",
         help="containers with metrics; others are counted (default: %(default)s)",
     )  # fmt: skip
     return parser.parse_args(list(arguments))
+
+
+def _parse_service(text: str) -> tuple[str, str]:
+    name, _, url = text.partition("=")
+    if not name or not re.fullmatch(r"https?://[^/\s]+\S*", url):
+        raise argparse.ArgumentTypeError(
+            f"must be a name and an address, such as app=http://127.0.0.1:8000/metrics, not {text!r}"
+        )
+    return name, url
 
 
 def _parse_address(text: str) -> tuple[str, int]:

@@ -11,6 +11,7 @@ from typing import Any
 from buildkit.build.context import cache_folder
 from buildkit.build.planner import Planner, open_planner
 from buildkit.inspection.expected_images import find_expected_id
+from buildkit.inspection.page_sections import list_builds
 from buildkit.monitor.metrics import MetricFamily, Sample, gauge
 
 _OLD = 600.0  # seconds after which the checkout is looked at again: its files may have changed
@@ -22,11 +23,17 @@ class CheckoutWatch:
     """Facts of the checkout in ``folder``; ``stages`` are names of stages by those of images.
 
     The project is opened when the ledger has changed, when an image is new, and every ten minutes. Between, nothing of
-    the cache is held.
+    the cache is held. ``publish`` is told of the last builds, as the page shows them.
     """
 
-    def __init__(self, folder: Path, stages: Mapping[str, str], clock: Callable[[], float] = time.monotonic) -> None:
-        self._folder, self._stages, self._clock = folder, stages, clock
+    def __init__(
+        self,
+        folder: Path,
+        stages: Mapping[str, str],
+        clock: Callable[[], float] = time.monotonic,
+        publish: Callable[[dict[str, Any]], None] = lambda _builds: None,
+    ) -> None:
+        self._folder, self._stages, self._clock, self._publish = folder, stages, clock, publish
         self._expected: dict[str, str | None] = {}
         self._wanted: frozenset[str] = frozenset()
         self._families: tuple[MetricFamily, ...] = ()
@@ -47,6 +54,7 @@ class CheckoutWatch:
         with open_planner(self._folder, lambda _event: None) as planner:
             self._expected = {name: find_expected_id(planner, self._stages[name]) for name in wanted}
             self._families = tuple(build_families(_last_builds(planner)))
+            self._publish(list_builds(planner))
         self._ledger, self._asked = _last_change(), now  # opening it writes its log anew
         return self._families
 

@@ -14,9 +14,10 @@ from buildkit.errors import BuildkitError
 from buildkit.gpu.use import GpuUse
 from buildkit.inspection.container_watch import ContainerWatch
 from buildkit.inspection.gpu_metrics import gpu_families
+from buildkit.inspection.page_sections import list_gpus
 from buildkit.monitor.container_metrics import container_families
 from buildkit.monitor.metrics import MetricFamily, counter, gauge
-from buildkit.monitor.snapshot import snapshot_as_json
+from buildkit.monitor.page.view import view_snapshot
 from buildkit.monitor.state import LazyDocument, MonitorState
 
 MOST = 500  # containers with metrics
@@ -104,13 +105,15 @@ class LiveMonitor:
         families, shown = container_families(snapshot, self.stages, self.most)
         self.errors["podman"] = self.watch.failures
         self.errors["nvml"] += len(snapshot.gpu_problems)
-        published = self._published
+        published, uses = self._published, self.uses()
         extras = [family for found in tuple(self._known.values()) for family in found]
         seconds = time.perf_counter() - began
         return MonitorState(
             time=snapshot.time,
-            families=(*families, *gpu_families(self.uses(), shown), *extras, *self._own(seconds)),
-            document=LazyDocument(lambda: {"snapshot": snapshot_as_json(snapshot), **published}),
+            families=(*families, *gpu_families(uses, shown), *extras, *self._own(seconds)),
+            document=LazyDocument(
+                lambda: {"snapshot": {**view_snapshot(snapshot), "gpus": list_gpus(uses)}, **published}
+            ),
             problem=f"podman does not answer: {snapshot.podman_problem}" if snapshot.podman_problem else "",
         )
 

@@ -28,8 +28,8 @@ _PHASES = (
 def find_builds(planner: Planner, names: Sequence[str], count: int) -> list[dict[str, Any]]:
     """Return the last ``count`` builds that did any work, the latest last.
 
-    Each is ``{"stage", "started", "seconds", "built", "bytes", "timings"}``; ``started`` is in seconds since the epoch,
-    ``built`` is a number of layers.
+    Each is ``{"stage", "started", "seconds", "built", "reused", "bytes", "timings"}``; ``started`` is in seconds since
+    the epoch, ``built`` and ``reused`` are numbers of layers.
     """
     ledger, project = planner.context.ledger, planner.context.project
     builds = [
@@ -38,6 +38,7 @@ def find_builds(planner: Planner, names: Sequence[str], count: int) -> list[dict
             "started": round(started, 3),
             "seconds": report["seconds"],
             "built": sum(layer["source"] == "built" for layer in report["layers"]),
+            "reused": sum(layer["source"] != "built" for layer in report["layers"]),
             "bytes": report["bytes"],
             "timings": report.get("timings", {}),
         }

@@ -32,7 +32,7 @@ def test_timings_lists_recorded_builds_by_phase(tiny: Tiny) -> None:
     text = tiny.run("timings", "--json").text
     builds, _ = json.JSONDecoder().raw_decode(text[text.index("[\n") :])
     assert [build["stage"] for build in builds] == ["app", "tools", "app"]
-    assert [build["built"] for build in builds if build["stage"] == "app"] == [9, 1]
+    assert [(build["built"], build["reused"]) for build in builds if build["stage"] == "app"] == [(9, 0), (1, 8)]
     assert builds[-1]["timings"] == second.report["timings"]
     assert {"run", "commit"} <= set(builds[1]["timings"])
     shown = tiny.run("timings", "app", "--last", "1").text

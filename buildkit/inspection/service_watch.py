@@ -1,0 +1,64 @@
+"""What services say of themselves, for the monitor's page: each is asked again and again, in a thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from buildkit.errors import BuildkitError
+from buildkit.monitor.page.exposition import parse_exposition
+from buildkit.monitor.page.service_figures import ServiceHistory, is_service_figure
+from buildkit.tools.scrape import scrape
+
+_EVERY = 5.0  # seconds
+
+
+@dataclass(slots=True, kw_only=True)
+class ServiceWatch:
+    """Services by name, with the addresses of their metrics. ``publish`` is told plain values of all of them.
+
+    ``clock`` is never set back, ``wall`` tells the time of day.
+    """
+
+    services: Mapping[str, str]
+    publish: Callable[[dict[str, Any]], None]
+    clock: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    fetch: Callable[[str], str] = scrape
+    _histories: dict[str, ServiceHistory] = field(default_factory=dict)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Look every five seconds until the block ends; without services, never."""
+        ended = threading.Event()
+        thread = threading.Thread(target=self._run, args=(ended,), name="services", daemon=True)
+        if self.services:
+            thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            if self.services:
+                thread.join(_EVERY)
+
+    def look(self) -> None:
+        """Ask all services once, and publish what they say; of one that does not answer, why."""
+        figures = [self._look_at(name, url) for name, url in sorted(self.services.items())]
+        self.publish({"time": self.wall(), "services": figures})
+
+    def _look_at(self, name: str, url: str) -> dict[str, Any]:
+        history = self._histories.setdefault(name, ServiceHistory(name=name))
+        try:
+            values = parse_exposition(self.fetch(url), is_service_figure)
+        except BuildkitError as error:
+            return history.fail(error.message)
+        return history.look(self.clock(), values)
+
+    def _run(self, ended: threading.Event) -> None:
+        while not ended.is_set():
+            self.look()
+            ended.wait(_EVERY)

@@ -1,0 +1,177 @@
+"""What a service and its models do in a minute: looks at its counters, compared. Pure; the clock is given.
+
+Names are those of the reference service (``speech_http_…``), of services that follow Prometheus' conventions
+(``http_requests_total``), of models (``model_…``) and of Triton (``nv_inference_…``). Quantiles are those of
+PromQL's histogram_quantile, so that page and dashboards agree.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from buildkit.monitor.page.exposition import Series
+
+WINDOW = 60.0  # seconds
+_KEPT = 64  # looks
+_MOST_MODELS = 50
+_HTTP = re.compile(r"(?:[a-z0-9]+_)?http_request(?:s_total|(?:_duration)?_seconds_bucket|s_in_flight)|[a-z0-9]+_ready")
+_MODEL = re.compile(
+    r"model_(?:requests_total|latency_seconds_bucket|confidence_bucket|drift_(?:psi|ks|samples|samples_needed))"
+    r"|nv_inference_(?:request_success|request_failure|request_duration_us)"
+)
+_DRIFT = ("psi", "ks", "samples", "samples_needed")
+
+Values = Mapping[Series, float]
+
+
+def is_service_figure(name: str) -> bool:
+    """Return whether a series of this name is shown."""
+    return bool(_HTTP.fullmatch(name) or _MODEL.fullmatch(name))
+
+
+@dataclass(slots=True, kw_only=True)
+class ServiceHistory:
+    """The looks of the last minute at one service."""
+
+    name: str
+    _looks: deque[tuple[float, Values]] = field(default_factory=lambda: deque(maxlen=_KEPT))
+
+    def look(self, at: float, values: Values) -> dict[str, Any]:
+        """Return the figures of the last minute, at a second of a clock that is never set back; None: not known yet."""
+        while len(self._looks) > 1 and at - self._looks[1][0] >= WINDOW:
+            self._looks.popleft()
+        before = self._looks[0] if self._looks else (at, values)
+        self._looks.append((at, values))
+        grown = _Growth(seconds=at - before[0], values=_increases(before[1], values))
+        return {"name": self.name, "problem": None, **_http(values, grown), "models": _models(values, grown)}
+
+    def fail(self, problem: str) -> dict[str, Any]:
+        """Return what is said of a service that did not answer; what was seen before says nothing of now."""
+        self._looks.clear()
+        nothing = _Growth(seconds=0.0, values={})
+        return {"name": self.name, "problem": problem, **_http({}, nothing), "models": []}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Growth:
+    seconds: float
+    values: Values
+
+    def rate(self, chosen: Callable[[Series], bool]) -> float | None:
+        """Return by how much the chosen series grew in a second; None without time or such series."""
+        found = [value for series, value in self.values.items() if chosen(series)]
+        return sum(found) / self.seconds if found and self.seconds > 0 else None
+
+    def quantile(self, share: float, chosen: Callable[[Series], bool]) -> float | None:
+        """Return a quantile of the chosen histograms, taken together."""
+        buckets: defaultdict[float, float] = defaultdict(float)
+        for series, value in self.values.items():
+            if chosen(series):
+                buckets[_bound(series)] += value
+        return find_quantile(share, buckets.items())
+
+
+def _increases(before: Values, now: Values) -> Values:
+    """Return by how much each counter grew; one that went back began anew. A series that is new counts from nothing."""
+    grown = {series: value - before.get(series, 0.0) for series, value in now.items()}
+    return {series: now[series] if value < 0 else value for series, value in grown.items()}
+
+
+def _bound(series: Series) -> float:
+    try:
+        return float(series.label("le"))
+    except ValueError:
+        return math.nan
+
+
+def find_quantile(share: float, buckets: Iterable[tuple[float, float]]) -> float | None:
+    """Return a quantile of cumulative buckets (upper bound, count), interpolated; None if nothing was observed."""
+    ordered = sorted(bucket for bucket in buckets if not math.isnan(bucket[0]))
+    if len(ordered) < 2 or not math.isinf(ordered[-1][0]) or not ordered[-1][1] > 0:
+        return None
+    rank, lower, below = share * ordered[-1][1], 0.0, 0.0
+    for bound, count in ordered:
+        if count >= rank:
+            if math.isinf(bound):
+                return lower
+            return lower + (bound - lower) * (rank - below) / (count - below) if count > below else bound
+        lower, below = bound, count
+    return lower
+
+
+def _http(values: Values, grown: _Growth) -> dict[str, Any]:
+    def is_request(series: Series) -> bool:
+        return series.name.endswith("http_requests_total")
+
+    def is_latency(series: Series) -> bool:
+        return "http_request" in series.name and series.name.endswith("_bucket")
+
+    def is_refused(series: Series) -> bool:
+        return is_request(series) and series.label("status") in ("429", "503")
+
+    def is_error(series: Series) -> bool:
+        return is_request(series) and series.label("status").startswith("5") and not is_refused(series)
+
+    requests = grown.rate(is_request)
+    return {
+        "ready": next((value > 0 for series, value in values.items() if series.name.endswith("_ready")), None),
+        "requests": requests,
+        "errors": _share(grown.rate(is_error), requests),
+        "refused": _share(grown.rate(is_refused), requests),
+        "in_flight": _sum(value for series, value in values.items() if series.name.endswith("_in_flight")),
+        **{f"p{share}": grown.quantile(share / 100, is_latency) for share in (50, 95, 99)},
+    }
+
+
+def _models(values: Values, grown: _Growth) -> list[dict[str, Any]]:
+    named = {(one.label("model"), one.label("version")) for one in values if _MODEL.fullmatch(one.name)}
+    return [_model(model, version, values, grown) for model, version in sorted(named)[:_MOST_MODELS]]
+
+
+def _model(model: str, version: str, values: Values, grown: _Growth) -> dict[str, Any]:
+    def named(*names: str) -> Callable[[Series], bool]:
+        return lambda one: one.name in names and (one.label("model"), one.label("version")) == (model, version)
+
+    def failed(one: Series) -> bool:
+        if one.name == "model_requests_total":
+            return named(one.name)(one) and one.label("outcome") == "failed"
+        return named("nv_inference_request_failure")(one)
+
+    success = named("nv_inference_request_success")
+    requests = grown.rate(named("model_requests_total", "nv_inference_request_success", "nv_inference_request_failure"))
+    micros = grown.rate(named("nv_inference_request_duration_us"))
+    return {
+        "model": model,
+        "version": version,
+        "requests": requests,
+        "errors": _share(grown.rate(failed) or 0.0, requests),
+        "mean": _share(micros / 1e6 if micros is not None else None, grown.rate(success)),
+        **{f"p{share}": grown.quantile(share / 100, named("model_latency_seconds_bucket")) for share in (50, 95)},
+        "confidence": grown.quantile(0.5, named("model_confidence_bucket")),
+        "drift": _drift(values, named),
+    }
+
+
+def _drift(values: Values, named: Callable[..., Callable[[Series], bool]]) -> list[dict[str, Any]]:
+    signals: dict[str, dict[str, Any]] = {}
+    for statistic in _DRIFT:
+        chosen = named(f"model_drift_{statistic}")
+        for series, value in values.items():
+            if chosen(series):
+                signal = series.label("signal")
+                signals.setdefault(signal, {"signal": signal, **dict.fromkeys(_DRIFT)})[statistic] = value
+    return [signals[name] for name in sorted(signals)][:_MOST_MODELS]
+
+
+def _share(part: float | None, whole: float | None) -> float | None:
+    return None if not whole else (part or 0.0) / whole
+
+
+def _sum(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return sum(found) if found else None

@@ -1,0 +1,206 @@
+"""What services say of themselves: their text, and what is made of it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from buildkit.errors import FetchError
+from buildkit.inspection.service_watch import ServiceWatch
+from buildkit.monitor.page.exposition import MOST_SERIES, Series, parse_exposition
+from buildkit.monitor.page.service_figures import ServiceHistory, find_quantile, is_service_figure
+from buildkit.tools import scrape as scrape_module
+from buildkit.tools.scrape import scrape
+
+prometheus_client = pytest.importorskip("prometheus_client")
+
+
+def _text(requests: dict[str, int], fast: int, slow: int, *, psi: float = 0.1) -> str:
+    """Return metrics of the reference service's form, by its own library."""
+    registry = prometheus_client.CollectorRegistry()
+    answered = prometheus_client.Counter("speech_http_requests", "x", ("route", "method", "status"), registry=registry)
+    for status, count in requests.items():
+        answered.labels("/v1/segments", "POST", status).inc(count)
+    latency = prometheus_client.Histogram(
+        "speech_http_request_seconds", "x", ("route",), buckets=(0.1, 0.2, 1), registry=registry
+    )
+    model = ("model", "version")
+    model_latency = prometheus_client.Histogram(
+        "model_latency_seconds", "x", model, buckets=(0.1, 0.2), registry=registry
+    )
+    outcomes = prometheus_client.Counter("model_requests", "x", (*model, "outcome"), registry=registry)
+    for seconds, count in ((0.05, fast), (0.5, slow)):
+        for _ in range(count):
+            latency.labels("/v1/segments").observe(seconds)
+            model_latency.labels("vad", "1f0a").observe(seconds)
+    outcomes.labels("vad", "1f0a", "ok").inc(fast)
+    outcomes.labels("vad", "1f0a", "failed").inc(slow)
+    prometheus_client.Gauge("speech_http_requests_in_flight", "x", registry=registry).set(3)
+    prometheus_client.Gauge("speech_ready", "x", registry=registry).set(1)
+    drift = prometheus_client.Gauge("model_drift_psi", "x", (*model, "signal"), registry=registry)
+    drift.labels("vad", "1f0a", 'a "quoted"\nname\\').set(psi)
+    prometheus_client.Gauge("model_drift_samples", "x", (*model, "signal"), registry=registry).labels(
+        "vad", "1f0a", "rate"
+    ).set(9)
+    return prometheus_client.generate_latest(registry).decode()
+
+
+def test_figures_are_those_of_the_time_between_two_looks() -> None:
+    history = ServiceHistory(name="app")
+    first = history.look(100.0, parse_exposition(_text({"200": 50}, 50, 0), is_service_figure))
+    assert (first["requests"], first["p95"], first["ready"], first["in_flight"]) == (None, None, True, 3)
+    text = _text({"200": 140, "500": 5, "503": 5}, 140, 10, psi=0.31)
+    now = history.look(110.0, parse_exposition(text, is_service_figure))
+    assert (now["requests"], now["errors"], now["refused"]) == (10.0, 0.05, 0.05)
+    assert now["p50"] == pytest.approx(0.1 * 50 / 90)
+    assert now["p95"] == pytest.approx(0.2 + 0.8 * 5 / 10)
+    (model,) = now["models"]
+    assert (model["model"], model["version"], model["requests"]) == ("vad", "1f0a", 10.0)
+    assert model["errors"] == pytest.approx(0.1)
+    assert model["p95"] == 0.2  # beyond the last bound: no more can be said
+    assert [(one["signal"], one["psi"], one["samples"]) for one in model["drift"]] == [
+        ('a "quoted"\nname\\', 0.31, None),
+        ("rate", None, 9.0),
+    ]
+
+
+def test_service_that_begins_anew_counts_from_nothing() -> None:
+    history = ServiceHistory(name="app")
+    history.look(0.0, parse_exposition(_text({"200": 500}, 0, 0), is_service_figure))
+    again = history.look(10.0, parse_exposition(_text({"200": 20}, 0, 0), is_service_figure))
+    assert again["requests"] == 2.0
+
+
+def test_looks_older_than_a_minute_are_forgotten() -> None:
+    history = ServiceHistory(name="app")
+    for second in range(0, 700, 5):
+        count = 10 * second if second < 600 else 6000
+        now = history.look(float(second), parse_exposition(_text({"200": count}, 0, 0), is_service_figure))
+    assert now["requests"] == 0.0
+    assert now["p95"] is None
+
+
+def test_triton_says_mean_time_and_failures() -> None:
+    history = ServiceHistory(name="triton")
+
+    def look(at: float, success: int, failure: int, micros: int) -> dict[str, Any]:
+        labels = '{model="m",version="1"}'
+        text = (
+            f"nv_inference_request_success{labels} {success}\n"
+            f'nv_inference_request_failure{{model="m",reason="OTHER",version="1"}} {failure}\n'
+            f"nv_inference_request_duration_us{labels} {micros}\n"
+        )
+        return history.look(at, parse_exposition(text, is_service_figure))["models"][0]
+
+    look(0.0, 0, 0, 0)
+    now = look(10.0, 90, 10, 1_800_000)
+    assert (now["requests"], now["errors"]) == (10.0, 0.1)
+    assert now["mean"] == pytest.approx(0.02)
+
+
+def test_only_lines_of_the_format_are_read_and_only_so_many() -> None:
+    text = 'a{b="c" 1\na{b=c} 1\na 1 2 3\n a 1\na x\n# a 1\na{b="c",} NaN\na{b="\\"}"} +Inf 1700000000000\n{} 1\na\t5'
+    found = parse_exposition(text, lambda _name: True)
+    assert [(one.name, one.labels) for one in found] == [("a", (("b", "c"),)), ("a", (("b", '"}'),)), ("a", ())]
+    many = "\n".join(f'a{{n="{number}"}} 1' for number in range(MOST_SERIES + 10))
+    assert len(parse_exposition(many, lambda _name: True)) == MOST_SERIES
+
+
+@given(st.dictionaries(st.text(max_size=8), st.floats(allow_nan=False), max_size=4))
+def test_what_the_library_writes_is_read_back(values: dict[str, float]) -> None:
+    registry = prometheus_client.CollectorRegistry()
+    gauge = prometheus_client.Gauge("model_drift_psi", "x", ("signal",), registry=registry)
+    values = {name.encode("utf-8", "replace").decode(): value for name, value in values.items()}
+    for name, value in values.items():
+        gauge.labels(name).set(value)
+    text = prometheus_client.generate_latest(registry).decode()
+    wanted = {Series(name="model_drift_psi", labels=(("signal", name),)): value for name, value in values.items()}
+    assert parse_exposition(text, is_service_figure) == wanted
+
+
+@pytest.mark.parametrize(
+    ("buckets", "share", "quantile"),
+    [
+        ([(0.1, 10), (0.2, 10), (float("inf"), 10)], 0.5, 0.05),
+        ([(0.1, 0), (0.2, 10), (float("inf"), 20)], 0.95, 0.2),
+        ([(0.1, 0), (float("inf"), 0)], 0.5, None),
+        ([(0.1, 5)], 0.5, None),
+        ([(float("nan"), 5), (0.1, 5), (float("inf"), 5)], 1.0, 0.1),
+    ],
+)
+def test_quantiles_are_those_of_promql(buckets: list[tuple[float, float]], share: float, quantile: float) -> None:
+    assert find_quantile(share, buckets) == (None if quantile is None else pytest.approx(quantile))
+
+
+@contextmanager
+def _answering(status: int, body: bytes, location: str = "") -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            if location:
+                self.send_header("Location", location)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/metrics"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_service_is_asked_once_and_not_followed_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    with _answering(200, b"speech_ready 1\n\xff") as url:
+        assert scrape(url) == "speech_ready 1\n\ufffd"
+    with _answering(302, b"", "file:///etc/passwd") as url, pytest.raises(FetchError, match="answered 302"):
+        scrape(url)
+    with _answering(500, b"") as url, pytest.raises(FetchError, match="answered 500"):
+        scrape(url)
+    monkeypatch.setattr(scrape_module, "MOST_BYTES", 10)
+    with _answering(200, b"x" * 11) as url, pytest.raises(FetchError, match="more than 10 bytes"):
+        scrape(url)
+    with pytest.raises(FetchError, match="refused"):
+        scrape(url)
+    with pytest.raises(FetchError, match="must begin with http"):
+        scrape("file:///etc/passwd")
+
+
+def test_watch_tells_of_all_services_and_why_one_does_not_answer() -> None:
+    told: list[dict[str, Any]] = []
+    answers = iter([_text({"200": 1}, 1, 0), FetchError("http://x: refused"), _text({"200": 9}, 9, 0)])
+
+    def fetch(_url: str) -> str:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    clock = iter(range(0, 1000, 20))
+    watch = ServiceWatch(
+        services={"app": "http://x"},
+        publish=told.append,
+        clock=lambda: float(next(clock)),
+        wall=lambda: 5.0,
+        fetch=fetch,
+    )
+    for _ in range(3):
+        watch.look()
+    services = [data["services"][0] for data in told]
+    assert [one["problem"] for one in services] == [None, "http://x: refused", None]
+    assert services[2]["requests"] is None  # nothing is compared across a failure
+    json.dumps(told)
