@@ -37,12 +37,13 @@ class TensorflowSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnnxruntimeSettings:
-    """Settings of ONNX Runtime: execution providers, and options of CUDA's by their own names and values."""
+    """Settings of ONNX Runtime: execution providers, options of CUDA's by their own names, and the CPU's arena."""
 
     gpu_mem_limit: str = ""
     arena_extend_strategy: str = ""
     cudnn_conv_algo_search: str = ""
     do_copy_in_default_stream: bool | None = None
+    enable_cpu_mem_arena: bool | None = None
     providers: tuple[str, ...] = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 
@@ -85,6 +86,7 @@ _ONNXRUNTIME = TableSchema(
         "arena-extend-strategy": KeySchema(TextSchema(choices=_STRATEGIES), "how the arena grows"),
         "cudnn-conv-algo-search": KeySchema(TextSchema(choices=_SEARCHES), "how cuDNN's convolutions are chosen"),
         "do-copy-in-default-stream": KeySchema(BooleanSchema(), "whether copies wait for the stream of computations"),
+        "enable-cpu-mem-arena": KeySchema(BooleanSchema(), "whether memory of the CPU is kept between runs"),
         "providers": KeySchema(
             ListSchema(TextSchema(choices=_PROVIDERS), least=1),
             "execution providers, best first (default: CUDA's, CPU's)",

@@ -64,6 +64,8 @@ def framework_settings(framework: Framework) -> dict[str, Any]:
         found["tensorflow"] = {"limit": parse_size(tensorflow.limit) // _MIB} if tensorflow.limit else {}
     if onnx := framework.onnxruntime:
         found["onnxruntime"] = {"providers": list(onnx.providers), **_cuda_options(onnx)}
+        if onnx.enable_cpu_mem_arena is not None:
+            found["onnxruntime"]["enable_cpu_mem_arena"] = onnx.enable_cpu_mem_arena
     return found
 
 

@@ -27,10 +27,11 @@ class TensorflowRuntime(NamedTuple):
 
 
 class OnnxRuntime(NamedTuple):
-    """Execution providers, the first that is there wins, and options of CUDA's."""
+    """Execution providers, the first that is there wins, options of CUDA's, and whether the CPU's memory is kept."""
 
     providers: tuple[str, ...] = ()
     cuda: tuple[tuple[str, str], ...] = ()
+    arena: bool | None = None
 
 
 class RuntimeSettings(NamedTuple):
@@ -59,5 +60,5 @@ def load_settings() -> RuntimeSettings:
     )
 
 
-def _onnx(providers: list[str], **cuda: str) -> OnnxRuntime:
-    return OnnxRuntime(tuple(providers), tuple(sorted(cuda.items())))
+def _onnx(providers: list[str], enable_cpu_mem_arena: bool | None = None, **cuda: str) -> OnnxRuntime:
+    return OnnxRuntime(tuple(providers), tuple(sorted(cuda.items())), enable_cpu_mem_arena)

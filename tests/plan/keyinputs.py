@@ -285,6 +285,7 @@ STAGES: dict[str, Mutate] = {
     "framework.onnxruntime.arena-extend-strategy": _tuned("onnxruntime.arena-extend-strategy", "kSameAsRequested"),
     "framework.onnxruntime.cudnn-conv-algo-search": _tuned("onnxruntime.cudnn-conv-algo-search", "HEURISTIC"),
     "framework.onnxruntime.do-copy-in-default-stream": _tuned("onnxruntime.do-copy-in-default-stream", False),
+    "framework.onnxruntime.enable-cpu-mem-arena": _tuned("onnxruntime.enable-cpu-mem-arena", False),
     "framework.onnxruntime.providers": _tuned("onnxruntime.providers", ["CPUExecutionProvider"]),
     "config.user": put("base.config.user", "ml", none),
     "config.workdir": put("builder.config.workdir", "/srv", none),

@@ -65,5 +65,5 @@ def fake_onnxruntime(*providers: str) -> SimpleNamespace:
     """ONNX Runtime that was built with these execution providers."""
     return SimpleNamespace(
         get_available_providers=lambda: [*providers, "CPUExecutionProvider"],
-        SessionOptions=lambda: SimpleNamespace(intra_op_num_threads=0),
+        SessionOptions=lambda: SimpleNamespace(intra_op_num_threads=0, enable_cpu_mem_arena=True),
     )

@@ -105,6 +105,14 @@ def test_what_the_stage_does_not_ask_for_is_left_alone(
     assert warnings(caplog) == []
 
 
+@pytest.mark.parametrize(("setting", "kept"), [("", True), ("enable-cpu-mem-arena = false", False)])
+def test_onnx_runtime_keeps_memory_of_the_cpu_unless_the_stage_says_otherwise(
+    laid: Lay, monkeypatch: pytest.MonkeyPatch, setting: str, kept: bool
+) -> None:
+    give(monkeypatch, onnxruntime=fake_onnxruntime())
+    assert laid(f"[framework.onnxruntime]\n{setting}").session_options().enable_cpu_mem_arena is kept
+
+
 def test_tensorflow_has_a_limit_on_every_gpu(laid: Lay, monkeypatch: pytest.MonkeyPatch, calls: Calls) -> None:
     give(monkeypatch, tensorflow=fake_tensorflow(calls, gpus=2))
     laid('[framework.tensorflow]\nlimit = "8g"').apply()
