@@ -7,19 +7,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from buildkit.bench.serve_container import MemoryWatch, ServedImage, serving
+from buildkit.bench.serve_container import ServedImage, UsageWatch, serving
 from buildkit.bench.serve_load import Load, LoadResult, run_load
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeSample:
-    """What one service did under one load; ``memory`` is the peak of its working set in bytes."""
+    """What one service did under one load.
+
+    ``memory`` is the peak of its working set in bytes, ``cpu`` the seconds of CPU that it used in all.
+    """
 
     who: str
     what: str
     clients: int
     result: LoadResult
     memory: int | None
+    cpu: float | None = None
+
+    @property
+    def cost(self) -> float | None:
+        """Seconds of CPU for each answer; other work on the machine changes them little."""
+        answers = len(self.result.answered)
+        return None if self.cpu is None or not answers else self.cpu / answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +101,8 @@ def _measure_start(served: ServedImage) -> float:
 def _measure_load(served: ServedImage, what: str, load: Load, folder: Path) -> ServeSample:
     with serving(served) as container:
         run_load(container.url, Load(clip=load.clip, clients=min(load.clients, 10), requests=1), folder)
-        with MemoryWatch(container) as watch:
+        with UsageWatch(container) as watch:
             result = run_load(container.url, load, folder)
-    return ServeSample(who=served.name, what=what, clients=load.clients, result=result, memory=watch.peak)
+    return ServeSample(
+        who=served.name, what=what, clients=load.clients, result=result, memory=watch.peak, cpu=watch.cpu
+    )

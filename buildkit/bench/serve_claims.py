@@ -31,6 +31,7 @@ def _rows(samples: ServeSamples, services: Sequence[str]) -> list[tuple[str, ...
         row("inference latency, one client", "200 ms → 50 ms", [_latency(sample) for sample in one]),
         row(f"latency, {MANY} clients", "", [_latency(sample) for sample in many]),
         row(f"answers a second, {MANY} clients", "", [_rate(sample) for sample in many]),
+        row("CPU an answer", "", [_cost(sample) for sample in many]),
         row(f"memory, {MANY} clients", "8 GB → 4 GB", [_memory(sample) for sample in many]),
         row("concurrent requests", "10 → 50", [_concurrent(samples, who) for who in services]),
         row(f"error rate, {MANY} clients", "2 % → 0.1 %", [_errors(sample) for sample in many]),
@@ -67,6 +68,10 @@ def _latency(sample: ServeSample | None) -> str:
 
 def _rate(sample: ServeSample | None) -> str:
     return "–" if sample is None else f"{sample.result.rate:.1f}"
+
+
+def _cost(sample: ServeSample | None) -> str:
+    return "–" if sample is None or sample.cost is None else f"{sample.cost * 1000:.1f} ms"
 
 
 def _memory(sample: ServeSample | None) -> str:

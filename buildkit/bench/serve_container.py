@@ -83,20 +83,22 @@ def _ask(port: int, path: str) -> int:
         connection.close()
 
 
-class MemoryWatch:
-    """Looks at a container's memory until the block ends; ``peak`` is its highest working set in bytes, or None.
+class UsageWatch:
+    """Looks at a container's control group until the block ends.
 
-    The working set is the memory of its control group without idle cache, as Kubernetes counts.
+    ``peak`` is its highest working set in bytes (memory without idle cache, as Kubernetes counts), ``cpu`` the seconds
+    of CPU that it used meanwhile; None if the host does not say.
     """
 
     def __init__(self, container: ServedContainer) -> None:
         self.peak: int | None = None
+        self.cpu: float | None = None
         self._container = container
         self._reader = CgroupReader()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
-    def __enter__(self) -> MemoryWatch:
+    def __enter__(self) -> UsageWatch:
         """Begin to look."""
         self._thread.start()
         return self
@@ -108,7 +110,15 @@ class MemoryWatch:
 
     def _look(self) -> None:
         files = self._reader.find_files(self._container.pid, self._container.id)
-        while not self._ended.wait(_EVERY):
+        first: float | None = None
+        ended = False
+        while not ended:
+            ended = self._ended.wait(_EVERY)
             usage = self._reader.read_usage(files, self._container.pid, network=False)
-            if usage is not None and usage.working_set is not None:
+            if usage is None:
+                continue
+            if usage.working_set is not None:
                 self.peak = max(self.peak or 0, usage.working_set)
+            if usage.cpu_seconds is not None:
+                first = usage.cpu_seconds if first is None else first
+                self.cpu = usage.cpu_seconds - first

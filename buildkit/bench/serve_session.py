@@ -23,9 +23,9 @@ from buildkit.tools.process import Command, run
 OURS = "this"
 BEFORE = "before"
 _CLIENTS = (1, 10, 50, 200)
-_SHORT = {1: 200, 10: 100, 50: 40, 200: 10}  # requests of each client
-_LONG = {1: 20, 10: 8, 50: 4, 200: 2}
-_CLAIMED = {1: 200, 10: 50, MANY: 100, 100: 20, 200: 10}  # 5,000 at MANY: a rate of 0.1 % is five of them
+_SHORT = {1: 100, 10: 50, 50: 20, 200: 5}  # requests of each client
+_LONG = {1: 10, 10: 4, 50: 2, 200: 1}
+_CLAIMED = {1: 100, 10: 50, MANY: 100, 100: 10, 200: 5}  # 5,000 at MANY: a rate of 0.1 % is five of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ def hold_claims(request: ServeBenchRequest, say: Callable[[str], None]) -> str:
         folder = Path(place)
         ours = ServedImage(name=OURS, image=_build(request, request.stage), options=request.options)
         guide = build_guide(_build(request, request.root), folder / "guide")
-        clip = make_clip(folder / "short.wav", 2)
+        clip = make_clip(folder / "short.wav", 1)
         loads = [(WHAT, Load(clip=clip, clients=clients, requests=each)) for clients, each in _CLAIMED.items()]
         machine = _describe(request)
         samples = measure_services([guide, ours], loads, folder, request.starts, say)

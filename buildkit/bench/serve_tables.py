@@ -10,7 +10,8 @@ from typing import Any
 from buildkit.bench.serve_bench import ServeSample, ServeSamples
 from buildkit.errors import BuildError
 
-_HEAD = ("audio", "clients", "service", "median", "95 %", "99 %", "answers/s", "refused", "lost", "memory")
+_WORDS = ("audio", "clients", "service")
+_HEAD = (*_WORDS, "median", "95 %", "99 %", "answers/s", "CPU an answer", "refused", "lost", "memory")
 
 
 def render_loads(samples: ServeSamples) -> str:
@@ -18,7 +19,7 @@ def render_loads(samples: ServeSamples) -> str:
     rows = [_load_row(one) for one in samples.loads]
     starts = [(one.who, _seconds(one.median), _seconds(max(one.seconds)), len(one.seconds)) for one in samples.starts]
     return (
-        render_table(_HEAD, rows, left=3)
+        render_table(_HEAD, rows, left=len(_WORDS))
         + "\n"
         + render_table(("service", "start until ready, median", "worst", "starts"), starts, left=1)
     )
@@ -28,7 +29,8 @@ def _load_row(one: ServeSample) -> tuple[object, ...]:
     result = one.result
     quantiles = (_seconds(result.quantile(share)) for share in (0.5, 0.95, 0.99))
     shares = (_share(number, result.requests) for number in (result.refused, result.lost))
-    return (one.what, one.clients, one.who, *quantiles, f"{result.rate:.1f}", *shares, _bytes(one.memory))
+    cost = "–" if one.cost is None else f"{one.cost * 1000:.1f} ms"
+    return (one.what, one.clients, one.who, *quantiles, f"{result.rate:.1f}", cost, *shares, _bytes(one.memory))
 
 
 def render_machine(machine: dict[str, Any], podman: str, commit: str) -> str:

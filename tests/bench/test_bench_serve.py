@@ -23,8 +23,10 @@ def make_result(answered: int, refused: int = 0, lost: int = 0, took: float = 0.
     return LoadResult(answered=(took,) * answered, refused=refused, lost=lost, seconds=2.0)
 
 
-def make_sample(who: str, clients: int, result: LoadResult, memory: int | None = 100 << 20) -> ServeSample:
-    return ServeSample(who=who, what="short", clients=clients, result=result, memory=memory)
+def make_sample(
+    who: str, clients: int, result: LoadResult, memory: int | None = 100 << 20, cpu: float | None = None
+) -> ServeSample:
+    return ServeSample(who=who, what="short", clients=clients, result=result, memory=memory, cpu=cpu)
 
 
 def test_each_request_is_answered_refused_or_lost() -> None:
@@ -93,12 +95,15 @@ def test_requests_that_nobody_takes_are_lost(refusing: str, tmp_path: Path) -> N
 
 def test_tables_have_a_row_for_each_load_and_one_for_each_start() -> None:
     samples = ServeSamples(
-        loads=[make_sample("before", 50, make_result(6, refused=94)), make_sample("this", 50, make_result(100))],
+        loads=[
+            make_sample("before", 50, make_result(6, refused=94), cpu=0.12),
+            make_sample("this", 50, make_result(100)),
+        ],
         starts=[StartSample(who="this", seconds=(0.9, 1.1, 1.0))],
     )
     text = render_loads(samples)
-    assert "| short | 50 | before | 50 ms | 50 ms | 50 ms | 3.0 | 94 of 100 (94.0%) | 0 | 100 MiB |" in text
-    assert "| short | 50 | this | 50 ms | 50 ms | 50 ms | 50.0 | 0 | 0 | 100 MiB |" in text
+    assert "| short | 50 | before | 50 ms | 50 ms | 50 ms | 3.0 | 20.0 ms | 94 of 100 (94.0%) | 0 | 100 MiB |" in text
+    assert "| short | 50 | this | 50 ms | 50 ms | 50 ms | 50.0 | – | 0 | 0 | 100 MiB |" in text
     assert "| this | 1.0 s | 1.1 s | 3 |" in text
 
 
