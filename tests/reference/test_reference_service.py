@@ -68,6 +68,12 @@ def test_healthcheck_fails_if_the_model_cannot_be_loaded(podman: Podman, image: 
         podman("rm", "--force", "--time=0", container)
 
 
+def test_the_model_runs_as_matrix_products(podman: Podman, service: Service) -> None:
+    log = podman("logs", service.container)
+    assert "ready: silero_vad_16k_sequence.onnx" in log
+    assert "as published" not in log  # which a module that the image lacks would cause
+
+
 def test_probes_and_metrics_answer(service: Service) -> None:
     assert service.get("/healthz")[0] == 200
     assert service.get("/readyz")[0] == 200

@@ -11,7 +11,7 @@ import soxr  # type: ignore[import-untyped]
 from clips import Clip
 
 import detector as detectors
-from detector import BATCH, OUTPUTS, STATE, Detector, Samples, load_detector
+from detector import BATCH, OUTPUTS, STATE, Detector, Samples, load_detector, make_hum
 from onnx_file import parse_model, render_model, render_node
 from products import rewrite
 from segments import WINDOW
@@ -46,6 +46,12 @@ def test_values_and_states_are_those_of_the_published_graph(model_path: Path, co
     for one, other in zip(found, expected, strict=True):
         assert one.shape == other.shape
         assert np.allclose(one, other, rtol=1e-4, atol=1e-4)  # cells of the LSTM reach 20
+
+
+def test_graphs_are_compared_by_something_that_the_model_is_in_doubt_of(published: Detector) -> None:
+    values = list(published.probabilities([make_hum()]))
+    assert min(values) < 0.01
+    assert max(values) > 0.1
 
 
 def test_the_loaded_model_is_the_faster_graph(detector: Detector, published: Detector) -> None:
