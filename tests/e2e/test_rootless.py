@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.tinyproject import SessionResult, Tiny, wait_until
+from tests.monitor.test_metrics import read
 from tests.users import become, ordinary_user, python_of
 
 pytestmark = [pytest.mark.tools, pytest.mark.network]
@@ -111,6 +113,7 @@ def watch_running_containers(tiny: Tiny, weaker: set[str]) -> None:
         assert {one["name"] for one in audit["containers"]} == {"tiny-app", *others}
         return {f"{one['container']}: {one['rule']}" for one in audit["findings"]}
 
+    measure_running_containers(tiny, weaker)
     others: set[str] = set()
     assert found() == {f"tiny-app: {rule}" for rule in weaker}
     others.add("bad")
@@ -122,6 +125,21 @@ def watch_running_containers(tiny: Tiny, weaker: set[str]) -> None:
     wait_until(lambda: "bad: code-not-in-image" in found())
     assert {"bad: root-writable", "bad: process-capabilities"} <= found()
     tiny.tool("podman", "rm", "--all", "--force", "--time", "0")
+
+
+def measure_running_containers(tiny: Tiny, weaker: set[str]) -> None:
+    """An ordinary user's exporter and table have what the host gives to ordinary users, and nothing of others."""
+    found = read(
+        "\n".join(re.findall(r"^(?:container|xoe)_.*", tiny.run("monitor", "--print", "--all").text, re.MULTILINE))
+    )
+    (info,) = (dict(labels) for labels in found["xoe_container_info"])
+    assert (info["name"], info["stage"], info["project"], info["current"]) == ("tiny-app", "app", "tiny", "true")
+    label = (("image", "localhost/tiny/app:latest"), ("name", "tiny-app"))
+    assert found["container_network_receive_bytes_total"][label] >= 0
+    limit = found.get("container_spec_memory_limit_bytes", {}).get(label)
+    assert limit == (None if "no-memory-limit" in weaker else 1 << 30)
+    assert "sha256:" in info["digest"]
+    assert '"name": "tiny-app"' in tiny.run("top", "--json", "--interval", "0.1").text
 
 
 def test_podman_of_an_ordinary_user_runs_what_was_built_into_the_store(tiny: Tiny, user_tiny: Tiny) -> None:
