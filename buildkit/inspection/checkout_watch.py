@@ -15,6 +15,7 @@ from buildkit.inspection.page_sections import list_builds
 from buildkit.monitor.metrics import MetricFamily, Sample, gauge
 
 _OLD = 600.0  # seconds after which the checkout is looked at again: its files may have changed
+_LEAST = 30.0  # seconds between two openings: the ledger changes all the time while something is built
 _LEDGER = ("ledger.sqlite", "ledger.sqlite-wal")
 _OUTCOMES = ("built", "cache", "storage", "shared")
 
@@ -39,6 +40,7 @@ class CheckoutWatch:
         self._families: tuple[MetricFamily, ...] = ()
         self._ledger: tuple[float, ...] = ()
         self._asked: float | None = None
+        self._tried: float | None = None
 
     def expected(self, names: tuple[str, ...]) -> Mapping[str, str]:
         """Return the ids of images that are meant, as far as they are known; others are known after `ask`."""
@@ -48,9 +50,12 @@ class CheckoutWatch:
     def ask(self) -> tuple[MetricFamily, ...]:
         """Return the metrics of the last builds. Raises DefinitionError, BuildError and OSError."""
         now, wanted = self._clock(), self._wanted
+        if self._tried is not None and abs(now - self._tried) < _LEAST:
+            return self._families
         is_old = self._asked is None or abs(now - self._asked) >= _OLD
         if not is_old and wanted <= self._expected.keys() and self._ledger == _last_change():
             return self._families
+        self._tried = now
         with open_planner(self._folder, lambda _event: None) as planner:
             self._expected = {name: find_expected_id(planner, self._stages[name]) for name in wanted}
             self._families = tuple(build_families(_last_builds(planner)))
