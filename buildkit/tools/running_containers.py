@@ -44,6 +44,7 @@ class RunningDescriptions:
         self._reader, self._clock = reader, clock
         self._known: list[dict[str, Any]] = []
         self._groups: frozenset[str] = frozenset()
+        self._strangers: set[str] = set()
         self._asked_at: float | None = None
 
     def find(self) -> list[dict[str, Any]]:
@@ -54,9 +55,11 @@ class RunningDescriptions:
         if is_old or groups is None or groups != self._groups:
             self._known = describe_running()
             self._asked_at, self._groups = now, self._list_groups() or frozenset()
-            ids = {one["Id"] for one in self._known}
-            if not all(ids.issuperset(_ID.findall(name)) for name in self._groups):
-                self.forget()  # one came while podman answered
+            strangers = {ident for name in self._groups for ident in _ID.findall(name)}
+            strangers -= {one["Id"] for one in self._known}
+            if strangers != self._strangers:
+                self.forget()  # one may have come while podman answered; another storage's will be there again
+            self._strangers = strangers
         return self._known
 
     def forget(self) -> None:

@@ -151,7 +151,9 @@ def test_every_watch_rule_is_planted_with_reason_and_advice() -> None:
 
 
 def test_peers_and_what_was_asked_for_are_no_way_out() -> None:
-    assert judge(connected("10.90.0.7"), GIVEN, GOOD, replace(DECLARED, peers=frozenset({"10.90.0.7"}))).findings == ()
+    beside = replace(DECLARED, peers=frozenset({"10.90.0.7"}))
+    assert judge(connected("10.90.0.7"), GIVEN, GOOD, beside).findings == ()
+    assert judge(connected("10.90.0.1"), GIVEN, GOOD, beside).findings, "the host, in the network of its services"
     opened = replace(SPEC, running=Running(outgoing=True))
     assert judge(connected("203.0.113.9"), GIVEN, GOOD, replace(DECLARED, spec=opened)).findings == ()
     exposed = replace(DECLARED, exposed=("9000/tcp",))

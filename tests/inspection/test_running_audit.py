@@ -133,6 +133,30 @@ def test_screen_shows_the_worst_first_and_counts_what_has_no_room(engine: Engine
     assert screen_lines(engine.look(), 3)[-1][0] == "… 4 lines more"
 
 
+def test_podman_is_asked_when_groups_change_and_once_more_for_a_strangers(engine: Engine, tmp_path: Path) -> None:
+    own, stranger = "1" * 64, "9" * 64
+    engine.running = [describe("1", "one")]
+    groups = tmp_path / "cgroup/libpod_parent"
+    (tmp_path / "self/mountinfo").write_text(f"1 0 0:1 / {groups.parent} rw - cgroup2 cgroup2 rw\n")
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/cgroup").write_text(f"0::/libpod_parent/libpod-{own}\n")
+    (groups / f"libpod-{own}").mkdir(parents=True)
+    podman = RunningDescriptions(CgroupReader(tmp_path), lambda: engine.now)
+
+    def asks() -> int:
+        before = engine.asked
+        assert podman.find() == engine.running
+        return engine.asked - before
+
+    assert [asks() for _ in range(3)] == [1, 0, 0]
+    (groups / f"libpod-{stranger}").mkdir()
+    assert [asks() for _ in range(4)] == [1, 1, 0, 0], "it is of another storage"
+    podman.forget()
+    assert [asks() for _ in range(2)] == [1, 0]
+    engine.now = 61.0
+    assert [asks() for _ in range(2)] == [1, 0]
+
+
 def test_podman_is_asked_always_where_groups_do_not_tell(engine: Engine) -> None:
     for _ in range(3):
         engine.look()

@@ -80,6 +80,7 @@ def test_processes_are_found_by_group_or_by_namespace_and_their_code_is_the_imag
     proc.add(8, "", space=ONE)
     proc.add(9, OTHER)
     proc.add(10, "", space="elsewhere")
+    (proc.add(11, "") / "cgroup").write_text(f"0::/machine.slice/libpod-conmon-{ONE}.scope\n")
     (answer,) = proc.read((ONE, 7))
     assert (answer["gone"], answer["unread"], pids(answer)) == (False, [], {7, 8})
     assert [(one["how"], one["place"], one["pids"]) for one in answer["code"]] == [("program", "image", [7, 8])]
