@@ -46,6 +46,7 @@ COMMANDS = (
     _command("plan", "Show where every layer will come from, and what it will cost (-- STAGE, --json)."),
     _command("explain", "Show why layers will be rebuilt, or why they were built (-- STAGE [LAYER], --json)."),
     _command("reproduce", "Rebuild a stage's layers in another environment and compare them (-- STAGE)."),
+    _command("dashboards", "Write dashboards for Grafana and Perses (-- FOLDER)."),
     _command("timings", "Show how long recent builds took, and their slowest phases (-- STAGE, --last N)."),
     _command("verify-image", "Check that an image in a registry is a stage of this checkout (-- STAGE REF)."),
     _command("matrix", "Print the stages that need work, in waves, as JSON for CI (-- STAGE, --cache REPO)."),

@@ -18,6 +18,7 @@ SESSIONS = {
     "bench-serve",
     "build",
     "cache",
+    "dashboards",
     "derive",
     "optimise",
     "dev",

@@ -10,8 +10,9 @@ import base64
 import hashlib
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+from pathlib import Path
 
+_FOLDER = Path(__file__).parent / "assets"  # importlib.resources needs more than the stage `monitor` keeps of Python
 _STYLES = ("uplot.css", "page.css")
 _LIBRARY = "uplot.js"
 _SCRIPTS = ("format.js", "past.js", "table.js", "chart.js", "stream.js", "page.js")  # share one scope of their own
@@ -50,7 +51,7 @@ def load_page() -> PageDocument:
 
 
 def _load(name: str) -> str:
-    return resources.files(__package__).joinpath("assets", name).read_text("utf-8")
+    return _FOLDER.joinpath(name).read_text("utf-8")
 
 
 def _hash(text: str) -> str:

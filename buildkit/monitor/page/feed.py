@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-import secrets
+import os
 import threading
 import time
 from collections import deque
@@ -44,7 +44,7 @@ class PageFeed:
         wall: Callable[[], float] = time.time,
     ) -> None:
         """Keep at most so many events, and at most so many bytes of them; the latest of each kind is always kept."""
-        self.name = secrets.token_hex(4)
+        self.name = os.urandom(4).hex()
         self.wall = wall
         self._changed = threading.Condition()
         self._limits = (past_events, past_bytes)

@@ -1,0 +1,1 @@
+"""What watches a project: Prometheus, Alertmanager, node-exporter and the monitor, with their configuration. Pure."""

@@ -1,0 +1,1 @@
+"""Dashboards as values, and their documents for Grafana and Perses. Pure."""
