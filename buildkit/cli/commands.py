@@ -88,6 +88,7 @@ COMMANDS = (
     _command("dev", "Start the development environment, and follow every save (-- --stop, --shell SERVICE, --test)."),
     _command("watch", "Bring saved files into the containers of a compose file (-- FILE SERVICE, --json)."),
     _command("up", "Start services that run together, or end them (-- ENVIRONMENT, --down, --print)."),
+    _command("observe", "Start Prometheus, Alertmanager and the monitor, or end them (-- ENVIRONMENT, --down)."),
     _command("rollout", "Show which version serves whom, and shift users (-- status|promote|back|watch SERVICE)."),
     _command("scale", "Start and end replicas of a service by its load (-- SERVICE, --once, --json)."),
     _command("devcontainer", "Write .devcontainer/devcontainer.json from services.toml (-- ENVIRONMENT SERVICE)."),

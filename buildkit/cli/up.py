@@ -32,6 +32,7 @@ from buildkit.running.mps import with_mps
 from buildkit.running.quadlet import render_quadlet_environment
 from buildkit.running.seccomp import render_seccomp
 from buildkit.running.secret_notes import secret_notes
+from buildkit.services.mounted_files import ensure_mounted_files
 from buildkit.services.replicas import choose_replicas, forget_replicas, write_proxies
 from buildkit.services.start import PATIENCE, StartOptions, start_environment
 from buildkit.services.state import ServiceState, find_states
@@ -43,10 +44,20 @@ from buildkit.tools.podman_objects import find_image_ids
 
 def run(folder: Path, arguments: Sequence[str]) -> int:
     """Start, end, show or print an environment. Raises DefinitionError, BuildError and Interrupted."""
-    options = _parse(arguments)
+    options = parse_options("up", arguments)
     with open_view(sys.stderr) as emit, open_planner(folder, emit, args=options.arg) as planner:
         environment = choose_replicas(load_environment(planner, options.environment))
         to_docker = choose_delivery("", planner.context.project) is Delivery.DOCKER
+    return run_environment(folder, environment, options, delivery=Delivery.AUTO if to_docker else "")
+
+
+def run_environment(
+    folder: Path, environment: RunningEnvironment, options: argparse.Namespace, *, delivery: str, stages: str = ""
+) -> int:
+    """Start, end, show or print an environment of the project at ``folder``.
+
+    Its stages are built from the folder ``stages``, by default the project's. Raises BuildError and Interrupted.
+    """
     if options.format:
         print_format(without(environment, options.excluded), options.format)
         return 0
@@ -59,7 +70,7 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
         return 0
     if not options.status:
         if not options.no_build:
-            build_images(folder, environment, options, delivery=Delivery.AUTO if to_docker else "")
+            build_images(Path(stages or folder), environment, options, delivery=delivery)
         environment = without(environment, options.excluded)
         asked = StartOptions(folder=folder, patience=options.timeout, strict=options.strict)
         with open_view(sys.stderr) as emit:
@@ -90,10 +101,11 @@ def load_environment(planner: Planner, name: str) -> RunningEnvironment:
 def print_format(environment: RunningEnvironment, form: str) -> None:
     """Print an environment in a format; what that cannot say is a warning, too.
 
-    What a proxy on this host reads is written where the format says that it lies.
+    What services on this host read is written where the format says that it lies.
     """
     if form in _HOST_FORMATS:
         write_proxies(environment)
+        ensure_mounted_files(environment)
     planned = planned_environment(environment)
     if form not in _OTHER_MPS:
         planned = with_mps(planned)
@@ -192,8 +204,9 @@ _GPU_FORMATS = {
 }
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = make_parser("up")
+def parse_options(session: str, arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the options of ``up``, or of another session that starts an environment."""
+    parser = make_parser(session)
     parser.add_argument("environment", nargs="?", default="", metavar="ENVIRONMENT", help="of services.toml")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--down", action="store_true", help="end it; volumes stay")

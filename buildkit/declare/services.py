@@ -7,6 +7,7 @@ from typing import Any
 
 from buildkit.declare.gpu_request import GpuRequest
 from buildkit.declare.nim_settings import Nim
+from buildkit.declare.observe_settings import NOTHING, Metrics, Observe
 from buildkit.declare.ports import PublishedPort
 from buildkit.declare.proxy_settings import ProxySettings
 from buildkit.declare.rollout import Rollout, Scale
@@ -95,7 +96,7 @@ class Service:
     With ``proxy``, replicas run behind a proxy that has the service's name; ``replica`` says which of them this is.
     ``replicas`` is their number, `PER_GPU` for one on each GPU that the service asks for, 0 if ``scale`` says it.
     ``resources`` are fields of `Running` that differ from the stage's. ``gpu`` and ``health`` are None for the stage's.
-    ``secret_variables`` are variables whose values are secrets, by name.
+    ``secret_variables`` are variables whose values are secrets, by name. ``metrics`` is where it answers Prometheus.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Service:
     scale: Scale | None = None
     replica: Replica | None = None
     nim: Nim | None = None
+    metrics: Metrics | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,12 +147,13 @@ class Environment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What a ``services.toml`` defines; ``file`` is its path relative to the project."""
+    """What a ``services.toml`` defines; ``file`` is its path relative to the project, ``observe`` what watches it."""
 
     file: str
     services: tuple[Service, ...] = ()
     secrets: tuple[ServiceSecret, ...] = ()
     environments: tuple[Environment, ...] = ()
+    observe: Observe = NOTHING
 
     def environment(self, name: str) -> Environment:
         """Return an environment. Raises DefinitionError, with the most similar name as the hint."""

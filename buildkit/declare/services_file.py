@@ -10,6 +10,8 @@ from typing import Any
 
 from buildkit.declare.gpu_request import parse_gpu_request
 from buildkit.declare.nim_settings import PORT, USER, Nim
+from buildkit.declare.observe_file import read_observe
+from buildkit.declare.observe_settings import Metrics
 from buildkit.declare.paths import check_target
 from buildkit.declare.ports import PublishedPort, parse_port
 from buildkit.declare.proxy_settings import ProxySettings
@@ -88,9 +90,17 @@ def parse_services(text: str, *, stages: Collection[str], file: str = FILE) -> S
         environment = Environment(name=name, services=tuple(chosen.values()), subnet=_subnet(item, here))
         check_environment(environment, here, known=tables)
         environments.append(environment)
+    named = {environment.name for environment in environments}
+    observe = read_observe(read.get("observe", {}), place.at("observe"), environments=named, secrets=names)
     if problems:
         raise DefinitionError.of(list(dict.fromkeys(problems)))
-    return Services(file=file, services=tuple(services.values()), secrets=secrets, environments=tuple(environments))
+    return Services(
+        file=file,
+        services=tuple(services.values()),
+        secrets=secrets,
+        environments=tuple(environments),
+        observe=observe,
+    )
 
 
 def _chosen(item: dict[str, Any], services: dict[str, Service], place: ValueLocation) -> dict[str, Service]:
@@ -117,13 +127,14 @@ def _merge(table: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def _service(name: str, item: dict[str, Any], place: ValueLocation, stages: Collection[str]) -> Service:
     proxied = item.keys() & {"proxy", "replicas", "rollout", "scale"}
     nim = Nim(**item["nim"]) if "cache" in item.get("nim", {}) else None
+    ports = tuple(_ports(item.get("ports", (str(PORT),) if nim else ()), place.at("ports")))
     return Service(
         name=name,
         stage=item.get("stage", ""),
         image=item.get("image", ""),
         user=item.get("user", USER if nim else ""),
         depends_on=tuple(Dependency(service=key, condition=value) for key, value in item.get("depends_on", ())),
-        ports=tuple(_ports(item.get("ports", (str(PORT),) if nim else ()), place.at("ports"))),
+        ports=ports,
         env=tuple(item.get("env", ())),
         secrets=tuple(sorted(set(item.get("secrets", ())))),
         volumes=tuple(_volumes(item.get("volumes", ()), place.at("volumes"))),
@@ -139,7 +150,16 @@ def _service(name: str, item: dict[str, Any], place: ValueLocation, stages: Coll
         rollout=read_rollout(item["rollout"], place.at("rollout"), stages) if "rollout" in item else None,
         scale=read_scale(item["scale"], place.at("scale")) if "scale" in item else None,
         nim=nim,
+        metrics=_metrics(item["metrics"], ports, place.at("metrics")) if "metrics" in item else None,
     )
+
+
+def _metrics(item: dict[str, Any], ports: tuple[PublishedPort, ...], place: ValueLocation) -> Metrics | None:
+    if "port" in item or ports:
+        return Metrics(**{"port": ports[0].number if ports else 0, **item})
+    if not place.faulty:
+        place.at("port").report("is missing", "the service has no `ports` to take the first of")
+    return None
 
 
 def _ports(texts: tuple[str, ...], place: ValueLocation) -> Iterator[PublishedPort]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from buildkit.declare.gpu_request import GPU
 from buildkit.declare.image_names import PINNED_IMAGE
 from buildkit.declare.nim_settings import NIM
+from buildkit.declare.observe_settings import METRICS, OBSERVE
 from buildkit.declare.proxy_settings import PROXY
 from buildkit.declare.rollout_schema import ROLLOUT, SCALE
 from buildkit.declare.schema import (
@@ -116,6 +117,7 @@ _SERVICE = {
     ),
     "gpu": KeySchema(GPU, 'GPUs that it asks for (default: the stage\'s); "none" for none'),
     "nim": KeySchema(NIM, "what an inference container of NVIDIA (NIM) needs"),
+    "metrics": KeySchema(METRICS, "where it answers Prometheus; `nox -s observe` asks it"),
     "healthcheck": KeySchema(HEALTH, "health check (default: the stage's)"),
     "exceptions": KeySchema(ListSchema(_EXEMPTION), "protections that it cannot have, each with a reason"),
     "watch": KeySchema(ListSchema(_WATCH), "what a change of a file does, beyond what follows from the stage"),
@@ -164,5 +166,6 @@ SERVICES = TableSchema(
         "environments": KeySchema(
             MapSchema(_ENVIRONMENT, key_pattern=NAME), "which services run together, by name", required=True
         ),
+        "observe": KeySchema(OBSERVE, "what `nox -s observe` watches, keeps and tells"),
     }
 )

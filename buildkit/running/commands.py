@@ -62,6 +62,9 @@ def render_commands(environment: RunningEnvironment) -> str:
 def _lines(environment: RunningEnvironment) -> Iterator[str]:
     for network in environment.networks:
         yield shlex.join(service_network_argv(network))
+    if environment.joined:
+        network = environment.joined.network
+        yield f"podman network exists {network.name} || {shlex.join(service_network_argv(network))}"
     for volume in environment.volumes:
         yield shlex.join(volume_argv(environment.volume(volume)))
     for memory in environment.memory:

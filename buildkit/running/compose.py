@@ -56,7 +56,7 @@ def render_compose_environment(environment: RunningEnvironment, form: GpuFormat 
             service.name: _service(service.container, service, is_job=service.name in jobs, form=form)
             for service in environment.services
         },
-        "networks": {network.name: _network(network) for network in environment.networks},
+        "networks": {network.name: _network(network) for network in environment.networks} | _joined(environment),
     }
     volumes: dict[str, Any] = {
         volume: {"name": volume, **_owned(environment.volume(volume), form)} for volume in environment.volumes
@@ -143,9 +143,10 @@ def _models(container: ContainerSpec) -> Iterator[dict[str, str]]:
 def _networks(container: ContainerSpec) -> dict[str, Any]:
     if container.networks:
         first = {"ipv4_address": container.address, "mac_address": container.mac}
-        own, *others = (network.name for network in container.networks)
+        own, *others = container.networks
+        more = {network.name: {"ipv4_address": network.guest} if network.guest else {} for network in others}
         hosts = [f"{name}:{address}" for name, address in container.networks[0].hosts if name != container.hostname]
-        return {"networks": {own: first, **{name: {} for name in others}}, "extra_hosts": hosts}
+        return {"networks": {own.name: first, **more}, "extra_hosts": hosts}
     if container.closed:
         return {"networks": [_CLOSED]}
     return {} if container.ports or container.running.outgoing else {"network_mode": "none"}
@@ -206,6 +207,12 @@ def _network(network: ServiceNetwork) -> dict[str, Any]:
     subnet = {"ipam": {"config": [{"subnet": network.subnet}]}} if network.subnet else {}
     closed = _closed_options() if network.closed else {}
     return {"name": network.name, **subnet, **closed, "x-podman.disable_dns": True}
+
+
+def _joined(environment: RunningEnvironment) -> dict[str, Any]:
+    """Return the network that another compose file, or `nox -s up`, makes."""
+    name = environment.joined.network.name if environment.joined else ""
+    return {name: {"name": name, "external": True}} if name else {}
 
 
 def _closed_options() -> dict[str, Any]:

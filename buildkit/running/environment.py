@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from buildkit.declare.gpu_request import NO_GPU, GpuRequest
 from buildkit.declare.nim_settings import Nim
+from buildkit.declare.observe_settings import Metrics
 from buildkit.declare.services import (
     FILE,
     Dependency,
@@ -60,6 +61,7 @@ class RunningService:
     proxied: ProxiedPlan | None = None
     replica: Replica | None = None
     nim: Nim | None = None
+    metrics: Metrics | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,8 @@ class RunningEnvironment:
 
     Names in podman are ``PROJECT-NAME`` for the network, with ``-SERVICE``, ``-VOLUME`` or ``-SECRET`` behind it for
     the others. ``outgoing`` is the network of services that may reach other hosts, None if no service may.
-    ``owned`` are those of its volumes that have an owner from the start.
+    ``owned`` are those of its volumes that have an owner from the start. ``joined`` is an environment whose network a
+    service of this one joins, to watch it.
     """
 
     project: str
@@ -80,6 +83,7 @@ class RunningEnvironment:
     volumes: tuple[str, ...] = ()
     owned: tuple[VolumeMount, ...] = ()
     memory: tuple[MemoryVolume, ...] = ()
+    joined: RunningEnvironment | None = None
 
     @property
     def networks(self) -> tuple[ServiceNetwork, ...]:
@@ -171,16 +175,16 @@ def _network(prefix: str, environment: Environment) -> ServiceNetwork:
     digest = hashlib.sha256(prefix.encode()).digest()
     subnet = ipaddress.IPv4Network(environment.subnet or f"10.{90 + digest[0] % 160}.{digest[1]}.0/24")
     free = subnet.num_addresses - _FIRST_HOST - 1  # the last is broadcast
-    if len(environment.services) > free:
-        what = f"{subnet} has {free} addresses for services and replicas, and {len(environment.services)} need one"
+    if len(environment.services) > free - 1:
+        what = f"{subnet} has {free - 1} addresses for services and replicas, and {len(environment.services)} need one"
         raise DefinitionError(f"{FILE}: {environment.name}: {what}", hint="name a larger `subnet`")
-    taken: dict[int, str] = {}
+    taken = {free - 1: ""}  # the address of a guest
     for service in sorted(environment.services, key=lambda one: one.replica is not None):  # replicas move nobody
         number = int.from_bytes(hashlib.sha256(service.name.encode()).digest()[:4], "big") % free
         while number in taken:
             number = (number + 1) % free
         taken[number] = service.name
-    hosts = sorted((name, str(subnet[number + _FIRST_HOST])) for number, name in taken.items())
+    hosts = sorted((name, str(subnet[number + _FIRST_HOST])) for number, name in taken.items() if name)
     unnamed = {service.name for service in environment.services if service.replica}
     return ServiceNetwork(
         name=prefix,
@@ -265,6 +269,7 @@ def _running(
         proxied=plan_proxied(service) if service.proxy else None,
         replica=service.replica,
         nim=service.nim,
+        metrics=service.metrics,
     )
 
 

@@ -122,7 +122,7 @@ class ContainerSpec:
     @property
     def mac(self) -> str:
         """Its hardware address in that network, by its address: what knew its predecessor's knows this one's."""
-        return "02:42:" + ":".join(f"{int(part):02x}" for part in self.address.split("."))
+        return format_mac(self.address)
 
     @property
     def secret_files(self) -> tuple[SecretMount, ...]:
@@ -185,7 +185,8 @@ class ContainerSpec:
         if self.networks:
             yield PodmanFlag(text=f"--network={self.networks[0].name}:ip={self.address},mac={self.mac}")
             for network in self.networks[1:]:
-                yield PodmanFlag(text=f"--network={network.name}")
+                address = f":ip={network.guest},mac={format_mac(network.guest)}" if network.guest else ""
+                yield PodmanFlag(text=f"--network={network.name}{address}")
             yield PodmanFlag(text=f"--hostname={self.hostname}")
             for name, address in self.networks[0].hosts:
                 if name != self.hostname:
@@ -215,6 +216,11 @@ class ContainerSpec:
             yield PodmanFlag(text=f"--secret={secret.text}")
         for name, value in self.labels:
             yield PodmanFlag(text=f"--label={name}={value}")
+
+
+def format_mac(address: str) -> str:
+    """Return the hardware address that goes with an IPv4 address."""
+    return "02:42:" + ":".join(f"{int(part):02x}" for part in address.split("."))
 
 
 def make_container(

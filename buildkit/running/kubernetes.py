@@ -19,7 +19,7 @@ from buildkit.running.environment import RunningEnvironment, RunningService
 from buildkit.running.flags import ContainerSpec
 from buildkit.running.gpu_nodes import gpu_limits, node_affinity
 from buildkit.running.gpu_notes import GpuFormat, gpu_notes
-from buildkit.running.mounts import SECRETS, SecretMount, VolumeMount
+from buildkit.running.mounts import SECRETS, BindMount, SecretMount, VolumeMount
 from buildkit.running.yaml_text import render_yaml
 
 _ENVIRONMENT, _SERVICE = "app.kubernetes.io/part-of", "app.kubernetes.io/name"
@@ -34,6 +34,7 @@ _CLUSTER = (
     "HorizontalPodAutoscaler",
     "ScaledObject",
 )  # kinds that podman does not know
+_POLICY = "networking.k8s.io/v1"
 _DNS = {"kubernetes.io/metadata.name": "kube-system"}
 
 
@@ -97,6 +98,10 @@ def _objects(environment: RunningEnvironment, form: GpuFormat) -> Iterator[dict[
     jobs = environment.jobs
     for service in environment.services:
         own = {**labels, _SERVICE: service.name}
+        for mount in service.container.mounts:
+            if isinstance(mount, BindMount) and mount.files:
+                name = _files_name(service.container, mount)
+                yield {**_object("v1", "ConfigMap", name, own, {}), "data": dict(mount.files)}
         pod = {"metadata": {"labels": own}, "spec": _pod(service.container, form, is_job=service.name in jobs)}
         if service.name in jobs:
             yield _object("batch/v1", "Job", service.container.name, own, {"template": pod})
@@ -115,13 +120,26 @@ def _objects(environment: RunningEnvironment, form: GpuFormat) -> Iterator[dict[
         balanced = _reachable(service.container.ports[0].number, own) if service.replica else headless
         yield _object("v1", "Service", service.name, own, balanced)
         if not service.container.running.outgoing:
-            yield _object(
-                "networking.k8s.io/v1", "NetworkPolicy", service.container.name, own, _policy(service, own, labels)
-            )
+            policy = _policy(service, own, labels)
+            if environment.joined and len(service.container.networks) > 1:
+                watched = {_ENVIRONMENT: environment.joined.network.name}
+                policy["egress"].append({"to": [{"podSelector": {"matchLabels": watched}}]})
+                allowed = {
+                    "podSelector": {"matchLabels": watched},
+                    "policyTypes": ["Ingress"],
+                    "ingress": [{"from": [{"podSelector": {"matchLabels": own}}]}],
+                }
+                yield _object(_POLICY, "NetworkPolicy", f"{service.container.name}-watches", own, allowed)
+            yield _object(_POLICY, "NetworkPolicy", service.container.name, own, policy)
+
+
+def _files_name(container: ContainerSpec, mount: BindMount) -> str:
+    return f"{container.name}-{_name(mount.target)}"
 
 
 def _object(version: str, kind: str, name: str, labels: dict[str, str], spec: dict[str, Any]) -> dict[str, Any]:
-    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "labels": labels}, "spec": spec}
+    about = {"apiVersion": version, "kind": kind, "metadata": {"name": name, "labels": labels}}
+    return {**about, "spec": spec} if spec else about
 
 
 def _policy(service: RunningService, own: dict[str, str], labels: dict[str, str]) -> dict[str, Any]:
@@ -252,7 +270,8 @@ def _volumes(container: ContainerSpec) -> Iterator[tuple[dict[str, Any], dict[st
             yield {"name": one.volume, **claim}, {"name": one.volume, "mountPath": one.target}
         else:
             path = {"name": _name(one.target), "mountPath": one.target, "readOnly": not one.writable}
-            yield {"name": _name(one.target), "hostPath": {"path": one.source}}, path
+            held = {"configMap": {"name": _files_name(container, one)}}
+            yield {"name": _name(one.target), **(held if one.files else {"hostPath": {"path": one.source}})}, path
     if models := container.models:
         image = {"image": {"reference": models.image, "pullPolicy": "IfNotPresent"}}
         yield {"name": "models", **image}, {"name": "models", "mountPath": models.target, "readOnly": True}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import ipaddress
 from dataclasses import dataclass
 
 SECRETS = "/run/secrets"
@@ -53,18 +55,28 @@ class MemoryVolume:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BindMount:
-    """A file or folder of the host at ``target``; ``shared`` relabels it for SELinux."""
+    """A file or folder of the host at ``target``; ``shared`` relabels it for SELinux.
+
+    ``files`` are names and texts of all that the folder holds; its name is then that of this content, see `held_files`.
+    """
 
     source: str
     target: str
     writable: bool = False
     shared: bool = True
+    files: tuple[tuple[str, str], ...] = ()
 
     @property
     def text(self) -> str:
         """As ``--volume`` takes it."""
         access = "rw" if self.writable else "ro"
         return f"{self.source}:{self.target}:{access},nosuid,nodev{',z' if self.shared else ''}"
+
+
+def held_files(folder: str, name: str, target: str, files: tuple[tuple[str, str], ...]) -> BindMount:
+    """Return the mount of files that are written for a container, below ``folder`` by name and content."""
+    digest = hashlib.sha256("\0".join(part for file in files for part in file).encode()).hexdigest()
+    return BindMount(source=f"{folder}/{name}-{digest[:16]}", target=target, files=files)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +129,9 @@ class SecretMount:
 class ServiceNetwork:
     """The network of an environment by podman's name, with the addresses of all services.
 
-    ``subnet`` is an IPv4 network (``10.90.1.0/24``). A network that is not ``closed`` has a route to other hosts.
-    ``replicas`` are addresses that stand in no hosts file: the proxy before them has a name there.
+    ``subnet`` is an IPv4 network (``10.90.1.0/24``), whose last address no service has: it is for who watches them. A
+    network that is not ``closed`` has a route to other hosts. ``replicas`` are addresses that stand in no hosts file:
+    the proxy before them has a name there.
     """
 
     name: str
@@ -131,3 +144,8 @@ class ServiceNetwork:
     def addresses(self) -> dict[str, str]:
         """The address of each service and replica."""
         return dict((*self.hosts, *self.replicas))
+
+    @property
+    def guest(self) -> str:
+        """The address of a container that joins from another environment; empty without a subnet."""
+        return str(ipaddress.IPv4Network(self.subnet)[-2]) if self.subnet else ""

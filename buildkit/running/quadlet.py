@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from buildkit.running.compose import RESTARTS
 from buildkit.running.environment import RunningEnvironment
-from buildkit.running.flags import NETWORK_OPTION, SECRET_FOLDER, ContainerSpec, health_options
+from buildkit.running.flags import NETWORK_OPTION, SECRET_FOLDER, ContainerSpec, format_mac, health_options
 from buildkit.running.gpu_notes import GpuFormat, gpu_notes
 from buildkit.running.mounts import SECRETS, MemoryVolume, ServiceNetwork, VolumeMount
 
@@ -46,7 +46,8 @@ def render_quadlet_environment(environment: RunningEnvironment) -> Units:
         after += tuple((f"{environment.get(name).container.name}.service", _BOUND) for name in service.bound_to)
         kind = "job" if service.name in environment.jobs else "service"
         units.append((f"{service.container.name}.container", _text(_unit(service.container, after, kind))))
-    units += [(f"{network.name}.network", _text(_network(network))) for network in environment.networks]
+    networks = (*environment.networks, *((environment.joined.network,) if environment.joined else ()))
+    units += [(f"{network.name}.network", _text(_network(network))) for network in networks]
     units += [(f"{volume}.volume", _text(_volume(environment.volume(volume)))) for volume in environment.volumes]
     units += [(f"{one.volume}.volume", _text(_memory(one))) for one in environment.memory]
     return tuple(units)
@@ -150,7 +151,8 @@ def _networks(container: ContainerSpec) -> Iterator[str]:
     if container.networks:
         yield f"Network={container.networks[0].name}.network:ip={container.address},mac={container.mac}"
         for network in container.networks[1:]:
-            yield f"Network={network.name}.network"
+            address = f":ip={network.guest},mac={format_mac(network.guest)}" if network.guest else ""
+            yield f"Network={network.name}.network{address}"
         yield f"HostName={container.hostname}"
     elif container.closed:
         yield f"Network={container.name}.network"

@@ -23,12 +23,15 @@ def ensure_networks(environment: RunningEnvironment, host: PodmanHost, making: C
     of the name that has other settings.
     """
     closes = host.may_close
-    for network in environment.networks:
+    wanted = [(network, environment) for network in environment.networks]
+    if environment.joined:
+        wanted.append((environment.joined.network, environment.joined))
+    for network, owner in wanted:
         if (known := find_network(network.name)) is not None:
             _check_network(network, known, closes=closes)
             continue
         making(network.name)
-        create_network(service_network_argv(network, environment_labels(environment), closes=closes))
+        create_network(service_network_argv(network, environment_labels(owner), closes=closes))
     return replace(host, closes=closes)
 
 

@@ -20,6 +20,7 @@ from buildkit.running.mps import find_strangers
 from buildkit.services.compare import Changes, ServiceChange, compare, take_fingerprint
 from buildkit.services.containers import MadeObjects, retire, start_container, undoing
 from buildkit.services.labels import CHECKOUT, FINGERPRINT, environment_labels
+from buildkit.services.mounted_files import ensure_mounted_files, remove_old_files
 from buildkit.services.networks import ensure_networks
 from buildkit.services.nim_host import check_nim_host
 from buildkit.services.replicas import follow_proxy, write_proxy
@@ -87,6 +88,7 @@ def _start(
         for memory in environment.memory:
             ensure_volume(memory_volume_argv(memory, labels))
         secrets = ensure_secrets(environment, values, made.secrets.append)
+        ensure_mounted_files(environment)
         commands = _Commands(environment, host, lacks, options.folder)
         fingerprints = {}
         for service in environment.services:
@@ -100,6 +102,7 @@ def _start(
                 podman.remove(container.name, _GRACE)
         argvs = {one.name: commands.labelled(one, fingerprints[one.name]) for one in environment.services}
         _run(environment, argvs, changes, made, _Awaited(environment, options.patience, emit))
+    remove_old_files(environment)
     return StartedEnvironment(steps=changes.steps, lacks=lacks)
 
 

@@ -25,7 +25,7 @@ def stop_environment(environment: RunningEnvironment, emit: Emit, *, volumes: bo
     for service, container in sorted(found, key=lambda pair: order.get(pair[0], len(order)), reverse=True):
         with step(emit, f"stop {service}", "stop"):
             podman.remove(container, patience.get(service, _GRACE))
-    for network in environment.networks:
+    for network in (*environment.networks, *((environment.joined.network,) if environment.joined else ())):
         podman.remove_network(network.name)
     remove_secrets(environment, generated=volumes)
     own = list_volumes(labels) if volumes or environment.memory else ()

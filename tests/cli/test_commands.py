@@ -32,6 +32,7 @@ SESSIONS = {
     "lock",
     "matrix",
     "monitor",
+    "observe",
     "parity",
     "plan",
     "push-models",

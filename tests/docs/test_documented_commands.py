@@ -31,6 +31,7 @@ PAGES = (
     "docs/containerfile.md",
     "docs/running.md",
     "docs/gpu.md",
+    "docs/alerts.md",
     "docs/monitoring.md",
     "docs/runtime-security.md",
     "docs/development.md",
@@ -50,6 +51,9 @@ def project_address():
 
 
 NOT_RUN = {
+    "nox -s observe -- production\nnox -s observe -- --status\nnox -s observe -- --down\n": (
+        "it builds and starts four services; tests/observe/test_observe_session.py does"
+    ),
     "nox -s push-runtime -- ghcr.io/me/app:1.0 --cache-write ghcr.io/me/app\n": (
         "it needs a registry to write to; docs/delivery.md runs the same with one"
     ),

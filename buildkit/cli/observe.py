@@ -1,0 +1,105 @@
+"""The session ``observe``: start, end or print what watches an environment of services."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from buildkit.build.delivery import Delivery, choose_delivery
+from buildkit.build.own_files import own_path
+from buildkit.build.planner import Planner, open_planner
+from buildkit.cli.up import load_environment, parse_options, run_environment
+from buildkit.declare.services import FILE, Services
+from buildkit.declare.services_file import load_services
+from buildkit.errors import DefinitionError, Problem
+from buildkit.inspection.stage_container import describe_container
+from buildkit.observe.stack import Watched, choose_environment, feed_folder, make_stack
+from buildkit.report.view import open_view
+from buildkit.running.environment import RunningEnvironment
+from buildkit.services.host_reader import ensure_reader, find_readers, stop_reader
+from buildkit.services.replicas import choose_replicas
+from buildkit.services.stack_project import ensure_stack_project
+from buildkit.store.ledger_key import key_file
+
+_MOST_BYTES = 1 << 20  # of a file of rules
+
+
+def run(folder: Path, arguments: Sequence[str]) -> int:
+    """Start, end, show or print what watches. Raises DefinitionError, BuildError and Interrupted."""
+    options = parse_options("observe", arguments)
+    if options.format == "kube-play":
+        raise DefinitionError(
+            "podman kube play has no names by which Prometheus would find its parts",
+            hint="nox -s observe -- --quadlet prints units for podman",
+        )
+    stages = ensure_stack_project()
+    stack, delivery = _load_stack(folder, stages, options)
+    feed = Path(feed_folder(str(key_file().parent), stack.project))
+    if options.down:
+        stop_reader(feed)
+    if options.down or options.status or options.format:
+        return run_environment(folder, stack, options, delivery=delivery, stages=str(stages))
+    with _reading(feed, folder):
+        return run_environment(folder, stack, options, delivery=delivery, stages=str(stages))
+
+
+@contextmanager
+def _reading(feed: Path, folder: Path) -> Iterator[None]:
+    """Have this host read while the block runs, and after it unless it fails."""
+    ran = bool(find_readers(feed))
+    with open_view(sys.stderr) as emit:
+        ensure_reader(feed, folder, emit)
+    try:
+        yield
+    except BaseException:
+        if not ran:
+            stop_reader(feed)
+        raise
+
+
+def _load_stack(folder: Path, stages: Path, options: argparse.Namespace) -> tuple[RunningEnvironment, str]:
+    """Return what watches, and where its images are delivered to."""
+    with open_view(sys.stderr) as emit:
+        with open_planner(folder, emit, args=options.arg) as planner:
+            watched = _load_watched(planner, options)
+            to_docker = choose_delivery("", planner.context.project) is Delivery.DOCKER
+        with open_planner(stages, emit) as planner:
+            stack = make_stack(watched, partial(describe_container, planner), str(key_file().parent))
+    return stack, Delivery.AUTO if to_docker else ""
+
+
+def _load_watched(planner: Planner, options: argparse.Namespace) -> Watched:
+    project = planner.context.project
+    services = Services(file=FILE)
+    if (project.folder / FILE).exists():
+        services = load_services(project.folder, planner.graph.stages)
+    name = choose_environment(services, options.environment)
+    return Watched(
+        project=project.name,
+        services=services,
+        environment=choose_replicas(load_environment(planner, name)) if name else None,
+        rules=tuple(_read_rules(project.folder, services.observe.rules)),
+        in_cluster=options.format == "kubernetes",
+    )
+
+
+def _read_rules(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield files of rules of the project, by the names that Prometheus gets them under."""
+    for number, name in enumerate(names):
+        path = own_path(folder, name, "the path")
+        try:
+            if path.stat().st_size > _MOST_BYTES:
+                raise ValueError("holds more than 1 MiB")
+            text = path.read_text("utf-8")
+        except OSError as error:
+            what = f"{name} cannot be read: {error.strerror}"
+        except ValueError as error:
+            what = f"{name} {'is not UTF-8 text' if isinstance(error, UnicodeDecodeError) else error}"
+        else:
+            yield f"own-{number}-{path.stem}.yml", text
+            continue
+        raise DefinitionError.of([Problem(file=FILE, key="observe.rules", what=what)])

@@ -1,0 +1,85 @@
+"""The half of the monitor that runs on the host: it reads what no container may, and writes it for the other half."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from buildkit.errors import BuildError
+from buildkit.events import Emit, step
+
+_STATE = "state.json"
+_LOG = "monitor.log"  # beside the folder
+_PATIENCE = 30.0
+_PAUSE = 0.1
+_SHOWN = 5  # lines of its log in an error
+
+
+def ensure_reader(feed: Path, project: Path, emit: Emit) -> None:
+    """Start the reader of a folder if none runs, and wait for what it writes first. Raises BuildError."""
+    if find_readers(feed):
+        return
+    feed.mkdir(parents=True, exist_ok=True)
+    feed.chmod(0o755)
+    (feed / _STATE).unlink(missing_ok=True)
+    with step(emit, "monitor on this host", "start"):
+        pid = _spawn(feed, project)
+        end = time.monotonic() + _PATIENCE
+        while not (feed / _STATE).is_file():
+            if time.monotonic() > end or os.waitpid(pid, os.WNOHANG)[0]:
+                raise _failed(feed)
+            time.sleep(_PAUSE)
+
+
+def stop_reader(feed: Path) -> bool:
+    """End the reader of a folder; return whether there was one."""
+    found = tuple(find_readers(feed))
+    for pid in found:
+        os.kill(pid, signal.SIGTERM)
+    return bool(found)
+
+
+def find_readers(feed: Path) -> tuple[int, ...]:
+    """Return the processes that write into a folder: no file remembers them."""
+    return tuple(_find(feed))
+
+
+def reader_argv(feed: Path) -> tuple[str, ...]:
+    """Return the command that reads this host for a folder."""
+    return (sys.executable, "-m", "buildkit", "monitor", "--feed", str(feed))
+
+
+def _find(feed: Path) -> Iterator[int]:
+    wanted = tuple(word.encode() for word in reader_argv(feed)[2:])
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (place / "cmdline").read_bytes().split(b"\0")
+            own = place.stat().st_uid == os.geteuid()
+        except OSError:  # it has ended
+            continue
+        if own and tuple(words[2 : 2 + len(wanted)]) == wanted:
+            yield int(place.name)
+
+
+def _spawn(feed: Path, project: Path) -> int:
+    """Start the reader, which outlives this process, in the folder of a project."""
+    argv = ("/bin/sh", "-c", 'cd "$0" && exec "$@"', str(project), *reader_argv(feed))
+    files = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(feed.parent / _LOG), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    return os.posix_spawn(argv[0], argv, os.environ, file_actions=files, setsid=True)
+
+
+def _failed(feed: Path) -> BuildError:
+    try:
+        text = (feed.parent / _LOG).read_text("utf-8", "replace").splitlines()[-_SHOWN:]
+    except OSError:
+        text = []
+    hint = "nox -s monitor runs it in the foreground"
+    return BuildError("the monitor does not read this host", hint=hint, output="\n".join(text))

@@ -1,0 +1,98 @@
+"""A receiver of Alertmanager's webhooks, and Prometheus with Alertmanager from Debian, on free ports of loopback."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 60.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Receiver:
+    """What was told: each alert by name and status, and the headers it came with."""
+
+    port: int
+    alerts: list[dict[str, Any]] = field(default_factory=list)
+    tokens: set[str] = field(default_factory=set)
+
+    def told(self, name: str, status: str = "firing") -> bool:
+        """Whether an alert was told."""
+        return any((one["labels"]["alertname"], one["status"]) == (name, status) for one in self.alerts)
+
+
+@contextmanager
+def receiving(address: str = "127.0.0.1") -> Iterator[Receiver]:
+    """Receive webhooks for the length of the block."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            receiver.tokens.add(self.headers.get("Authorization", ""))
+            receiver.alerts += body["alerts"]
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer((address, 0), Handler)
+    receiver = Receiver(port=server.server_address[1])
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@contextmanager
+def running(argv: tuple[str, ...], folder: Path, ready: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server for the length of the block, from when its address ``ready`` answers."""
+    with (folder / f"{Path(argv[0]).name}.log").open("ab") as log:
+        child = subprocess.Popen(argv, cwd=folder, stdout=log, stderr=log)
+    try:
+        wait_for(lambda: answers(ready) or child.poll() is not None)
+        assert child.poll() is None, (folder / f"{Path(argv[0]).name}.log").read_text()
+        yield child
+    finally:
+        child.terminate()
+        child.wait()
+
+
+def wait_for(done: Callable[[], bool], seconds: float = PATIENCE) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url, timeout=5).close()
+    except (urllib.error.URLError, OSError):
+        return False
+    return True
+
+
+def ask(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return json.load(answer)
