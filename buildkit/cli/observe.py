@@ -16,6 +16,7 @@ from buildkit.cli.up import load_environment, parse_options, run_environment
 from buildkit.declare.services import FILE, Services
 from buildkit.declare.services_file import load_services
 from buildkit.errors import DefinitionError, Problem
+from buildkit.events import ignore_event
 from buildkit.inspection.stage_container import describe_container
 from buildkit.observe.stack import Watched, choose_environment, feed_folder, make_stack
 from buildkit.report.view import open_view
@@ -67,7 +68,7 @@ def _load_stack(folder: Path, stages: Path, options: argparse.Namespace) -> tupl
         with open_planner(folder, emit, args=options.arg) as planner:
             watched = _load_watched(planner, options)
             to_docker = choose_delivery("", planner.context.project) is Delivery.DOCKER
-        with open_planner(stages, emit) as planner:
+        with open_planner(stages, ignore_event) as planner:  # what it says, a build of the stages says, too
             stack = make_stack(watched, partial(describe_container, planner), str(key_file().parent))
     return stack, Delivery.AUTO if to_docker else ""
 

@@ -19,6 +19,7 @@ from buildkit.running.yaml_text import render_yaml
 FOLDER = "/etc/xoe"  # where both have their files in their containers
 RULES = ("containers", "gpus", "security", "service", "host", "watching")
 _SERVICES = "services"  # the job of the project's own
+_PATHS = {"node-exporter": "/-/healthy"}  # so its stage says
 _HEARTBEAT = "Watchdog"  # fires always
 Files = tuple[tuple[str, str], ...]
 
@@ -43,7 +44,7 @@ def render_prometheus(targets: Sequence[Target], names: tuple[str, str], pace: P
     ``places`` are the addresses of the parts of the stack, Alertmanager among them.
     """
     project, environment = names
-    jobs = [_job(name, [{"targets": [place], "labels": {"instance": name}}]) for name, place in places.items()]
+    jobs = [_job(name, [_part(name, place)]) for name, place in places.items()]
     own = [_watched(target, project, environment) for target in targets]
     return render_yaml(
         {
@@ -63,6 +64,11 @@ def render_prometheus(targets: Sequence[Target], names: tuple[str, str], pace: P
 def _job(name: str, groups: list[dict[str, Any]]) -> dict[str, Any]:
     limits = {"sample_limit": 50_000, "label_limit": 40, "label_value_length_limit": 1024, "body_size_limit": "32MB"}
     return {"job_name": name, "honor_labels": False, **limits, "static_configs": groups}
+
+
+def _part(name: str, place: str) -> dict[str, Any]:
+    path = {"__metrics_path__": _PATHS[name]} if name in _PATHS else {}
+    return {"targets": [place], "labels": {**path, "instance": name}}
 
 
 def _watched(target: Target, project: str, environment: str) -> dict[str, Any]:

@@ -22,7 +22,8 @@ _WEB = (
     " listen S, 9; while (accept C, S) { sysread C, $_, 4096; open F, '/tmp/metrics';"
     ' print C "HTTP/1.0 200 OK\\r\\nContent-Type: text/plain; version=0.0.4\\r\\n\\r\\n", <F>; close C }'
 )
-_STAGE = """[root]
+_STAGE = """summary = "answers with what a file says"
+[root]
 image = "{image}"
 [config]
 user = "1000:1000"
@@ -147,8 +148,9 @@ def test_what_watches_asks_a_closed_service_tells_a_webhook_and_leaves_nothing(o
     assert tiny.tool("podman", "ps", "--format", "{{.ID}}") == kept
 
     tiny.write("ops/rules.yml", _RULES.replace("web_says > 5", "web_says >"))  # a rule that is none
-    message = one_error(observed.session("production", "--timeout", "60"), 1)
-    assert "own-0-rules.yml" in message
+    failed = observed.session("production", "--timeout", "60")
+    assert "prometheus ended with exit code" in one_error(failed, 1)
+    assert "own-0-rules.yml" in failed.text  # of its log
     until(lambda: up(observed.address("prometheus")).get("web") == "up")  # the old one, with its old rules
     tiny.write("ops/rules.yml", _RULES)
 

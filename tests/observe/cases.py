@@ -245,7 +245,7 @@ CASES = (
     ),
     Case(
         alert="AlertsDropped", series={"prometheus_notifications_dropped_total": "0x9 0+1x29 29x200"}, labels={},
-        summary="10 messages to Alertmanager were dropped; what still fires is sent again", severity="warning",
+        summary="5 messages to Alertmanager were dropped; what still fires is sent again", severity="warning",
     ),
     Case(
         alert="NotificationsFail",

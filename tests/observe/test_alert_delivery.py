@@ -72,7 +72,7 @@ def node_exporter(folder: Path, port: int) -> Iterator[None]:
     stage = ROOT / "buildkit/observe/project/stages/node-exporter/stage.toml"
     argv = tomllib.loads(stage.read_text())["config"]["entrypoint"]
     own = (f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn")
-    with running((*argv, *own), folder, f"http://127.0.0.1:{port}/metrics"):
+    with running((*argv, *own), folder, f"http://127.0.0.1:{port}/-/healthy"):
         yield
 
 
