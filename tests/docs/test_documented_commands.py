@@ -52,7 +52,7 @@ def project_address():
 
 NOT_RUN = {
     "nox -s observe -- production\nnox -s observe -- --status\nnox -s observe -- --down\n": (
-        "it builds and starts four services; tests/observe/test_observe_session.py does"
+        "it builds and starts four services; tests/e2e/test_observe_session.py does"
     ),
     "nox -s push-runtime -- ghcr.io/me/app:1.0 --cache-write ghcr.io/me/app\n": (
         "it needs a registry to write to; docs/delivery.md runs the same with one"

@@ -51,7 +51,7 @@ def counter(rate: int) -> str:
 CASES = (
     Case(
         alert="ContainerOomKilled", series={text("container_oom_events_total", C): "0x19 1x200"}, labels=C, fires=25,
-        summary="app: the kernel ended a process for want of memory", severity="critical",
+        summary="app: the kernel ended a process because memory was short", severity="critical",
     ),
     Case(
         alert="ContainerMemoryNearLimit",

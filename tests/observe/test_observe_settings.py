@@ -101,7 +101,7 @@ def test_a_mistake_has_its_key_and_the_right_word(case: str) -> None:
 
 
 def test_metrics_without_a_port_are_a_mistake() -> None:
-    with pytest.raises(DefinitionError, match="services.app.metrics.port`: is missing"):
+    with pytest.raises(DefinitionError, match=r"metrics\.port`: is missing"):
         parse_services(APP.replace('ports = ["8000"]\n', ""), stages=("runtime",))
 
 
