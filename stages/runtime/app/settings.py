@@ -19,6 +19,7 @@ from memory import count_memory
 from secret_file import read_secret
 
 PREFIX = "SPEECH_"
+MOST_HELD = 1 << 30  # bytes, where nothing is set
 SECRET = re.compile(r"(?<=:)[^@/:]*(?=@)|(?<=password=)[^&]*")  # in an address; an error must not show it
 
 Probability = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
@@ -63,7 +64,8 @@ class Settings(BaseModel):
     """The largest body, also as "32MiB"."""
 
     max_held: ByteSize | None = Field(default=None, ge=1024)
-    """Bytes of all bodies at once, in memory; a quarter of what this container may use where nothing is set."""
+    """Bytes of all bodies at once, in memory. Where nothing is set: a quarter of what this container may use, at most
+    1 GiB."""
 
     max_seconds: Seconds = 3600.0
     """The longest audio, decoded."""
@@ -132,7 +134,7 @@ class Settings(BaseModel):
     @property
     def held(self) -> int:
         """Bytes of bodies held at once; one body always fits."""
-        return max(self.max_bytes, self.max_held or count_memory() // 4)
+        return max(self.max_bytes, self.max_held or min(MOST_HELD, count_memory() // 4))
 
 
 def parse_settings(environ: Mapping[str, str]) -> Settings:
