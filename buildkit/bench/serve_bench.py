@@ -65,14 +65,14 @@ def measure_services(
     starts: int,
     say: Callable[[str], None],
 ) -> ServeSamples:
-    """Measure each service alone: its starts, then each load in a fresh container, the services taking turns.
+    """Measure each service alone, the services taking turns: starts, then each load in a fresh container.
 
     ``loads`` have names; ``folder`` is for temporary files. A load is sent once before with one request a client, up
     to ten, so that nothing is measured for the first time.
     """
     samples = ServeSamples()
-    for served in images:
-        seconds = tuple(_measure_start(served) for _ in range(starts))
+    rounds = [[_measure_start(served) for served in images] for _ in range(starts)]
+    for served, seconds in zip(images, zip(*rounds, strict=True), strict=True):
         samples.starts.append(StartSample(who=served.name, seconds=seconds))
         say(f"{served.name}: ready after {statistics.median(seconds):.2f} s")
     for what, load in loads:
