@@ -18,8 +18,8 @@ class DescribedContainer:
     """A container by its description (``podman container inspect``, 4.3 to 5.4).
 
     ``image`` is the id of its image (64 digits), ``image_name`` how that was named, ``digest`` that of its manifest.
-    ``config`` is the file of its OCI runtime configuration. ``layers`` are the folders of its root, the writable one
-    first; empty where storage has none.
+    ``runtime`` is the program that started it, by name or path, ``config`` the file of that one's configuration.
+    ``layers`` are the folders of its root, the writable one first; empty where storage has none.
     """
 
     id: str
@@ -31,6 +31,7 @@ class DescribedContainer:
     labels: Mapping[str, str]
     exposed: tuple[str, ...]
     flags: GivenFlags
+    runtime: str
     config: str
     layers: tuple[str, ...]
 
@@ -48,6 +49,7 @@ def parse_described(one: Mapping[str, Any]) -> DescribedContainer:
         labels={str(key): str(value) for key, value in ((one.get("Config") or {}).get("Labels") or {}).items()},
         exposed=tuple(map(str, ports)),
         flags=_parse_flags(one, ports),
+        runtime=str(one.get("OCIRuntime") or ""),
         config=str(one.get("OCIConfigPath") or ""),
         layers=tuple(_find_layers(one.get("GraphDriver") or {})),
     )

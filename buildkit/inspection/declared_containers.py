@@ -17,7 +17,7 @@ from buildkit.declare.services_file import load_services
 from buildkit.declare.stage import Running
 from buildkit.errors import BuildError, DefinitionError
 from buildkit.events import Emit
-from buildkit.inspection.signed_images import SignedImages, judge_image
+from buildkit.inspection.signed_images import RightImages, SignedImages, find_right_images
 from buildkit.inspection.stage_container import describe_container
 from buildkit.running.environment import RunningEnvironment, RunningService, make_environment
 from buildkit.running.flags import ContainerSpec
@@ -95,11 +95,12 @@ def declare_foreign(one: DescribedContainer) -> DeclaredContainer:
 
 
 class _CheckoutLook:
-    """A look at the checkout: environments are made once."""
+    """A look at the checkout: environments are made, and right images looked up, once."""
 
     def __init__(self, planner: Planner, project: str, signed: SignedImages) -> None:
         self._planner, self._project, self._signed = planner, project, signed
         self._environments: dict[str, tuple[Environment, RunningEnvironment]] = {}
+        self._right: dict[str, RightImages] = {}
 
     def declare(self, one: DescribedContainer, stage: str) -> Declaration:
         """Return what is declared of a container. Raises DefinitionError and BuildError."""
@@ -157,7 +158,9 @@ class _CheckoutLook:
 
     def _judge(self, one: DescribedContainer, stage: str, pinned: str = "") -> ImageVerdict:
         if stage or not pinned:
-            return judge_image(self._planner, stage, one.image, self._signed)
+            if stage not in self._right:
+                self._right[stage] = find_right_images(self._planner, stage, self._signed)
+            return self._right[stage].judge(one.image)
         if one.digest and pinned.endswith(f"@{one.digest}"):
             return ImageVerdict(state=ImageState.GOOD)
         why = f"it is {one.digest or 'of no known digest'}, and services.toml names {pinned}"

@@ -74,7 +74,7 @@ def audit_containers(declarations: Declarations, sources: AuditSources) -> Runni
     try:
         described = [parse_described(one) for one in sources.podman.find()]
         wanted = [one for one in described if sources.every or declarations.concerns(one)]
-        seen = sources.read([ContainerProcesses(id=one.id, pid=one.pid, layers=one.layers) for one in wanted])
+        seen = sources.read([_to_read(one) for one in wanted])
     except ToolError as error:
         return RunningAudit(time=now, problems=(error.message,))
     there = [one for one in wanted if one.id in seen]
@@ -100,6 +100,10 @@ def audit_containers(declarations: Declarations, sources: AuditSources) -> Runni
             for one in sorted(there, key=lambda one: (one.name, one.id))
         ),
     )
+
+
+def _to_read(one: DescribedContainer) -> ContainerProcesses:
+    return ContainerProcesses(id=one.id, pid=one.pid, runtime=one.runtime, layers=one.layers)
 
 
 def _with_limits(seen: Sighting, one: DescribedContainer, reader: CgroupReader) -> Sighting:

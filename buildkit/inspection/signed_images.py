@@ -41,48 +41,58 @@ def _repository(name: str) -> str:
     return f"{before}/{last.partition(':')[0]}"
 
 
-def judge_image(planner: Planner, stage: str, image: str, signed: SignedImages) -> ImageVerdict:
-    """Return whether a container of a stage runs the right image, by its id; ``stage`` is empty if it is none.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RightImages:
+    """The ids of images that containers of a stage may run, and their name in words; or why they are ``unknown``."""
 
-    With a key, the right one is what the key has signed in the registry, or what this checkout makes of the same
+    ids: frozenset[str] = frozenset()
+    name: str = ""
+    unknown: str = ""
+
+    def judge(self, image: str) -> ImageVerdict:
+        """Return the verdict on an image by its id."""
+        if self.unknown:
+            return ImageVerdict(state=ImageState.UNKNOWN, why=self.unknown)
+        if image in self.ids:
+            return ImageVerdict(state=ImageState.GOOD)
+        return ImageVerdict(state=ImageState.DIFFERS, why=f"it runs {image[:12]}, and {self.name}")
+
+
+def find_right_images(planner: Planner, stage: str, signed: SignedImages) -> RightImages:
+    """Return the images that containers of a stage may run; ``stage`` is empty for what is none of the project.
+
+    With a key, they are the one that the key has signed in the registry, and that which this checkout makes of the same
     layers: the config of a pushed image may have labels of its commit. Without one, it is what this checkout makes.
     """
     if not stage:
-        return ImageVerdict(state=ImageState.UNKNOWN, why="it is no image of this project")
+        return RightImages(unknown="it is no image of this project")
     if signed.key is not None:
         try:
-            return _judge_signed(planner, stage, image, signed)
+            return _find_signed(planner, stage, signed)
         except BuildError as error:
-            return ImageVerdict(state=ImageState.UNKNOWN, why=f"what is signed cannot be read: {error.message}")
+            return RightImages(unknown=f"what is signed cannot be read: {error.message}")
     expected = find_expected_id(planner, stage)
     if expected is None:
-        why = f"this checkout has not built `{stage}` in its present form: nox -s build-{stage}"
-        return ImageVerdict(state=ImageState.UNKNOWN, why=why)
-    why = f"it runs {image[:12]}, and `{stage}` of this checkout is {expected[:12]}"
-    return _compare(image, {expected}, why)
+        hint = f"nox -s build-{stage}"
+        return RightImages(unknown=f"this checkout has not built `{stage}` in its present form: {hint}")
+    return RightImages(ids=frozenset((expected,)), name=f"`{stage}` of this checkout is {expected[:12]}")
 
 
-def _compare(image: str, right: set[str], why: str) -> ImageVerdict:
-    good = image in right
-    return ImageVerdict(state=ImageState.GOOD if good else ImageState.DIFFERS, why="" if good else why)
-
-
-def _judge_signed(planner: Planner, stage: str, image: str, signed: SignedImages) -> ImageVerdict:
+def _find_signed(planner: Planner, stage: str, signed: SignedImages) -> RightImages:
     ref = signed.refs.get(stage)
     if ref is None:
-        why = f"nothing says where the signed image of `{stage}` is: --signed {stage}=REF"
-        return ImageVerdict(state=ImageState.UNKNOWN, why=why)
+        return RightImages(unknown=f"nothing says where the signed image of `{stage}` is: --signed {stage}=REF")
     registries = RegistryClient(planner.context.stop)
     found = read_image(_of_this_host(planner, ref, registries), registries)
     reader = AttachmentReader(found.ref, found.digest, registries, planner.context.blobs, signed.key)
     signature = reader.signature(stage, planner.graph.stages)
     if signature.state is not VerdictState.GOOD:
-        return ImageVerdict(state=ImageState.UNKNOWN, why=f"{ref}: {signature.why}")
+        return RightImages(unknown=f"{ref}: {signature.why}")
     right = {Digest.of(found.config).hex}
     ours = find_expected_id(planner, stage)
     if ours is not None and compare_with_stage(planner, found, stage).agrees:
         right.add(ours)
-    return _compare(image, right, f"it runs {image[:12]}, and what is signed is {found.digest} of {ref}")
+    return RightImages(ids=frozenset(right), name=f"what is signed is {found.digest} of {ref}")
 
 
 def _of_this_host(planner: Planner, ref: Ref, registries: RegistryClient) -> Ref:

@@ -34,10 +34,14 @@ _Json = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerProcesses:
-    """A container to read: its id, its first process, and the folders of its root's layers, the writable one first."""
+    """A container to read: its id, its first process, the program that started it, by name or path.
+
+    ``layers`` are the folders of its root, the writable one first.
+    """
 
     id: str
     pid: int
+    runtime: str = ""
     layers: tuple[str, ...] = ()
 
 
@@ -48,9 +52,10 @@ def read_containers(containers: Sequence[ContainerProcesses], *, seconds: float)
     """
     if not containers:
         return {}
+    names = {*_RUNTIMES, *(one.runtime for one in containers)}
     request = {
         "seconds": seconds,
-        "runtimes": sorted({found for name in _RUNTIMES if (found := find_tool(name))}),
+        "runtimes": sorted({found for name in names if (found := find_tool(name))}),
         "containers": [{"id": one.id, "pid": one.pid, "layers": one.layers} for one in containers],
     }
     inside = () if os.geteuid() == 0 else ("podman", "unshare")
