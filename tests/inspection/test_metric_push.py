@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from buildkit.cli.monitor import _pushing
 from buildkit.errors import DefinitionError
 from buildkit.inspection.metric_push import open_push
 from tests.e2e.tinyproject import wait_until
@@ -66,3 +68,12 @@ def test_a_collector_that_refuses_is_said_once_and_counted(tmp_path: Path, capfd
 def test_wrong_variables_are_errors(tmp_path: Path, env: dict[str, str], message: str) -> None:
     with pytest.raises(DefinitionError, match=message), open_push(WatchedHost(tmp_path).monitor, env):
         pass
+
+
+def test_a_missing_sdk_is_named_with_what_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("buildkit.inspection.metric_push", "buildkit.tools.otlp_metrics"):
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.metric_exporter", None)
+    with pytest.raises(DefinitionError) as caught, _pushing(WatchedHost(tmp_path).monitor):
+        pass
+    assert caught.value.hint == "pip install 'xoe-buildkit[tracing]'"

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
+from pathlib import Path
 
 import pytest
 
@@ -97,6 +98,16 @@ def test_names_of_others_lead_nowhere() -> None:
     assert is_local_name("[::1]")
     with serve(address="0.0.0.0") as server:  # in a container, services are asked by their names
         assert ask(server, "/metrics", Host="monitor:9469")[0] == 200
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this host has no IPv6")
+def test_it_listens_on_ipv6() -> None:
+    with serve(address="::1") as server:
+        assert server.is_local
+        connection = HTTPConnection("::1", server.port, timeout=LIMIT)
+        connection.request("GET", "/metrics")
+        assert connection.getresponse().status == 200
+        connection.close()
 
 
 def test_a_body_is_no_second_request() -> None:
