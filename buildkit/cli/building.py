@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buildkit.build.options import BuildOptions, is_ci
+from buildkit.cli.tracing import traced
 from buildkit.errors import BuildkitError, VersionsGoneError
-from buildkit.events import Emit, Event, Note, ignore_event
+from buildkit.events import Emit, Note, ignore_event
 
 if TYPE_CHECKING:
     from buildkit.report.build_report import Report
     from buildkit.resolve.present_apt import PresentLock
     from buildkit.tasks.trace_recorder import TraceRecorder
 
-_COLLECTOR = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 REFRESH = "refresh the locks: nox -s lock -- --upgrade-apt"
 _SHOWN = 6  # changed packages of a lock
 
@@ -30,17 +30,8 @@ def build(folder: Path, names: tuple[str, ...], options: BuildOptions) -> list[R
     CI, and for images that are attested or signed, that is an error. The build is traced if OpenTelemetry's variables
     name a collector.
     """
-    if not any(os.environ.get(name) for name in _COLLECTOR):
-        return _build(folder, names, options, None)
-    from buildkit.build.traced_build import traced_session  # most builds are not traced
-    from buildkit.report.view import open_view
-
-    def emit(event: Event) -> None:
-        with open_view(sys.stderr) as shown:
-            shown(event)
-
     session = "-".join(("push" if options.push else "build", *(names if len(names) == 1 else ())))
-    with traced_session(folder, session, names, emit) as recorder:
+    with traced(folder, session, names) as recorder:
         return _build(folder, names, options, recorder)
 
 

@@ -73,6 +73,7 @@ COMMANDS = (
     _command("gpus", "List GPUs and CDI specifications, and what keeps containers from them (-- --json, --watch)."),
     _command("top", "Show what running containers use, live (-- --all, --json, --stream, --interval SECONDS)."),
     _command("monitor", "Serve what running containers use as metrics (-- --all, --listen ADDRESS:PORT, --push)."),
+    _command("drift", "Make a model's reference profile, or compare a running service with it (-- profile|report)."),
     CliCommand(
         name="bench-build",
         target="buildkit.cli.bench:run",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from buildkit.build.planner import open_planner
 from buildkit.cli.options import add_jobs_argument, make_parser, parse_positive
+from buildkit.cli.tracing import traced
 from buildkit.errors import BuildError
 from buildkit.plan.derive_report import describe_report
 from buildkit.report.view import open_view
@@ -21,7 +22,12 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     options = _parse(arguments)
     outcomes: list[DeriveOutcome] = []
     try:
-        with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
+        with (
+            open_view(sys.stderr) as emit,
+            traced(folder, "derive", (), emit) as recorder,
+            open_planner(folder, emit) as planner,
+        ):
+            planner.context.meter.recorder = recorder
             session = DeriveSession(planner, jobs=options.jobs, seconds=options.seconds, again=options.again)
             outcomes.extend(session.derive(find_books(planner), options.model, check=options.check))
     finally:

@@ -11,6 +11,7 @@ from pathlib import Path
 from buildkit.build.planner import open_planner
 from buildkit.cli.derive import add_seconds_argument
 from buildkit.cli.options import add_jobs_argument, make_parser
+from buildkit.cli.tracing import traced
 from buildkit.declare.schema import suggest_word
 from buildkit.errors import DefinitionError
 from buildkit.locks.derivation import DeriveGate, check_gate_words
@@ -38,7 +39,12 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     options = _parse(arguments)
     if options.svg is not None:
         check_writable(options.svg)  # before the work, not after it
-    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
+    with (
+        open_view(sys.stderr) as emit,
+        traced(folder, "optimise", (), emit) as recorder,
+        open_planner(folder, emit) as planner,
+    ):
+        planner.context.meter.recorder = recorder
         session = DeriveSession(planner, jobs=options.jobs, seconds=options.seconds)
         book = find_book(find_books(planner), options.model)
         request = _make_request(options, book)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from buildkit.build.planner import check_stage
 from buildkit.cli.options import add_jobs_argument, make_parser
+from buildkit.cli.tracing import traced
 from buildkit.declare.graph import load_graph
 from buildkit.report.layer_comparison import print_agreement
 from buildkit.report.output_files import check_writable, write_text
@@ -25,7 +26,8 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
     check_stage(load_graph(folder), options.stage)
     if options.json not in ("", STDOUT):
         check_writable(Path(options.json))
-    agreement = build_twice(folder, options)
+    with traced(folder, "reproduce", (options.stage,)) as recorder:
+        agreement = build_twice(folder, options, recorder)
     text = json.dumps(agreement.as_json(), indent=2) + "\n"
     if options.json == STDOUT:
         sys.stdout.write(text)

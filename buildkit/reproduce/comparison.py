@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from buildkit.build.context import BuildContext, open_context
 from buildkit.build.options import RemoteCacheOptions, open_remote_cache
@@ -41,6 +42,9 @@ from buildkit.reproduce.worker import build_in_process, build_missing
 from buildkit.store.blobs import Blobs
 from buildkit.store.ledger import Ledger
 
+if TYPE_CHECKING:
+    from buildkit.tasks.trace_recorder import TraceRecorder
+
 _TICK_SECONDS = 2.0  # resolution of the coarsest clock in an archive: zip's
 STDOUT = "-"  # as ``ReproduceOptions.json``: standard output
 
@@ -57,10 +61,14 @@ class ReproduceOptions:
     jobs: int = 2
 
 
-def build_twice(folder: Path, options: ReproduceOptions) -> Agreement:
-    """Build the stage's missing layers, build all layers again under different conditions, and compare the two."""
+def build_twice(folder: Path, options: ReproduceOptions, recorder: TraceRecorder | None = None) -> Agreement:
+    """Build the stage's missing layers, build all layers again under different conditions, and compare the two.
+
+    ``recorder`` gets spans of the first build, and one of the second, which is another process.
+    """
     project = load_project(folder)
     with open_view(sys.stderr) as emit, open_context(project, emit) as context:
+        context.meter.recorder = recorder
         open_remote_cache(context, RemoteCacheOptions(cache=options.cache, cache_read_only=True))
         return _DoubleBuild(context, options).run()
 
@@ -88,8 +96,10 @@ class _DoubleBuild:
         with context.blobs.working_folder() as work:
             folder, env = self._prepare(work, specs, tools)
             time.sleep(max(0.0, built + _TICK_SECONDS - time.monotonic()))  # so that a coarse clock differs, too
-            build_in_process(folder, stage, env, context.emit, jobs=jobs, umask=umask)
-            layers = tuple(self._compare(specs, work / "cache"))
+            with context.meter.phase("second build"):
+                build_in_process(folder, stage, env, context.emit, jobs=jobs, umask=umask)
+            with context.meter.phase("compare"):
+                layers = tuple(self._compare(specs, work / "cache"))
         varied = _describe_varied(env, jobs, umask)
         return Agreement(stage=stage, layers=layers, varied=varied, seconds=time.monotonic() - began)
 

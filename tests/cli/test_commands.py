@@ -24,6 +24,7 @@ SESSIONS = {
     "dev",
     "devcontainer",
     "doctor",
+    "drift",
     "explain",
     "export-containerfile",
     "gpus",

@@ -71,7 +71,7 @@ def test_stages_have_layers_of_each_other(project: Project) -> None:
     assert set(builds["runtime"].layers) == {
         *builds["base"].layers, *builds["ml-deps"].layers, *builds["wheels"].layers, *builds["clients"].layers,
         *builds["models"].layers,
-        "runtime/app",
+        "runtime/app", "runtime/xoe_runtime",
     }  # fmt: skip
 
 

@@ -25,6 +25,9 @@ def find_app() -> Path:
 
 APP = find_app()
 sys.path.insert(0, str(APP))
+# the module xoe_runtime, which an image has among its wheels
+PYTHONPATH = ":".join(str(one / "buildkit") for one in HERE.parents if (one / "buildkit/xoe_runtime").is_dir())
+sys.path += filter(None, [PYTHONPATH])
 
 from clips import Clip, make_clip, wait_until_ready  # noqa: E402 - the path first
 from fastapi.testclient import TestClient  # noqa: E402
@@ -97,6 +100,7 @@ def run(app_folder: Path, model_path: Path, port: int) -> Iterator[Start]:
             cwd=app_folder,
             env={
                 "PATH": os.environ["PATH"],
+                "PYTHONPATH": PYTHONPATH,
                 "HOME": "/nonexistent",
                 "TMPDIR": "/nonexistent",
                 "SPEECH_HOST": "127.0.0.1",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ from problems import MEDIA_TYPE, Problem, find_title
 from segments import RATE, Rules, make_rules
 from service import Service
 from settings import Milliseconds, Probability, Settings
+from tracing import Untraced, open_tracing
 from uploads import UNTYPED
 
 VERSION = "1.0.0"
@@ -98,7 +100,8 @@ def make_body(analysis: Analysis) -> SpeechBody:
 def create_app(settings: Settings, on_failure: Callable[[], None] = lambda: None) -> FastAPI:
     """Return the application; the model is loaded when it starts, `on_failure` called where that fails."""
     metrics = Metrics()
-    service = Service(settings, metrics, on_failure)
+    tracing = open_tracing(os.environ, VERSION)
+    service = Service(settings, metrics, on_failure, tracing)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -107,6 +110,7 @@ def create_app(settings: Settings, on_failure: Callable[[], None] = lambda: None
             yield
         finally:
             await service.stop()
+            await asyncio.to_thread(tracing.stop)
             loading.cancel()
 
     app = FastAPI(
@@ -115,14 +119,16 @@ def create_app(settings: Settings, on_failure: Callable[[], None] = lambda: None
         lifespan=lifespan,
         docs_url=None,  # the pages load their scripts from elsewhere; the document is at /openapi.json
         redoc_url=None,
+        telemetry=tracing.config,
     )
     add_speech(app, service)
     add_probes(app, service)
-    add_problems(app, metrics)
+    add_problems(app, metrics, tracing)
     paths = frozenset(path for path in app.openapi()["paths"]) | {"/metrics", "/openapi.json"}
     app.add_middleware(Counted, metrics=metrics, routes=paths)
     app.add_middleware(Closing, drain=service.drain)
     app.state.drain = service.drain
+    app.state.tracing = tracing
     return app
 
 
@@ -141,7 +147,8 @@ def add_speech(app: FastAPI, service: Service) -> None:
         answer = await service.handle(request, tuning.make_rules(service.settings))
         if answer.lookup:
             response.headers["Cache-Status"] = CACHE_STATUS[answer.lookup]
-        return make_body(answer.analysis)
+        with service.tracing.span("answer"):
+            return make_body(answer.analysis)
 
 
 def add_probes(app: FastAPI, service: Service) -> None:
@@ -166,13 +173,16 @@ def add_probes(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.render(), media_type=CONTENT_TYPE)
 
 
-def add_problems(app: FastAPI, metrics: Metrics) -> None:
+def add_problems(app: FastAPI, metrics: Metrics, tracing: Untraced) -> None:
     """Have every refusal answered as a problem document, whoever raised it."""
 
     async def answer(_: Request, error: Exception) -> JSONResponse:
         problem = make_problem(error)
         metrics.problems.labels(problem.code).inc()
-        return JSONResponse(problem.body, problem.status, problem.headers, MEDIA_TYPE)
+        body = problem.body
+        if trace_id := tracing.trace_id:
+            body["trace_id"] = trace_id
+        return JSONResponse(body, problem.status, problem.headers, MEDIA_TYPE)
 
     for kind in (Problem, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, answer)

@@ -24,6 +24,7 @@ import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
+from observation import Observation, now
 from products import rewrite
 from segments import RATE, WINDOW
 
@@ -49,6 +50,11 @@ class ModelInfo:
 
     name: str
     sha256: str
+
+    @property
+    def version(self) -> str:
+        """What tells this model from others of its name: the first digits of its digest."""
+        return self.sha256[:12]
 
     def __str__(self) -> str:
         return f"{self.name} (sha256 {self.sha256[:12]})"
@@ -82,14 +88,16 @@ class Detector:
         self._session = session
         self.info = info
 
-    def probabilities(self, blocks: Iterable[Samples]) -> Iterator[float]:
+    def probabilities(self, blocks: Iterable[Samples], seen: Observation | None = None) -> Iterator[float]:
         """Yield the speech probability of each window of a stream of 16 kHz blocks, the last one zero-filled."""
-        windows = Windows()
+        windows, seen = Windows(), seen or Observation()
         h = c = np.zeros(STATE, np.float32)
         for ready in _each(windows, blocks):
             for first in range(0, len(ready), BATCH):
                 batch = np.ascontiguousarray(ready[first : first + BATCH])
+                began = now()
                 values, h, c = self._session.run(OUTPUTS, {"input": batch, "h": h, "c": c})
+                seen.add_outputs(values, began)
                 yield from values.tolist()
 
     def warm_up(self) -> None:

@@ -57,6 +57,7 @@ def run_server() -> int:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stdout
     )
+    app.state.tracing.start_logging()
     config = uvicorn.Config(
         app,
         host=settings.host,

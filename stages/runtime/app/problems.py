@@ -1,12 +1,13 @@
 """What the service refuses, as a value: one error type for every 4xx and 5xx that a client can be told about.
 
-The body follows RFC 9457 (`application/problem+json`), with `code`, `message` and `hint` as its own members.
+The body follows RFC 9457 (`application/problem+json`), with `code`, `message` and `hint` as its own members,
+and `trace_id` where requests are traced.
 """
 
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -20,6 +21,7 @@ class ProblemBody(TypedDict):
     code: str
     message: str
     hint: str
+    trace_id: NotRequired[str]
 
 
 class Problem(Exception):

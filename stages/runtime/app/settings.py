@@ -43,6 +43,9 @@ class Settings(BaseModel):
     model: Path = Path("/models/silero-vad/silero_vad_16k_sequence.onnx")
     """The Silero VAD model: its "sequence" export, which takes many windows a call."""
 
+    profiles: Path = Path(__file__).parent / "profiles"
+    """Where reference profiles of models lie, against which drift is measured: made by `python -m make_profile`."""
+
     host: str = "0.0.0.0"  # noqa: S104 - a container's own network; what is published is decided outside
     port: int = Field(default=8000, ge=1, le=65535)
     log_level: Literal["debug", "info", "warning", "error"] = "info"

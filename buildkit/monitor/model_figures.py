@@ -1,0 +1,126 @@
+"""What a service's ``/metrics`` says of its models: how they perform, and how far their signals drift. Pure."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from buildkit.monitor.exposition import CountedBuckets, MetricSample, find_histograms, parse_samples
+from buildkit.xoe_runtime.drift import Drift, Sketch, compare
+
+Labels = tuple[tuple[str, str], ...]
+_DRIFT = "model_drift_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalFigures:
+    """An input or output: its profile, what was counted, and the drift of that and of the service's latest window."""
+
+    name: str
+    reference: Sketch
+    seen: Sketch
+    drift: Drift
+    window: Drift
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFigures:
+    """A version of a model: requests by outcome, seconds of answers by share of them, the mean confidence.
+
+    ``profile`` is whether it has a reference profile; without one it has no ``signals``.
+    """
+
+    model: str
+    version: str
+    requests: Mapping[str, int]
+    latency: Mapping[str, float | None]
+    confidence: float | None
+    profile: bool
+    signals: tuple[SignalFigures, ...]
+
+
+def read_models(page: str, since: str = "") -> tuple[ModelFigures, ...]:
+    """Return the models of a page, by name and version; what was counted is that after the page ``since``.
+
+    A counter that has gone back belongs to a service that began anew: it counts as a whole.
+    """
+    now, before = tuple(parse_samples(page)), tuple(parse_samples(since))
+    keys = sorted({_key(one) for one in now if one.name == "model_requests_total"})
+    return tuple(_read_model(key, now, before) for key in keys)
+
+
+def _key(sample: MetricSample) -> tuple[str, str]:
+    return sample.labels.get("model", ""), sample.labels.get("version", "")
+
+
+def _read_model(key: tuple[str, str], now: Sequence[MetricSample], before: Sequence[MetricSample]) -> ModelFigures:
+    mine, old = [one for one in now if _key(one) == key], [one for one in before if _key(one) == key]
+    requests = {one.labels.get("outcome", ""): one.value for one in mine if one.name == "model_requests_total"}
+    earlier = {one.labels.get("outcome", ""): one.value for one in old if one.name == "model_requests_total"}
+    anew = any(requests[name] < earlier.get(name, 0) for name in requests)
+    old = [] if anew else old
+    latency, confidence = (_only(_subtracted(mine, old, f"model_{name}")) for name in ("latency_seconds", "confidence"))
+    infos = [one.value for one in mine if one.name == "model_drift_profile_info"]
+    return ModelFigures(
+        model=key[0],
+        version=key[1],
+        requests={name: int(value - (0 if anew else earlier.get(name, 0))) for name, value in sorted(requests.items())},
+        latency={f"p{share}": latency.find_quantile(share / 100) if latency else None for share in (50, 95, 99)},
+        confidence=confidence.total / confidence.size if confidence and confidence.size else None,
+        profile=any(infos),
+        signals=tuple(_read_signals(mine, old)),
+    )
+
+
+def _read_signals(now: Sequence[MetricSample], before: Sequence[MetricSample]) -> list[SignalFigures]:
+    references = find_histograms(now, "model_signal_reference")
+    seen = _subtracted(now, before, "model_signal")
+    found = []
+    for labels, counted in sorted(references.items()):
+        name, reference = dict(labels).get("signal", ""), _sketch(counted)
+        own = _sketch(seen[labels]) if labels in seen else reference._replace(counts=(0,) * len(reference.counts))
+        if own.edges != reference.edges or not reference.size:
+            continue  # of two versions of the service, or no histogram
+        drift = compare(reference, own.counts)
+        found.append(
+            SignalFigures(name=name, reference=reference, seen=own, drift=drift, window=_read_window(now, name, drift))
+        )
+    return found
+
+
+def _read_window(samples: Sequence[MetricSample], signal: str, like: Drift) -> Drift:
+    found = {
+        one.name.removeprefix(_DRIFT): one.value
+        for one in samples
+        if one.name.startswith(_DRIFT) and one.labels.get("signal") == signal
+    }
+    needed = int(found.get("samples_needed", like.needed))
+    statistics = (found.get("psi"), found.get("ks"), found.get("ks_pvalue"))
+    return Drift(int(found.get("samples", 0)), needed, *statistics)
+
+
+def _subtracted(now: Sequence[MetricSample], before: Sequence[MetricSample], name: str) -> dict[Labels, CountedBuckets]:
+    """Return the histograms of now less those of before that have the same edges."""
+    old, found = find_histograms(before, name), {}
+    for labels, counted in find_histograms(now, name).items():
+        past = old.get(labels)
+        if past and [edge for edge, _ in past.buckets] == [edge for edge, _ in counted.buckets]:
+            buckets = tuple(
+                (pair[0], pair[1] - was[1]) for pair, was in zip(counted.buckets, past.buckets, strict=True)
+            )
+            found[labels] = CountedBuckets(buckets=buckets, total=counted.total - past.total)
+        else:
+            found[labels] = counted
+    return found
+
+
+def _only(histograms: Mapping[Labels, CountedBuckets]) -> CountedBuckets | None:
+    return next(iter(histograms.values()), None)
+
+
+def _sketch(counted: CountedBuckets) -> Sketch:
+    edges = tuple(edge for edge, _ in counted.buckets[:-1])
+    below = [0, *(int(count) for _, count in counted.buckets)]
+    counts = tuple(high - low for low, high in itertools.pairwise(below))
+    return Sketch(edges=edges, counts=counts, total=counted.total)
