@@ -64,7 +64,7 @@ def make_edges(values: Iterable[float], bins: int = BINS) -> tuple[float, ...]:
     cuts = {ordered[math.ceil(number * len(ordered) / bins) - 1] for number in range(1, bins)}
     often = Counter(ordered)
     edges: set[float] = set()
-    for cut in cuts:
+    for cut in sorted(cuts):
         if often[cut] * bins >= len(ordered):
             edges |= {cut - _NEAR * max(1.0, abs(cut)), cut}
         else:
