@@ -26,6 +26,7 @@ def test_every_setting_is_read_and_typed() -> None:
     settings = parse_settings(
         {
             "SPEECH_MODEL": "/m.onnx",
+            "SPEECH_PROFILES": "/profiles",
             "SPEECH_HOST": "::",
             "SPEECH_PORT": "81",
             "SPEECH_LOG_LEVEL": "debug",
@@ -49,6 +50,7 @@ def test_every_setting_is_read_and_typed() -> None:
     )
     assert settings.model_dump() == {
         "model": Path("/m.onnx"),
+        "profiles": Path("/profiles"),
         "host": "::",
         "port": 81,
         "log_level": "debug",
