@@ -7,11 +7,13 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from buildkit.cli.options import make_parser, parse_positive
+from buildkit.declare.services import FILE
+from buildkit.declare.services_file import load_services
 from buildkit.errors import DefinitionError
 from buildkit.inspection.checkout_watch import CheckoutWatch
 from buildkit.inspection.container_watch import ContainerWatch, WatchSources
@@ -19,7 +21,7 @@ from buildkit.inspection.feed_writer import write_feeds
 from buildkit.inspection.findings_file import FindingsFile
 from buildkit.inspection.live_monitor import MOST, Extra, LiveMonitor, remember_uses
 from buildkit.inspection.page_sections import list_findings
-from buildkit.inspection.service_watch import ServiceWatch
+from buildkit.inspection.service_watch import ServiceWatch, find_published
 from buildkit.inspection.watch_scope import load_scope
 from buildkit.monitor.exporter import PORT, MonitorServer, Route
 from buildkit.monitor.metrics import render_metrics
@@ -76,11 +78,18 @@ def _open_monitor(folder: Path, options: argparse.Namespace) -> Iterator[LiveMon
             extras["findings"] = FindingsFile(
                 options.findings, lambda value: monitor.publish("findings", list_findings(value))
             ).ask
+        declared = _find_declared(folder, scope.stages.values())
         services = ServiceWatch(
-            services=dict(options.service), publish=lambda value: monitor.publish("services", value)
+            services=declared | dict(options.service),
+            publish=lambda value: monitor.publish("services", value),
+            declared=declared.keys() - dict(options.service).keys(),
         )
         with services.running():
             yield monitor
+
+
+def _find_declared(folder: Path, stages: Iterable[str]) -> dict[str, str]:
+    return find_published(load_services(folder, frozenset(stages))) if (folder / FILE).is_file() else {}
 
 
 def _serve(monitor: LiveMonitor, address: tuple[str, int]) -> None:
@@ -135,7 +144,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--findings", type=Path, metavar="FILE", help="what `audit-running` writes")
     parser.add_argument(
         "--service", type=_parse_service, action="append", default=[], metavar="NAME=URL",
-        help="show a service's own metrics on the page (app=http://127.0.0.1:8000/metrics); may be repeated",
+        help="show a service on the page, by its own metrics; may be repeated (default: those of services.toml)",
     )  # fmt: skip
     parser.add_argument(
         "--most", type=parse_positive, default=MOST, metavar="N",

@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
+import subprocess
+import sys
 import threading
 import tomllib
 from collections.abc import Generator, Iterator
+from http.client import HTTPConnection
 from importlib import resources
 from pathlib import Path
 
@@ -15,11 +19,12 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from buildkit.monitor.exporter import HttpReply, MonitorRequest
+from buildkit.monitor.exporter import HttpReply, MonitorRequest, MonitorServer
 from buildkit.monitor.page.document import load_page
 from buildkit.monitor.page.feed import PageFeed
 from buildkit.monitor.page.handlers import find_position, make_routes
 from buildkit.monitor.page.pump import pumping
+from buildkit.monitor.routes import open_routes
 from buildkit.monitor.state import MonitorState
 
 
@@ -154,6 +159,36 @@ def test_pump_publishes_what_changed_and_nothing_twice() -> None:
         ("snapshot", b'{"time":2}'),
     ]
     assert feed.is_closed
+
+
+def test_monitor_serves_the_page_and_what_it_knows() -> None:
+    state = MonitorState(time=1.0, document={"snapshot": {"time": 1.0}})
+    with open_routes(lambda: state) as routes, MonitorServer(("127.0.0.1", 0), lambda: state, routes) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
+        connection.request("GET", "/")
+        page = connection.getresponse()
+        assert page.read() == load_page().html
+        assert page.headers["Content-Security-Policy"] == load_page().policy
+        connection.request("GET", "/events")
+        stream = connection.getresponse()
+        lines = [stream.readline().decode().strip() for _ in range(6)]
+        assert (lines[0], lines[4:]) == ("event: hello", ["event: snapshot", 'data: {"time":1.0}'])
+        connection.close()
+        server.shutdown()
+        thread.join()
+
+
+def test_page_needs_no_more_of_python_than_the_image_of_the_monitor_keeps() -> None:
+    code = (
+        "import sys; import buildkit.monitor.__main__, buildkit.monitor.page.document as page; page.load_page(); "
+        "print(*{name.partition('.')[0] for name, module in sys.modules.items() if hasattr(module, '__path__')})"
+    )
+    said = subprocess.run((sys.executable, "-S", "-c", code), check=True, capture_output=True, text=True).stdout
+    kept = Path("buildkit/observe/project/stages/monitor/kept.txt").read_text("utf-8")
+    packages = set(re.findall(r"^!usr/lib/python3.13/(\w+)/\*\*$", kept, re.MULTILINE))
+    assert set(said.split()) - packages == {"buildkit"}
 
 
 _VENDORED = {  # of the npm package uplot 1.6.32: dist/uPlot.iife.min.js, dist/uPlot.min.css, LICENSE

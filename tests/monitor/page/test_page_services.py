@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from buildkit.declare.services_file import parse_services
 from buildkit.errors import FetchError
-from buildkit.inspection.service_watch import ServiceWatch
+from buildkit.inspection.service_watch import ServiceWatch, find_published
 from buildkit.monitor.page.exposition import MOST_SERIES, Series, parse_exposition
 from buildkit.monitor.page.service_figures import ServiceHistory, find_quantile, is_service_figure
 from buildkit.tools import scrape as scrape_module
@@ -204,3 +205,42 @@ def test_watch_tells_of_all_services_and_why_one_does_not_answer() -> None:
     assert [one["problem"] for one in services] == [None, "http://x: refused", None]
     assert services[2]["requests"] is None  # nothing is compared across a failure
     json.dumps(told)
+
+
+def test_declared_service_is_shown_from_its_first_answer_on() -> None:
+    told: list[dict[str, Any]] = []
+    answers = iter([FetchError("refused"), _text({"200": 1}, 1, 0), FetchError("refused")])
+
+    def fetch(_url: str) -> str:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    watch = ServiceWatch(services={"app": "http://x"}, publish=told.append, declared={"app"}, fetch=fetch)
+    for _ in range(3):
+        watch.look()
+    assert [[one["problem"] for one in data["services"]] for data in told] == [[], [None], ["refused"]]
+
+
+def test_declared_metrics_are_found_at_the_ports_that_a_service_publishes() -> None:
+    text = """
+    [services.app]
+    stage = "runtime"
+    ports = ["0.0.0.0:8001:8000", "9000"]
+    metrics = { port = 8000, path = "/m" }
+    [services.six]
+    stage = "runtime"
+    ports = ["[::1]:8002:8000"]
+    metrics = { port = 8000 }
+    [services.hidden]
+    stage = "runtime"
+    metrics = { port = 8000 }
+    [services.silent]
+    stage = "runtime"
+    ports = ["8003"]
+    [environments.production]
+    services = ["app", "six", "hidden", "silent"]
+    """
+    found = find_published(parse_services(text, stages={"runtime"}))
+    assert found == {"app": "http://127.0.0.1:8001/m", "six": "http://[::1]:8002/metrics"}

@@ -19,6 +19,7 @@ const formats = {
   perSecond: (value) => `${value.toFixed(value < 9.95 ? 1 : 0)} /s`,
   number: (value) => value.toFixed(2),
   seconds: (value) => {
+    if (value === 0) return "0 ms";
     if (value < 0.9995) return `${(value * 1000).toFixed(value < 0.00995 ? 1 : 0)} ms`;
     if (value < 59.95) return `${value.toFixed(1)} s`;
     const whole = Math.round(value);

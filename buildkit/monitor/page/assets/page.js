@@ -303,13 +303,13 @@ function showAge() {
   document.body.toggleAttribute("data-stale", isStale || state === "lost");
 }
 
-const THEMES = { auto: "as the system", light: "light", dark: "dark" };
+const THEMES = ["auto", "light", "dark"];
 
 function setTheme(theme) {
   if (theme === "auto") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = theme;
   setText($("theme"), theme);
-  $("theme").setAttribute("aria-label", `Colours: ${THEMES[theme]}`);
+  $("theme").setAttribute("aria-label", `Colours: ${theme}`);
   try { localStorage.setItem("theme", theme); } catch { /* the browser keeps nothing for this page */ }
   redraw();
 }
@@ -319,12 +319,11 @@ function redraw() {
 }
 
 function savedTheme() {
-  try { return localStorage.getItem("theme") in THEMES ? localStorage.getItem("theme") : "auto"; } catch { return "auto"; }
+  try { return THEMES.find((theme) => theme === localStorage.getItem("theme")) ?? "auto"; } catch { return "auto"; }
 }
 
 $("theme").addEventListener("click", () => {
-  const names = Object.keys(THEMES);
-  setTheme(names[(names.indexOf($("theme").textContent) + 1) % names.length]);
+  setTheme(THEMES[(THEMES.indexOf($("theme").textContent) + 1) % THEMES.length]);
 });
 $("find").addEventListener("input", () => { if (latest.snapshot) showContainers(latest.snapshot); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
