@@ -6,11 +6,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from buildkit.digest import FileHash, canonical_json
 from buildkit.supply.components import (
     Component,
+    ComponentAncestor,
     ComponentFile,
     ComponentKind,
     ComponentLocation,
@@ -30,7 +32,7 @@ _PURPOSES = {
     ComponentKind.PYTHON: "APPLICATION",
 }
 _IMAGE = "SPDXRef-Image"
-_CONTAINS, _DEPENDS_ON = "CONTAINS", "DEPENDS_ON"
+_CONTAINS, _DEPENDS_ON, _DESCENDANT_OF = "CONTAINS", "DEPENDS_ON", "DESCENDANT_OF"
 
 
 def render_spdx(sbom: Sbom) -> bytes:
@@ -110,10 +112,11 @@ def _parts(sbom: Sbom, words: _ExtractedLicences) -> Iterator[dict[str, Any]]:
         for file in part.files:
             sums = [_checksum(file.sha256)] if file.sha256 else []
             yield _package(_file_id(part, file), file.path, "", "FILE", checksums=sums)
+        for ancestor in part.ancestors:
+            yield _ancestor(part, ancestor)
 
 
 def _part(part: Component, words: _ExtractedLicences) -> dict[str, Any]:
-    purl = {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": part.purl}
     notes = [f"{name}: {value}" for name, value in part.notes]
     notes += [f"{o.what}: {o.url}" + (f" {o.sha256}" if o.sha256 else "") for o in part.origins]
     notes += [f"layer: {place.layer}" + (f" {place.blob.digest}" if place.blob else "") for place in part.places]
@@ -125,10 +128,27 @@ def _part(part: Component, words: _ExtractedLicences) -> dict[str, Any]:
         licenseDeclared=words.expression(part.licence),
         licenseComments=part.licence.missing,
         checksums=[_checksum(part.sha256)] if part.sha256 else [],
-        externalRefs=[purl] if part.purl else [],
+        externalRefs=_purls(part.purl),
         downloadLocation=next((o.url for o in part.origins if o.url.startswith("https:")), NOTHING),
         comment="\n".join(notes),
     )
+
+
+def _ancestor(part: Component, ancestor: ComponentAncestor) -> dict[str, Any]:
+    return _package(
+        _ancestor_id(part, ancestor),
+        ancestor.name,
+        ancestor.version,
+        _PURPOSES[part.kind],
+        checksums=[_checksum(ancestor.sha256)] if ancestor.sha256 else [],
+        externalRefs=_purls(ancestor.purl),
+        comment=f"not in the image: {part.name} was derived from it",
+    )
+
+
+def _purls(purl: str) -> list[dict[str, str]]:
+    found = {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": purl}
+    return [found] if purl else []
 
 
 def _package(spdx_id: str, name: str, version: str, purpose: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
@@ -158,6 +178,8 @@ def _relationships(sbom: Sbom) -> Iterator[dict[str, str]]:
         yield from (_related(_holder(layers[at.layer], at, part), _CONTAINS, _part_id(part)) for at in part.places)
         yield from (_related(_part_id(part), _CONTAINS, _file_id(part, file)) for file in part.files)
         yield from (_related(_part_id(part), _DEPENDS_ON, _part_id(refs[need])) for need in part.needs)
+        lineage = (_part_id(part), *(_ancestor_id(part, one) for one in part.ancestors))
+        yield from (_related(made, _DESCENDANT_OF, source) for made, source in pairwise(lineage))
 
 
 def _holder(layer: SbomLayer, place: ComponentLocation, part: Component) -> str:
@@ -186,6 +208,10 @@ def _part_id(part: Component) -> str:
 
 def _file_id(part: Component, file: ComponentFile) -> str:
     return _id("file", file.path, f"{part.ref}:{file.path}")
+
+
+def _ancestor_id(part: Component, ancestor: ComponentAncestor) -> str:
+    return _id("ancestor", ancestor.name, f"{part.ref}:{ancestor.name}")
 
 
 def _layer_id(layer: SbomLayer) -> str:

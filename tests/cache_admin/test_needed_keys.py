@@ -16,6 +16,7 @@ from buildkit.build.context import BuildContext, make_context
 from buildkit.build.disk_checkout import DiskCheckout
 from buildkit.build.layer_writer import LayerWriter
 from buildkit.build.planner import Planner
+from buildkit.build.root_references import whole_ref
 from buildkit.cache_admin.needed_keys import Needed, collect_needed, find_needed
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
@@ -28,6 +29,7 @@ from buildkit.locks.pins import Model
 from buildkit.locks.wheels_lock import make_wheels_lock, render_wheels_lock, wheels_lock_path
 from buildkit.store.blobs import Blobs
 from buildkit.store.ledger import Ledger
+from tests.plan.derivedmodels import derive
 from tests.plan.planfakes import STAGES, FakeCheckout, base_checkout, composer, make_graph_of, model_file, sdist, wheel
 
 
@@ -56,6 +58,19 @@ def test_needed_downloads_have_wheels_sdists_and_compiled_wheels() -> None:
     (key,) = found.wheels
     assert found.wheels[key].artifact.name == "native"
     assert found.layers[key] == ("deps", "runtime")
+
+
+def test_needed_downloads_have_a_derived_file_and_what_it_would_be_made_of_again() -> None:
+    checkout = base_checkout()
+    checkout.wheels["deps.txt"] = (wheel("light"),)  # nothing is compiled, so nothing else needs the builder
+    before = needed(checkout=checkout).refs
+    far = Model(name="far", version="", source=UrlSource(url="https://x/y"), license="", files=(model_file("far.bin"),))
+    made = derive(far, "int8", "onnx-quantise-dynamic", stage="builder")
+    checkout.locked = {"models.lock": (made,)}
+    found = needed(checkout=checkout)
+    assert found.downloads[made.files[0].sha256] == ("weights", "runtime")
+    assert found.downloads[far.files[0].sha256] == ("weights", "runtime")
+    assert found.refs - before == {whole_ref(composer()._project, composer().compose("builder"))}  # where the tool runs
 
 
 def test_needed_downloads_have_models_except_those_of_the_repository() -> None:
