@@ -18,6 +18,7 @@ from tests.plan.derivedmodels import derive
 from tests.plan.planfakes import STAGES, base_checkout, composer, model_file
 from tests.supply.test_documents import facts, validate_cyclonedx, validate_spdx
 
+
 @pytest.fixture(scope="module")
 def composition() -> Composition:
     """An image with a model that was optimised and then quantised; neither step's source is in it."""
