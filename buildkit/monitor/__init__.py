@@ -1,1 +1,4 @@
-"""What containers use, from texts of the kernel's control groups: text to values. Pure."""
+"""What containers use: texts of the kernel to values, values to metrics and a page, and the server that shows them.
+
+A container runs this folder alone, so it imports nothing else of the package. Values and texts are pure.
+"""

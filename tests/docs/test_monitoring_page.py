@@ -24,7 +24,7 @@ PAGE = (ROOT / "docs/monitoring.md").read_text("utf-8")
     ("run", "expected"),
     [
         (top.run, {"--all", "--json", "--stream", "--interval"}),
-        (monitor.run, {"--all", "--listen", "--feed", "--print", "--push", "--findings", "--most"}),
+        (monitor.run, {"--all", "--listen", "--feed", "--print", "--push", "--findings", "--service", "--most"}),
     ],
 )
 def test_every_option_is_explained(

@@ -111,6 +111,14 @@ def test_gpus_that_fail_are_named_below() -> None:
     assert snapshot_as_json(broken)["gpu_problems"] == ["GPU 0: GPU is lost"]
 
 
+def test_podman_that_fails_is_named_below_and_what_it_said_stays() -> None:
+    failed = replace(snapshot(VIEW), podman_problem="the storage is locked")
+    lines = top_lines(failed, 200, 24)
+    assert lines[-1] == ("podman: the storage is locked", "red")
+    assert lines[1][0].startswith("app")
+    assert snapshot_as_json(failed)["podman_problem"] == "the storage is locked"
+
+
 def test_processes_are_added_up_by_container() -> None:
     processes = (
         GpuProcessUse(pid=1, memory=10, utilisation=0.75),
