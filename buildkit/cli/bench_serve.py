@@ -19,6 +19,9 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     parser.add_argument("--guide", action="store_true", help="measure the guide's own service, and its claims")
     parser.add_argument("--starts", type=parse_positive, default=5, metavar="N", help="starts (default: 5)")
     parser.add_argument(
+        "--requests", type=parse_positive, default=100, metavar="N", help="of each of 50 clients for the claims (100)"
+    )
+    parser.add_argument(
         "--option", action="append", default=[], metavar="OPTION", help="one more option of podman run, e.g. --cpus=1"
     )
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the figures in this document")
@@ -35,6 +38,7 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
         stage=options.stage,
         before=options.before,
         starts=options.starts,
+        many=options.requests,
         options=tuple(options.option),
     )
 
