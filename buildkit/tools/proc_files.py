@@ -106,10 +106,9 @@ def identify(process: int) -> tuple[int, int, int]:
     return start_time(process), status.st_dev, status.st_ino
 
 
-def find_group_container(groups: bytes) -> str:
-    """Return the id of the container that ``/proc/PID/cgroup`` names; empty if it names none."""
+def find_group_containers(groups: bytes) -> Iterator[str]:
+    """Yield the ids of containers that ``/proc/PID/cgroup`` names: of one in another, both, the inner one first."""
     for line in groups.split(b"\n"):
         for part in reversed(line.split(b"/")):
             if (found := _ID.search(part)) and _MONITOR not in part:
-                return found[0].decode()
-    return ""
+                yield found[0].decode()

@@ -25,7 +25,7 @@ from buildkit.tools.code_places import find_mount, find_place, find_script, mapp
 from buildkit.tools.proc_files import (
     GONE,
     closed_after,
-    find_group_container,
+    find_group_containers,
     has_ended,
     identify,
     open_living,
@@ -105,12 +105,13 @@ class ProcessReading:
 
     def _sort(self, pid: int, members: dict[str, list[_Member]], alone: Mapping[str, str]) -> None:
         with closed_after(self.open(pid)) as process:
-            ident = find_group_container(read_file(process, "cgroup"))
-            if ident not in members:
+            named = find_group_containers(read_file(process, "cgroup"))
+            ident = next((one for one in named if one in members), "")
+            if not ident:
                 with suppress(PermissionError):  # another user's
                     spaces = (read_link(process, f"ns/{name}") for name in ("mnt", "pid"))
                     ident = next((alone[space] for space in spaces if space in alone), "")
-            if ident in members:
+            if ident:
                 members[ident].append((pid, start_time(process)))
 
     def is_runtime(self, process: int) -> bool:
@@ -172,7 +173,7 @@ class _ContainerReading:
         root = next((line for line in self._mountinfo.split("\n") if line.split(" ")[4:5] == ["/"]), "")
         if "upperdir=" in root:
             return any(f"upperdir={layer}" in root for layer in self._container["layers"][:1])
-        return not find_group_container(self._groups.encode("utf-8", "surrogateescape"))
+        return not any(find_group_containers(self._groups.encode("utf-8", "surrogateescape")))
 
     def read(self, members: Sequence[_Member]) -> _Json:
         """Return all that is known of it; ``gone`` if it has ended."""
@@ -213,7 +214,7 @@ class _ContainerReading:
                 return
             if self._try(*member):
                 again.append(member)
-        if again:
+        if again and not self._reading.is_late:
             time.sleep(_SETTLE)
         self._unread += [f"process {member[0]}: {why}" for member in again if (why := self._try(*member))]
 
@@ -247,17 +248,18 @@ class _ContainerReading:
         for _ in range(_TRIES):
             before = identify(process)
             if is_runtime := self._reading.is_runtime(process):
-                facts, code = {}, []
+                facts, code, nets = {}, [], {}
             else:
                 facts = {"pid": pid, "started": started, "status": read_text(process, "status")}
                 if pid == self._container["pid"]:
                     facts["environ"] = read_text(process, "environ")
                 code = list(self._find_code(process))
-                self._read_tables(process)
+                nets = self._read_tables(process)
             if identify(process) == before:
                 self._is_starting = self._is_starting or is_runtime
                 if not is_runtime:
                     self._processes.append(facts)
+                    self._nets |= nets
                     for found in code:
                         self._add_code(found, pid)
                 return
@@ -274,16 +276,19 @@ class _ContainerReading:
         if len(self._code[key]["pids"]) < _MOST_PIDS:
             self._code[key]["pids"].append(pid)
 
-    def _read_tables(self, process: int) -> None:
-        """Read the network's tables, once for each network; those of the host are not the container's."""
+    def _read_tables(self, process: int) -> dict[str, dict[str, str]]:
+        """Return the tables of a network that was not read yet; those of the host are not the container's."""
         space = read_link(process, "ns/net")
         if space in self._nets or space == self._reading.own["net"]:
-            return
+            return {}
         tables = dict.fromkeys(TABLES, "")
         for name in TABLES:
-            with suppress(FileNotFoundError):  # a kernel without IPv6
+            try:
                 tables[name] = read_text(process, f"net/{name}")
-        self._nets[space] = tables
+            except FileNotFoundError:
+                if "6" not in name:  # a kernel may be without IPv6
+                    raise
+        return {space: tables}
 
     def _find_code(self, process: int) -> Iterator[_Json]:
         """Yield the files whose code a process runs: its program, what it has mapped as code, its script."""

@@ -81,10 +81,12 @@ def test_processes_are_found_by_group_or_by_namespace_and_their_code_is_the_imag
     proc.add(9, OTHER)
     proc.add(10, "", space="elsewhere")
     (proc.add(11, "") / "cgroup").write_text(f"0::/machine.slice/libpod-conmon-{ONE}.scope\n")
+    nested = f"0::/machine.slice/libpod-{ONE}.scope/libpod-{'4' * 64}.scope/libpod-conmon-{ONE}\n"
+    (proc.add(12, "", space="nested") / "cgroup").write_text(nested)
     (answer,) = proc.read((ONE, 7))
-    assert (answer["gone"], answer["unread"], pids(answer)) == (False, [], {7, 8})
-    assert [(one["how"], one["place"], one["pids"]) for one in answer["code"]] == [("program", "image", [7, 8])]
-    assert len(answer["net"]) == 1, "one network, read once"
+    assert (answer["gone"], answer["unread"], pids(answer)) == (False, [], {7, 8, 12})
+    assert [(one["how"], one["place"], one["pids"]) for one in answer["code"]] == [("program", "image", [7, 8, 12])]
+    assert len(answer["net"]) == 2, "each network is read once"
     seen = parse_sighting(answer)
     assert seen.environment == ("A=1",)
     assert {process.name for process in seen.processes} == {"python"}
@@ -147,6 +149,15 @@ def test_what_cannot_be_read_is_said(proc: FakeProc) -> None:
     assert parse_sighting(answer).unread == ("process 8: its status cannot be parsed",)
 
 
+def test_tables_of_a_process_that_ended_are_read_by_another(proc: FakeProc) -> None:
+    (proc.add(7, ONE) / "net/tcp").unlink()
+    (proc.add(8, ONE) / "net/tcp").write_text(observed.TCP)
+    (answer,) = proc.read((ONE, 7))
+    assert pids(answer) == {8}
+    (network,) = parse_sighting(answer).networks
+    assert [socket.port for socket in network.listening] == [8000, 8001]
+
+
 def test_container_that_runs_without_any_process_to_be_seen_is_not_clean(proc: FakeProc) -> None:
     place = proc.add(7, ONE)
     (place / "exe").unlink()  # as if it had ended, but it goes on
@@ -157,7 +168,7 @@ def test_container_that_runs_without_any_process_to_be_seen_is_not_clean(proc: F
 def test_thousand_processes_are_read_and_time_that_is_up_is_said(proc: FakeProc) -> None:
     proc.add(2, ONE)
     for pid in range(100_000, 101_000):
-        proc.add(pid, ONE)
+        (proc.folder / str(pid)).symlink_to("2")
     (answer,) = proc.read((ONE, 2))
     assert len(pids(answer)) == 1001
     assert len(answer["code"]) == 1
