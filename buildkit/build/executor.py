@@ -43,6 +43,7 @@ from buildkit.plan.spec import (
     PackPrefix,
     PackPython,
     PackSbom,
+    PackServing,
     PackWheels,
     PullImage,
     RunStep,
@@ -161,6 +162,8 @@ class Executor:
                 return self._packing(spec, "pack", self._layer(spec, lambda: members_of_links(work)))
             case PackFramework():
                 return self._packing(spec, "pack", self._layer(spec, lambda: members_of_framework(work)))
+            case PackServing():
+                return self._serving(spec, work)
             case PackSbom():
                 return self._packing(
                     spec, "pack", self._layer(spec, lambda: member_of_sbom(work, project.target.deb_arch))
@@ -230,6 +233,16 @@ class Executor:
                 raise
 
         return self._packing(spec, "pack", write, self._scanned(spec, work, fetched), total=spec.weight)
+
+    def _serving(self, spec: Spec, work: PackServing) -> Task:
+        from buildkit.build.serving import graphs_of, members_of_serving  # few images serve models by Triton
+
+        graphs = tuple(graphs_of(work))
+        needs = dict.fromkeys(
+            task for one in graphs for task in self._models.fetch(one.model, [one.file], self._context)
+        )
+        write = self._layer(spec, lambda: members_of_serving(work, self._inputs.open_model))
+        return self._packing(spec, "pack", write, tuple(needs))
 
     @cached_property
     def _wheel_gate(self) -> WheelGate:

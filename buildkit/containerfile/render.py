@@ -29,6 +29,7 @@ from buildkit.plan.spec import (
     PackPrefix,
     PackPython,
     PackSbom,
+    PackServing,
     PackWheels,
     PullImage,
     RunStep,
@@ -123,7 +124,7 @@ class _Writer:
                     yield True, self._copy(spec, work)
                 case PackWheels() | PackSbom() | PackPython():
                     pass  # of a group that is installed; of recipes, which other builders do not know
-                case MakeRoot() | PullImage() | BuildContainerfile() | RunStep() | PackLinks():
+                case MakeRoot() | PullImage() | BuildContainerfile() | RunStep() | PackLinks() | PackServing():
                     raise AssertionError(f"{spec.name} belongs to a root, or to models that are refused")
 
     def _install(self, label: str, specs: Sequence[Spec], builder: Callable[[], str]) -> Iterator[str]:
@@ -184,7 +185,12 @@ def _inherits(composition: Composition) -> bool:
 
 
 def _check_models(composition: Composition) -> None:
-    """Raise DefinitionError for an image whose containers mount its models, and for the image of such models."""
+    """Raise DefinitionError for models that are mounted, in either image, and for those that are served."""
+    if any(isinstance(spec.work, PackServing) for spec in composition.layers):
+        raise DefinitionError(
+            f"{composition.stage.file}: served models are configured by their graphs, which a Containerfile cannot",
+            hint="write them by hand and copy them by [[copy]], in place of [serve], to export a Containerfile",
+        )
     mounts = any(isinstance(spec.work, PackLinks) for spec in composition.layers)
     if mounts or composition.stage.models_of:
         name = composition.stage.models_of or composition.stage.name

@@ -56,10 +56,12 @@ class Graph:
 
     @property
     def read_files(self) -> tuple[str, ...]:
-        """The files of patterns and of keys that stage files name, relative to the project."""
+        """The files of patterns, keys and served models that stage files name, relative to the project."""
         roots = [stage.debian for stage in self.stages.values() if stage.debian]
         patterns = (debian.exclude_file for debian in roots if debian.exclude_file)
-        return (*patterns, *dict.fromkeys(key for stage in self.stages.values() for key in stage.archives.keys))
+        served = (file for stage in self.stages.values() if stage.serve for file in stage.serve.read_files)
+        keys = dict.fromkeys(key for stage in self.stages.values() for key in stage.archives.keys)
+        return (*patterns, *served, *keys)
 
     def resolve(self, name: str) -> ResolvedStage:
         """Return the stage with its inheritance resolved. Raises DefinitionError for an unknown name."""
@@ -143,7 +145,7 @@ def load_graph(folder: Path, args: Mapping[str, str] | None = None, find_ready: 
 
 def _read_named(stage: Stage, folder: Path) -> Stage:
     """Return the stage with what the files hold that it names."""
-    return _read_patterns(_read_keys(stage, folder), folder)
+    return _read_served(_read_patterns(_read_keys(stage, folder), folder), folder)
 
 
 def _read_keys(stage: Stage, folder: Path) -> Stage:
@@ -179,6 +181,24 @@ def _read_patterns(stage: Stage, folder: Path) -> Stage:
     except UnicodeDecodeError:
         why = f"{listed} is not UTF-8 text"
     raise DefinitionError.of([Problem(file=stage.file, key="root.exclude-file", what=why)])
+
+
+def _read_served(stage: Stage, folder: Path) -> Stage:
+    """Return the stage with the configurations, scripts and other texts of the models that it serves."""
+    if not stage.serve or not stage.serve.read_files:
+        return stage
+    texts: dict[str, str] = {}
+    problems: list[Problem] = []
+    for file in stage.serve.read_files:
+        try:
+            texts[file] = (folder / file).read_text("utf-8")
+        except OSError as error:
+            problems.append(Problem(file=stage.file, key="serve", what=f"{file} cannot be read: {error.strerror}"))
+        except UnicodeDecodeError:
+            problems.append(Problem(file=stage.file, key="serve", what=f"{file} is not UTF-8 text"))
+    if problems:
+        raise DefinitionError.of(problems)
+    return replace(stage, serve=stage.serve.with_texts(texts))
 
 
 def make_graph(stages: Mapping[str, Stage], problems: Iterable[Problem] = (), known: Set[str] = frozenset()) -> Graph:

@@ -117,7 +117,7 @@ _SERVICE = {
     ),
     "gpu": KeySchema(GPU, 'GPUs that it asks for (default: the stage\'s); "none" for none'),
     "nim": KeySchema(NIM, "what an inference container of NVIDIA (NIM) needs"),
-    "metrics": KeySchema(METRICS, "where it answers Prometheus; `nox -s observe` asks it"),
+    "metrics": KeySchema(METRICS, "where it answers Prometheus (default: the stage's); `nox -s observe` asks it"),
     "healthcheck": KeySchema(HEALTH, "health check (default: the stage's)"),
     "exceptions": KeySchema(ListSchema(_EXEMPTION), "protections that it cannot have, each with a reason"),
     "watch": KeySchema(ListSchema(_WATCH), "what a change of a file does, beyond what follows from the stage"),

@@ -9,6 +9,7 @@ from buildkit.declare.containerfile_root import ContainerfileRoot
 from buildkit.declare.framework import Framework
 from buildkit.declare.gpu_request import GpuRequest
 from buildkit.declare.lock_choice import LockChoice
+from buildkit.declare.serve_settings import Serving
 from buildkit.lazy_dataclass import dataclass
 
 
@@ -115,7 +116,8 @@ class Running:
 
     Sizes are written as podman does (``512m``); ``tmpfs`` are folders in memory, which count towards ``memory``.
     ``system_calls`` are those that a "service" makes, or those that podman allows by "default". With ``strict``, a host
-    that cannot apply a flag starts no container. ``cpus`` is 0 for all.
+    that cannot apply a flag starts no container. ``cpus`` is 0 for all. ``metrics`` is where it has figures for
+    Prometheus: a port and a path (``8002/metrics``).
     """
 
     memory: str = "1g"
@@ -126,6 +128,7 @@ class Running:
     system_calls: str = "service"
     strict: bool = False
     cpus: float = 0.0
+    metrics: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +170,7 @@ class Stage:
     framework: Framework | None = None
     running: Running | None = None
     gpu: GpuRequest | None = None
+    serve: Serving | None = None
 
     @property
     def has_root(self) -> bool:

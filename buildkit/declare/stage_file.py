@@ -16,6 +16,7 @@ from buildkit.declare.gpu_request import check_gpu_variables, parse_gpu_request
 from buildkit.declare.lock_choice import LockChoice, find_kind
 from buildkit.declare.paths import check_target, is_outside
 from buildkit.declare.schema import ValueLocation
+from buildkit.declare.serve_settings import parse_serving
 from buildkit.declare.stage import Config, Copy, Debian, Healthcheck, Models, Mount, Run, Running, Stage, User
 from buildkit.declare.stage_schema import STAGE, STAGE_NAME, STAGE_NAME_WORDS, WITH_IMAGE
 from buildkit.declare.toml import parse_toml
@@ -84,6 +85,7 @@ def _stage(read: dict[str, Any], place: ValueLocation, name: str) -> Stage:
         framework=parse_framework(read.get("framework"), place.at("framework")),
         running=Running(**read["running"]) if "running" in read else None,
         gpu=parse_gpu_request(read.get("gpu"), place.at("gpu")),
+        serve=parse_serving(read.get("serve"), place.at("serve")),
     )
 
 

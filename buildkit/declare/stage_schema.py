@@ -20,6 +20,7 @@ from buildkit.declare.schema import (
     TextSchema,
     WordOrTableSchema,
 )
+from buildkit.declare.serve_schema import SERVE
 
 STAGE_NAME = r"[a-z0-9]+(?:[._-][a-z0-9]+)*"
 STAGE_NAME_WORDS = "a stage name (lower case letters, digits, `.`, `_`, `-`)"
@@ -175,6 +176,7 @@ _COPY = TableSchema(
 )
 SIZE = TextSchema(r"[1-9][0-9]{0,11}[kmg]?", "a size (512m, 2g; bytes without a letter)")
 TMPFS = MapSchema(SIZE, key_pattern=r"/[A-Za-z0-9._/-]+")
+METRICS = TextSchema(r"[1-9][0-9]{0,4}/[A-Za-z0-9._~/-]*", "a port and a path (8002/metrics)")
 _RUNNING = TableSchema(
     {
         "memory": KeySchema(SIZE, "most memory, swap included (default: 1g)"),
@@ -187,6 +189,7 @@ _RUNNING = TableSchema(
             TextSchema(choices=("service", "default")),
             "system calls it may make: those of a service (the default), or podman's own profile",
         ),
+        "metrics": KeySchema(METRICS, "port and path of its metrics for Prometheus (default: none)"),
         "strict": KeySchema(
             BooleanSchema(), "whether run-STAGE fails if the host cannot apply a flag (default: false)"
         ),
@@ -214,6 +217,7 @@ STAGE = TableSchema(
         "config": KeySchema(_CONFIG, "image config"),
         "framework": KeySchema(FRAMEWORK, "settings of frameworks, with the module that applies them"),
         "running": KeySchema(_RUNNING, "what a container of the image may use; no part of the image"),
+        "serve": KeySchema(SERVE, "models that Triton serves from the image"),
         "gpu": KeySchema(GPU, 'GPUs that a container of the image asks for; "none" does not inherit a request'),
     },
     rules={

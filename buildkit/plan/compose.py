@@ -20,7 +20,7 @@ from buildkit.plan.checkout import Checkout
 from buildkit.plan.framework_layer import compose_framework
 from buildkit.plan.image_config import compose_config
 from buildkit.plan.interpreter import find_python_pins, is_same_python
-from buildkit.plan.model_layout import pack_model, snapshot_recipe
+from buildkit.plan.model_layout import model_layer, pack_model
 from buildkit.plan.mounted_models import link_models
 from buildkit.plan.packing import group_wheels, order_layers
 from buildkit.plan.roots import RootComposer, step_names
@@ -29,7 +29,6 @@ from buildkit.plan.spec import (
     Compile,
     Kind,
     PackFiles,
-    PackModel,
     PackPrefix,
     PackWheels,
     Spec,
@@ -119,6 +118,10 @@ class Composer:
         if models := self._mounted(resolved):
             layers = [spec for spec in layers if spec.kind is not Kind.MODEL]
             layers.append(link_models(resolved.stage, models, self._project.stored))
+        if any(part.serve for part in resolved.parts):
+            from buildkit.plan.serving import compose_serving  # few images serve models by Triton
+
+            layers += compose_serving(resolved, self._checkout, self._project)
         if (tuned := compose_framework(resolved, layers, self._project)) is not None:
             layers.append(tuned)
         return tuple(layers)
@@ -298,15 +301,7 @@ class Composer:
         _check_known(stage, "models.names", f"{models_of_stage.lock} has no model", models_of_stage.names, models)
         for name in models_of_stage.names or models:
             for layer, work in pack_model(models[name], models_of_stage.target):
-                yield self._model_layer(stage, layer, work)
-
-    def _model_layer(self, stage: Stage, name: str, work: PackModel) -> Spec:
-        files = sorted([work.place(f), f.sha256.hex] for f in work.files)
-        hub = {"hub": snapshot_recipe(work.snapshot)} if work.snapshot else {}
-        recipe, key = make_recipe(Kind.MODEL, target=work.target, files=files, **hub, **self._project.stored)
-        history = f"model: {name} {work.model.version}".rstrip()
-        spec = make_spec(stage, name, Kind.MODEL, recipe, key, work=work, history=history)
-        return replace(spec, weight=sum(f.size for f in work.files))
+                yield model_layer(stage, layer, work, self._project.stored)
 
     def _files(self, stage: Stage) -> Iterator[Spec]:
         for declared in stage.copy:

@@ -10,20 +10,22 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
+from buildkit.declare.stage import Stage
 from buildkit.errors import DefinitionError
 from buildkit.locks.model_source import HubSource
 from buildkit.locks.pins import HF_CACHE, Model
-from buildkit.plan.spec import HubSnapshot, PackModel
+from buildkit.plan.spec import HubSnapshot, Kind, PackModel, Spec, make_recipe, make_spec
 
 LARGE_MODEL_FILE = 8 << 20
 _MAIN = "main"  # what programs ask for that name no revision
 
 
-def pack_model(model: Model, target: str) -> Iterator[tuple[str, PackModel]]:
+def pack_model(model: Model, target: str, names: tuple[tuple[str, str], ...] = ()) -> Iterator[tuple[str, PackModel]]:
     """Yield the layers of a model, with their names: one for each large file, and one for all small ones.
 
-    ``target`` is the folder of the stage's models.
+    ``target`` is the folder of the stage's models; ``names`` are places of files that are not their paths.
     """
     files = sorted(model.files, key=lambda f: f.path)  # in the packer's order, which does not depend on the lock's
     blobs, folder = model.layout == HF_CACHE, model_folder(model, target)
@@ -32,11 +34,22 @@ def pack_model(model: Model, target: str) -> Iterator[tuple[str, PackModel]]:
     small = tuple(file for file in files if file.size < LARGE_MODEL_FILE)
     for file in files:
         if file.size >= LARGE_MODEL_FILE:
-            work = PackModel(model=model, files=(file,), target=folder, blobs=blobs)
+            work = PackModel(model=model, files=(file,), target=folder, blobs=blobs, names=names)
             yield f"{model.name}/{file.path}", work
     if blobs or small:
         snapshot = _snapshot(model) if blobs else None
-        yield model.name, PackModel(model=model, files=small, target=folder, blobs=blobs, snapshot=snapshot)
+        work = PackModel(model=model, files=small, target=folder, blobs=blobs, snapshot=snapshot, names=names)
+        yield model.name, work
+
+
+def model_layer(stage: Stage, name: str, work: PackModel, stored: Mapping[str, str]) -> Spec:
+    """Return a layer of a model; ``stored`` are a recipe's entries for the storage of layers."""
+    files = sorted([work.place(f), f.sha256.hex] for f in work.files)
+    hub = {"hub": snapshot_recipe(work.snapshot)} if work.snapshot else {}
+    recipe, key = make_recipe(Kind.MODEL, target=work.target, files=files, **hub, **stored)
+    history = f"model: {name} {work.model.version}".rstrip()
+    spec = make_spec(stage, name, Kind.MODEL, recipe, key, work=work, history=history)
+    return replace(spec, weight=sum(f.size for f in work.files))
 
 
 def model_folder(model: Model, target: str) -> str:

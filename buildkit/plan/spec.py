@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from buildkit.declare.containerfile_root import ContainerfileRoot
 from buildkit.declare.stage import Copy, Debian, Run, Stage
 from buildkit.digest import FileHash, Key, canonical_json
 from buildkit.lazy_dataclass import dataclass
 from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile, PinnedImage, PythonArchive
+
+if TYPE_CHECKING:
+    from buildkit.triton.repository import Repository  # builds of images that serve no models need none of it
 
 RECIPE_FORMAT = 2
 STANDALONE_BUILD = "python-build-standalone"
@@ -37,6 +40,7 @@ class Kind(StrEnum):
     FILES = "files"
     LINKS = "links"
     FRAMEWORK = "framework"
+    SERVING = "serving"
     SBOM = "sbom"
 
 
@@ -165,8 +169,8 @@ class HubSnapshot:
 class PackModel:
     """Pack files of one model below ``target``.
 
-    With ``blobs`` that is a repository in a cache of a model hub, where files are blobs named by their hash; the layer
-    with the ``snapshot`` gives them their names.
+    ``names`` are the places of files that do not lie at their paths. With ``blobs`` that is a repository in a cache of
+    a model hub, where files are blobs named by their hash; the layer with the ``snapshot`` gives them their names.
     """
 
     model: Model
@@ -174,10 +178,11 @@ class PackModel:
     target: str
     blobs: bool = False
     snapshot: HubSnapshot | None = None
+    names: tuple[tuple[str, str], ...] = ()
 
     def place(self, file: ModelFile) -> str:
         """Return the path of a file below ``target``."""
-        return f"blobs/{file.sha256.hex}" if self.blobs else file.path
+        return f"blobs/{file.sha256.hex}" if self.blobs else dict(self.names).get(file.path, file.path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +209,13 @@ class PackFramework:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PackServing:
+    """Pack the configurations, scripts and labels of a model repository, which are made from its models' graphs."""
+
+    repository: Repository
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PackSbom:
     """Pack the SBOM of the layers of ``root`` and ``layers`` at ``path``, for scanners of the image.
 
@@ -227,6 +239,7 @@ _RATES = {
     Kind.MODEL: 1.0,
     Kind.LINKS: 0.01,
     Kind.FRAMEWORK: 1.0,
+    Kind.SERVING: 10.0,
     Kind.FILES: 100.0,
     Kind.SBOM: 200.0,
 }  # relative change rates
@@ -243,6 +256,7 @@ Work = (
     | PackFiles
     | PackLinks
     | PackFramework
+    | PackServing
     | PackSbom
 )
 

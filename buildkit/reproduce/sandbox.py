@@ -27,6 +27,7 @@ from buildkit.plan.spec import (
     PackPrefix,
     PackPython,
     PackSbom,
+    PackServing,
     PackWheels,
     PullImage,
     RunStep,
@@ -106,7 +107,7 @@ def _trees(works: Iterable[Work]) -> Iterator[Tree]:
                 yield from (item.tree for item in work.compiled if item.tree is not None)
             case MakeRoot() | PullImage() | PackPython() | PackPrefix() | PackModel():
                 pass  # models are copied by their locks, the rest needs no file of the repository
-            case PackLinks() | PackFramework() | PackSbom():
+            case PackLinks() | PackFramework() | PackServing() | PackSbom():
                 pass
 
 

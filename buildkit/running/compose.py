@@ -93,6 +93,7 @@ def _service(
         "hostname": container.hostname,
         "entrypoint": list(container.entrypoint),
         "command": list(container.command),
+        "labels": container.own_labels,
         "environment": {**dict(container.env), **_from_shell(container, form)},
         "depends_on": dict(_needed(service)) if service else {},
         "read_only": container.read_only,

@@ -201,6 +201,8 @@ def _container(service: Service, prefix: str, describe: DescribeStage, state: st
     if service.image:
         base = replace(base, image=service.image)
     running = replace(base.running, **dict(service.resources))
+    if service.metrics:
+        running = replace(running, metrics=f"{service.metrics.port}{service.metrics.path}")
     user = service.user or base.user
     owner = (base.owner if user == base.user else None) or _numbers(user)
     gpu = service.gpu or base.gpu
@@ -269,8 +271,14 @@ def _running(
         proxied=plan_proxied(service) if service.proxy else None,
         replica=service.replica,
         nim=service.nim,
-        metrics=service.metrics,
+        metrics=service.metrics or _metrics(container),
     )
+
+
+def _metrics(container: ContainerSpec) -> Metrics | None:
+    """Return where the stage of a container says that it has metrics."""
+    found = container.metrics
+    return Metrics(port=int(found[0]), path=found[1]) if found else None
 
 
 def _contradictions(service: Service, containers: Mapping[str, ContainerSpec], name: str) -> Iterator[Problem]:

@@ -28,6 +28,8 @@ from buildkit.errors import BuildError
 from buildkit.running.mounts import SECRETS, BindMount, ImageMount, SecretMount, ServiceNetwork, VolumeMount
 from buildkit.running.seccomp import PROFILE
 
+METRICS_LABEL = "io.xoe.buildkit.metrics"
+"""The label of a container with metrics: port and path, as ``8002/metrics``."""
 NETWORK_OPTION = "no_default_route=1"
 NOTHING = "ro,nosuid,nodev,noexec,size=4k"  # mount options of an empty folder that stays empty
 SECRET_FOLDER = "rw,nosuid,nodev,noexec,size=4k,mode=0755"  # noqa: S105 - mount options of a folder
@@ -86,6 +88,17 @@ class ContainerSpec:
         if self.gpu and not self.devices:
             raise BuildError(f"{self.name} was given no GPU, and asks for some")
         return self.devices
+
+    @property
+    def metrics(self) -> tuple[str, str] | None:
+        """The port and the path of its metrics."""
+        port, slash, path = self.running.metrics.partition("/")
+        return (port, f"/{path}") if slash else None
+
+    @property
+    def own_labels(self) -> dict[str, str]:
+        """Labels by which others find what it offers."""
+        return {METRICS_LABEL: self.running.metrics} if self.running.metrics else {}
 
     @property
     def closed(self) -> bool:
@@ -214,7 +227,7 @@ class ContainerSpec:
             yield PodmanFlag(text=f"--tmpfs={SECRETS}:{SECRET_FOLDER}")
         for secret in self.secrets:
             yield PodmanFlag(text=f"--secret={secret.text}")
-        for name, value in self.labels:
+        for name, value in (*self.own_labels.items(), *self.labels):
             yield PodmanFlag(text=f"--label={name}={value}")
 
 

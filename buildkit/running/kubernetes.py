@@ -102,7 +102,10 @@ def _objects(environment: RunningEnvironment, form: GpuFormat) -> Iterator[dict[
             if isinstance(mount, BindMount) and mount.files:
                 name = _files_name(service.container, mount)
                 yield {**_object("v1", "ConfigMap", name, own, {}), "data": dict(mount.files)}
-        pod = {"metadata": {"labels": own}, "spec": _pod(service.container, form, is_job=service.name in jobs)}
+        pod = {
+            "metadata": {"labels": own, **_scraped(service.container)},
+            "spec": _pod(service.container, form, is_job=service.name in jobs),
+        }
         if service.name in jobs:
             yield _object("batch/v1", "Job", service.container.name, own, {"template": pod})
             continue
@@ -135,6 +138,15 @@ def _objects(environment: RunningEnvironment, form: GpuFormat) -> Iterator[dict[
 
 def _files_name(container: ContainerSpec, mount: BindMount) -> str:
     return f"{container.name}-{_name(mount.target)}"
+
+
+def _scraped(container: ContainerSpec) -> dict[str, Any]:
+    """Return the annotations by which Prometheus, in its usual configuration for clusters, finds metrics."""
+    if container.metrics is None:
+        return {}
+    port, path = container.metrics
+    named = {"scrape": "true", "port": port, "path": path}
+    return {"annotations": {f"prometheus.io/{name}": value for name, value in named.items()}}
 
 
 def _object(version: str, kind: str, name: str, labels: dict[str, str], spec: dict[str, Any]) -> dict[str, Any]:

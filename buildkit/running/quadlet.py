@@ -163,6 +163,8 @@ def _networks(container: ContainerSpec) -> Iterator[str]:
 def _given(container: ContainerSpec) -> Iterator[str]:
     for device in container.given_devices:
         yield f"AddDevice={_percent(device)}"
+    for name, value in container.own_labels.items():
+        yield f"Label={name}={_percent(value)}"
     for name, value in container.env:
         yield f"Environment={_percent(_quoted(f'{name}={value}'))}"
     for mount in container.mounts:

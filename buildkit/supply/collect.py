@@ -27,6 +27,7 @@ from buildkit.plan.spec import (
     PackPrefix,
     PackPython,
     PackSbom,
+    PackServing,
     PackWheels,
     PullImage,
     RunStep,
@@ -99,7 +100,7 @@ def collect_layers(root: tuple[Spec, ...], layers: tuple[Spec, ...], facts: Sbom
                 components.append(_python(spec, work, blob))
             case PackFramework() as work:
                 components.append(_framework(spec, work, blob))
-            case PackPython() | PackPrefix() | PackLinks() | PackSbom():
+            case PackPython() | PackPrefix() | PackLinks() | PackServing() | PackSbom():
                 pass  # made by buildkit from nothing of others
             case MakeRoot() | PullImage() | BuildContainerfile() | RunStep():
                 raise AssertionError(f"{spec.name} belongs to a root")

@@ -35,6 +35,7 @@ from buildkit.plan.spec import (
     PackPrefix,
     PackPython,
     PackSbom,
+    PackServing,
     PackWheels,
     PullImage,
     RunStep,
@@ -193,7 +194,15 @@ def _of(spec: Spec) -> Iterator[dict[str, Any]]:
             yield from _model(model, files)
         case PackPython(archive=archive):
             yield {"name": archive.file, "uri": python_purl(archive), "digest": {"sha256": archive.sha256.hex}}
-        case BuildContainerfile() | PackPrefix() | PackFiles() | PackFramework() | PackLinks() | PackSbom():
+        case (
+            BuildContainerfile()
+            | PackPrefix()
+            | PackFiles()
+            | PackFramework()
+            | PackLinks()
+            | PackServing()
+            | PackSbom()
+        ):
             pass  # no lock pins what they pack
 
 

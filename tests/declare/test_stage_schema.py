@@ -49,7 +49,7 @@ def test_every_stage_of_the_repository_is_valid_and_names_the_schema(path: Path)
 def test_repository_has_these_stages() -> None:
     assert {path.parent.name for path in STAGES} == {
         "base", "builder", "wheels", "ml-deps", "clients", "models", "runtime", "development", "hardened", "redis",
-        "postgres", "proxy",
+        "postgres", "proxy", "triton",
     }  # fmt: skip
 
 

@@ -935,6 +935,47 @@ def _pickles() -> list[bytes]:
     return [*(pickle.dumps(shown, protocol=one) for one in range(6)), *SAMPLES]
 
 
+def _graphs() -> list[bytes]:
+    from tests.triton.graphs import BOOL, FLOAT, INT64, make_onnx
+
+    plain = make_onnx({"x": (FLOAT, ["n", 3]), "w": (FLOAT, [1])}, {"y": (BOOL, [])}, constants=("w",), weights=9)
+    return [plain, make_onnx({"x": (INT64, None)}, {"y": (FLOAT, [2, None])})]
+
+
+@target("bytes", _graphs)
+def onnx_interface(data: bytes) -> None:
+    """The interface of a graph, and the configuration made of it, which the library must be able to read."""
+    from buildkit.triton.files import repository_files
+    from buildkit.triton.onnx_graph import GraphError, read_graph
+    from buildkit.triton.read_config import read_config
+    from tests.triton.test_generated_config import ONE, graphs_for, make
+
+    try:
+        graph = read_graph(iter((data,)))
+    except GraphError as error:
+        printable(str(error))
+        return
+    repository = make(ONE)
+    with suppress(DefinitionError):
+        text = repository_files(repository, graphs_for(repository, graph))["vad/config.pbtxt"]
+        read_config(str(text), "config.pbtxt", "vad")
+
+
+@target("text", lambda: [_written().encode()], DefinitionError)
+def triton_config(data: bytes) -> None:
+    from buildkit.triton.read_config import read_config
+    from tests.triton.test_written_config import problems
+
+    problems(as_text(data))
+    assert all(line > 0 for line in read_config(as_text(data), "x.pbtxt", "x").lines.values())
+
+
+def _written() -> str:
+    from tests.triton.test_written_config import GOOD
+
+    return GOOD
+
+
 @target("bytes", _pickles)
 def pickles(data: bytes) -> None:
     _scan(data)

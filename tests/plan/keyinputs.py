@@ -7,6 +7,7 @@ is named here (the test of keys holds that).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from keymutations import (
     Belongs,
@@ -108,6 +109,31 @@ def _bytecode_root(small: Small) -> Belongs:
 def _python(small: Small) -> Belongs:
     small.apts[BASE]["python3.13"] = "3.13.6-1"
     return both(root, wheels) if small.settings.get("bytecode", True) and by_package(small) else root
+
+
+def _served(where: str, value: object) -> Mutate:
+    """A stage that serves a model, with one more setting: its layers are new, and no other moves."""
+
+    def change(small: Small) -> None:
+        step = {"model": "m", "input": {"x": "IN"}, "output": {"y": "OUT"}}
+        table: dict[str, Any] = {
+            "lock": "requirements/models.lock",
+            "model": [{"name": "m", "versions": {"1": "own"}, "file": "w.bin", "max-batch": 8}],
+            "ensemble": [{"name": "e", "step": [step]}],
+        }
+        small.files["serving/text"] = File('output { name: "y" data_type: TYPE_FP32 dims: 1 }', "file")
+        small.stages["served"] = {"summary": "served", "serve": table}
+        *path, key = where.split(".")
+        at: Any = table
+        for part in path:
+            at = at[int(part)] if part.isdigit() else at.setdefault(part, {})
+        if key in ("config", "script"):
+            at.pop("max-batch")
+            at["config"] = "serving/text"
+            at["versions"] = {} if key == "script" else at["versions"]
+        at[key] = value
+
+    return do(change, lambda seen, _: {name for name in seen.specs if name.startswith("served/")})
 
 
 def _tuned(key: str, value: object) -> Mutate:
@@ -264,6 +290,35 @@ STAGES: dict[str, Mutate] = {
     "running.stop-seconds": put("runtime.running.stop-seconds", 9, none),
     "running.system-calls": put("runtime.running.system-calls", "default", none),
     "running.strict": put("runtime.running.strict", True, none),
+    "running.metrics": put("runtime.running.metrics", "8002/metrics", none),
+    "serve.lock": _served("lock", "requirements/models.lock"),
+    "serve.target": _served("target", "/srv/models"),
+    "serve.backend": _served("backend", "python"),
+    "serve.model[].name": _served("model.0.name", "m"),
+    "serve.model[].versions": _served("model.0.versions", {"1": "own", "7": "own"}),
+    "serve.model[].file": _served("model.0.file", "w.bin"),
+    "serve.model[].config": _served("model.0.config", "serving/text"),
+    "serve.model[].script": _served("model.0.script", "serving/text"),
+    "serve.model[].files": _served("model.0.files", ["serving/text"]),
+    "serve.model[].max-batch": _served("model.0.max-batch", 4),
+    "serve.model[].threads": _served("model.0.threads", 2),
+    "serve.model[].instances": _served("model.0.instances", 2),
+    "serve.model[].batching.preferred": _served("model.0.batching.preferred", [4]),
+    "serve.model[].batching.delay": _served("model.0.batching.delay", 0.5),
+    "serve.model[].batching.queue": _served("model.0.batching.queue", 9),
+    "serve.model[].batching.timeout": _served("model.0.batching.timeout", 9),
+    "serve.model[].warm-up.batch": _served("model.0.warm-up.batch", 2),
+    "serve.model[].warm-up.data": _served("model.0.warm-up.data", "random"),
+    "serve.model[].warm-up.shapes": _served("model.0.warm-up.shapes", {"x": [1]}),
+    "serve.model[].cache": _served("model.0.cache", True),
+    "serve.model[].policy.latest": _served("model.0.policy.latest", 1),
+    "serve.model[].policy.only": _served("model.0.policy.only", [1]),
+    "serve.ensemble[].name": _served("ensemble.0.name", "other"),
+    "serve.ensemble[].step[].model": _served("ensemble.0.step.0.model", "m"),
+    "serve.ensemble[].step[].version": _served("ensemble.0.step.0.version", 1),
+    "serve.ensemble[].step[].input": _served("ensemble.0.step.0.input", {"z": "IN"}),
+    "serve.ensemble[].step[].output": _served("ensemble.0.step.0.output", {"z": "OUT"}),
+    "serve.ensemble[].output": _served("ensemble.0.output", ["OUT"]),
     "gpu.count": put("runtime.gpu.count", 2, none),
     "gpu.devices": put("runtime.gpu.devices", ["0"], none),
     "gpu.memory": put("runtime.gpu.memory", "16g", none),

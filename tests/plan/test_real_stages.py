@@ -26,7 +26,7 @@ from buildkit.store.stat_index import StatIndex
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = (
     "base", "builder", "clients", "development", "hardened", "ml-deps", "models", "postgres", "proxy", "redis",
-    "runtime", "wheels",
+    "runtime", "triton", "wheels",
 )  # fmt: skip
 
 

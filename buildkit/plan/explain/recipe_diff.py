@@ -24,6 +24,7 @@ _TABLES = {
     Kind.MODEL: "models",
     Kind.LINKS: "models",
     Kind.FRAMEWORK: "framework",
+    Kind.SERVING: "serve",
     Kind.SBOM: "sbom",
 }
 _ABSENT = object()

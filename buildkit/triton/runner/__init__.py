@@ -1,0 +1,1 @@
+"""A program of containers: nothing on the host imports it."""

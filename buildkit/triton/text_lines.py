@@ -1,0 +1,84 @@
+"""On which line each field of a text in the format of protocol buffers stands.
+
+The library reads such a text and tells the place of what it cannot read, but not that of a value that it could.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+_TOKEN = re.compile(
+    r"""(?P<space>\s+|\#[^\n]*)|(?P<text>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
+    r"|(?P<word>[A-Za-z0-9_.+-]+)|(?P<mark>.)",
+    re.DOTALL,
+)
+_OPENS, _CLOSES = "{<", "}>"
+Tokens = list[tuple[str, int]]
+
+
+def find_lines(text: str) -> Mapping[str, int]:
+    """Return the line, from 1, of each field of a text that the library read.
+
+    Fields are named by their path: ``input[1].dims``, with numbers from 0 for every field that stands there twice,
+    and for items of a list (``instance_group[0].gpus[1]``); the first also without its number.
+    """
+    tokens = list(_tokens(text))
+    lines: dict[str, int] = {}
+    _read_fields(tokens, 0, "", lines)
+    return lines
+
+
+def _tokens(text: str) -> Iterator[tuple[str, int]]:
+    line = 1
+    for found in _TOKEN.finditer(text):
+        if found.lastgroup != "space":
+            yield found[0], line
+        line += found[0].count("\n")
+
+
+def _read_fields(tokens: Tokens, at: int, prefix: str, lines: dict[str, int]) -> int:
+    """Read fields up to the end of their message; return where that is."""
+    seen: Counter[str] = Counter()
+    while at < len(tokens) and tokens[at][0] not in _CLOSES:
+        word, line = tokens[at]
+        at += 1
+        if word in ",;":
+            continue
+        if at < len(tokens) and tokens[at][0] == ":":
+            at += 1
+        if at < len(tokens) and tokens[at][0] == "[":
+            at += 1
+            while at < len(tokens) and tokens[at][0] != "]":
+                at = _read_value(tokens, at, (prefix, word, tokens[at][1]), (seen, lines))
+                at += at < len(tokens) and tokens[at][0] == ","
+            at += 1
+            lines.setdefault(f"{prefix}{word}", line)
+        else:
+            at = _read_value(tokens, at, (prefix, word, line), (seen, lines))
+    return at
+
+
+def _read_value(
+    tokens: Tokens, at: int, field: tuple[str, str, int], known: tuple[Counter[str], dict[str, int]]
+) -> int:
+    """Read a value of ``field`` (prefix, name, line); return what is behind it."""
+    (prefix, word, line), (seen, lines) = field, known
+    number = seen[word]
+    seen[word] += 1
+    lines.setdefault(f"{prefix}{word}", line)
+    lines[f"{prefix}{word}[{number}]"] = line
+    if at >= len(tokens):
+        return at
+    if tokens[at][0] in _OPENS:
+        inside = _read_fields(tokens, at + 1, f"{prefix}{word}[{number}].", lines) + 1
+        if number == 0:
+            below = f"{prefix}{word}[0]."
+            for path in [path for path in lines if path.startswith(below)]:
+                lines.setdefault(f"{prefix}{word}.{path.removeprefix(below)}", lines[path])
+        return inside
+    at += 1
+    while at < len(tokens) and tokens[at][0][0] in "\"'":  # strings side by side are one
+        at += 1
+    return at
