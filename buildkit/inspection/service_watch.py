@@ -13,8 +13,7 @@ from typing import Any
 from buildkit.declare.ports import LOOPBACK, PublishedPort
 from buildkit.declare.services import Services
 from buildkit.errors import BuildkitError
-from buildkit.monitor.page.exposition import parse_exposition
-from buildkit.monitor.page.service_figures import ServiceHistory, is_service_figure
+from buildkit.monitor.page.service_figures import ServiceHistory, read_figures
 from buildkit.tools.scrape import scrape
 
 _EVERY = 5.0  # seconds
@@ -60,7 +59,7 @@ class ServiceWatch:
     def _look_at(self, name: str, url: str) -> dict[str, Any]:
         history = self._histories.setdefault(name, ServiceHistory(name=name))
         try:
-            values = parse_exposition(self.fetch(url), is_service_figure)
+            values = read_figures(self.fetch(url))
         except BuildkitError as error:
             return history.fail(error.message)
         self._answered.add(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class CountedBuckets:
 
 def parse_samples(page: str) -> Iterator[MetricSample]:
     """Yield the samples of a page. Lines that are none are left out: a page is another program's."""
-    for line in page.splitlines():
+    for line in page.split("\n"):  # other line breaks may stand in labels
         if line.startswith("#") or (found := _SAMPLE.fullmatch(line)) is None:
             continue
         name, labels, text = found.groups()
@@ -62,8 +63,8 @@ def find_histograms(samples: Iterable[MetricSample], name: str) -> Mapping[tuple
     totals: dict[tuple[tuple[str, str], ...], float] = {}
     for sample in samples:
         key = tuple(sorted(pair for pair in sample.labels.items() if pair[0] != "le"))
-        if sample.name == f"{name}_bucket" and "le" in sample.labels:
-            buckets.setdefault(key, {})[float(sample.labels["le"])] = sample.value
+        if sample.name == f"{name}_bucket" and (edge := find_edge(sample.labels)) is not None:
+            buckets.setdefault(key, {})[edge] = sample.value
         elif sample.name == f"{name}_sum":
             totals[key] = sample.value
     return {
@@ -71,6 +72,15 @@ def find_histograms(samples: Iterable[MetricSample], name: str) -> Mapping[tuple
         for key, found in buckets.items()
         if float("inf") in found
     }
+
+
+def find_edge(labels: Mapping[str, str]) -> float | None:
+    """Return the upper edge that a bucket's label ``le`` names; None if it names none."""
+    try:
+        edge = float(labels.get("le", ""))
+    except ValueError:
+        return None
+    return None if math.isnan(edge) else edge
 
 
 def _parse_labels(text: str) -> Iterator[tuple[str, str]]:

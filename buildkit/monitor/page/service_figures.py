@@ -7,16 +7,17 @@ PromQL's histogram_quantile, so that page and dashboards agree.
 
 from __future__ import annotations
 
-import math
 import re
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
-from buildkit.monitor.page.exposition import Series
+from buildkit.monitor.exposition import CountedBuckets, find_edge, parse_samples
 
 WINDOW = 60.0  # seconds
+MOST_SERIES = 20_000
 _KEPT = 64  # looks
 _MOST_MODELS = 50
 _HTTP = re.compile(r"(?:[a-z0-9]+_)?http_request(?:s_total|(?:_duration)?_seconds_bucket|s_in_flight)|[a-z0-9]+_ready")
@@ -26,12 +27,27 @@ _MODEL = re.compile(
 )
 _DRIFT = ("psi", "ks", "samples", "samples_needed")
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """The name and the labels, by name, of a series."""
+
+    name: str
+    labels: tuple[tuple[str, str], ...]
+
+    def label(self, name: str) -> str:
+        """Return the value of a label; empty if there is none."""
+        return dict(self.labels).get(name, "")
+
+
 Values = Mapping[Series, float]
 
 
-def is_service_figure(name: str) -> bool:
-    """Return whether a series of this name is shown."""
-    return bool(_HTTP.fullmatch(name) or _MODEL.fullmatch(name))
+def read_figures(page: str) -> Values:
+    """Return the series of a service's page of metrics that are shown; of too many, the first ones."""
+    wanted = (one for one in parse_samples(page) if _HTTP.fullmatch(one.name) or _MODEL.fullmatch(one.name))
+    kept = islice(wanted, MOST_SERIES)
+    return {Series(name=one.name, labels=tuple(sorted(one.labels.items()))): one.value for one in kept}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,37 +87,16 @@ class _Growth:
         """Return a quantile of the chosen histograms, taken together."""
         buckets: defaultdict[float, float] = defaultdict(float)
         for series, value in self.values.items():
-            if chosen(series):
-                buckets[_bound(series)] += value
-        return find_quantile(share, buckets.items())
+            if chosen(series) and (edge := find_edge(dict(series.labels))) is not None:
+                buckets[edge] += value
+        counted = CountedBuckets(buckets=tuple(sorted(buckets.items())), total=0.0)
+        return counted.find_quantile(share) if float("inf") in buckets else None
 
 
 def _increases(before: Values, now: Values) -> Values:
     """Return by how much each counter grew; one that went back began anew. A series that is new counts from nothing."""
     grown = {series: value - before.get(series, 0.0) for series, value in now.items()}
     return {series: now[series] if value < 0 else value for series, value in grown.items()}
-
-
-def _bound(series: Series) -> float:
-    try:
-        return float(series.label("le"))
-    except ValueError:
-        return math.nan
-
-
-def find_quantile(share: float, buckets: Iterable[tuple[float, float]]) -> float | None:
-    """Return a quantile of cumulative buckets (upper bound, count), interpolated; None if nothing was observed."""
-    ordered = sorted(bucket for bucket in buckets if not math.isnan(bucket[0]))
-    if len(ordered) < 2 or not math.isinf(ordered[-1][0]) or not ordered[-1][1] > 0:
-        return None
-    rank, lower, below = share * ordered[-1][1], 0.0, 0.0
-    for bound, count in ordered:
-        if count >= rank:
-            if math.isinf(bound):
-                return lower
-            return lower + (bound - lower) * (rank - below) / (count - below) if count > below else bound
-        lower, below = bound, count
-    return lower
 
 
 def _http(values: Values, grown: _Growth) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from buildkit.declare.services_file import parse_services
 from buildkit.errors import FetchError
 from buildkit.inspection.service_watch import ServiceWatch, find_published
-from buildkit.monitor.page.exposition import MOST_SERIES, Series, parse_exposition
-from buildkit.monitor.page.service_figures import ServiceHistory, find_quantile, is_service_figure
+from buildkit.monitor.exposition import CountedBuckets, find_histograms, parse_samples
+from buildkit.monitor.page.service_figures import MOST_SERIES, Series, ServiceHistory, read_figures
 from buildkit.tools import scrape as scrape_module
 from buildkit.tools.scrape import scrape
 
@@ -56,10 +56,10 @@ def _text(requests: dict[str, int], fast: int, slow: int, *, psi: float = 0.1) -
 
 def test_figures_are_those_of_the_time_between_two_looks() -> None:
     history = ServiceHistory(name="app")
-    first = history.look(100.0, parse_exposition(_text({"200": 50}, 50, 0), is_service_figure))
+    first = history.look(100.0, read_figures(_text({"200": 50}, 50, 0)))
     assert (first["requests"], first["p95"], first["ready"], first["in_flight"]) == (None, None, True, 3)
     text = _text({"200": 140, "500": 5, "503": 5}, 140, 10, psi=0.31)
-    now = history.look(110.0, parse_exposition(text, is_service_figure))
+    now = history.look(110.0, read_figures(text))
     assert (now["requests"], now["errors"], now["refused"]) == (10.0, 0.05, 0.05)
     assert now["p50"] == pytest.approx(0.1 * 50 / 90)
     assert now["p95"] == pytest.approx(0.2 + 0.8 * 5 / 10)
@@ -75,8 +75,8 @@ def test_figures_are_those_of_the_time_between_two_looks() -> None:
 
 def test_service_that_begins_anew_counts_from_nothing() -> None:
     history = ServiceHistory(name="app")
-    history.look(0.0, parse_exposition(_text({"200": 500}, 0, 0), is_service_figure))
-    again = history.look(10.0, parse_exposition(_text({"200": 20}, 0, 0), is_service_figure))
+    history.look(0.0, read_figures(_text({"200": 500}, 0, 0)))
+    again = history.look(10.0, read_figures(_text({"200": 20}, 0, 0)))
     assert again["requests"] == 2.0
 
 
@@ -84,7 +84,7 @@ def test_looks_older_than_a_minute_are_forgotten() -> None:
     history = ServiceHistory(name="app")
     for second in range(0, 700, 5):
         count = 10 * second if second < 600 else 6000
-        now = history.look(float(second), parse_exposition(_text({"200": count}, 0, 0), is_service_figure))
+        now = history.look(float(second), read_figures(_text({"200": count}, 0, 0)))
     assert now["requests"] == 0.0
     assert now["p95"] is None
 
@@ -99,7 +99,7 @@ def test_triton_says_mean_time_and_failures() -> None:
             f'nv_inference_request_failure{{model="m",reason="OTHER",version="1"}} {failure}\n'
             f"nv_inference_request_duration_us{labels} {micros}\n"
         )
-        return history.look(at, parse_exposition(text, is_service_figure))["models"][0]
+        return history.look(at, read_figures(text))["models"][0]
 
     look(0.0, 0, 0, 0)
     now = look(10.0, 90, 10, 1_800_000)
@@ -107,12 +107,17 @@ def test_triton_says_mean_time_and_failures() -> None:
     assert now["mean"] == pytest.approx(0.02)
 
 
-def test_only_lines_of_the_format_are_read_and_only_so_many() -> None:
-    text = 'a{b="c" 1\na{b=c} 1\na 1 2 3\n a 1\na x\n# a 1\na{b="c",} NaN\na{b="\\"}"} +Inf 1700000000000\n{} 1\na\t5'
-    found = parse_exposition(text, lambda _name: True)
-    assert [(one.name, one.labels) for one in found] == [("a", (("b", "c"),)), ("a", (("b", '"}'),)), ("a", ())]
-    many = "\n".join(f'a{{n="{number}"}} 1' for number in range(MOST_SERIES + 10))
-    assert len(parse_exposition(many, lambda _name: True)) == MOST_SERIES
+def test_only_so_many_series_are_kept_of_those_that_are_shown() -> None:
+    others = "go_goroutines 5\nprocess_cpu_seconds_total 1\n"
+    many = "\n".join(f'model_drift_psi{{signal="{number}"}} 1' for number in range(MOST_SERIES + 10))
+    assert read_figures(others) == {}
+    assert len(read_figures(others + many)) == MOST_SERIES
+
+
+def test_buckets_without_an_edge_are_left_out() -> None:
+    text = "".join(f'h_bucket{{le="{edge}"}} 5\n' for edge in ("x", "NaN", "0.1", "+Inf")) + "h_bucket 7\n"
+    (histogram,) = find_histograms(parse_samples(text), "h").values()
+    assert histogram.buckets == ((0.1, 5.0), (float("inf"), 5.0))
 
 
 @given(st.dictionaries(st.text(max_size=8), st.floats(allow_nan=False), max_size=4))
@@ -124,7 +129,7 @@ def test_what_the_library_writes_is_read_back(values: dict[str, float]) -> None:
         gauge.labels(name).set(value)
     text = prometheus_client.generate_latest(registry).decode()
     wanted = {Series(name="model_drift_psi", labels=(("signal", name),)): value for name, value in values.items()}
-    assert parse_exposition(text, is_service_figure) == wanted
+    assert read_figures(text) == wanted
 
 
 @pytest.mark.parametrize(
@@ -133,12 +138,11 @@ def test_what_the_library_writes_is_read_back(values: dict[str, float]) -> None:
         ([(0.1, 10), (0.2, 10), (float("inf"), 10)], 0.5, 0.05),
         ([(0.1, 0), (0.2, 10), (float("inf"), 20)], 0.95, 0.2),
         ([(0.1, 0), (float("inf"), 0)], 0.5, None),
-        ([(0.1, 5)], 0.5, None),
-        ([(float("nan"), 5), (0.1, 5), (float("inf"), 5)], 1.0, 0.1),
     ],
 )
 def test_quantiles_are_those_of_promql(buckets: list[tuple[float, float]], share: float, quantile: float) -> None:
-    assert find_quantile(share, buckets) == (None if quantile is None else pytest.approx(quantile))
+    found = CountedBuckets(buckets=tuple(buckets), total=0.0).find_quantile(share)
+    assert found == (None if quantile is None else pytest.approx(quantile))
 
 
 @contextmanager

@@ -19,9 +19,9 @@ from buildkit.inspection.findings_file import finding_families
 from buildkit.inspection.gpu_metrics import gpu_families
 from buildkit.inspection.live_monitor import LiveMonitor
 from buildkit.monitor.container_metrics import container_families
+from buildkit.monitor.exposition import parse_samples
 from buildkit.monitor.feed import FeedReader
 from buildkit.monitor.metrics import MetricFamily, render_metrics
-from buildkit.monitor.page.exposition import parse_exposition
 from buildkit.monitor.usage import CgroupUsage, PressureStall
 from buildkit.tools.cgroups import CgroupReader
 from buildkit.tools.scrape import scrape
@@ -77,8 +77,8 @@ MODELS: Mapping[str, set[str]] = {
 def read_names(text: str) -> Known:
     """Return the names of series in Prometheus' text, with their labels."""
     found: Known = {}
-    for series in parse_exposition(text, lambda _name: True):
-        found.setdefault(series.name, set()).update(name for name, _ in series.labels)
+    for sample in parse_samples(text):
+        found.setdefault(sample.name, set()).update(sample.labels)
     return found
 
 
