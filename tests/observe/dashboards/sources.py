@@ -33,13 +33,24 @@ _ASK_SERVICE = """
 import json, sys
 from unittest.mock import MagicMock
 sys.modules["starlette"] = sys.modules["starlette.types"] = MagicMock()  # names of types alone
+from prometheus_client import generate_latest
+from detector import ModelInfo
 from metrics import Metrics
+from performance import Performance
+from xoe_runtime.drift_profile import make_profile
+
+metrics = Metrics()
 names = {}
-for collector in Metrics().registry._collector_to_names:
+for collector in metrics.registry._collector_to_names:
     if hasattr(collector, "_labelnames"):
         suffix = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}.get(collector._type, [""])
         names |= {collector._name + one: list(collector._labelnames) for one in suffix}
-print(json.dumps(names))
+rows = [{"level": float(number % 97)} for number in range(5000)]
+info, data = ModelInfo(name="m", sha256="ab" * 32), "cd" * 32
+model = Performance(metrics.registry, info, make_profile(info.name, info.sha256, data, rows))
+for row in rows:
+    model.observe(0.1, {**row, "confidence": 0.9})
+print(json.dumps([names, generate_latest(metrics.registry).decode()]))
 """
 _PROXY = """
 global
@@ -63,15 +74,6 @@ TRITON: Mapping[str, set[str]] = {
         "request_success", "request_failure", "count", "exec_count", "request_duration_us", "queue_duration_us",
     )
 }  # fmt: skip
-
-# of the reference service's models: docs/drift.md
-MODELS: Mapping[str, set[str]] = {
-    "model_requests_total": {"model", "version", "outcome"},
-    "model_latency_seconds_bucket": {"model", "version"},
-    "model_confidence_bucket": {"model", "version"},
-    "model_drift_psi": {"model", "version", "signal"},
-    "model_drift_ks": {"model", "version", "signal"},
-}
 
 
 def read_names(text: str) -> Known:
@@ -116,10 +118,12 @@ def _own_families(folder: Path) -> Iterable[MetricFamily]:
 
 
 def ask_service() -> Known:
-    """Return the series that the reference service declares."""
+    """Return the series of the reference service and of its model, which is given enough requests to tell of drift."""
+    path = os.pathsep.join(map(str, (_APP, Path("buildkit").absolute())))  # the second one for xoe_runtime
     argv = (sys.executable, "-c", _ASK_SERVICE)
-    said = subprocess.run(argv, env={**os.environ, "PYTHONPATH": str(_APP)}, check=True, capture_output=True, text=True)
-    return {name: set(labels) for name, labels in json.loads(said.stdout).items()}
+    said = subprocess.run(argv, env={**os.environ, "PYTHONPATH": path}, check=True, capture_output=True, text=True)
+    declared, text = json.loads(said.stdout)
+    return {name: set(labels) for name, labels in declared.items()} | read_names(text)
 
 
 def ask_haproxy(folder: Path) -> Known:

@@ -8,14 +8,14 @@ import pytest
 
 from buildkit.observe.dashboards.documents import DASHBOARDS
 from tests.observe.dashboards.promql import find_names
-from tests.observe.dashboards.sources import MODELS, TRITON, ask_haproxy, ask_monitor, ask_service
+from tests.observe.dashboards.sources import TRITON, ask_haproxy, ask_monitor, ask_service
 
 _OF_PROMETHEUS = {"instance", "job", "service", "environment", "project"}  # of its configuration, for each target
 
 
 @pytest.mark.tools
 def test_every_metric_and_label_in_a_query_is_really_there(tmp_path: Path) -> None:
-    known = {**ask_monitor(tmp_path), **ask_service(), **ask_haproxy(tmp_path), **TRITON, **MODELS}
+    known = {**ask_monitor(tmp_path), **ask_service(), **ask_haproxy(tmp_path), **TRITON}
     queries = [
         query.text
         for dashboard in DASHBOARDS
