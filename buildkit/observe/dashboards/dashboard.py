@@ -85,7 +85,7 @@ class Dashboard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class GridPlace:
     """Where a panel lies in the grid of its row."""
 
     x: int
@@ -94,14 +94,14 @@ class Place:
     height: int
 
 
-def place_panels(panels: tuple[Panel, ...]) -> tuple[Place, ...]:
+def place_panels(panels: tuple[Panel, ...]) -> tuple[GridPlace, ...]:
     """Return the places of a row's panels: from left to right, and below where there is no room."""
-    places: list[Place] = []
+    places: list[GridPlace] = []
     x = y = lowest = 0
     for panel in panels:
         if x + panel.width > COLUMNS:
             x, y = 0, lowest
-        places.append(Place(x=x, y=y, width=panel.width, height=panel.height))
+        places.append(GridPlace(x=x, y=y, width=panel.width, height=panel.height))
         x += panel.width
         lowest = max(lowest, y + panel.height)
     return tuple(places)

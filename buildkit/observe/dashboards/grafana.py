@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from buildkit.observe.dashboards.dashboard import COLUMNS, Dashboard, LabelChoice, Panel, Place, place_panels
+from buildkit.observe.dashboards.dashboard import COLUMNS, Dashboard, LabelChoice, Panel, GridPlace, place_panels
 
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _ALWAYS = 2  # a choice's values are asked for whenever the time range changes
@@ -64,7 +64,7 @@ def _panels(dashboard: Dashboard) -> Iterator[dict[str, Any]]:
         top += 1 + max(place.y + place.height for place in places)
 
 
-def _panel(panel: Panel, place: Place, top: int) -> dict[str, Any]:
+def _panel(panel: Panel, place: GridPlace, top: int) -> dict[str, Any]:
     kind, options, custom = _number() if panel.is_number else _lines()
     return {
         "type": kind,

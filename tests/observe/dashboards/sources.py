@@ -67,7 +67,7 @@ frontend metrics
 backend version
     server one 127.0.0.1:1
 """
-# asked of the real server by tests/triton; docs.nvidia.com/deeplearning/triton-inference-server, *Metrics*
+# of the server in nvidia-pytriton 0.7.0, which has them on /metrics before any model; NVIDIA's *Triton Metrics*
 TRITON: Mapping[str, set[str]] = {
     f"nv_inference_{name}": {"model", "version"}
     for name in (
