@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from buildkit.observe.dashboards.dashboard import COLUMNS, Dashboard, LabelChoice, Panel, GridPlace, place_panels
+from buildkit.observe.dashboards.dashboard import COLUMNS, Dashboard, GridPlace, LabelChoice, Panel, place_panels
 
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _ALWAYS = 2  # a choice's values are asked for whenever the time range changes
