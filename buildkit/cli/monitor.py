@@ -30,6 +30,7 @@ from buildkit.report.view import open_view
 from buildkit.tools.cgroups import CgroupReader
 from buildkit.tools.gpu import open_gpu_meter
 
+_PAUSE = 10.0  # seconds until a new container is seen, where others come and go all the time
 _LISTEN = f"127.0.0.1:{PORT}"
 _ADDRESS = re.compile(r"(?:\[([0-9a-f:.]+)\]|([0-9.]+|localhost)):([0-9]{1,5})")
 
@@ -72,7 +73,11 @@ def _open_monitor(folder: Path, options: argparse.Namespace) -> Iterator[LiveMon
         )
         extras: dict[str, Extra] = {"builds": checkout.ask}
         monitor = LiveMonitor(
-            watch=ContainerWatch(sources=sources), uses=uses, stages=scope.stages, extras=extras, most=options.most
+            watch=ContainerWatch(sources=sources, least=_PAUSE),
+            uses=uses,
+            stages=scope.stages,
+            extras=extras,
+            most=options.most,
         )
         if options.findings:
             extras["findings"] = FindingsFile(

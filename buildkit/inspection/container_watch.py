@@ -9,13 +9,13 @@ from buildkit.errors import MissingTool, ToolError
 from buildkit.gpu.use import ContainerGpu, GpuUse, divide
 from buildkit.monitor.containers import WatchedContainer
 from buildkit.monitor.figures import UsageAt, look, rates
-from buildkit.monitor.hierarchy import CgroupFiles
+from buildkit.monitor.hierarchy import CgroupFiles, group_id
 from buildkit.monitor.snapshot import ContainerView, GpuShare, Snapshot
 from buildkit.monitor.usage import CgroupLimits
 from buildkit.tools.cgroups import CgroupReader
 
 PATIENCE = 60.0  # seconds until podman is asked again for names, health and restarts
-_LEAST = 2.0  # seconds between two questions, however fast containers come and go
+LEAST = 2.0  # seconds between two questions, however fast containers come and go
 _RETRY = 10.0  # seconds until podman is asked again after it failed
 _EXPECTED: Mapping[str, str] = {}
 
@@ -48,12 +48,16 @@ class _Watched:
 class ContainerWatch:
     """Containers from look to look; nothing is kept of those that ended.
 
-    If podman fails later, those that it named before are watched on; ``failures`` counts that.
+    podman is not asked twice in ``least`` seconds. If it fails later, which ``failures`` counts, those that it named
+    before are watched on. About a group that it does not know it is asked twice: it may be another user's, or may only
+    just have begun.
     """
 
     sources: WatchSources
+    least: float = LEAST
     _watched: dict[str, _Watched] = field(default_factory=dict)
     _groups: frozenset[str] = frozenset()
+    _doubted: frozenset[str] = frozenset()
     failures: int = 0
     _asked_at: float | None = None
     _lost: bool = False
@@ -82,7 +86,13 @@ class ContainerWatch:
         waited = abs(now - self._asked_at)
         if self._problem:
             return waited >= _RETRY
-        return waited >= _LEAST and (waited >= PATIENCE or self._lost or self._list_groups() != self._groups)
+        return waited >= self.least and (waited >= PATIENCE or self._lost or self._have_groups_changed())
+
+    def _have_groups_changed(self) -> bool:
+        """Return whether a group is new, or one of a container that is watched has gone; others' may go."""
+        found, before = self._list_groups(), self._groups
+        self._groups = before & found
+        return not found <= before or any(group_id(name) in self._watched for name in before - found)
 
     def _list_groups(self) -> frozenset[str]:
         return self.sources.reader.list_groups(one.files for one in self._watched.values())
@@ -100,6 +110,7 @@ class ContainerWatch:
 
     def _ask(self, now: float) -> None:
         """Ask podman; what was seen before of the containers that are still there is kept."""
+        groups = self._list_groups()  # before: one that begins meanwhile is asked about again
         reader, before, found = self.sources.reader, self._watched, {}
         for container in self.sources.find_running():
             files = reader.find_files(container.pid, container.id)
@@ -110,7 +121,8 @@ class ContainerWatch:
             )
         reader.keep(one.files for one in found.values())
         self._watched, self._asked_at = found, now
-        self._groups = self._list_groups()
+        doubtful = frozenset(name for name in groups - self._groups - self._doubted if group_id(name) not in found)
+        self._groups, self._doubted = groups - doubtful, doubtful
 
     def _view(self, one: _Watched, gpus: tuple[ContainerGpu, ...], expected: Mapping[str, str]) -> ContainerView:
         container, reader = one.container, self.sources.reader

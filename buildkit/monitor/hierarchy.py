@@ -84,6 +84,12 @@ def find_container_id(text: str) -> str:
     return ""
 
 
+def group_id(name: str) -> str:
+    """Return the id of the container that a group is of, by the group's name; empty without one."""
+    found = _ID.search(name)
+    return found[0] if found else ""
+
+
 def find_files(mounts: tuple[CgroupMount, ...], groups: dict[str, str], container: str) -> CgroupFiles:
     """Return the files of a container's groups, given those of its first process.
 

@@ -91,6 +91,30 @@ def test_containers_that_come_faster_than_that_wait_two_seconds(host: Host) -> N
     assert host.asked == 2
 
 
+def test_containers_of_others_are_asked_about_twice_and_their_end_never(host: Host) -> None:
+    host.add(11)
+    host.look()
+    other = host.add(12)
+    del host.containers[other.id]  # of another user, or only just begun
+    for asked in (2, 3, 3, 3):
+        assert host.look() == {"c0011": "running"}
+        assert host.asked == asked
+    host.containers[other.id] = other
+    host.end(other)
+    assert host.look() == {"c0011": "running"}
+    assert host.asked == 3
+
+
+def test_a_container_that_podman_lists_late_is_seen(host: Host) -> None:
+    host.add(11)
+    host.look()
+    late = host.add(12)
+    del host.containers[late.id]
+    assert host.look() == {"c0011": "running"}
+    host.containers[late.id] = late
+    assert host.look() == {"c0011": "running", "c0012": "running"}
+
+
 def test_a_container_that_begins_anew_is_looked_up_again(host: Host) -> None:
     one = host.add(11)
     host.look()
