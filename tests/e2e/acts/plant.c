@@ -42,10 +42,11 @@ int main(int count, char **words) {
         unlink(words[2]);
     }
     if (!strcmp(act, "listen") || !strcmp(act, "connect")) {
-        int end = socket(AF_INET, SOCK_STREAM, 0);
+        int is_out = !strcmp(act, "connect"); /* by UDP, which stays connected whatever the network does */
+        int end = socket(AF_INET, is_out ? SOCK_DGRAM : SOCK_STREAM, 0);
         struct sockaddr_in place = {.sin_family = AF_INET, .sin_port = htons(atoi(words[3]))};
         inet_pton(AF_INET, words[2], &place.sin_addr);
-        if (!strcmp(act, "connect"))
+        if (is_out)
             connect(end, (struct sockaddr *)&place, sizeof place);
         else if (!bind(end, (struct sockaddr *)&place, sizeof place))
             listen(end, 1);
