@@ -38,22 +38,22 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
             hint="nox -s observe -- --quadlet prints units for podman",
         )
     stages = ensure_stack_project()
-    stack, delivery = _load_stack(folder, stages, options)
+    stack, delivery, findings = _load_stack(folder, stages, options)
     feed = Path(feed_folder(str(key_file().parent), stack.project))
     if options.down:
         stop_reader(feed)
     if options.down or options.status or options.format:
         return run_environment(folder, stack, options, delivery=delivery, stages=str(stages))
-    with _reading(feed, folder):
+    with _reading(feed, folder, own_path(folder, findings, "the path") if findings else None):
         return run_environment(folder, stack, options, delivery=delivery, stages=str(stages))
 
 
 @contextmanager
-def _reading(feed: Path, folder: Path) -> Iterator[None]:
+def _reading(feed: Path, folder: Path, findings: Path | None) -> Iterator[None]:
     """Have this host read while the block runs, and after it unless it fails."""
     ran = bool(find_readers(feed))
     with open_view(sys.stderr) as emit:
-        ensure_reader(feed, folder, emit)
+        ensure_reader(feed, folder, findings, emit)
     try:
         yield
     except BaseException:
@@ -62,15 +62,15 @@ def _reading(feed: Path, folder: Path) -> Iterator[None]:
         raise
 
 
-def _load_stack(folder: Path, stages: Path, options: argparse.Namespace) -> tuple[RunningEnvironment, str]:
-    """Return what watches, and where its images are delivered to."""
+def _load_stack(folder: Path, stages: Path, options: argparse.Namespace) -> tuple[RunningEnvironment, str, str]:
+    """Return what watches, where its images are delivered to, and the file of findings."""
     with open_view(sys.stderr) as emit:
         with open_planner(folder, emit, args=options.arg) as planner:
             watched = _load_watched(planner, options)
             to_docker = choose_delivery("", planner.context.project) is Delivery.DOCKER
         with open_planner(stages, ignore_event) as planner:  # what it says, a build of the stages says, too
             stack = make_stack(watched, partial(describe_container, planner), str(key_file().parent))
-    return stack, Delivery.AUTO if to_docker else ""
+    return stack, Delivery.AUTO if to_docker else "", watched.services.observe.findings
 
 
 def _load_watched(planner: Planner, options: argparse.Namespace) -> Watched:

@@ -19,6 +19,7 @@ def read_observe(
         thresholds=tuple(sorted((name, float(value)) for name, value in item.get("thresholds", {}).items())),
         ports=tuple(sorted(item.get("ports", {}).items())),
         rules=item.get("rules", ()),
+        findings=item.get("findings", ""),
         webhook=_webhook(item["webhook"], place.at("webhook")) if "webhook" in item else None,
         email=_email(item["email"], place.at("email")) if "email" in item else None,
         heartbeat_secret=item.get("heartbeat_secret", ""),

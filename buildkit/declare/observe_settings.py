@@ -79,7 +79,8 @@ class Observe:
 
     ``environment`` is the one whose services are asked. Metrics are kept for ``days``, in at most ``size`` (``2g``).
     ``thresholds`` and ``ports`` of the host (0: any) are those that differ, by name; ``rules`` are files of the project
-    with further rules. ``heartbeat_secret`` is the address that is called for as long as alerts work.
+    with further rules. ``heartbeat_secret`` is the address that is called for as long as alerts work. ``findings`` is
+    the file of the project that `audit-running` writes.
     """
 
     environment: str = ""
@@ -91,6 +92,7 @@ class Observe:
     webhook: Webhook | None = None
     email: Email | None = None
     heartbeat_secret: str = ""
+    findings: str = ""
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -161,6 +163,7 @@ OBSERVE = TableSchema(
             "ports of the host that differ; 0 is any that is free",
         ),
         "rules": KeySchema(ListSchema(RELATIVE), "files with further rules for Prometheus"),
+        "findings": KeySchema(RELATIVE, "file that `nox -s audit-running -- --stream --output FILE` writes"),
         "webhook": KeySchema(_WEBHOOK, "who is told by HTTP"),
         "email": KeySchema(_EMAIL, "who is told by mail"),
         "heartbeat-secret": KeySchema(

@@ -19,15 +19,21 @@ _PAUSE = 0.1
 _SHOWN = 5  # lines of its log in an error
 
 
-def ensure_reader(feed: Path, project: Path, emit: Emit) -> None:
-    """Start the reader of a folder if none runs, and wait for what it writes first. Raises BuildError."""
-    if find_readers(feed):
+def ensure_reader(feed: Path, project: Path, findings: Path | None, emit: Emit) -> None:
+    """Start the reader of a folder if none runs, and wait for what it writes first; it reads ``findings``, too.
+
+    Raises BuildError.
+    """
+    argv = reader_argv(feed, findings)
+    running = dict(_find(feed))
+    if argv[2:] in running.values():
         return
+    stop_reader(feed)
     feed.mkdir(parents=True, exist_ok=True)
     feed.chmod(0o755)
     (feed / _STATE).unlink(missing_ok=True)
     with step(emit, "monitor on this host", "start"):
-        pid = _spawn(feed, project)
+        pid = _spawn(argv, feed, project)
         end = time.monotonic() + _PATIENCE
         while not (feed / _STATE).is_file():
             if time.monotonic() > end or os.waitpid(pid, os.WNOHANG)[0]:
@@ -36,38 +42,43 @@ def ensure_reader(feed: Path, project: Path, emit: Emit) -> None:
 
 
 def stop_reader(feed: Path) -> bool:
-    """End the reader of a folder; return whether there was one."""
-    found = tuple(find_readers(feed))
+    """End the reader of a folder, and wait until it has ended; return whether there was one."""
+    found = find_readers(feed)
     for pid in found:
         os.kill(pid, signal.SIGTERM)
+    end = time.monotonic() + _PATIENCE
+    while find_readers(feed) and time.monotonic() < end:
+        time.sleep(_PAUSE)
     return bool(found)
 
 
 def find_readers(feed: Path) -> tuple[int, ...]:
     """Return the processes that write into a folder: no file remembers them."""
-    return tuple(_find(feed))
+    return tuple(dict(_find(feed)))
 
 
-def reader_argv(feed: Path) -> tuple[str, ...]:
+def reader_argv(feed: Path, findings: Path | None = None) -> tuple[str, ...]:
     """Return the command that reads this host for a folder."""
-    return (sys.executable, "-m", "buildkit", "monitor", "--feed", str(feed))
+    more = ("--findings", str(findings)) if findings else ()
+    return (sys.executable, "-m", "buildkit", "monitor", "--feed", str(feed), *more)
 
 
-def _find(feed: Path) -> Iterator[int]:
-    wanted = tuple(word.encode() for word in reader_argv(feed)[2:])
+def _find(feed: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield the id and the words behind ``python -m`` of each process that writes into a folder."""
+    wanted = reader_argv(feed)[2:]
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            words = (place / "cmdline").read_bytes().split(b"\0")
+            words = os.fsdecode((place / "cmdline").read_bytes()).split("\0")[:-1]
             own = place.stat().st_uid == os.geteuid()
         except OSError:  # it has ended
             continue
         if own and tuple(words[2 : 2 + len(wanted)]) == wanted:
-            yield int(place.name)
+            yield int(place.name), tuple(words[2:])
 
 
-def _spawn(feed: Path, project: Path) -> int:
+def _spawn(command: tuple[str, ...], feed: Path, project: Path) -> int:
     """Start the reader, which outlives this process, in the folder of a project."""
-    argv = ("/bin/sh", "-c", 'cd "$0" && exec "$@"', str(project), *reader_argv(feed))
+    argv = ("/bin/sh", "-c", 'cd "$0" && exec "$@"', str(project), *command)
     files = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, str(feed.parent / _LOG), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from buildkit.build.gpu_environment import granted_environment
 from buildkit.build.mounted_models import check_models
+from buildkit.declare.observe_settings import STACK
 from buildkit.errors import BuildError
 from buildkit.events import Emit, Note, step
 from buildkit.running.commands import memory_volume_argv, volume_argv
@@ -189,7 +190,8 @@ def _get_images(environment: RunningEnvironment) -> dict[str, str]:
     for service in environment.services:
         if service.container.image not in images:
             stage = stages.get(service.container.image)
-            hint = f"nox -s build-{stage}" if stage else f"podman pull {service.image}"
+            built = STACK if environment.name == STACK else f"build-{stage}"
+            hint = f"nox -s {built}" if stage else f"podman pull {service.image}"
             raise BuildError(f"{service.name}: {service.container.image} is not in local storage", hint=hint)
         check_models(service.container.image, service.container.models)
     return images
@@ -201,8 +203,13 @@ def check_checkout(environment: RunningEnvironment, found: Sequence[FoundContain
     for other in sorted(checkouts - {str(folder.resolve())}):
         raise BuildError(
             f"{environment.name} of {environment.project} runs already, started in {other}",
-            hint=f"end it there first: cd {other} && nox -s up -- {environment.name} --down",
+            hint=f"end it there first: cd {other} && nox -s {_session(environment)} --down",
         )
+
+
+def _session(environment: RunningEnvironment) -> str:
+    """Return the session that starts an environment, as it is typed."""
+    return f"{STACK} --" if environment.name == STACK else f"up -- {environment.name}"
 
 
 def _find_lacks(environment: RunningEnvironment, host: PodmanHost, strict: bool | None) -> tuple[UnsupportedFlag, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +53,10 @@ def test_foreign_project_is_built_by_the_installed_wheel(installed: Path, tiny: 
     )
     assert again.returncode == 0, again.stderr
     assert "nothing changed" in again.stderr
+    watching = subprocess.run(
+        (script, "observe", "--print"), cwd=tiny.project, env=tiny.env, capture_output=True, text=True
+    )
+    assert watching.returncode == 0, watching.stderr
+    assert "localhost/xoe-observe/prometheus:latest" in watching.stdout  # of the project that the wheel brings
+    [mount] = re.findall(r"--volume=(\S+/prometheus-[0-9a-f]+):/etc/xoe:", watching.stdout)
+    assert "alert: TargetDown" in (Path(mount) / "watching.yml").read_text()

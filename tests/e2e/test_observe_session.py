@@ -6,6 +6,7 @@ import json
 import secrets
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ class Observed:
         self.tiny = tiny
         self.receiver = receiver
         self.project = f"t{secrets.token_hex(4)}"  # networks of root are shared by all storages
+        tiny.see_store(seen=True)  # nothing is copied into podman's storage
         image = push_root(self._registry(), tiny.folder / "tmp", tiny.env, (Path("/usr/bin/perl"),))
         command = json.dumps(["perl", "-e", _WEB])
         tiny.write("stages/web/stage.toml", _STAGE.format(image=image, cmd=command))
@@ -80,7 +82,7 @@ class Observed:
     def session(self, *arguments: str) -> SessionResult:
         return self.tiny.run("observe", *arguments, HOOK=f"http://{self.gateway}:{self.receiver.port}/hook")
 
-    @property
+    @cached_property
     def gateway(self) -> str:
         """The host, as containers of the stack see it."""
         text = self.tiny.run("observe", "--print", "production").text
@@ -144,14 +146,15 @@ def test_what_watches_asks_a_closed_service_tells_a_webhook_and_leaves_nothing(o
     [alert] = [one for one in observed.receiver.alerts if one["labels"]["alertname"] == "WebSays"]
     assert (alert["labels"]["service"], alert["labels"]["project"]) == ("web", project)
     kept = tiny.tool("podman", "ps", "--format", "{{.ID}}")
-    assert "replaced" not in observed.run("production")
+    assert "replaced" not in observed.run("production", "--no-build")
     assert tiny.tool("podman", "ps", "--format", "{{.ID}}") == kept
 
     tiny.write("ops/rules.yml", _RULES.replace("web_says > 5", "web_says >"))  # a rule that is none
-    failed = observed.session("production", "--timeout", "60")
+    failed = observed.session("production", "--no-build", "--timeout", "60")
     assert "prometheus ended with exit code" in one_error(failed, 1)
     assert "own-0-rules.yml" in failed.text  # of its log
-    until(lambda: up(observed.address("prometheus")).get("web") == "up")  # the old one, with its old rules
+    again = observed.address("prometheus")
+    until(lambda: up(again).get("web") == "up")  # the old one, with its old rules
     tiny.write("ops/rules.yml", _RULES)
 
     ended = tiny.run("up", "production", "--down")

@@ -135,7 +135,9 @@ CASES = (
     ),
     Case(
         alert="Finding",
-        series={text("xoe_findings", {"rule": "root", "severity": "medium", "container": "app"}): gauge("0", "1")},
+        series={
+            text("xoe_findings", {"rule": "x", "severity": "medium", "container": "p-observe-monitor"}): "1x300",
+            text("xoe_findings", {"rule": "root", "severity": "medium", "container": "app"}): gauge("0", "1")},
         labels={"rule": "root", "container": "app"}, summary="app: root (1)", severity="warning",
     ),
     Case(

@@ -32,6 +32,7 @@ retention = {{ days = 3, size = "500m" }}
 thresholds = {{ latency-seconds = 0.25, restarts = 5 }}
 ports = {{ prometheus = 0 }}
 rules = ["ops/rules.yml"]
+findings = "findings.json"
 heartbeat-secret = "hook"
 [observe.webhook]
 url-secret = "hook"
@@ -74,6 +75,7 @@ def test_everything_is_read() -> None:
         thresholds=(("latency_seconds", 0.25), ("restarts", 5.0)),
         ports=(("prometheus", 0),),
         rules=("ops/rules.yml",),
+        findings="findings.json",
         heartbeat_secret="hook",
         webhook=Webhook(url_secret="hook"),
         email=Email(
