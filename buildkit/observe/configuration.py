@@ -12,7 +12,7 @@ from importlib import resources
 from typing import Any
 
 from buildkit.declare.observe_settings import THRESHOLDS, Email, Observe, Webhook
-from buildkit.observe.targets import Target
+from buildkit.observe.targets import ScrapeTarget
 from buildkit.running.mounts import SECRETS
 from buildkit.running.yaml_text import render_yaml
 
@@ -25,7 +25,7 @@ Files = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class StackPace:
     """How often is asked and evaluated, and how long an answer may take; how long Alertmanager gathers alerts.
 
     ``again`` is after how long it tells once more of what still fires.
@@ -38,7 +38,9 @@ class Pace:
     again: str = "4h"
 
 
-def render_prometheus(targets: Sequence[Target], names: tuple[str, str], pace: Pace, places: Mapping[str, str]) -> str:
+def render_prometheus(
+    targets: Sequence[ScrapeTarget], names: tuple[str, str], pace: StackPace, places: Mapping[str, str]
+) -> str:
     """Return ``prometheus.yml``; ``names`` are the project and the environment that is watched.
 
     ``places`` are the addresses of the parts of the stack, Alertmanager among them.
@@ -71,7 +73,7 @@ def _part(name: str, place: str) -> dict[str, Any]:
     return {"targets": [place], "labels": {**path, "instance": name}}
 
 
-def _watched(target: Target, project: str, environment: str) -> dict[str, Any]:
+def _watched(target: ScrapeTarget, project: str, environment: str) -> dict[str, Any]:
     labels = {
         "__metrics_path__": target.path,
         "project": project,
@@ -99,7 +101,7 @@ def load_rules() -> Files:
     return tuple((f"{name}.yml", (folder / f"{name}.yml").read_text("utf-8")) for name in RULES)
 
 
-def render_alertmanager(observe: Observe, pace: Pace, secrets: str = SECRETS) -> str:
+def render_alertmanager(observe: Observe, pace: StackPace, secrets: str = SECRETS) -> str:
     """Return ``alertmanager.yml``; the files of its secrets lie in the folder ``secrets``."""
     told = list(_receivers(observe, secrets))
     heartbeat = {"url_file": f"{secrets}/{observe.heartbeat_secret}", "send_resolved": False}

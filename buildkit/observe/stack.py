@@ -14,7 +14,7 @@ from buildkit.errors import DefinitionError
 from buildkit.observe.configuration import (
     FOLDER,
     Files,
-    Pace,
+    StackPace,
     load_rules,
     render_alertmanager,
     render_prometheus,
@@ -58,12 +58,14 @@ def choose_environment(services: Services, name: str) -> str:
     return name
 
 
-def make_stack(watched: Watched, describe: DescribeStage, state: str, pace: Pace | None = None) -> RunningEnvironment:
+def make_stack(
+    watched: Watched, describe: DescribeStage, state: str, pace: StackPace | None = None
+) -> RunningEnvironment:
     """Return the environment ``observe``; ``describe`` gives the containers of its stages.
 
     ``state`` is the folder in which its configuration lies. Raises DefinitionError for what contradicts itself.
     """
-    pace = pace or Pace()
+    pace = pace or StackPace()
     stack = make_environment(_services(watched), STACK, describe, project=watched.project, state=state)
     if watched.environment and _overlap(watched.environment.network.subnet, stack.network.subnet):
         raise DefinitionError(
@@ -116,7 +118,7 @@ def feed_folder(state: str, project: str) -> PurePath:
     return PurePath(state, STACK, project, "feed")
 
 
-def _mounts(watched: Watched, state: str, pace: Pace) -> Iterator[tuple[str, BindMount]]:
+def _mounts(watched: Watched, state: str, pace: StackPace) -> Iterator[tuple[str, BindMount]]:
     folder = f"{state}/{STACK}/{watched.project}"
     observe, environment = watched.services.observe, watched.environment
     targets = find_targets(environment, by_name=watched.in_cluster) if environment else ()

@@ -9,7 +9,7 @@ from buildkit.running.environment import RunningEnvironment, RunningService
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class ScrapeTarget:
     """Where a container answers (``ADDRESS:PORT`` and path), and the labels of its series.
 
     ``service`` is the name in the file, ``instance`` that of the container in the environment. One that ``may_rest``
@@ -23,7 +23,7 @@ class Target:
     may_rest: bool = False
 
 
-def find_targets(environment: RunningEnvironment, *, by_name: bool = False) -> tuple[Target, ...]:
+def find_targets(environment: RunningEnvironment, *, by_name: bool = False) -> tuple[ScrapeTarget, ...]:
     """Return what is asked, sorted by name; ``by_name``, as a cluster knows containers, else by address."""
     environment = in_cluster(environment) if by_name else environment
     scaled = {one.name for one in environment.services if one.proxied and one.proxied.scale}
@@ -33,13 +33,13 @@ def find_targets(environment: RunningEnvironment, *, by_name: bool = False) -> t
 
 def _target(
     service: RunningService, environment: RunningEnvironment, scaled: set[str], *, by_name: bool
-) -> Target | None:
+) -> ScrapeTarget | None:
     assert service.metrics is not None  # noqa: S101 - the caller has looked
     if service.name in environment.jobs:
         return None  # it has ended before anybody asks
     name = service.replica.service if service.replica else service.name
     host = service.name if by_name else service.container.address
-    return Target(
+    return ScrapeTarget(
         address=f"{host}:{service.metrics.port}",
         path=service.metrics.path,
         service=name,

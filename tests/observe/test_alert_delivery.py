@@ -13,15 +13,21 @@ from typing import Any
 import pytest
 
 from buildkit.declare.observe_settings import Email, Observe, Webhook
-from buildkit.observe.configuration import Pace, load_rules, render_alertmanager, render_prometheus, render_thresholds
-from buildkit.observe.targets import Target
+from buildkit.observe.configuration import (
+    StackPace,
+    load_rules,
+    render_alertmanager,
+    render_prometheus,
+    render_thresholds,
+)
+from buildkit.observe.targets import ScrapeTarget
 from tests.observe.serving import SeriesPage, serving
 from tests.observe.webhook import answers, ask, free_port, receiving, running, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 OF_OTHERS = re.compile(r"\b(?:prometheus|alertmanager|node)_[a-z0-9_A-Z]+")
 pytestmark = pytest.mark.tools
-PACE = Pace(ask="500ms", patience="500ms", gather="1s", gather_more="1s", again="1h")
+PACE = StackPace(ask="500ms", patience="500ms", gather="1s", gather_more="1s", again="1h")
 EVERYTHING = Observe(
     webhook=Webhook(url_secret="hook", token_secret="token"),
     email=Email(to="a@b.c", sender="d@e.f", smarthost="m.x:587", username="u", password_secret="mail"),
@@ -31,7 +37,7 @@ EVERYTHING = Observe(
 
 def write(folder: Path, observe: Observe, page: SeriesPage, ports: dict[str, int]) -> None:
     """The files of the stack, for programs on this host."""
-    target = Target(address=page.address, path="/metrics", service="app", instance="app-1")
+    target = ScrapeTarget(address=page.address, path="/metrics", service="app", instance="app-1")
     places = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
     files = {
         "prometheus.yml": render_prometheus((target,), ("p", "production"), PACE, places),
