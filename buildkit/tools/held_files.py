@@ -33,7 +33,8 @@ class HeldFiles:
 
     def keep(self, paths: Iterable[str]) -> None:
         """Close all other files."""
-        for path in self._open.keys() - set(paths):
+        kept = frozenset(paths)
+        for path in [path for path in self._open if path not in kept]:
             os.close(self._open.pop(path))
 
     def _read_anew(self, path: str) -> str:
