@@ -34,10 +34,11 @@ class ServeSample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartSample:
-    """Seconds from ``podman run`` until a service was ready, each time."""
+    """Seconds from ``podman run`` until a service was ready, each time, and those of CPU that it used for that."""
 
     who: str
     seconds: tuple[float, ...]
+    cpu: tuple[float, ...] = ()
 
     @property
     def median(self) -> float:
@@ -72,8 +73,10 @@ def measure_services(
     """
     samples = ServeSamples()
     rounds = [[_measure_start(served) for served in images] for _ in range(starts)]
-    for served, seconds in zip(images, zip(*rounds, strict=True), strict=True):
-        samples.starts.append(StartSample(who=served.name, seconds=seconds))
+    for number, served in enumerate(images):
+        seconds, cpu = zip(*(one[number] for one in rounds), strict=True)
+        known = tuple(one for one in cpu if one is not None)
+        samples.starts.append(StartSample(who=served.name, seconds=seconds, cpu=known))
         say(f"{served.name}: ready after {statistics.median(seconds):.2f} s")
     for what, load in loads:
         for served in images:
@@ -93,9 +96,9 @@ def format_sample(sample: ServeSample) -> str:
     )
 
 
-def _measure_start(served: ServedImage) -> float:
+def _measure_start(served: ServedImage) -> tuple[float, float | None]:
     with serving(served) as container:
-        return container.started
+        return container.started, container.cpu
 
 
 def _measure_load(served: ServedImage, what: str, load: Load, folder: Path) -> ServeSample:

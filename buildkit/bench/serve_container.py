@@ -33,12 +33,16 @@ class ServedImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedContainer:
-    """A running container: its port on loopback, first process, id, and seconds from ``podman run`` until ready."""
+    """A running container: its port on loopback, first process, id, and seconds from ``podman run`` until ready.
+
+    ``cpu`` are the seconds of CPU that it had used by then, None if the host does not say.
+    """
 
     port: int
     pid: int
     id: str
     started: float
+    cpu: float | None
 
     @property
     def url(self) -> str:
@@ -59,9 +63,16 @@ def serving(served: ServedImage) -> Iterator[ServedContainer]:
         port = int(about["NetworkSettings"]["Ports"][f"{served.port}/tcp"][0]["HostPort"])
         _await(port, served.ready)
         took = time.monotonic() - began
-        yield ServedContainer(port=port, pid=int(about["State"]["Pid"]), id=str(about["Id"]), started=took)
+        pid, name = int(about["State"]["Pid"]), str(about["Id"])
+        yield ServedContainer(port=port, pid=pid, id=name, started=took, cpu=_read_cpu(pid, name))
     finally:
         podman.remove(_NAME, 10)
+
+
+def _read_cpu(pid: int, name: str) -> float | None:
+    reader = CgroupReader()
+    usage = reader.read_usage(reader.find_files(pid, name), pid, network=False)
+    return None if usage is None else usage.cpu_seconds
 
 
 def _await(port: int, path: str) -> None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from buildkit.bench.serve_bench import ServeSample, ServeSamples
+from buildkit.bench.serve_bench import ServeSample, ServeSamples, StartSample
 from buildkit.errors import BuildError
 
 _WORDS = ("audio", "clients", "service")
@@ -17,12 +17,17 @@ _HEAD = (*_WORDS, "median", "95 %", "99 %", "answers/s", "CPU an answer", "refus
 def render_loads(samples: ServeSamples) -> str:
     """Return a table with a row for each service under each load, and one of starts."""
     rows = [_load_row(one) for one in samples.loads]
-    starts = [(one.who, _seconds(one.median), _seconds(max(one.seconds)), len(one.seconds)) for one in samples.starts]
-    return (
-        render_table(_HEAD, rows, left=len(_WORDS))
-        + "\n"
-        + render_table(("service", "start until ready, median", "worst", "starts"), starts, left=1)
-    )
+    starts = [
+        (one.who, _seconds(one.median), _seconds(max(one.seconds)), format_cpu(one), len(one.seconds))
+        for one in samples.starts
+    ]
+    head = ("service", "start until ready, median", "worst", "CPU, least", "starts")
+    return render_table(_HEAD, rows, left=len(_WORDS)) + "\n" + render_table(head, starts, left=1)
+
+
+def format_cpu(one: StartSample) -> str:
+    """Return the least CPU time of a start."""
+    return f"{min(one.cpu):.2f} s" if one.cpu else "–"
 
 
 def _load_row(one: ServeSample) -> tuple[object, ...]:

@@ -99,12 +99,12 @@ def test_tables_have_a_row_for_each_load_and_one_for_each_start() -> None:
             make_sample("before", 50, make_result(6, refused=94), cpu=0.12),
             make_sample("this", 50, make_result(100)),
         ],
-        starts=[StartSample(who="this", seconds=(0.9, 1.1, 1.0))],
+        starts=[StartSample(who="this", seconds=(0.9, 1.1, 1.0), cpu=(0.5, 0.4, 0.6))],
     )
     text = render_loads(samples)
     assert "| short | 50 | before | 50 ms | 50 ms | 50 ms | 3.0 | 20.0 ms | 94 of 100 (94.0%) | 0 | 100 MiB |" in text
     assert "| short | 50 | this | 50 ms | 50 ms | 50 ms | 50.0 | – | 0 | 0 | 100 MiB |" in text
-    assert "| this | 1.0 s | 1.1 s | 3 |" in text
+    assert "| this | 1.0 s | 1.1 s | 0.40 s | 3 |" in text
 
 
 def test_the_claims_stand_beside_what_was_measured() -> None:
