@@ -18,7 +18,7 @@ def render_drift(model: ModelFigures) -> str:
     """Return an SVG document; equal figures give equal text. It needs no font, script or other file."""
     rows = -(-len(model.signals) // _COLUMNS)
     height = _TOP + rows * _ROW + _GAP
-    title = f"{model.model} {model.version}: inputs and outputs against the profile"
+    title = f"{model.model} {model.version}"
     legend = (
         "share of values in each bin; outline: profile, filled: now; bins hold equal shares of the profile if they can"
     )
@@ -65,7 +65,7 @@ def _panel(signal: SignalFigures, x: int, y: int) -> Iterator[str]:
     yield f'<line class="rule" x1="{x}" y1="{floor}" x2="{x + _PANEL}" y2="{floor}"/>'
     for number in _labelled(signal.reference.edges):
         place = x + (number + 1) * width
-        yield f'<text class="middle" x="{place:.1f}" y="{floor + 14}">{signal.reference.edges[number]:.4g}</text>'
+        yield f'<text class="middle" x="{place:.1f}" y="{floor + 14}">{signal.reference.edges[number]:.5g}</text>'
 
 
 def _labelled(edges: Sequence[float]) -> list[int]:

@@ -34,6 +34,7 @@ PAGES = (
     "docs/alerts.md",
     "docs/monitoring.md",
     "docs/runtime-security.md",
+    "docs/drift.md",
     "docs/development.md",
     "docs/services.md",
     "docs/rollout.md",
@@ -57,6 +58,14 @@ NOT_RUN = {
     "nox -s push-runtime -- ghcr.io/me/app:1.0 --cache-write ghcr.io/me/app\n": (
         "it needs a registry to write to; docs/delivery.md runs the same with one"
     ),
+    "nox -s drift -- profile runtime recordings --output stages/runtime/app/profiles/silero-vad.json\n": (
+        "it needs some hundred recordings; tests/reference/test_reference_watched.py makes one"
+    ),
+    (
+        "nox -s drift -- report http://127.0.0.1:8000\n"
+        "nox -s drift -- report http://127.0.0.1:8000 --svg drift.svg --save now.txt\n"
+        "nox -s drift -- report http://127.0.0.1:8000 --since now.txt --json\n"
+    ): "needs a service that runs; tests/monitor/test_model_figures.py has one",
     "ci/bootstrap nox -s tests\n": "it runs the tests that run these commands",
     "".join(
         f"{builder} --file Podmanfile --tag xoe-runtime .\n"

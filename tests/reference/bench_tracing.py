@@ -22,7 +22,7 @@ from tests.rollout.proxies import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = ROOT / "stages/runtime/app"
-CLIENTS, SLICE = 4, 40  # requests
+CLIENTS, SLICE = 4, 8  # requests
 
 
 class Process:
@@ -81,13 +81,13 @@ def main(clip: Path, rounds: int) -> None:
         print(f"{clip.name}: {rounds} rounds of {SLICE} requests, {CLIENTS} clients, load {os.getloadavg()[0]:.1f}")
         off = services["off"]
         for name, one in services.items():
-            rate = statistics.median(b / a for a, b in zip(off.rates[1:], one.rates[1:], strict=True))
-            cost = statistics.median(one.costs[1:]) / statistics.median(off.costs[1:])
+            rate = statistics.harmonic_mean(one.rates[1:]) / statistics.harmonic_mean(off.rates[1:])
+            cost = sum(one.costs[1:]) / sum(off.costs[1:])
             rss = Path(f"/proc/{one.child.pid}/status").read_text().split("VmRSS:")[1].split()[0]
-            per = statistics.median(one.costs[1:]) * 1e3
+            per = statistics.mean(one.costs[1:]) * 1e3
             print(f"{name:8} throughput {rate:.3f}, CPU {cost:.3f} ({per:.2f} ms a request), {int(rss) // 1024} MiB")
         print(f"{len(collector.spans)} spans received")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 20)
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 100)
