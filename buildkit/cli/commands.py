@@ -79,6 +79,7 @@ COMMANDS = (
         target="buildkit.cli.bench:run",
         summary="Race against buildah and BuildKit (-- --workload heavy, --repeat N).",
     ),
+    _command("profile", "Profile a stage's service under load: functions, operators, memory (-- STAGE, --json)."),
     _command("bench-dev", "Measure how long saves, starts, tests and pins take in nox -s dev (-- --write FILE)."),
     _command("bench-serve", "Measure the service under load (-- --before COMMIT, --guide, --write FILE)."),
     _command(

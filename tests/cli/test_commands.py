@@ -36,6 +36,7 @@ SESSIONS = {
     "observe",
     "parity",
     "plan",
+    "profile",
     "push-models",
     "reproduce",
     "rollout",

@@ -22,6 +22,7 @@ PAGES = (
     "docs/adopt.md",
     "docs/locks.md",
     "docs/models.md",
+    "docs/profiling.md",
     "docs/stages.md",
     "docs/report.md",
     "docs/cache.md",
@@ -52,6 +53,10 @@ def project_address():
 
 
 NOT_RUN = {
+    (
+        "nox -s profile -- runtime --requests requests.txt\n"
+        "nox -s profile -- runtime --only cpu --seconds 20 --clients 8 --json\n"
+    ): "starts the service three times; tests/reference/test_reference_profile.py does",
     "nox -s observe -- production\nnox -s observe -- --status\nnox -s observe -- --down\n": (
         "it builds and starts four services; tests/e2e/test_observe_session.py does"
     ),
