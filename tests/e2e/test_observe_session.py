@@ -137,6 +137,8 @@ def test_what_watches_asks_a_closed_service_tells_a_webhook_and_leaves_nothing(o
     observed.run("production")
     prometheus = observed.address("prometheus")
     until(lambda: up(prometheus) == dict.fromkeys((*PARTS, "web"), "up"))
+    with urllib.request.urlopen(observed.address("monitor"), timeout=10) as page:  # its image has little of Python
+        assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     [web] = [one for one in ask(f"{prometheus}/api/v1/targets")["activeTargets"] if one["labels"]["instance"] == "web"]
     assert web["labels"]["environment"] == "production"
     found = ask(f"{prometheus}/api/v1/query?query=node_filesystem_avail_bytes")["result"]
