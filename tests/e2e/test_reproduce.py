@@ -23,6 +23,7 @@ import zstandard
 from tests.e2e.conftest import new_tiny
 from tests.e2e.tinyproject import SessionResult, Tiny, one_error, wait_until
 from tests.ledgers import update_checksums
+from tests.otlpcollector import serve_collector
 
 pytestmark = pytest.mark.tools
 MADE = (
@@ -174,11 +175,14 @@ def reverse_lines(data: bytes) -> bytes:
     return b"".join(reversed(data.splitlines(keepends=True)))
 
 
-def test_json_output_holds_only_the_result(built: Tiny) -> None:
+def test_json_output_holds_only_the_result_and_the_session_is_traced(built: Tiny) -> None:
     plant(built, "app/app", set_field("app/words.txt", MODE, b"0000600\0"))
     argv = built.argv("reproduce", "app", "--json")
-    done = subprocess.run(argv, cwd=built.folder, env=built.env, capture_output=True, text=True, timeout=300)
+    with serve_collector() as collector:
+        env = built.env | {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+        done = subprocess.run(argv, cwd=built.folder, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
+    assert {"reproduce", "second build", "compare"} <= {span.name for span in collector.spans}
     assert differences(json.loads(done.stdout)) == [("app/app", "app/words.txt", "mode", "0600", "0644")]
 
 

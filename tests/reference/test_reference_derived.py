@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.otlpcollector import serve_collector
 from tests.reference.builds import IMPORTED, copy_project
 from tests.reference.conftest import Project
 
@@ -93,7 +94,10 @@ def test_chosen_variant_is_written_locked_and_current(copy):
     assert not any("latency" in name or "time" in name for name in model["derived"]["report"])
     assert all(float(f"{end:.3g}") == end for pair in model["derived"]["ranges"].values() for end in pair)
     assert "static-int8" in (copy.folder / "v.svg").read_text("utf-8")
-    assert copy.run("derive", "--check") == f"{NAME}: current\n"
+    with serve_collector() as collector, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        assert copy.run("derive", "--check") == f"{NAME}: current\n"
+    assert [span.name for span in collector.spans if not span.parent_span_id] == ["derive"]
 
 
 def test_build_makes_a_file_again_that_no_cache_has_and_explains_it(copy):
