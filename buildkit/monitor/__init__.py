@@ -1,4 +1,5 @@
 """What containers use: texts of the kernel to values, values to metrics and a page, and the server that shows them.
 
-A container runs this folder alone, so it imports nothing else of the package. Values and texts are pure.
+A container has this folder alone, so what `__main__` imports needs nothing else of the package. Values and texts are
+pure.
 """
