@@ -43,16 +43,15 @@ class profiler:
 
 
 @contextmanager
-def profiled(folder: Path, what: str, code: str) -> Iterator[tuple[Exchange, subprocess.Popen[str]]]:
+def profiled(folder: Path, what: str, code: str, path: str = "") -> Iterator[tuple[Exchange, subprocess.Popen[str]]]:
     """A process under the agent, which has said that it is ready; it ends with its input."""
     (folder / "out").mkdir()
     (folder / "own").mkdir()
     (folder / "own/sitecustomize.py").write_text("import builtins; builtins.OWN = True\n")
-    (folder / "own/torch.py").write_text(TORCH)
     env = {
         "XOE_PROFILE": what,
         "XOE_PROFILE_FOLDER": str(folder / "out"),
-        "PYTHONPATH": f"{AGENT}:{folder / 'own'}",
+        "PYTHONPATH": f"{AGENT}:{folder / 'own'}:{path}",
         "PYTHONDONTWRITEBYTECODE": "1",
         "ORT_DISABLE_TELEMETRY": "1",
     }
@@ -175,7 +174,8 @@ for times in map(int, sys.stdin):
         with xoe_profile.step(): pass
     print("did", flush=True)
 """
-    with profiled(tmp_path, "frameworks", code) as (exchange, child):
+    (tmp_path / "torch.py").write_text(TORCH)
+    with profiled(tmp_path, "frameworks", code, str(tmp_path)) as (exchange, child):
         assert child.stdin
         assert child.stdout
         for times in (3, 0, 5):
@@ -190,7 +190,9 @@ for times in map(int, sys.stdin):
 
 
 def test_too_few_steps_of_torch_are_said(tmp_path: Path) -> None:
-    with profiled(tmp_path, "frameworks", "import torch; print('up', flush=True); input()") as (exchange, _):
+    (tmp_path / "torch.py").write_text(TORCH)
+    code = "import torch; print('up', flush=True); input()"
+    with profiled(tmp_path, "frameworks", code, str(tmp_path)) as (exchange, _):
         (report,) = finish(exchange)
     assert report.problems == ("torch: 0 of 7 steps came from the thread that took the first: no trace",)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from tests.e2e.tinyproject import wait_until
 from tests.profiling.test_trace_files import SCHEMA
 from tests.reference.builds import ROOT
 from tests.reference.conftest import Project, speak
@@ -71,3 +73,27 @@ def test_stages_and_requests_that_cannot_be_are_one_message(project: Project, po
         assert done.returncode == code, done.stderr
         assert said in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_a_service_that_dies_and_ctrl_c_leave_nothing(project: Project, podman: Podman, tmp_path: Path) -> None:
+    env = podman.env | {"BUILDKIT_CACHE": str(project.cache), "PYTHONPATH": str(ROOT)}
+    words = ("runtime", "--no-build", "--seconds", "600", "--only", "frameworks", "--output", str(tmp_path / "out"))
+    for interrupted in (False, True):
+        with subprocess.Popen(
+            (sys.executable, "-m", "buildkit", "profile", *words), cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True,
+            start_new_session=True,
+        ) as child:  # fmt: skip
+            try:
+                wait_until(lambda: list(tmp_path.glob("out/.making-*/.pass-*/out/started-*")) != [], 240)
+                if interrupted:
+                    os.killpg(child.pid, signal.SIGINT)
+                else:
+                    subprocess.run(("podman", "kill", "xoe-profile-runtime"), env=env, check=True, capture_output=True)
+                _, errors = child.communicate(timeout=120)
+            finally:
+                child.kill()
+        assert child.returncode == (130 if interrupted else 1), errors
+        assert ("interrupted" if interrupted else "the service ended while it was profiled (exit code 137)") in errors
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
+        left = subprocess.run(("podman", "ps", "--all", "--quiet"), env=env, capture_output=True, text=True, check=True)
+        assert left.stdout == ""
