@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from admission import LONGEST, Admission, Limits
+from admission import FEWEST, LONGEST, Admission, Limits
 from problems import Problem
 
 
@@ -80,7 +80,8 @@ def test_a_refused_request_holds_nothing() -> None:
 def test_who_would_wait_too_long_is_refused_at_once_and_told_when_to_come_back() -> None:
     clock = Clock()
     admission = make(clock, requests=100, seconds=10.0)
-    learn(admission, clock, 4.0)
+    for _ in range(FEWEST):
+        learn(admission, clock, 4.0)
     with ExitStack() as places:
         for _ in range(7):  # the seventh waits for five others, two at a time: 10 s
             places.enter_context(admission.admit(1))
@@ -92,13 +93,35 @@ def test_who_would_wait_too_long_is_refused_at_once_and_told_when_to_come_back()
 def test_the_mean_follows_what_requests_take() -> None:
     clock = Clock()
     admission = make(clock, workers=1, requests=100, seconds=1.0)
-    learn(admission, clock, 100.0)
+    for _ in range(FEWEST):
+        learn(admission, clock, 100.0)
     with admission.admit(1):
         assert refuse(admission).retry_after == LONGEST
-    for _ in range(200):
+    for _ in range(600):
         learn(admission, clock, 0.01)
     with admission.admit(1), admission.admit(1):
         pass
+
+
+def test_one_slow_request_among_many_refuses_nobody() -> None:
+    clock = Clock()
+    admission = make(clock, requests=100, seconds=10.0)
+    for _ in range(60):
+        learn(admission, clock, 0.01)
+    learn(admission, clock, 8.0)
+    with ExitStack() as places:
+        for _ in range(50):
+            places.enter_context(admission.admit(1))
+
+
+def test_the_first_requests_tell_nothing_of_the_next() -> None:
+    clock = Clock()
+    admission = make(clock, requests=100, seconds=10.0)
+    for _ in range(FEWEST - 1):
+        learn(admission, clock, 100.0)
+    with ExitStack() as places:
+        for _ in range(50):
+            places.enter_context(admission.admit(1))
 
 
 def test_workers_are_given_in_order_of_arrival_and_never_more_than_there_are() -> None:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from problems import Problem
 
-WEIGHT = 0.1  # of the latest request in the mean
+SPAN = 50  # requests that the mean is of; a stall of the machine is one of them
+FEWEST = 10  # requests before the mean is believed: the first ones are slower
 LONGEST = 60  # seconds that a client is told to wait
 HINT = "try again after the seconds that Retry-After names"
 
@@ -42,6 +43,7 @@ class Admission:
         self._workers = asyncio.Semaphore(limits.workers)  # first come, first served
         self._bytes = 0
         self._mean = 0.0  # seconds that a worker takes for a request
+        self._seen = 0
         self.inside = 0
         self.waiting = 0
 
@@ -85,11 +87,13 @@ class Admission:
             yield
         finally:
             self._workers.release()
-            took = self._clock() - begun
-            self._mean += WEIGHT * (took - self._mean) if self._mean else took
+            self._seen += 1
+            self._mean += (self._clock() - begun - self._mean) / min(self._seen, SPAN)
 
     def _expect_wait(self) -> float:
-        """Return the seconds of work that are ahead of one more request."""
+        """Return the seconds of work that are ahead of one more request; 0 while they are not known."""
+        if self._seen < FEWEST:
+            return 0.0
         return max(0, self.inside - self._limits.workers + 1) * self._mean / self._limits.workers
 
 
