@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Any
 
 import pytest
@@ -14,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildkit.declare.services_file import parse_services
-from buildkit.errors import FetchError
+from buildkit.errors import BuildError, DefinitionError, FetchError
 from buildkit.inspection.service_watch import ServiceWatch, find_published
 from buildkit.monitor.exposition import CountedBuckets, find_histograms, parse_samples
 from buildkit.monitor.page.service_figures import MOST_SERIES, Series, ServiceHistory, read_figures
 from buildkit.tools import scrape as scrape_module
+from buildkit.tools.metrics_page import fetch_page
 from buildkit.tools.scrape import scrape
 
 prometheus_client = pytest.importorskip("prometheus_client")
@@ -183,6 +185,53 @@ def test_service_is_asked_once_and_not_followed_elsewhere(monkeypatch: pytest.Mo
         scrape(url)
     with pytest.raises(FetchError, match="must begin with http"):
         scrape("file:///etc/passwd")
+
+
+@contextmanager
+def _sending(*parts: bytes, pause: float = 0.0) -> Iterator[str]:
+    """Answer each connection with these bytes, a pause after each."""
+    ended = threading.Event()
+
+    class Handler(BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(4096)
+            with suppress(OSError):
+                for part in parts:
+                    self.request.sendall(part)
+                    ended.wait(pause)
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/metrics"
+        finally:
+            ended.set()
+            server.shutdown()
+            thread.join()
+
+
+def test_what_speaks_no_http_is_an_error_and_not_a_crash() -> None:
+    with _sending(b"SSH-2.0-OpenSSH_9.6\r\n") as url, pytest.raises(FetchError, match="does not answer by HTTP"):
+        scrape(url)
+    for url in ("http://127.0.0.1:99999/", "http://127.0.0.1:x/", "http://[::1/", "http:///metrics"):
+        with pytest.raises(FetchError, match=r"http://"):
+            scrape(url)
+        with pytest.raises((DefinitionError, BuildError)):
+            fetch_page(url)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", *[b"x"] * 100),
+        tuple(b"HTTP/1.1 200 OK\r\n"[at : at + 1] for at in range(17)),
+        (b"HTTP/1.1 100 Continue\r\n\r\n",) * 100,
+    ],
+)
+def test_answer_that_comes_drop_by_drop_takes_no_longer_than_it_may(parts: tuple[bytes, ...]) -> None:
+    with _sending(*parts, pause=1.0) as url, pytest.raises(FetchError, match="took too long"):
+        scrape(url, seconds=1.5)
 
 
 def test_watch_tells_of_all_services_and_why_one_does_not_answer() -> None:
