@@ -16,6 +16,7 @@ from buildkit.monitor.model_figures import ModelFigures, SignalFigures, read_mod
 from buildkit.report.columns import Column, print_columns
 from buildkit.report.drift_chart import format_drift, render_drift
 from buildkit.report.output_files import check_writable, write_text
+from buildkit.report.text import sanitize_line
 from buildkit.report.view import open_view
 from buildkit.tools.metrics_page import fetch_page
 from buildkit.xoe_runtime.drift_profile import render_profile
@@ -50,7 +51,14 @@ def _report(options: argparse.Namespace) -> int:
         if path is not None:
             check_writable(path)
     page = fetch_page(options.url)
-    models = read_models(page, _load_page(options.since) if options.since else "")
+    since = _load_page(options.since) if options.since else ""
+    try:
+        models = read_models(page, since)
+    except (ValueError, ArithmeticError) as error:
+        raise BuildError(
+            f"{options.url}: its figures of models cannot be used: {error}",
+            hint="docs/drift.md says what a service tells",
+        ) from error
     if not models:
         raise BuildError(
             f"{options.url}: it has no model_requests_total", hint="docs/drift.md says what a service tells"
@@ -75,7 +83,7 @@ def _draw(path: Path, models: Sequence[ModelFigures]) -> None:
             "no model has a profile, so there is nothing to draw", hint="nox -s drift -- profile STAGE DATA"
         )
     for number, model in enumerate(drawn):
-        write_text(path if not number else path.with_stem(f"{path.stem}-{model.version}"), render_drift(model))
+        write_text(path if not number else path.with_stem(f"{path.stem}-{number + 1}"), render_drift(model))
 
 
 def _load_page(path: Path) -> str:
@@ -88,10 +96,11 @@ def _load_page(path: Path) -> str:
 
 
 def _print(model: ModelFigures) -> None:
-    counted = ", ".join(f"{count} {name}" for name, count in model.requests.items())
+    counted = ", ".join(f"{count} {sanitize_line(name)}" for name, count in model.requests.items())
     times = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in model.latency.items() if seconds is not None)
     sure = "" if model.confidence is None else f"confidence {model.confidence:.3f}"
-    print(f"{model.model} {model.version}: {'; '.join(filter(None, (counted, times, sure)))}")  # noqa: T201
+    named = sanitize_line(f"{model.model} {model.version}")
+    print(f"{named}: {'; '.join(filter(None, (counted, times, sure)))}")  # noqa: T201
     if not model.profile:
         print("it has no reference profile: drift is not known")  # noqa: T201
     columns = [Column(title=title) for title in ("signal", "counted", "latest window of the service")]

@@ -9,6 +9,7 @@ from pathlib import Path
 from buildkit.build.planner import Planner
 from buildkit.errors import BuildError, DefinitionError
 from buildkit.inspection.stage_container import describe_container, missing_needs, prepare_network, warn_of_lacks
+from buildkit.report.text import sanitize
 from buildkit.running.flags import run_argv
 from buildkit.running.host import find_unsupported
 from buildkit.running.mounts import BindMount
@@ -41,7 +42,7 @@ def make_drift_profile(planner: Planner, stage: str, data: Path, program: str) -
         except BaseException:
             podman.remove(container.name)
             raise
-    sys.stderr.write(done.stderr.decode("utf-8", "replace"))
+    sys.stderr.write(sanitize(done.stderr.decode("utf-8", "replace")))
     try:
         return parse_profile(done.stdout.decode("utf-8", "replace"))
     except ValueError as error:

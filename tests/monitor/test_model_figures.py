@@ -163,6 +163,32 @@ def test_other_services_are_named(tmp_path: Path, text: str, status: int, why: s
         run(tmp_path, ("report", url))
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (',outcome="ok"} 1200', ',outcome="ok"} NaN'),
+        (',outcome="ok"} 1200', ',outcome="ok"} +Inf'),
+        ("} 600\n", "} 1\n"),  # buckets that fall
+        ("samples_needed", "samples"),
+    ],
+)
+def test_figures_that_are_none_are_an_error_and_not_a_crash(tmp_path: Path, old: str, new: str) -> None:
+    text = page().replace(old, new).replace("} 1200\n", "} 2\n").replace("} 1800\n", "} 3\n")
+    text = text.replace("} 2400\n", "} 4\n")  # a reference too small to compare with
+    with answering(text) as url, pytest.raises(BuildError, match="its figures of models cannot be used"):
+        run(tmp_path, ("report", url))
+
+
+def test_names_that_a_service_gives_neither_reach_the_terminal_nor_name_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile = LABELS.replace("abc", "\x1b]0;x\x07/../../out")
+    with answering(page() + page().replace(LABELS, hostile)) as url:
+        assert run(tmp_path, ("report", url, "--svg", str(tmp_path / "drift.svg"))) == 0
+    assert "\x1b" not in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["drift-2.svg", "drift.svg"]
+
+
 def test_wrong_requests_are_named(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="refused"):
         run(tmp_path, ("report", "http://127.0.0.1:9"))
