@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from buildkit.errors import ToolError
 from buildkit.monitor.containers import WatchedContainer, parse_containers
 from buildkit.tools.cgroups import CgroupReader
 from buildkit.tools.process import Command, run
@@ -24,14 +25,33 @@ def find_running() -> tuple[WatchedContainer, ...]:
 def describe_running() -> list[dict[str, Any]]:
     """Return podman's descriptions of the containers that run. Raises MissingTool or ToolError.
 
-    It costs a quarter of a second: podman is asked twice.
+    It costs a quarter of a second: podman is asked twice. A container that runs and is not described is an error: its
+    absence would mean that all is well.
     """
-    ids = run(Command(argv=("podman", "ps", "--quiet", "--no-trunc"), what="listing containers")).text.split()
+    ids = _list_ids()
     if not ids:
         return []
     done = run(Command(argv=("podman", "container", "inspect", *ids), accept=_ANY))  # one may have ended
-    described: list[dict[str, Any]] = json.loads(done.stdout or b"[]")
+    described = _parse_descriptions(done.stdout)
+    missing = set(ids) - {one["Id"] for one in described}
+    if missing and (left := missing.intersection(_list_ids())):
+        raise ToolError(
+            f"podman does not describe {len(left)} of {len(ids)} containers",
+            output=done.stderr.decode("utf-8", "replace"),
+        )
     return [one for one in described if (one.get("State") or {}).get("Pid")]
+
+
+def _list_ids() -> list[str]:
+    return run(Command(argv=("podman", "ps", "--quiet", "--no-trunc"), what="listing containers")).text.split()
+
+
+def _parse_descriptions(output: bytes) -> list[dict[str, Any]]:
+    try:
+        described: list[dict[str, Any]] = json.loads(output or b"[]")
+    except ValueError:
+        return []  # it ended in the middle: all are missing
+    return described
 
 
 class RunningDescriptions:

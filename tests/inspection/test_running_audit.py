@@ -27,7 +27,7 @@ from buildkit.running.proc import parse_mounts, parse_status
 from buildkit.tools import running_containers
 from buildkit.tools.cgroups import CgroupReader
 from buildkit.tools.process_reader import ContainerProcesses
-from buildkit.tools.running_containers import RunningDescriptions
+from buildkit.tools.running_containers import RunningDescriptions, describe_running
 from tests.audit import observed
 
 SEEN = Sighting(processes=(parse_status(observed.STATUS),), mounts=parse_mounts(observed.MOUNTS))
@@ -161,3 +161,19 @@ def test_podman_is_asked_always_where_groups_do_not_tell(engine: Engine) -> None
     for _ in range(3):
         engine.look()
     assert engine.asked == 3
+
+
+@pytest.mark.parametrize("described", ["", "[]", '[{"Id": "1", "Stat'])
+def test_container_that_podman_does_not_describe_is_no_absent_one(
+    described: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "podman"
+    running = tmp_path / "running"
+    running.write_text("1\n")
+    program.write_text(f"#!/bin/sh\n[ $1 = ps ] && exec cat {running}\nprintf '%s' '{described}'\nexit 125\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(ToolError, match="does not describe 1 of 1"):
+        describe_running()
+    program.write_text(program.read_text().replace("printf", f": > {running}; printf"))
+    assert describe_running() == [], "it has ended meanwhile"
