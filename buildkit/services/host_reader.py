@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from buildkit.errors import BuildError
@@ -45,7 +46,8 @@ def stop_reader(feed: Path) -> bool:
     """End the reader of a folder, and wait until it has ended; return whether there was one."""
     found = find_readers(feed)
     for pid in found:
-        os.kill(pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it has ended
+            os.kill(pid, signal.SIGTERM)
     end = time.monotonic() + _PATIENCE
     while find_readers(feed) and time.monotonic() < end:
         time.sleep(_PAUSE)

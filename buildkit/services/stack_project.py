@@ -37,7 +37,7 @@ def ensure_stack_project() -> Path:
                 if not folder.is_dir():
                     raise
         for old in folder.parent.glob("project-*"):
-            if old != folder:
+            if old != folder and (old / _MARK).is_file():  # a user's project may be called so
                 shutil.rmtree(old, ignore_errors=True)
     return folder
 

@@ -25,6 +25,7 @@ from buildkit.running.flags import ContainerSpec, make_container, run_argv
 from buildkit.running.kubernetes import render_kubernetes
 from buildkit.running.mounts import BindMount
 from buildkit.running.quadlet import render_quadlet_environment
+from buildkit.services import stack_project
 
 TEXT = """
 [services.app]
@@ -211,3 +212,17 @@ def test_without_services_the_host_is_watched() -> None:
     assert asked(alone) == []
     assert {one.name for one in alone.services} == {"prometheus", "alertmanager", "node-exporter", "monitor"}
     assert alone.joined is None
+
+
+def test_project_of_what_watches_replaces_its_former_self_and_no_other_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stack_project, "key_file", lambda: tmp_path / "key")
+    former = tmp_path / "observe/project-1234"
+    (former / "code/buildkit").mkdir(parents=True)
+    (former / "code/buildkit/__init__.py").touch()
+    named_alike = tmp_path / "observe/project-x/feed"  # of a user's project of this name
+    named_alike.mkdir(parents=True)
+    assert (stack_project.ensure_stack_project() / "pyproject.toml").is_file()
+    assert named_alike.is_dir()
+    assert not former.exists()
