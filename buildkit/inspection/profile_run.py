@@ -98,7 +98,9 @@ def profile_inside(profiling: Profiling, what: str, folder: Path) -> tuple[LoadC
         if not exchange.processes():
             raise BuildError(
                 f"the service's Python does not load what profiles its {what}",
-                hint="python -I and -E ignore PYTHONPATH, -S ignores sitecustomize: --only cpu looks from outside",
+                hint="python -I and -E ignore PYTHONPATH, -S ignores sitecustomize, and a trimmed root may lack "
+                "modules: profile the stage that it is made of, or --only cpu, which looks from outside",
+                output=podman.read_log(service.name),
             )
         exchange.say("start")
         exchange.wait(STARTED, service.check_alive)

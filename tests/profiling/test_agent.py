@@ -78,8 +78,8 @@ def finish(exchange: Exchange) -> list[ProcessReport]:
 def test_memory_is_told_by_file_with_what_has_grown_also_of_a_forked_worker(tmp_path: Path) -> None:
     code = """
 import os, sys
-child = os.fork()
 kept = [bytes(1000) for _ in range(1000)]
+child = os.fork()
 if child:
     print("up", flush=True)
 sys.stdin.readline() if child else __import__("time").sleep(600)

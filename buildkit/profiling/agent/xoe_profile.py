@@ -15,7 +15,6 @@ import functools
 import importlib.util
 import json
 import os
-import resource
 import sys
 import threading
 import time
@@ -97,11 +96,9 @@ class Agent:
                 files += finish()
             except Exception as error:  # noqa: BLE001 - a profiler of the image failed; the service goes on
                 self.problems.append(f"{type(error).__name__}: {error}")
-        # KiB on Linux
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         write(
             f"done-{os.getpid()}.json",
-            {"problems": self.problems, "files": files, "peak": peak, "skip": self.onnx.skip},
+            {"problems": self.problems, "files": files, "peak": _read_peak(), "skip": self.onnx.skip},
         )
 
     def _finish_memory(self) -> list[str]:
@@ -270,6 +267,12 @@ class _PatchingFinder:
 def _by_file(snapshot: tracemalloc.Snapshot) -> dict[str, tuple[int, int]]:
     found = snapshot.statistics("filename")
     return {one.traceback[0].filename: (one.size, one.count) for one in found}
+
+
+def _read_peak() -> int:
+    """Return the most bytes of memory that this process has had, without importing what a trimmed root may lack."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        return next((int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM:")), 0)
 
 
 def _await(name: str) -> None:
