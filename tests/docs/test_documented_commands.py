@@ -34,6 +34,7 @@ PAGES = (
     "docs/gpu.md",
     "docs/alerts.md",
     "docs/monitoring.md",
+    "docs/dashboards.md",
     "docs/runtime-security.md",
     "docs/drift.md",
     "docs/development.md",
