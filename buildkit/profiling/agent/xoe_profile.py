@@ -18,7 +18,6 @@ import os
 import sys
 import threading
 import time
-import tracemalloc
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -30,6 +29,8 @@ _WARM_UP, _ACTIVE = 2, 5  # steps of torch's profiler
 
 _folder = os.environ.get("XOE_PROFILE_FOLDER", "")
 _what = os.environ.get("XOE_PROFILE", "")
+if _what == "memory":
+    import tracemalloc  # a trimmed root may lack it
 _agent: Agent | None = None
 
 
