@@ -99,9 +99,9 @@ def _find_declared(folder: Path, stages: Iterable[str]) -> dict[str, str]:
 
 def _serve(monitor: LiveMonitor, address: tuple[str, int]) -> None:
     with ExitStack() as stack:
+        stack.enter_context(monitor.running())  # first: what it cannot ask ends this session, and not a thread of it
         routes = stack.enter_context(open_routes(monitor.state))
         server = stack.enter_context(_listen(monitor, address, routes))
-        stack.enter_context(monitor.running())
         host = f"[{address[0]}]" if ":" in address[0] else address[0]
         sys.stdout.write(f"http://{host}:{server.port}/metrics\n")
         sys.stdout.flush()

@@ -8,9 +8,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from buildkit.cli.monitor import _serve as serve
 from buildkit.errors import ToolError
 from buildkit.gpu.use import GpuHealth, GpuProcessUse, GpuUse
 from buildkit.inspection import container_watch
@@ -230,3 +232,16 @@ def test_kinds_of_findings_have_an_upper_limit(tmp_path: Path) -> None:
     found: dict[str, MetricFamily] = {family.name: family for family in FindingsFile(file).ask()}
     assert len(found["xoe_findings"].samples) == 2000
     assert found["xoe_findings_left_out"].samples == (((), 500),)
+
+
+def test_podman_that_fails_at_the_first_look_ends_the_session_and_no_thread_of_it() -> None:
+    looked: list[str] = []
+
+    def look() -> None:
+        looked.append(threading.current_thread().name)
+        raise ToolError("listing containers failed")
+
+    broken = LiveMonitor(watch=SimpleNamespace(look=look))  # type: ignore[arg-type]
+    with pytest.raises(ToolError):
+        serve(broken, ("127.0.0.1", 0))
+    assert looked == ["MainThread"]
