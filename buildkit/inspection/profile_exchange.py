@@ -41,8 +41,11 @@ class Exchange:
     folder: Path
 
     def say(self, word: str) -> None:
-        """Tell the processes to ``start`` or to ``stop``."""
-        os.close(os.open(self.folder / word, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o644))
+        """Tell the processes to ``start`` or to ``stop``. Raises BuildError if the container has made that file."""
+        try:
+            os.close(os.open(self.folder / word, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o644))
+        except FileExistsError as error:
+            raise BuildError(f"the service has written the file {word!r}, by which it is told what to do") from error
 
     def processes(self) -> tuple[int, ...]:
         """Return the ids, in the container, of the processes that have announced themselves."""
@@ -105,9 +108,9 @@ class Exchange:
             return ProcessReport(
                 pid=pid,
                 problems=tuple(str(one)[:500] for one in found["problems"]),
-                files=tuple(map(str, found["files"])),
+                files=tuple(dict.fromkeys(map(str, found["files"]))),  # each is read once
                 peak=int(found["peak"]),
                 skip={str(name): float(value) for name, value in found["skip"].items()},
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise TraceError(f"{what} is not of its format") from error

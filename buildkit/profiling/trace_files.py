@@ -26,7 +26,7 @@ _WAITS = {
     ("subprocess.py", "wait"),
     ("xoe_profile.py", "_await"),
 }
-_NOT_A_TRACE = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError)
+_NOT_A_TRACE = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from buildkit.errors import BuildError
 from buildkit.inspection.profile_exchange import DONE, STARTED, Exchange, ProcessReport
-from buildkit.profiling.trace_files import TraceError, sum_memory, sum_onnx
+from buildkit.profiling.trace_files import TraceError, sum_functions, sum_memory, sum_onnx
 from tests.e2e.tinyproject import wait_until
 
 AGENT = Path(__file__).parents[2] / "buildkit/profiling/agent"
@@ -216,3 +217,13 @@ def test_what_a_container_leaves_is_read_as_hostile(tmp_path: Path) -> None:
     (tmp_path / "done-1.json").write_text('{"problems": 1}')
     with pytest.raises(TraceError, match="not of its format"):
         exchange.reports()
+    (tmp_path / "done-1.json").write_text('{"problems": [], "files": [], "peak": Infinity, "skip": {}}')
+    with pytest.raises(TraceError, match="not of its format"):
+        exchange.reports()
+    (tmp_path / "done-1.json").write_text('{"problems": [], "files": ["a", "b", "a"], "peak": 1, "skip": {}}')
+    assert exchange.reports()[0].files == ("a", "b")
+    (tmp_path / "start").touch()
+    with pytest.raises(BuildError, match="has written the file 'start'"):
+        exchange.say("start")
+    with pytest.raises(TraceError):
+        sum_functions({"shared": {"frames": [{"name": "f", "line": float("inf")}]}, "profiles": []}, "cpu")
