@@ -120,7 +120,7 @@ def screen_lines(audit: RunningAudit, height: int) -> list[_Line]:
 
 
 def _rows(audit: RunningAudit) -> Iterator[_Line]:
-    yield from ((f"not examined: {problem}", "red") for problem in audit.problems)
+    yield from ((f"not examined: {sanitize_line(problem)}", "red") for problem in audit.problems)
     found = [(finding, one) for one in audit.containers for finding in one.verdict.findings]
     for finding, one in sorted(found, key=lambda row: (-row[0].severity, row[1].name, row[0].rule.id)):
         text = sanitize_line(f"{one.name}: {finding.rule.id}: {finding.what}")

@@ -56,6 +56,9 @@ class HttpReply:
 
 
 Route = Callable[[MonitorRequest], HttpReply]
+_TOO_MANY_STREAMS = HttpReply(
+    body=b"too many streams\n", status=HTTPStatus.SERVICE_UNAVAILABLE, headers=(("Retry-After", "5"),)
+)
 
 
 def answer_metrics(request: MonitorRequest) -> HttpReply:
@@ -141,7 +144,11 @@ class MonitorServer(ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as the base class has it
         """Answer a connection in a thread, or 503 if there are too many."""
         if self._connections.acquire(blocking=False):
-            super().process_request(request, client_address)
+            try:
+                super().process_request(request, client_address)
+            except RuntimeError:  # no thread can be started
+                self._connections.release()
+                raise
             return
         with suppress(OSError):
             request.settimeout(1)
@@ -206,11 +213,7 @@ class _Handler(BaseHTTPRequestHandler):
             finally:
                 self.server.streams.release()
         else:
-            busy = HttpReply(
-                body=b"too many streams\n", status=HTTPStatus.SERVICE_UNAVAILABLE, headers=(("Retry-After", "5"),)
-            )
-            self._send_head(busy, len(b"too many streams\n"))
-            self.wfile.write(b"too many streams\n")
+            self._send(_TOO_MANY_STREAMS)
 
     def _stream(self, reply: HttpReply, parts: Iterator[bytes]) -> None:
         self.close_connection = True

@@ -143,12 +143,20 @@ def test_report_of_a_running_service(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert found["reference"] == list(REFERENCE)
 
 
+@pytest.mark.parametrize(("psi", "code"), [("0.01", 0), ("0.5", 1), ("", 1)])
+def test_check_passes_only_what_is_steady(tmp_path: Path, psi: str, code: int) -> None:
+    signal = f'{{{LABELS},signal="level"}}'
+    window = f"model_drift_psi{signal} {psi}\nmodel_drift_ks{signal} 0.1\nmodel_drift_ks_pvalue{signal} 0.5\n"
+    with answering(page(window=window if psi else "")) as url:
+        assert run(tmp_path, ("report", url, "--check")) == code
+
+
 def test_report_without_a_profile_says_that_drift_is_not_known(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = f'model_requests_total{{{LABELS},outcome="ok"}} 1\nmodel_drift_profile_info{{{LABELS},profile=""}} 0\n'
     with answering(text) as url:
-        run(tmp_path, ("report", url))
+        assert run(tmp_path, ("report", url, "--check")) == 1
         assert "drift is not known" in capsys.readouterr().out
         with pytest.raises(BuildError, match="nothing to draw"):
             run(tmp_path, ("report", url, "--svg", str(tmp_path / "x.svg")))
