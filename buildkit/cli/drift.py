@@ -150,5 +150,5 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     report.add_argument("--save", type=Path, metavar="FILE", help="write the page of metrics, for --since")
     report.add_argument("--svg", type=Path, metavar="FILE", help="draw the signals")
     report.add_argument("--json", action="store_true", help="print the report as JSON")
-    report.add_argument("--check", action="store_true", help="exit with 1 unless all signals of the latest window are steady")
+    report.add_argument("--check", action="store_true", help="exit with 1 unless the latest window is steady")
     return parser.parse_args(list(arguments))
