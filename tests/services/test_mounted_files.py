@@ -47,7 +47,8 @@ def test_the_project_is_laid_out_once_and_replaces_an_earlier_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BUILDKIT_LEDGER_KEY", str(tmp_path / "key"))
-    (tmp_path / "observe/project-of-before").mkdir(parents=True)
+    (tmp_path / "observe/project-of-before/code/buildkit").mkdir(parents=True)
+    (tmp_path / "observe/project-of-before/code/buildkit/__init__.py").touch()
     folder = ensure_stack_project()
     made = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert ensure_stack_project() == folder
