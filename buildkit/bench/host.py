@@ -23,7 +23,7 @@ def describe_machine(folder: Path) -> dict[str, Any]:
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "disk": shutil.disk_usage(folder).total,
         "file system": _file_system(folder),
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "system": _system(),
         "python": platform.python_version(),
         "load": round(os.getloadavg()[2], 2),
