@@ -31,6 +31,7 @@ ALWAYS = (
     "traceback", "linecache", "tokenize", "warnings", "runpy", "_strptime", "zoneinfo", "locale", "threading",
     "encodings.ascii", "encodings.idna", "encodings.latin_1", "encodings.utf_8", "encodings.cp437", "stringprep",
 )  # fmt: skip
+OPTIONAL = ("psutil",)  # OpenTelemetry's SDK takes it where it is, and the service's image has none
 
 TRACER = r'''
 def trace():
@@ -138,7 +139,11 @@ class Trace:
     def borrowed(self) -> dict[str, str]:
         """Return the modules that the service reaches and that were lent, with one that imports each."""
         needed = self.needed()
-        lent = {name for name in needed if (self.origins.get(name) or "").startswith(WHOLE)}
+        lent = {
+            name
+            for name in needed
+            if (self.origins.get(name) or "").startswith(WHOLE) and name.partition(".")[0] not in OPTIONAL
+        }
         return {name: next(one for one in sorted(needed) if name in self.edges.get(one, ())) for name in sorted(lent)}
 
     def files(self) -> set[str]:
