@@ -89,7 +89,7 @@ def _open_monitor(folder: Path, options: argparse.Namespace) -> Iterator[LiveMon
             publish=lambda value: monitor.publish("services", value),
             declared=declared.keys() - dict(options.service).keys(),
         )
-        with services.running():
+        with monitor.noticing(), services.running():
             yield monitor
 
 

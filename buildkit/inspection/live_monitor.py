@@ -34,6 +34,7 @@ class LiveMonitor:
 
     ``stages`` are names of stages by those of images. ``extras`` by source, such as ``builds``, are asked in a
     thread of their own: one that raises BuildkitError, OSError or ValueError is counted, and what it said before stays.
+    Anything else ends its thread; `noticing` makes that the state's problem, for what is shown may be old from then on.
     """
 
     watch: ContainerWatch
@@ -48,6 +49,7 @@ class LiveMonitor:
     _looked: float = 0.0
     _known: dict[str, tuple[MetricFamily, ...]] = field(default_factory=dict)
     _published: dict[str, Any] = field(default_factory=dict)
+    _broken: str = ""
 
     def state(self) -> MonitorState:
         """Return figures that are at most half a second old. Raises MissingTool or ToolError at the first look only."""
@@ -79,6 +81,22 @@ class LiveMonitor:
         """Look, and ask the extras, which then know what there is. Raises MissingTool and ToolError."""
         self.state()
         self.ask_extras()
+
+    @contextmanager
+    def noticing(self) -> Iterator[None]:
+        """Notice, until the block ends, if a thread of this process ends by an exception, which is printed as usual."""
+        before = threading.excepthook
+
+        def notice(args: threading.ExceptHookArgs) -> None:
+            name = args.thread.name if args.thread else "a thread"
+            self._broken = f"{name} ended by {args.exc_type.__name__}: start the monitor again"
+            before(args)
+
+        threading.excepthook = notice
+        try:
+            yield
+        finally:
+            threading.excepthook = before
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -114,7 +132,8 @@ class LiveMonitor:
             document=LazyDocument(
                 lambda: {"snapshot": {**view_snapshot(snapshot), "gpus": list_gpus(uses)}, **published}
             ),
-            problem=f"podman does not answer: {snapshot.podman_problem}" if snapshot.podman_problem else "",
+            problem=self._broken
+            or (f"podman does not answer: {snapshot.podman_problem}" if snapshot.podman_problem else ""),
         )
 
     def _own(self, seconds: float) -> Iterator[MetricFamily]:

@@ -19,8 +19,10 @@ from buildkit.inspection import container_watch
 from buildkit.inspection.container_watch import ContainerWatch
 from buildkit.inspection.findings_file import FindingsFile
 from buildkit.inspection.live_monitor import LiveMonitor, remember_uses
+from buildkit.inspection.service_watch import ServiceWatch
 from buildkit.monitor.metrics import MetricFamily, render_metrics
 from buildkit.monitor.state import MonitorState, render_state
+from tests.e2e.tinyproject import wait_until
 from tests.inspection.test_container_watch import Host
 from tests.monitor.test_metrics import read
 
@@ -232,6 +234,19 @@ def test_kinds_of_findings_have_an_upper_limit(tmp_path: Path) -> None:
     found: dict[str, MetricFamily] = {family.name: family for family in FindingsFile(file).ask()}
     assert len(found["xoe_findings"].samples) == 2000
     assert found["xoe_findings_left_out"].samples == (((), 500),)
+
+
+def test_thread_that_ends_unexpectedly_is_the_states_problem(
+    watched: WatchedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: printed.append(args.exc_type.__name__))
+    services = ServiceWatch(services={"app": "http://x"}, publish=lambda _value: None, fetch=lambda _url: {}["x"])
+    assert watched.state().problem == ""
+    with watched.monitor.noticing(), services.running():
+        wait_until(lambda: bool(printed))
+    assert watched.state().problem == "services ended by KeyError: start the monitor again"
+    assert printed == ["KeyError"]
 
 
 def test_podman_that_fails_at_the_first_look_ends_the_session_and_no_thread_of_it() -> None:
