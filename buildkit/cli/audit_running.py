@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import shutil
 import sys
 import time
@@ -14,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from buildkit.cli.audit import parse_gate
+from buildkit.cli.looks import add_interval_argument, repeat_looks
 from buildkit.cli.options import make_parser
 from buildkit.errors import DefinitionError, Interrupted
 from buildkit.findings import Severity
@@ -34,7 +34,7 @@ from buildkit.tools.process_reader import read_containers
 from buildkit.tools.running_containers import RunningDescriptions
 
 _INTERVAL = 10.0  # seconds
-_LEAST, _MOST = 1.0, 3600.0
+_LEAST = 1.0
 _PATIENCE = 30.0  # seconds that reading the processes of all containers may last
 
 
@@ -61,7 +61,7 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
         return _look_once(partial(audit_containers, declarations, sources), options)
     try:
         with _open_output(options) as show:
-            for audit in _looks(partial(audit_containers, declarations, sources), options.interval):
+            for audit in repeat_looks(partial(audit_containers, declarations, sources), options.interval):
                 _write_files(audit, options, options.interval)
                 show(audit)
     except (Interrupted, KeyboardInterrupt):
@@ -98,15 +98,6 @@ def _open_output(options: argparse.Namespace) -> Iterator[Callable[[RunningAudit
         yield lambda audit: draw(screen_lines(audit, shutil.get_terminal_size().lines))
 
 
-def _looks(look: Callable[[], RunningAudit], interval: float) -> Iterator[RunningAudit]:
-    """Yield a look for each interval; one that came too late is not made up for."""
-    due = time.monotonic()
-    while True:
-        yield look()
-        due = max(due + interval, time.monotonic())
-        time.sleep(max(0.0, due - time.monotonic()))
-
-
 def _load_signed(options: argparse.Namespace) -> SignedImages:
     refs = dict(options.signed)
     if refs and options.key is None:
@@ -126,10 +117,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="look once, and print JSON")
     how.add_argument("--stream", action="store_true", help="print a line of JSON for each look, until Ctrl-C")
-    parser.add_argument(
-        "--interval", type=_parse_interval, default=_INTERVAL, metavar="SECONDS",
-        help="time between two looks (default: %(default)g)",
-    )  # fmt: skip
+    add_interval_argument(parser, default=_INTERVAL, least=_LEAST)
     parser.add_argument(
         "--fail-on", type=parse_gate, default=Severity.HIGH, metavar="SEVERITY",
         help="of one look: exit with 1 from this severity on: critical, high (default), medium, low, note, or never",
@@ -152,13 +140,3 @@ def _parse_signed(text: str) -> tuple[str, Ref]:
         return stage, parse_ref(ref, f"the signed image of {stage}")
     except DefinitionError as error:
         raise argparse.ArgumentTypeError(error.message) from None
-
-
-def _parse_interval(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not _LEAST <= seconds <= _MOST:
-        raise argparse.ArgumentTypeError(f"must be seconds from {_LEAST:g} to {_MOST:g}, not {text!r}")
-    return seconds

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from buildkit.cli.looks import add_interval_argument, repeat_looks
 from buildkit.cli.options import make_parser
 from buildkit.errors import Interrupted
 from buildkit.inspection.container_watch import ContainerWatch, WatchSources
@@ -25,7 +25,7 @@ from buildkit.tools.cgroups import CgroupReader
 from buildkit.tools.gpu import open_gpu_meter
 
 _INTERVAL = 1.0  # seconds
-_LEAST, _MOST = 0.1, 3600.0
+_LEAST = 0.1
 
 
 def run(folder: Path, arguments: Sequence[str]) -> int:
@@ -67,7 +67,7 @@ def _open_watch(folder: Path, *, every: bool) -> Iterator[ContainerWatch]:
 
 
 def _stream(watch: ContainerWatch, interval: float) -> None:
-    for snapshot in _looks(watch.look, interval):
+    for snapshot in repeat_looks(watch.look, interval):
         sys.stdout.write(json.dumps(snapshot_as_json(snapshot)) + "\n")
         sys.stdout.flush()
 
@@ -76,18 +76,9 @@ def _show(watch: ContainerWatch, interval: float) -> None:
     from buildkit.report.live import open_screen
 
     with open_screen(sys.stdout) as draw:
-        for snapshot in _looks(watch.look, interval):
+        for snapshot in repeat_looks(watch.look, interval):
             size = shutil.get_terminal_size()
             draw(top_lines(snapshot, size.columns, size.lines))
-
-
-def _looks(look: Callable[[], Snapshot], interval: float) -> Iterator[Snapshot]:
-    """Yield a look for each interval; one that came too late is not made up for."""
-    due = time.monotonic()
-    while True:
-        yield look()
-        due = max(due + interval, time.monotonic())
-        time.sleep(max(0.0, due - time.monotonic()))
 
 
 def _print(snapshot: Snapshot, *, as_json: bool) -> None:
@@ -108,18 +99,5 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="print one look as JSON")
     how.add_argument("--stream", action="store_true", help="print a line of JSON for each look, until Ctrl-C")
-    parser.add_argument(
-        "--interval", type=_parse_interval, default=_INTERVAL, metavar="SECONDS",
-        help="time between two looks (default: %(default)g)",
-    )  # fmt: skip
+    add_interval_argument(parser, default=_INTERVAL, least=_LEAST)
     return parser.parse_args(list(arguments))
-
-
-def _parse_interval(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not _LEAST <= seconds <= _MOST:
-        raise argparse.ArgumentTypeError(f"must be seconds from {_LEAST:g} to {_MOST:g}, not {text!r}")
-    return seconds

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from xml.sax.saxutils import escape
 
 from buildkit.monitor.model_figures import ModelFigures, SignalFigures
-from buildkit.report.graph_style import COLOURS
+from buildkit.report.graph_style import render_chart_style
 from buildkit.xoe_runtime.drift import Drift, Sketch
 
 _WIDTH, _LEFT, _TOP = 800, 40, 70
@@ -88,14 +88,11 @@ def _shares(sketch: Sketch) -> list[float]:
 def _style() -> str:
     shapes = "text{font-family:sans-serif;font-size:11px}.title{font-size:16px;font-weight:600}"
     shapes += ".name{font-size:13px;font-weight:600}.middle{text-anchor:middle}"
-    return f"{shapes}{_colours(0)}@media (prefers-color-scheme:dark){{{_colours(1)}}}"
+    return render_chart_style(shapes, _marks)
 
 
-def _colours(page: int) -> str:
-    colour = {name: pair[page] for name, pair in COLOURS.items()}
+def _marks(colour: Mapping[str, str]) -> str:
     return (
-        f".ground{{fill:{colour['ground']};stroke:{colour['frame']}}}text{{fill:{colour['text']}}}"
-        f".quiet{{fill:{colour['quiet']}}}.rule{{stroke:{colour['frame']}}}"
         f".steady{{fill:{colour['cache-mark']}}}.drifted{{fill:{colour['mark']}}}"
         f".profile{{fill:{colour['ground']};fill-opacity:0;stroke:{colour['text']}}}"
     )

@@ -1,8 +1,8 @@
-"""Colours and patterns of the picture of stages, for light and dark pages."""
+"""Colours and patterns of the picture of stages, and the style of charts, for light and dark pages."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 # the colour of each shape on a light page, and on a dark one
 COLOURS: Mapping[str, tuple[str, str]] = {
@@ -65,3 +65,16 @@ def _colours(page: int) -> str:
         },
     }
     return "".join(f"{selector}{{{rule}}}\n" for selector, rule in rules.items())
+
+
+def render_chart_style(shapes: str, render_marks: Callable[[Mapping[str, str]], str]) -> str:
+    """Return the style of a chart on both pages; ``render_marks`` gives the rules of its marks in a page's colours."""
+
+    def rules(page: int) -> str:
+        colour = {name: pair[page] for name, pair in COLOURS.items()}
+        return (
+            f".ground{{fill:{colour['ground']};stroke:{colour['frame']}}}text{{fill:{colour['text']}}}"
+            f".quiet{{fill:{colour['quiet']}}}.rule{{stroke:{colour['frame']}}}{render_marks(colour)}"
+        )
+
+    return f"{shapes}{rules(0)}@media (prefers-color-scheme:dark){{{rules(1)}}}"

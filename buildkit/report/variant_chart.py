@@ -5,11 +5,11 @@ The file needs no font, script or other file, and is legible on light and dark p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from buildkit.report.graph_style import COLOURS
+from buildkit.report.graph_style import render_chart_style
 
 _WIDTH, _HEIGHT = 800, 460
 _LEFT, _RIGHT, _TOP, _BOTTOM = 84, 40, 72, 64
@@ -92,14 +92,11 @@ def _point(point: VariantPoint, x: float, y: float) -> Iterator[str]:
 def _style() -> str:
     shapes = "text{font-family:sans-serif;font-size:11px}.title{font-size:18px;font-weight:600}"
     shapes += ".end{text-anchor:end}.middle{text-anchor:middle}"
-    return f"{shapes}{_colours(0)}@media (prefers-color-scheme:dark){{{_colours(1)}}}"
+    return render_chart_style(shapes, _marks)
 
 
-def _colours(page: int) -> str:
-    colour = {name: pair[page] for name, pair in COLOURS.items()}
+def _marks(colour: Mapping[str, str]) -> str:
     return (
-        f".ground{{fill:{colour['ground']};stroke:{colour['frame']}}}text{{fill:{colour['text']}}}"
-        f".quiet{{fill:{colour['quiet']}}}.rule{{stroke:{colour['frame']}}}"
         f".good{{fill:{colour['mark']};fill-opacity:.55;stroke:{colour['mark']}}}"
         f".refused{{fill:none;stroke:{colour['quiet']};stroke-dasharray:3 2}}"
     )
