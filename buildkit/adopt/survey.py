@@ -29,14 +29,13 @@ class Survey:
     """A repository as `nox -s init` sees it.
 
     ``python`` is the minor version that it asks for, empty if it does not. ``models`` are paths of model files by their
-    folder; ``exact`` is whether ``python`` is pinned rather than a lower bound. ``containerfile``, ``compose`` and
-    ``environment`` are paths of what was found, empty if there is none.
+    folder; ``exact`` is whether ``python`` is pinned rather than a lower bound. ``containerfile`` and ``compose`` are
+    paths of what was found, empty if there is none.
     """
 
     folder: Path
     containerfile: str
     compose: str
-    environment: str
     python: str
     exact: bool
     models: Mapping[str, tuple[str, ...]]
@@ -91,7 +90,6 @@ def survey(folder: Path) -> Survey:
         folder=folder,
         containerfile=found,
         compose=next((name for name in COMPOSE_FILES if (folder / name).is_file()), ""),
-        environment=environment,
         python=python,
         exact=exact,
         models=_find_models(folder),

@@ -40,7 +40,6 @@ def _line(value: Any) -> HistoryLine:  # noqa: ANN401 - JSON
     return HistoryLine(
         created_by=_text(entry.get("created_by")),
         comment=_text(entry.get("comment")),
-        empty=entry.get("empty_layer") is True,
     )
 
 

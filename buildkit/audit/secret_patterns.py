@@ -29,7 +29,6 @@ class Pattern:
     sort: str
     needles: tuple[bytes, ...]
     regex: re.Pattern[bytes]
-    distinct: bool = True
     accept: Callable[[Match], bool] | None = None
 
 
@@ -223,12 +222,11 @@ WRITTEN = (
         sort="JSON web token",
         needles=(b"eyj",),
         regex=re.compile(_WORD + rb"eyJ[A-Za-z0-9_-]{10,2000}\.eyJ[A-Za-z0-9_-]{10,4000}\.[A-Za-z0-9_-]{20,1000}"),
-        distinct=False,
         accept=_is_jwt,
     ),
-    Pattern(sort="password in a URL", needles=(b"://",), regex=_URL, distinct=False, accept=_is_login),
-    Pattern(sort="secret value", needles=_NAMES, regex=_QUOTED, distinct=False, accept=_is_value),
-    Pattern(sort="secret value", needles=_NAMES, regex=_BARE, distinct=False, accept=_is_value),
+    Pattern(sort="password in a URL", needles=(b"://",), regex=_URL, accept=_is_login),
+    Pattern(sort="secret value", needles=_NAMES, regex=_QUOTED, accept=_is_value),
+    Pattern(sort="secret value", needles=_NAMES, regex=_BARE, accept=_is_value),
 )
 IN_CODE = WRITTEN[:-1]
 """The patterns for programming languages, in which a value without quotes is a name."""

@@ -22,7 +22,6 @@ class HistoryLine:
 
     created_by: str
     comment: str = ""
-    empty: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,11 +172,6 @@ class ImageView:
             target = self.files.get(clean_path(entry.link))
             return target if target is not None and target.kind != "hard link" else entry
         return entry
-
-    def is_folder(self, path: str) -> bool:
-        """Return whether a path leads to a folder, even one that no layer lists."""
-        place = self.resolve(path)
-        return place is not None and place in self.folders
 
     def below(self, folder: str) -> Iterator[TarEntry]:
         """Yield everything below a folder of the final view (a resolved path without leading or trailing slash)."""

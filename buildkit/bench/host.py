@@ -8,7 +8,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from buildkit.doctor.probe import parse_os_release
 from buildkit.tools.podman import probe_host
 from buildkit.tools.process import Command, find_tool, run
 
@@ -24,7 +23,7 @@ def describe_machine(folder: Path) -> dict[str, Any]:
         "disk": shutil.disk_usage(folder).total,
         "file system": _file_system(folder),
         "kernel": platform.release().partition("-")[0],
-        "system": _system(),
+        "system": _release().get("PRETTY_NAME", platform.system()),
         "python": platform.python_version(),
         "load": round(os.getloadavg()[2], 2),
     }
@@ -32,7 +31,7 @@ def describe_machine(folder: Path) -> dict[str, Any]:
 
 def describe_podman_host() -> str:
     """Return system, podman and its user in words: ``Debian 13, podman 5.4.2, root``."""
-    release = parse_os_release("\n".join(_lines("/etc/os-release")))
+    release = _release()
     system = " ".join(filter(None, (release.get("ID", "").title(), release.get("VERSION_ID", ""))))
     host = probe_host()
     return f"{system}, podman {host.version}, {'user' if host.rootless else 'root'}"
@@ -56,11 +55,11 @@ def _processor() -> str:
     return platform.machine()
 
 
-def _system() -> str:
-    for line in _lines("/etc/os-release"):
-        if line.startswith("PRETTY_NAME="):
-            return line.partition("=")[2].strip('"')
-    return platform.system()
+def _release() -> dict[str, str]:
+    try:
+        return platform.freedesktop_os_release()
+    except OSError:
+        return {}
 
 
 def _file_system(folder: Path) -> str:

@@ -36,7 +36,6 @@ class ProjectChange:
     gone: tuple[str, ...] = ()
     kinds: tuple[tuple[str, int], ...] = ()
     inputs: tuple[str, ...] = ()  # changed files or folders of the checkout
-    what: str = ""
 
 
 class ProjectCopy:
@@ -99,9 +98,7 @@ class ProjectCopy:
         with file_path.open("a", encoding="utf-8") as file:
             file.write(f"# line {number} of the race\n")
         inside = f"{target.strip('/')}/{path}"
-        return ProjectChange(
-            files=((inside, _hash(file_path)),), kinds=(("files", 1),), inputs=(source,), what=f"{source}/{path}"
-        )
+        return ProjectChange(files=((inside, _hash(file_path)),), kinds=(("files", 1),), inputs=(source,))
 
     def change_pin(self, artifact: Artifact, number: int) -> ProjectChange:
         """Pin another version of a wheel."""
@@ -116,7 +113,6 @@ class ProjectCopy:
             gone=(f"{self.site}/{old}",),
             kinds=(("wheels", 1),),
             inputs=(lock,),
-            what=f"{wheel.name} {before.version} → {wheel.version}",
         )
 
     def add_wheel(self, number: int) -> ProjectChange:
@@ -128,7 +124,6 @@ class ProjectCopy:
             files=(self._marker(wheel),),
             kinds=(("wheels", 1),),
             inputs=(lock,),
-            what=f"{wheel.name} {wheel.version}",
         )
 
     def change_model(self, number: int) -> ProjectChange:
@@ -140,7 +135,7 @@ class ProjectCopy:
         write_random(path, file.size, f"{file.source} {number}")
         self._relock_model(file, _hash(path))
         files = ((self._model_path(model, file), _hash(path)),)
-        return ProjectChange(files=files, kinds=(("model", 1),), inputs=(file.source,), what=file.source)
+        return ProjectChange(files=files, kinds=(("model", 1),), inputs=(file.source,))
 
     def set_root(self, ref: str) -> None:
         """Make the stage that has the root start from an image."""

@@ -70,7 +70,6 @@ class SourceStage:
     base: str
     name: str
     line: int
-    platform: str
     instructions: tuple[Instruction, ...]
 
 
@@ -111,8 +110,7 @@ def _make_stage(head: Instruction, body: list[Instruction], path: str) -> Source
     if len(words) not in (1, 3) or (len(words) == 3 and words[1].upper() != "AS"):
         raise _refuse(path, head.line, f"`FROM {head.value}` is not FROM IMAGE [AS NAME]")
     name = words[2] if len(words) == 3 else ""
-    platform = head.flag("platform") or ""
-    return SourceStage(base=words[0], name=name, line=head.line, platform=platform, instructions=tuple(body))
+    return SourceStage(base=words[0], name=name, line=head.line, instructions=tuple(body))
 
 
 def _read_instructions(text: str, path: str) -> Iterator[Instruction]:

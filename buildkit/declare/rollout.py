@@ -20,13 +20,9 @@ class Version:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promotion:
-    """When the candidate gets more users: after so many ``seconds`` at each of ``steps`` (of 1000) if ``checks`` hold.
-
-    ``when`` is how they were written.
-    """
+    """When the candidate gets more users: after ``seconds`` at each of ``steps`` (of 1000) if ``checks`` hold."""
 
     seconds: int
-    when: str
     checks: tuple[Check, ...]
     steps: tuple[int, ...]
 

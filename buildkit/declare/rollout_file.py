@@ -87,7 +87,7 @@ def _read_promotion(item: dict[str, Any], place: ValueLocation) -> Promotion | N
         return None
     if not (after and when and steps):
         return None
-    return Promotion(seconds=int(after[:-1]) * _UNITS[after[-1]], when=when, checks=checks, steps=steps)
+    return Promotion(seconds=int(after[:-1]) * _UNITS[after[-1]], checks=checks, steps=steps)
 
 
 def read_scale(item: dict[str, Any], place: ValueLocation) -> Scale | None:

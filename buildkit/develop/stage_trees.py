@@ -25,7 +25,6 @@ class StageFacts:
 
     staging: Staging
     command: tuple[str, ...]
-    workdir: str
     python: str
     entrypoint: tuple[str, ...] = ()
     sources: tuple[tuple[str, str], ...] = ()
@@ -43,7 +42,6 @@ def describe_stage(planner: Planner, stage: str) -> StageFacts:
     return StageFacts(
         staging=plan_staging(composition, lambda folder: _is_occupied(planner, stage, folder)),
         command=command,
-        workdir=config.workdir or "/",
         python=f"{project.target.prefix}/bin/python" if has_prefix else project.target.interpreter,
         entrypoint=config.entrypoint,
         sources=tuple((work.tree.path, work.copy.target) for work in copies),

@@ -13,11 +13,8 @@ from buildkit.tools.isolation import Isolation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostSystem:
-    """From os-release(5) and uname(2); empty strings where unknown. ``uid`` 0 is root."""
+    """Who runs this; ``uid`` 0 is root."""
 
-    distribution: str = ""
-    codename: str = ""
-    kernel: str = ""
     user: str = "root"
     uid: int = 0
 
@@ -39,7 +36,6 @@ class ContainerStorage:
     native_diff: bool | None = None  # None: the driver has no such notion
     mount_program: str = ""
     graph_root: str = ""
-    runtime: str = ""
     problem: str = ""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
 import shutil
 from collections.abc import Iterable, Mapping
@@ -77,12 +76,6 @@ def parse_version(text: str) -> str:
     return found.group() if found else ""
 
 
-def parse_os_release(text: str) -> dict[str, str]:
-    """Parse os-release(5): names to unquoted values."""
-    pairs = (line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#"))
-    return {name.strip(): value.strip().strip("\"'") for name, _, value in pairs}
-
-
 def count_ids(text: str, user: str, uid: int) -> int:
     """Count the subordinate ids of a user in the text of ``/etc/subuid`` or ``/etc/subgid``."""
     total = 0
@@ -150,14 +143,7 @@ def _system() -> HostSystem:
         user = pwd.getpwuid(uid).pw_name
     except KeyError:
         user = str(uid)
-    release = parse_os_release(_read(Path("/etc/os-release")))
-    return HostSystem(
-        distribution=release.get("ID", ""),
-        codename=release.get("VERSION_CODENAME", ""),
-        kernel=platform.release(),
-        user=user,
-        uid=uid,
-    )
+    return HostSystem(user=user, uid=uid)
 
 
 def probe_tool(name: str) -> InstalledTool:

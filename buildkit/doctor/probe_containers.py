@@ -72,7 +72,6 @@ def parse_storage(info: dict[str, Any]) -> ContainerStorage:
         native_diff=None if native is None else str(native).lower() == "true",
         mount_program=program,
         graph_root=str(store.get("GraphRoot") or ""),
-        runtime=str((info.get("host") or {}).get("OCIRuntime") or ""),
     )
 
 

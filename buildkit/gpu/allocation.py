@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from buildkit.declare.gpu_request import GpuRequest
 from buildkit.gpu.eligibility import HeldDevice, Unmet, WantedGpus, check_device, check_host, format_gib, may_share
 from buildkit.gpu.host_devices import GpuHost, HostDevice
 
@@ -38,17 +37,10 @@ class Refusal:
     reasons: tuple[Unmet, ...]
 
 
-def choose(
-    request: GpuRequest, host: GpuHost, held: Iterable[HeldDevice] = (), *, container: str = ""
-) -> Grant | Refusal:
-    """Return the devices that a request gets, or why it gets none."""
-    return allocate((WantedGpus(container=container, request=request),), host, held)[container]
-
-
 def allocate(
     wanted: Sequence[WantedGpus], host: GpuHost, held: Iterable[HeldDevice] = ()
 ) -> dict[str, Grant | Refusal]:
-    """Return the same for several containers, by name, no exclusive device twice.
+    """Return the devices that each container gets, or why it gets none, by name; no exclusive device twice.
 
     ``held`` are the devices of running containers. A container of the same name as one that is wanted is its
     predecessor, which ends before: its devices go to nobody else, and to it if they still do.

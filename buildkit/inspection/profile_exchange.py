@@ -27,7 +27,6 @@ _NAME = re.compile(r"(onnxruntime|torch|memory)-[0-9][0-9A-Za-z_.-]{0,120}\.json
 class ProcessReport:
     """What a process said at the end: its traces, how many microseconds of each were before the load, its peak."""
 
-    pid: int
     problems: tuple[str, ...]
     files: tuple[str, ...]
     peak: int
@@ -106,7 +105,6 @@ class Exchange:
         found: Any = parse_json_trace(self._read(what), what)
         try:
             return ProcessReport(
-                pid=pid,
                 problems=tuple(str(one)[:500] for one in found["problems"]),
                 files=tuple(dict.fromkeys(map(str, found["files"]))),  # each is read once
                 peak=int(found["peak"]),

@@ -155,14 +155,12 @@ class Model:
 class DerivedFrom:
     """What a derived model is made from now: its ``source``, and the ``recipe`` (canonical JSON) with its key.
 
-    ``libraries`` are the distributions of the stage in which the tool runs, name and version; ``files`` are the
-    repository's own that it reads: scripts and data.
+    ``files`` are the repository's own that the tool reads: scripts and data.
     """
 
     source: Model
     recipe: str
     key: FileHash
-    libraries: tuple[tuple[str, str], ...] = ()
     files: tuple[str, ...] = ()
 
 

@@ -45,4 +45,4 @@ def make_derived_from(
         }
     )
     key = FileHash.of(recipe.encode())
-    return DerivedFrom(source=source, recipe=recipe, key=key, libraries=used, files=tuple(files))
+    return DerivedFrom(source=source, recipe=recipe, key=key, files=tuple(files))

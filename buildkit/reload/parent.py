@@ -28,9 +28,6 @@ from .code import install_loader
 from .trees import AppTrees
 from .worker import Setting, leave, run_worker
 
-CHANNEL = 3
-"""The descriptor that process 1 gives a parent."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ParentPlace:

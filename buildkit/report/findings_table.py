@@ -8,16 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from buildkit.findings import Finding, Rule, Severity
-from buildkit.report.columns import Column
 from buildkit.report.text import format_count, sanitize_line
 
-COLUMNS = (
-    Column(title="severity"),
-    Column(title="rule"),
-    Column(title="where"),
-    Column(title="what"),
-    Column(title="see", extra=True),
-)
 _INDENT = "          "
 
 
@@ -27,20 +19,6 @@ def sort_worst_first(findings: Iterable[Finding]) -> list[Finding]:
         findings,
         key=lambda finding: (-finding.severity, finding.rule.id, finding.path, finding.member, finding.offset or 0),
     )
-
-
-def findings_rows(findings: Iterable[Finding]) -> list[tuple[str, ...]]:
-    """Return one row per finding for the columns ``COLUMNS``, the worst first."""
-    return [
-        (
-            format_severity(finding.severity),
-            finding.rule.id,
-            format_location(finding),
-            sanitize_line(finding.what),
-            ", ".join(finding.rule.references),
-        )
-        for finding in sort_worst_first(findings)
-    ]
 
 
 def render_findings(findings: Iterable[Finding], width: int = 110) -> list[str]:

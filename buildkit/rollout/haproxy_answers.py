@@ -27,14 +27,12 @@ class PoolLoad:
     in_flight: int
     queued: int
     requests: int
-    failed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerLoad:
     """A replica: its state (``UP``, ``DOWN``, ``MAINT``, ``DRAIN``), and the requests that it handles."""
 
-    pool: str
     status: str
     in_flight: int
 
@@ -58,11 +56,10 @@ def parse_stat(text: str) -> ProxyLoad:
                 in_flight=_number(row["scur"]) - _number(row["qcur"]),
                 queued=_number(row["qcur"]),
                 requests=_number(row["stot"]),
-                failed=_number(row["hrsp_5xx"]),
             )
         elif row["svname"] != "FRONTEND":
             status = row["status"].partition(" ")[0]
-            servers[row["svname"]] = ServerLoad(pool=row["pxname"], status=status, in_flight=_number(row["scur"]))
+            servers[row["svname"]] = ServerLoad(status=status, in_flight=_number(row["scur"]))
     return ProxyLoad(pools=pools, servers=servers)
 
 

@@ -12,7 +12,6 @@ from buildkit.rollout.haproxy_answers import ProxyLoad
 from buildkit.rollout.hpa import LoadSample
 from buildkit.tools.container_cpu import read_cpu_seconds
 
-Fetch = Callable[[str], str]
 _PERCENT = 100
 
 

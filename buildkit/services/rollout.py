@@ -69,7 +69,7 @@ class RunningRollout:
         load, answers = self.proxy.load(), list(parse_answers(self.proxy.ask(SHOW_ANSWERS)))
         found = []
         for version in plan.versions:
-            pool = load.pools.get(version, PoolLoad(healthy=0, in_flight=0, queued=0, requests=0, failed=0))
+            pool = load.pools.get(version, PoolLoad(healthy=0, in_flight=0, queued=0, requests=0))
             measured = measure(answers, version, state.since)
             p95 = measured.estimate("p95", _BOUND_CONFIDENCE).value if measured.times else None
             found.append(

@@ -82,14 +82,6 @@ class Indexes:
     def _finder(self) -> PackageFinder:
         return make_finder(self._sources, self.session, self._target)
 
-    def find_best(self, name: str, specifier: str, hashes: Sequence[FileHash] = ()) -> Candidate | None:
-        """Return the file that fits the target best, wheels before sdists, or None if nothing fits.
-
-        ``specifier`` is PEP 440 (``==5.1``); with ``hashes`` only files with one of them are considered. Raises
-        FetchError.
-        """
-        return self._find_in(self._finder, name, specifier, hashes)
-
     def _find_in(
         self, finder: PackageFinder, name: str, specifier: str, hashes: Sequence[FileHash] = (), *, form: str = ""
     ) -> Candidate | None:
@@ -132,10 +124,10 @@ class Indexes:
             return self._fetched.setdefault(link.url_without_fragment, known)
 
     def find_first(self, name: str, specifier: str) -> Candidate | None:
-        """Return the best file for a project that no hash pins, or None if nothing fits.
+        """Return the best file for a project that no hash pins, wheels before sdists, or None if nothing fits.
 
-        By uv's policy: of find-links and of the first index that has the project, unless the settings ask for the best
-        of all; indexes for explicit sources are not asked. Raises FetchError.
+        ``specifier`` is PEP 440 (``==5.1``). By uv's policy: of find-links and of the first index that has the project,
+        unless the settings ask for the best of all; indexes for explicit sources are not asked. Raises FetchError.
         """
         return self._find_in(self._finder_of(self._sources_of(name)), name, specifier)
 

@@ -21,7 +21,6 @@ class HostPort:
 
     number: int
     protocol: str
-    address: str
     host: int
 
 
@@ -59,7 +58,6 @@ def _parse_container(item: dict[str, Any]) -> FoundContainer:
         HostPort(
             number=port["container_port"] + step,
             protocol=port["protocol"],
-            address=port.get("host_ip") or "0.0.0.0",  # noqa: S104 - as podman reports it
             host=port["host_port"] + step,
         )
         for port in item.get("Ports") or ()

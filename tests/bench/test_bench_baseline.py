@@ -182,7 +182,7 @@ def test_changes_list_what_an_image_must_contain(checkout: ProjectCopy) -> None:
 def test_small_models_are_never_changed(checkout: ProjectCopy) -> None:
     lock = checkout.folder / "requirements/models.lock"
     lock.write_text(lock.read_text().replace("size = 2", "size = 10", 1))
-    assert {checkout.change_model(number).what for number in range(4)} == {"models/m1/weights.bin"}
+    assert {checkout.change_model(number).inputs for number in range(4)} == {("models/m1/weights.bin",)}
 
 
 def test_whole_lists_wheels_models_and_application(checkout: ProjectCopy) -> None:

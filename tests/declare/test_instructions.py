@@ -23,9 +23,9 @@ def test_stages_have_names_bases_and_lines() -> None:
         "from --platform=linux/amd64 base as app\nUSER x\n"
     )
     assert found.arguments == (("TAG", "3.12"), ("EMPTY", ""))
-    assert [(stage.base, stage.name, stage.line, stage.platform) for stage in found.stages] == [
-        ("python:${TAG}", "base", 3, ""),
-        ("base", "app", 6, "linux/amd64"),
+    assert [(stage.base, stage.name, stage.line) for stage in found.stages] == [
+        ("python:${TAG}", "base", 3),
+        ("base", "app", 6),
     ]
     assert [[i.value for i in stage.instructions] for stage in found.stages] == [["a"], ["x"]]
 

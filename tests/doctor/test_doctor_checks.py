@@ -33,7 +33,7 @@ STORE = ImageStoreFacts(
     file_system="ext2/ext3",
 )
 HEALTHY = HostFacts(
-    system=HostSystem(distribution="debian", codename="trixie", kernel="6.12", user="ann", uid=1000),
+    system=HostSystem(user="ann", uid=1000),
     tools=(
         InstalledTool(name="buildah", path="/usr/bin/buildah", version="1.44.0"),
         InstalledTool(name="skopeo", path="/usr/bin/skopeo", version="1.18.0"),

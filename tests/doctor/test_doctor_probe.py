@@ -14,7 +14,6 @@ from buildkit.doctor.probe import (
     find_free_id,
     find_logins,
     parse_getsubids,
-    parse_os_release,
     parse_version,
     probe_host,
     probe_tool,
@@ -51,11 +50,6 @@ def test_program_that_cannot_be_started_is_not_there(tmp_path: Path, monkeypatch
 )
 def test_versions_are_parsed_from_tool_output(text: str, version: str) -> None:
     assert parse_version(text) == version
-
-
-def test_os_release_is_parsed() -> None:
-    release = parse_os_release('# comment\nID=ubuntu\nVERSION_CODENAME=noble\nPRETTY_NAME="Ubuntu 24.04"\n')
-    assert (release["ID"], release["VERSION_CODENAME"], release["PRETTY_NAME"]) == ("ubuntu", "noble", "Ubuntu 24.04")
 
 
 def test_subordinate_ids_are_counted_by_name_and_by_number() -> None:
@@ -133,7 +127,6 @@ def test_storage_is_parsed_from_buildah_info() -> None:
         native_diff=False,
         mount_program="/usr/bin/fuse-overlayfs",
         graph_root="/var/lib/containers/storage",
-        runtime="runc",
     )
     assert parse_storage(
         {"store": {"GraphDriverName": "vfs", "GraphOptions": None, "GraphStatus": {}}}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildkit.declare.gpu_request import GpuRequest
-from buildkit.gpu.allocation import Grant, Refusal, allocate, choose
+from buildkit.gpu.allocation import Grant, Refusal, allocate
 from buildkit.gpu.eligibility import HeldDevice, WantedGpus, driver_fits
 from buildkit.gpu.host_devices import GpuHost
 
@@ -24,6 +24,10 @@ def wanted(name: str, environment: str = "x-production", **request: object) -> W
 
 def held(number: int, container: str = "x-other", share: str = "exclusive", environment: str = "") -> HeldDevice:
     return HeldDevice(uuid=uuid(number), container=container, share=share, environment=environment)
+
+
+def choose(request: GpuRequest, on: GpuHost, others: tuple[HeldDevice, ...] = ()) -> Grant | Refusal:
+    return allocate((WantedGpus(container="", request=request),), on, others)[""]
 
 
 def names(found: Grant | Refusal) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ waiting_total 99
 
 
 def load(in_flight: int, queued: int) -> ProxyLoad:
-    pool = PoolLoad(healthy=1, in_flight=in_flight, queued=queued, requests=9, failed=0)
+    pool = PoolLoad(healthy=1, in_flight=in_flight, queued=queued, requests=9)
     return ProxyLoad(pools={"only": pool}, servers={})
 
 

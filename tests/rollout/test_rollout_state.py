@@ -31,7 +31,7 @@ ROLLOUT = Rollout(
     versions=(Version(name="new"), Version(name="old")),
     split=SPLIT,
     control="old",
-    promote=Promotion(seconds=60, when="p95 < 1s", checks=parse_condition("p95 < 1s"), steps=(100, 500, 1000)),
+    promote=Promotion(seconds=60, checks=parse_condition("p95 < 1s"), steps=(100, 500, 1000)),
 )
 
 

@@ -39,8 +39,13 @@ def links(tmp_path):
 
 
 def best(folder, target=TARGET, hashes=()):
-    found = indexes(target, find_links=(folder,)).find_best("thing", "==1.0", hashes)
+    asked = indexes(target, find_links=(folder,))
+    found = asked.find_pinned(pin_of(hashes)) if hashes else asked.find_first("thing", "==1.0")
     return found.file if found else None
+
+
+def pin_of(hashes, version="1.0", form=""):
+    return Pin(name="thing", version=version, hashes=tuple(hashes), file="x", line=1, form=form)
 
 
 CP313 = "thing-1.0-cp313-cp313-manylinux_2_28_x86_64.whl"
@@ -68,7 +73,7 @@ def test_files_whose_page_says_another_hash_are_not_judged(tmp_path, monkeypatch
     monkeypatch.setattr(
         Evaluator, "evaluate_link", lambda self, link: judged.append(link.filename) or judge(self, link)
     )
-    found = indexes(find_links=(str(tmp_path / "page.html"),)).find_best("thing", "==1.0", [listed[NONE]])
+    found = indexes(find_links=(str(tmp_path / "page.html"),)).find_pinned(pin_of([listed[NONE]]))
     assert (found.file, found.sha256) == (NONE, listed[NONE])
     assert sorted(judged) == sorted([NONE, SDIST]), "and one whose hash is not known"
 
@@ -116,7 +121,7 @@ def test_local_index_gives_hashes_yanked_and_requires_python(tmp_path):
         f'<a href="{NONE}#sha256={digest.hex}" data-yanked="bad">x</a>'
         f'<a href="{CP313}#sha256={digest.hex}" data-requires-python="&gt;=3.14">x</a>'
     )
-    found = indexes(no_index=False, index=(tmp_path / "simple").as_uri()).find_best("thing", "==1.0", (digest,))
+    found = indexes(no_index=False, index=(tmp_path / "simple").as_uri()).find_pinned(pin_of([digest]))
     assert (found.file, found.sha256) == (NONE, digest)
 
 
@@ -134,14 +139,12 @@ def test_file_is_found_by_name_with_matching_hash_first(tmp_path):
 
 def test_tags_of_incompatible_wheels_are_returned(links):
     name = "thing-1.0-cp311-cp311-win_amd64.whl"
-    pin = Pin(name="thing", version="1.0", hashes=(FileHash.of(name.encode()),), file="x", line=1)
-    offered = indexes(find_links=(links(name),)).find_offered(pin)
+    offered = indexes(find_links=(links(name),)).find_offered(pinned(name))
     assert [(file.form, file.tags, file.fits) for file in offered] == [("wheel", "cp311-cp311-win_amd64", False)]
 
 
 def pinned(*names, form=""):
-    hashes = tuple(FileHash.of(name.encode()) for name in names)
-    return Pin(name="thing", version="1.0", hashes=hashes, file="x", line=1, form=form)
+    return pin_of((FileHash.of(name.encode()) for name in names), form=form)
 
 
 @pytest.mark.parametrize(("form", "chosen"), [("", NONE), ("wheel", NONE), ("sdist", SDIST)])
@@ -178,7 +181,7 @@ def write_sdist(folder, version, requires):
 def test_files_of_find_links_say_which_python_they_need(tmp_path, write, requires, chosen):
     write(tmp_path, "1.0", ">=3.8")
     write(tmp_path, "2.0", requires)
-    assert indexes(find_links=(str(tmp_path),)).find_best("thing", ">=1").version == chosen
+    assert indexes(find_links=(str(tmp_path),)).find_first("thing", ">=1").version == chosen
 
 
 def test_tags_never_come_from_the_host():
@@ -231,7 +234,7 @@ def test_default_index_is_reachable(tmp_path):
 
     sources = load_sources(tmp_path, {**os.environ, "PIP_CONFIG_FILE": "/dev/null", "PIP_FIND_LINKS": ""})
     asked = Indexes(sources, HttpSession(sources, RetryPolicy(threading.Event())), TARGET)
-    found = asked.find_best("cryptography", "==44.0.0")
+    found = asked.find_first("cryptography", "==44.0.0")
     assert found.file == "cryptography-44.0.0-cp39-abi3-manylinux_2_28_x86_64.whl"
     assert asked.session.find_size(found.url) == 4_155_160
     asked.session.close()
@@ -270,7 +273,7 @@ def test_index_for_explicit_sources_gives_no_unpinned_project(tmp_path):
     assert first_of(replace(uv, strategy="unsafe-best-match")) == "1.0"
     sources = PackageSources(pip=IndexSettings(), uv=uv)
     pinned = Indexes(sources, HttpSession(sources, RetryPolicy(threading.Event())), TARGET)
-    assert pinned.find_best("thing", "==99.0", [FileHash("0" * 64)]).version == "99.0"
+    assert pinned.find_pinned(pin_of([FileHash("0" * 64)], "99.0")).version == "99.0"
 
 
 def test_find_links_count_with_the_first_index(tmp_path):
