@@ -221,21 +221,24 @@ class ContainerRunner:
         self._find_isolation()
         with ExitStack() as stack:
             folder = stack.enter_context(context.blobs.working_folder())
-            name = artifact.file or artifact.name
+            source = folder / "source" / (artifact.file or artifact.name)  # a package may be named as the pipes are
+            source.parent.mkdir()
             if item.tree is not None:
-                lay_out(context.project.folder, item.tree, folder / name)
+                lay_out(context.project.folder, item.tree, source)
             else:
                 assert artifact.sha256 is not None  # noqa: S101 - an sdist is pinned
-                shutil.copyfile(context.files.get_file(name, artifact.sha256, artifact.file), folder / name)
+                shutil.copyfile(context.files.get_file(source.name, artifact.sha256, artifact.file), source)
             container = self._start(stack, self._whole_ref(builder))
             python = f"{context.project.target.prefix}/bin/python"
             script = (files("buildkit.build") / "wheel_script.py").read_text("utf-8")
-            argv = (python, "-I", "-c", script, f"/mnt/{name}", artifact.git.subdirectory if artifact.git else "")
+            inside = artifact.git.subdirectory if artifact.git else ""
+            argv = (python, "-I", "-c", script, f"/mnt/source/{source.name}", inside, *buildah.PIPES)
             env = {"SOURCE_DATE_EPOCH": str(EPOCH), "PYTHONHASHSEED": "0", "HOME": "/tmp"}  # noqa: S108 - in the container
             if artifact.git and artifact.version:  # setuptools-scm, hatch-vcs, PDM: there is no repository to ask
                 env |= dict.fromkeys(("SETUPTOOLS_SCM_PRETEND_VERSION", "PDM_BUILD_SCM_VERSION"), artifact.version)
             try:
-                finished = buildah.run_in(container, argv, env=env, network=False, mounts=((folder, "/mnt"),))
+                with buildah.open_stream(container, argv, folder, env=env) as (_, answer):
+                    file, _, data = answer.read().partition(b"\n")
             except ToolError as error:
                 full = describe_full_disk(error.output)
                 raise BuildError(
@@ -245,7 +248,6 @@ class ContainerRunner:
                     or "does the builder have its build system, and pip? see the requirements of the builder's stage",
                     output=error.output,
                 ) from error
-        file, _, data = finished.stdout.partition(b"\n")
         return file.decode("utf-8", "replace"), data
 
     @contextmanager

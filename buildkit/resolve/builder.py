@@ -16,8 +16,12 @@ from buildkit.resolve.package_metadata import label_of, parse_report
 from buildkit.resolve.project_locks import make_request
 from buildkit.tools.resolver import Describe, ProjectMetadata
 
+_SOURCE = "/media"  # a folder that every root has; the pipes are at /mnt
 _PIP = """import os, shutil, sys
-source = shutil.copytree("/mnt", "/tmp/buildkit/source", symlinks=True)
+tree, out, requests = sys.argv[1:]
+os.dup2(os.open(out, os.O_WRONLY), 1)
+os.open(requests, os.O_RDONLY)
+source = shutil.copytree(tree, "/tmp/buildkit/source", symlinks=True)
 pip = (sys.executable, "-I", "-m", "pip", "install", "--dry-run", "--quiet", "--report", "-")
 how = ("--no-deps", "--no-index", "--no-build-isolation", "--ignore-installed", "--no-cache-dir")
 os.execv(sys.executable, (*pip, *how, "--disable-pip-version-check", source))
@@ -67,13 +71,15 @@ def _start_builder(project: Project, emit: Emit) -> Iterator[Describe]:
         emit(Note(text=f"build backends run in {project.builder} with {isolation}", warning=not isolation.is_private))
 
         def describe(tree: Path) -> ProjectMetadata:
-            image, lease = project.ref(project.builder), planner.context.blobs.leases.hold
-            argv = (f"{project.target.prefix}/bin/python", "-I", "-c", _PIP)
+            image, blobs = project.ref(project.builder), planner.context.blobs
+            argv = (f"{project.target.prefix}/bin/python", "-I", "-c", _PIP, _SOURCE, *buildah.PIPES)
             env = {"HOME": "/tmp", "PYTHONHASHSEED": "0"}  # noqa: S108 - in the container
             label = label_of(tree, project.folder)
-            with buildah.working_container(image, lease) as container:
+            with buildah.working_container(image, blobs.leases.hold) as container, blobs.working_folder() as folder:
                 try:
-                    done = buildah.run_in(container, argv, env=env, network=False, mounts=((tree, "/mnt"),))
+                    mounts = ((tree, _SOURCE),)
+                    with buildah.open_stream(container, argv, folder, env=env, mounts=mounts) as (_, report):
+                        data = report.read()
                 except ToolError as error:
                     raise BuildError(
                         f"{label}: its metadata could not be computed in {project.builder}",
@@ -82,6 +88,6 @@ def _start_builder(project: Project, emit: Emit) -> Iterator[Describe]:
                         "see the requirements of the builder's stage",
                         output=error.output,
                     ) from error
-            return parse_report(done.stdout, label)
+            return parse_report(data, label)
 
         yield describe

@@ -32,9 +32,12 @@ Pipes = tuple[BinaryIO, BinaryIO]  # a command's input and output
 
 PIPES = ("/mnt/out", "/mnt/in")
 
+_FIXED_HASHES = {"PYTHONHASHSEED": "0"}
 _POLL_SECONDS = 0.01
 _UNKNOWN = b"container not known"
 _PROBE = "/buildkit-probe"
+_PROBES = 10
+_NO_REASON = re.compile(rb"(?:subprocess exited with status \d+\s+|Error: exit status \d+\s*)*")
 _MISSED = re.compile(rb"(?:exec: \\?.|executable file .|fork/exec )" + _PROBE.encode())  # runc's, crun's, buildah's
 
 
@@ -120,7 +123,9 @@ def run_in(
     """Run a command to its end; ``mounts`` (host path, path in the container) are read-only bind mounts.
 
     With ``network`` it uses the host's. A mount's target must exist in the image, or it appears in the layer.
-    Raises ToolError with the command's output, MissingTool or Interrupted.
+    Its output is for messages: in ``chroot`` isolation buildah ends without waiting for its relay, and the last 64 KiB
+    or more may be missing. What must be whole comes by `open_stream`. Raises ToolError with the command's output,
+    MissingTool or Interrupted.
     """
     what = f"`{_short(argv)}` in {container.name}"
     with _explain_full_storage():
@@ -141,18 +146,26 @@ def _explain_full_storage() -> Iterator[None]:
 
 
 @contextmanager
-def open_stream(container: WorkingContainer, argv: Sequence[str], folder: Path) -> Iterator[Pipes]:
-    """Start a command without network and give its input and output; it has ended when the block is left.
+def open_stream(
+    container: WorkingContainer,
+    argv: Sequence[str],
+    folder: Path,
+    *,
+    env: Mapping[str, str] = _FIXED_HASHES,
+    network: bool = False,
+    mounts: Mounts = (),
+) -> Iterator[Pipes]:
+    """Start a command and give its input and output; it has ended when the block is left.
 
     Both are named pipes in ``folder``, which is mounted at ``/mnt``: the command must open the first of `PIPES` for
     writing and then the second for reading. (Standard input and output pass through buildah, which sleeps for 100 ms
-    whenever a pipe is full: a few megabytes take seconds.) On leaving, its input ends. Raises ToolError with its error
-    output if it fails, even before it opens the pipes, and kills it if the block raised.
+    whenever a pipe is full, and loses the end: see `run_in`.) ``mounts`` as there. On leaving, its input ends. Raises
+    ToolError with its error output if it fails, even before it opens the pipes, and kills it if the block raised.
     """
     for name in ("in", "out"):
         os.mkfifo(folder / name, 0o600)
     command = Command(
-        argv=_run_argv(container, argv, {"PYTHONHASHSEED": "0"}, network=False, mounts=((folder, "/mnt"),)),
+        argv=_run_argv(container, argv, env, network, ((folder, "/mnt"), *mounts)),
         what=f"`{_short(argv)}` in {container.name}",
     )
     # non-blocking: there is no writer until the command has opened this pipe and waits at the other one
@@ -238,11 +251,14 @@ def _find_obstacle(isolation: Isolation, lease: LeaseContainer) -> str:
             # What works gets as far as missing this program, and names it. Anything else (no cgroups, no permission)
             # fails before that, with another message.
             argv = _isolated_argv(isolation, container, (_PROBE,), {}, network=False, mounts=())
-            finished = run(Command(argv=argv, accept=tuple(range(256))))
+            for _ in range(_PROBES):
+                finished = run(Command(argv=argv, accept=tuple(range(256))))
+                if _MISSED.search(finished.stderr):
+                    return ""
+                if not _NO_REASON.fullmatch(finished.stderr):  # the relay may lose the reason: see `run_in`
+                    break
     except ToolError as error:
         return error.message
-    if _MISSED.search(finished.stderr):
-        return ""
     lines = finished.stderr.decode("utf-8", "replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {finished.code}")
 

@@ -12,10 +12,10 @@ import pytest
 
 from buildkit.errors import ToolError
 from buildkit.tools import buildah
-from buildkit.tools.buildah import remove_image, run_in, working_container
+from buildkit.tools.buildah import remove_image, working_container
 from buildkit.tools.isolation import Isolation
 from buildkit.tools.process import find_tool
-from tests.tools.tinyimage import import_tiny_image
+from tests.tools.tinyimage import answer, import_tiny_image
 
 pytestmark = pytest.mark.tools
 
@@ -56,7 +56,7 @@ def folder_in_memory() -> Iterator[Path]:
 
 def say(script: str, mounts: buildah.Mounts = (), *, network: bool = False) -> str:
     with working_container(REF) as box:
-        return run_in(box, ("/usr/bin/bash", "-c", script), env={}, network=network, mounts=mounts).text
+        return answer(box, script, network=network, mounts=mounts)
 
 
 @pytest.mark.parametrize("network", [False, True])
@@ -94,13 +94,14 @@ def test_commands_share_no_memory_segment_with_the_host(isolation: Isolation) ->
 
 def test_commands_at_the_same_time_share_nothing(isolation: Isolation, folder_in_memory: Path) -> None:
     """What one gets by a mount from the host's shared memory, another does not see."""
-    mounts = ((folder_in_memory, "/mnt"),)
-    spy = ("/usr/bin/bash", "-c", "cat /dev/shm/*/* /proc/*/root/mnt/* 2>&1; true")
+    mounts = ((folder_in_memory, "/media"),)
+    spy = "echo looked; cat /dev/shm/*/* /proc/*/root/media/* 2>&1; true"
     with working_container(REF) as box, working_container(REF) as other:
-        script = "cat /mnt/file; for file in /mnt/file /dev/shm/*/file; do { echo x >$file; } 2>&1; done; true"
-        argv = ("/usr/bin/bash", "-c", script)
-        assert run_in(box, argv, env={}, network=False, mounts=mounts).text.startswith("kept")
-        assert "kept" not in run_in(other, spy, env={}, network=False).text
+        script = "cat /media/file; for file in /media/file /dev/shm/*/file; do { echo x >$file; } 2>&1; done; true"
+        assert answer(box, script, mounts=mounts).startswith("kept")
+        looked = answer(other, spy)
+        assert looked.startswith("looked")
+        assert "kept" not in looked
     assert (folder_in_memory / "file").read_text() == "kept"
 
 
@@ -108,13 +109,13 @@ def test_command_cannot_leave_its_root(isolation: Isolation) -> None:
     """chroot(2) within a chroot leads out of it; where a runtime has moved the root, it leads nowhere."""
     program = find_tool("chroot")
     assert program is not None
-    mounts = ((Path(program).parent, "/mnt"),)
+    mounts = ((Path(program).parent, "/media"),)
     if isolation.kind == "chroot":
         with pytest.raises(ToolError) as caught:
-            say("/mnt/chroot / /usr/bin/cat /dev/null", mounts)
+            say("/media/chroot / /usr/bin/cat /dev/null", mounts)
         assert "Operation not permitted" in caught.value.output
     else:
-        assert say("/mnt/chroot / /usr/bin/cat /dev/null && echo done", mounts) == "done"
+        assert say("/media/chroot / /usr/bin/cat /dev/null && echo done", mounts) == "done"
 
 
 def test_isolation_without_permission_for_namespaces_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -128,6 +129,33 @@ def test_isolation_without_permission_for_namespaces_says_why(monkeypatch: pytes
     assert "NOT private" in str(found)
     assert say("echo works") == "works"
     buildah.find_isolation.cache_clear()
+
+
+def test_a_probe_whose_reason_was_lost_is_asked_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """buildah's relay loses it now and then; then commands ran in the host's namespaces."""
+    monkeypatch.setenv("PATH", f"{lose_reasons(tmp_path, times=3)}:{os.environ['PATH']}")
+    monkeypatch.setenv("BUILDAH_ISOLATION", "chroot")
+    buildah.find_isolation.cache_clear()
+    assert buildah.find_isolation().is_private
+    assert (tmp_path / "lost").read_text().split() == ["lost"] * 3
+    buildah.find_isolation.cache_clear()
+
+
+def lose_reasons(folder: Path, times: int) -> Path:
+    """Write a buildah(1) whose first runs end without their reason, as those of a loaded machine do."""
+    script = f"""#!/bin/sh
+if [ "$1" = run ] && [ "$(cat {folder}/lost 2>/dev/null | wc -l)" -lt {times} ]; then
+    echo lost >>{folder}/lost
+    {find_tool("buildah")} "$@" 2>/dev/null
+    code=$?
+    printf 'subprocess exited with status %s\nError: exit status %s\n' $code $code >&2
+    exit $code
+fi
+exec {find_tool("buildah")} "$@"
+"""
+    (folder / "buildah").write_text(script)
+    (folder / "buildah").chmod(0o755)
+    return folder
 
 
 def refuse_namespaces(folder: Path) -> None:

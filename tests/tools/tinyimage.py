@@ -9,13 +9,16 @@ import os
 import re
 import tarfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from buildkit.digest import DiffId, Digest
 from buildkit.layers.root.pack import RootRules, pack_root
 from buildkit.layers.tar.member import Compression
+from buildkit.tools.buildah import PIPES, Mounts, WorkingContainer, open_stream
 from buildkit.tools.process import Command, find_tool, run
 from buildkit.tools.skopeo import copy_dir_to_storage
 
+_FOLDERS = ("dev", "media", "mnt", "opt", "proc", "run", "sys", "tmp", "usr", "usr/bin", "usr/lib", "usr/lib64")
 PROGRAMS = ("bash", "cat", "mkdir", "sleep", "touch")
 _V2 = "application/vnd.docker.distribution.manifest.v2+json"
 _CONFIG = "application/vnd.docker.container.image.v1+json"
@@ -55,10 +58,21 @@ def import_tiny_image(folder: Path, ref: str, *, compressed: bool = False) -> Di
     return layer
 
 
+def answer(container: WorkingContainer, script: str, *, network: bool = False, mounts: Mounts = ()) -> str:
+    """Return all that a bash script writes in a container, stripped; `run_in` says what may get lost otherwise."""
+    out, requests = PIPES
+    argv = ("/usr/bin/bash", "-c", f"exec >{out} <{requests}; {script}")
+    with (
+        TemporaryDirectory() as folder,
+        open_stream(container, argv, Path(folder), env={}, network=network, mounts=mounts) as (_, output),
+    ):
+        return output.read().decode().strip()
+
+
 def _make_tar(ref: str) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for name in ("dev", "mnt", "opt", "proc", "run", "sys", "tmp", "usr", "usr/bin", "usr/lib", "usr/lib64"):
+        for name in _FOLDERS:
             tar.addfile(_entry(name, tarfile.DIRTYPE))
         for name in ("bin", "lib", "lib64", "sbin"):
             link = _entry(name, tarfile.SYMTYPE)
