@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 _SAMPLE = re.compile(r"([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})?[ \t]+(\S+)(?:[ \t]+-?\d+)?[ \t]*")
-_LABEL = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\.)*)"[ \t]*,?[ \t]*')
+_LABEL = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\.)*+)"[ \t]*,?[ \t]*')
 _ESCAPED = re.compile(r"\\(.)")
 _MEANING = {"n": "\n"}
 
@@ -49,12 +49,11 @@ def parse_samples(page: str) -> Iterator[MetricSample]:
     for line in page.split("\n"):  # other line breaks may stand in labels
         if line.startswith("#") or (found := _SAMPLE.fullmatch(line)) is None:
             continue
-        name, labels, text = found.groups()
+        name, text, number = found.groups()
         try:
-            value = float(text)
+            yield MetricSample(name=name, labels=dict(_parse_labels((text or "").strip())), value=float(number))
         except ValueError:
             continue
-        yield MetricSample(name=name, labels=dict(_parse_labels(labels or "")), value=value)
 
 
 def find_histograms(samples: Iterable[MetricSample], name: str) -> Mapping[tuple[tuple[str, str], ...], CountedBuckets]:
@@ -84,5 +83,10 @@ def find_edge(labels: Mapping[str, str]) -> float | None:
 
 
 def _parse_labels(text: str) -> Iterator[tuple[str, str]]:
-    for name, value in _LABEL.findall(text):
-        yield name, _ESCAPED.sub(lambda one: _MEANING.get(one[1], one[1]), value)
+    at = 0
+    while at < len(text):
+        found = _LABEL.match(text, at)
+        if found is None:
+            raise ValueError("no label")
+        yield found[1], _ESCAPED.sub(lambda one: _MEANING.get(one[1], one[1]), found[2])
+        at = found.end()

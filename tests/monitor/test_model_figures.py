@@ -51,7 +51,8 @@ def page(seen: tuple[int, ...] = (300, 300, 300, 300), ok: int = 1200, window: s
 
 def test_samples_are_read_as_prometheus_writes_them() -> None:
     text = 'a 1\nb{x="1",y="q\\"\\\\\\n}"} 2.5e3 1700000000000\n# c 1\n'
-    text += 'broken{ 3\nd{} NaN\nnot a number\n\ne{x="1",} +Inf\n'
+    text += 'broken{ 3\nd{} NaN\nnot a number\n\ne{ x="1", } +Inf\n'
+    text += 'half{x="1",y} 1\nhalf{x="1" "y"="2"} 1\n'
     found = list(parse_samples(text))
     assert found[:2] == [
         MetricSample(name="a", labels={}, value=1.0),
@@ -59,6 +60,13 @@ def test_samples_are_read_as_prometheus_writes_them() -> None:
     ]
     assert [(one.name, one.labels) for one in found[2:]] == [("d", {}), ("e", {"x": "1"})]
     assert math.isnan(found[2].value)
+
+
+def test_a_label_without_end_takes_no_longer_than_its_length() -> None:
+    for labels in ("a" * (4 << 20), 'a="' + "b" * (4 << 20), 'a="' + "b=" * (2 << 20)):
+        assert list(parse_samples(f"model_requests_total{{{labels}}} 1\nb 1\n")) == [
+            MetricSample(name="b", labels={}, value=1.0)
+        ]
 
 
 def test_quantiles_are_those_of_prometheus() -> None:

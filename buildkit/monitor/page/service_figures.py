@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
 from buildkit.monitor.exposition import CountedBuckets, find_edge, parse_samples
+from buildkit.monitor.metrics import clean_label
 
 WINDOW = 60.0  # seconds
 MOST_SERIES = 20_000
@@ -124,42 +125,45 @@ def _http(values: Values, grown: _Growth) -> dict[str, Any]:
 
 
 def _models(values: Values, grown: _Growth) -> list[dict[str, Any]]:
-    named = {(one.label("model"), one.label("version")) for one in values if _MODEL.fullmatch(one.name)}
-    return [_model(model, version, values, grown) for model, version in sorted(named)[:_MOST_MODELS]]
+    own: defaultdict[tuple[str, str], dict[Series, float]] = defaultdict(dict)
+    for series, value in values.items():
+        if _MODEL.fullmatch(series.name):
+            own[series.label("model"), series.label("version")][series] = value
+    found = sorted(own)[:_MOST_MODELS]
+    return [_model(key, own[key], replace(grown, values={one: grown.values[one] for one in own[key]})) for key in found]
 
 
-def _model(model: str, version: str, values: Values, grown: _Growth) -> dict[str, Any]:
+def _model(key: tuple[str, str], values: Values, grown: _Growth) -> dict[str, Any]:
     def named(*names: str) -> Callable[[Series], bool]:
-        return lambda one: one.name in names and (one.label("model"), one.label("version")) == (model, version)
+        return lambda one: one.name in names
 
     def failed(one: Series) -> bool:
         if one.name == "model_requests_total":
-            return named(one.name)(one) and one.label("outcome") == "failed"
-        return named("nv_inference_request_failure")(one)
+            return one.label("outcome") == "failed"
+        return one.name == "nv_inference_request_failure"
 
     success = named("nv_inference_request_success")
     requests = grown.rate(named("model_requests_total", "nv_inference_request_success", "nv_inference_request_failure"))
     micros = grown.rate(named("nv_inference_request_duration_us"))
     return {
-        "model": model,
-        "version": version,
+        "model": clean_label(key[0]),
+        "version": clean_label(key[1]),
         "requests": requests,
         "errors": _share(grown.rate(failed) or 0.0, requests),
         "mean": _share(micros / 1e6 if micros is not None else None, grown.rate(success)),
         **{f"p{share}": grown.quantile(share / 100, named("model_latency_seconds_bucket")) for share in (50, 95)},
         "confidence": grown.quantile(0.5, named("model_confidence_bucket")),
-        "drift": _drift(values, named),
+        "drift": _drift(values),
     }
 
 
-def _drift(values: Values, named: Callable[..., Callable[[Series], bool]]) -> list[dict[str, Any]]:
+def _drift(values: Values) -> list[dict[str, Any]]:
     signals: dict[str, dict[str, Any]] = {}
-    for statistic in _DRIFT:
-        chosen = named(f"model_drift_{statistic}")
-        for series, value in values.items():
-            if chosen(series):
-                signal = series.label("signal")
-                signals.setdefault(signal, {"signal": signal, **dict.fromkeys(_DRIFT)})[statistic] = value
+    for series, value in values.items():
+        statistic = series.name.removeprefix("model_drift_")
+        if statistic in _DRIFT:
+            signal = clean_label(series.label("signal"))
+            signals.setdefault(signal, {"signal": signal, **dict.fromkeys(_DRIFT)})[statistic] = value
     return [signals[name] for name in sorted(signals)][:_MOST_MODELS]
 
 

@@ -116,6 +116,30 @@ def test_only_so_many_series_are_kept_of_those_that_are_shown() -> None:
     assert len(read_figures(others + many)) == MOST_SERIES
 
 
+def test_many_models_cost_no_more_than_their_series() -> None:
+    asked: list[str] = []
+
+    class CountedSeries(Series):
+        def label(self, name: str) -> str:
+            asked.append(name)
+            return super().label(name)
+
+    names = [f"m{number}" for number in range(60)]
+    values = {
+        CountedSeries(name="model_drift_psi", labels=(("model", name), ("signal", "s"), ("version", "1"))): 1.0
+        for name in names
+    }
+    found = ServiceHistory(name="app").look(0.0, values)["models"]
+    assert [model["model"] for model in found] == sorted(names)[:50]
+    assert len(asked) < 4 * len(values)
+
+
+def test_names_that_a_service_tells_are_shown_in_bounded_length() -> None:
+    text = f'model_drift_psi{{model="{"m" * 5000}",version="{"v" * 5000}",signal="{"s" * 5000}"}} 1\n'
+    found = ServiceHistory(name="app").look(0.0, read_figures(text))["models"]
+    assert len(json.dumps(found)) < 1500
+
+
 def test_buckets_without_an_edge_are_left_out() -> None:
     text = "".join(f'h_bucket{{le="{edge}"}} 5\n' for edge in ("x", "NaN", "0.1", "+Inf")) + "h_bucket 7\n"
     (histogram,) = find_histograms(parse_samples(text), "h").values()
