@@ -144,6 +144,7 @@ def parse_serving(read: dict[str, Any] | None, place: ValueLocation) -> Serving 
     return serving
 
 
+_OWN_NAME = re.compile(r"config\.pbtxt|[0-9]+")
 _GENERATED = ("max_batch", "threads", "instances", "batching", "warm_up", "cache", "policy")
 
 
@@ -151,6 +152,10 @@ def _model(item: dict[str, Any], place: ValueLocation) -> ServedModel:
     known: dict[str, Any] = {key: item[key] for key in ("name", "file", "max_batch", "threads", "cache") if key in item}
     known |= {key: posixpath.normpath(item[key]) for key in ("config", "script") if key in item}
     known["files"] = tuple(posixpath.normpath(file) for file in item.get("files", ()))
+    names = [posixpath.basename(file) for file in known["files"]]
+    for name in dict.fromkeys(name for name in names if names.count(name) > 1 or _OWN_NAME.fullmatch(name)):
+        what = f"`{name}` would be two files of the model's folder"
+        place.at("files").report(what, "rename one: config.pbtxt and numbers are the repository's own")
     known["versions"] = tuple(sorted((int(number), name) for number, name in item.get("versions", ())))
     for key in _GENERATED if "config" in item else ():
         if key in item:

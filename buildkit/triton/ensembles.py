@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import NamedTuple
 
 from buildkit.declare.schema import suggest_word
@@ -80,17 +81,28 @@ def check_wiring(config: ModelConfig, configs: Configs, served: Mapping[str, tup
             versions = ", ".join(map(str, served[step.model]))
             what = f"version {step.version} of `{step.model}` is not served"
             yield Fault(field=f"{where}.model_version", what=what, hint=f"it has {versions}; -1 is the latest")
-    if circle := _circle(config.name, configs, ()):
+    if circle := _circle(config.name, configs):
         what = f"ensembles contain each other in a circle: {' → '.join(circle)}"
         yield Fault(field="ensemble_scheduling", what=what)
     yield from _check_flow(config)
 
 
-def _circle(name: str, configs: Configs, path: tuple[str, ...]) -> tuple[str, ...]:
-    if name in path:
-        return (*path[path.index(name) :], name)
-    steps = configs[name].steps if name in configs else ()
-    return next(filter(None, (_circle(step.model, configs, (*path, name)) for step in steps)), ())
+def _circle(name: str, configs: Configs) -> tuple[str, ...]:
+    """Return the circle that a model leads into, each containing the next; () for none."""
+    graph: dict[str, tuple[str, ...]] = {}
+    left = [name]
+    while left:
+        one = left.pop()
+        if one not in graph:
+            graph[one] = tuple(step.model for step in configs[one].steps) if one in configs else ()
+            left += graph[one]
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        *found, _ = reversed(error.args[1])
+        first = found.index(name) if name in found else 0
+        return (*found[first:], *found[: first + 1])
+    return ()
 
 
 def _check_flow(config: ModelConfig) -> Faults:

@@ -62,14 +62,8 @@ def _configure(model: RepositoryModel, graphs: Graphs, problems: list[Problem]) 
 
 def _complete_ensembles(repository: Repository, configs: dict[str, ModelConfig]) -> Iterator[Problem]:
     """Add the configurations of ensembles to those of models, each after the ones that it contains."""
-    for model in repository.models:
-        if model.backend == ENSEMBLE:
-            yield from map(model.origin.problem, check_tensors(configs[model.name], configs))
     waiting = {one.name: one for one in repository.ensembles}
-    while waiting:
-        ready = [one for one in waiting.values() if all(step.model in configs for step in one.step)]
-        if not ready:
-            return  # those that contain one with problems
+    while ready := [one for one in waiting.values() if all(step.model in configs for step in one.step)]:
         for ensemble in ready:
             del waiting[ensemble.name]
             problems = [
@@ -84,6 +78,10 @@ def _complete_ensembles(repository: Repository, configs: dict[str, ModelConfig])
             if not problems:
                 configs[ensemble.name] = complete(ensemble, configs)
             yield from problems
+    for model in repository.models:
+        config = configs[model.name]
+        if model.backend == ENSEMBLE and all(step.model in configs for step in config.steps):  # else one has problems
+            yield from map(model.origin.problem, check_tensors(config, configs))
 
 
 def _model_files(model: RepositoryModel, config: ModelConfig) -> Iterator[tuple[str, str | None]]:

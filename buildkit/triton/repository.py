@@ -158,7 +158,8 @@ def _model(
         if (graph or own in BACKENDS)
         else ""
     )
-    folders = tuple(_folders(settings, models, wanted, faults))
+    scripted = bool(settings.script) or (graph and own == PYTHON)
+    folders = tuple(_folders(settings, models, (wanted, scripted), faults))
     problems += map(stage.problem, faults)
     return RepositoryModel(
         settings=settings,
@@ -166,7 +167,7 @@ def _model(
         folders=folders,
         origin=origin,
         written=written,
-        runs_onnx=graph and own == PYTHON,
+        runs_onnx=scripted and not settings.script,
     )
 
 
@@ -178,8 +179,10 @@ def _with_backend(written: WrittenConfig, backend: str) -> WrittenConfig:
 
 
 def _folders(
-    settings: ServedModel, models: Mapping[str, Model], wanted: str, faults: list[Fault]
+    settings: ServedModel, models: Mapping[str, Model], loads: tuple[str, bool], faults: list[Fault]
 ) -> Iterator[VersionFolder]:
+    """Yield the folders of versions; the backend ``loads`` a file and, if the second says so, a script of ours."""
+    wanted, scripted = loads
     for number, name in settings.versions:
         model = models.get(name)
         if model is None:
@@ -188,12 +191,17 @@ def _folders(
             continue
         main = None if settings.script else _main(model, settings.file, wanted, faults)
         places = tuple(_places(model.files, main, wanted))
-        for path, times in Counter(place for _, place in places).items():
-            if times > 1:
-                what = f"two files of `{name}` would be {number}/{path}"
-                faults.append(Fault(field="input", what=what, hint="name the main one by `file`"))
+        for path in _taken_twice([*(place for _, place in places), *([_SCRIPT] if scripted else [])]):
+            what = f"two files of `{name}` would be {number}/{path}"
+            faults.append(Fault(field="input", what=what, hint="leave one out of the lock, or name another by `file`"))
         graph = main if wanted.endswith(_ONNX) else None
         yield VersionFolder(number=number, model=model, places=places, graph=graph)
+
+
+def _taken_twice(places: Sequence[str]) -> Iterator[str]:
+    """Yield the places at which two files would be, or a file and the folder of another."""
+    above = {place[:at] for place in places for at, letter in enumerate(place) if letter == "/"}
+    yield from (place for place, times in Counter(places).items() if times > 1 or place in above)
 
 
 def _main(model: Model, chosen: str, wanted: str, faults: list[Fault]) -> ModelFile | None:

@@ -16,6 +16,7 @@ _TOKEN = re.compile(
 )
 _OPENS, _CLOSES = "{<", "}>"
 Tokens = list[tuple[str, int]]
+Lines = dict[str, int]
 
 
 def find_lines(text: str) -> Mapping[str, int]:
@@ -24,9 +25,8 @@ def find_lines(text: str) -> Mapping[str, int]:
     Fields are named by their path: ``input[1].dims``, with numbers from 0 for every field that stands there twice,
     and for items of a list (``instance_group[0].gpus[1]``); the first also without its number.
     """
-    tokens = list(_tokens(text))
-    lines: dict[str, int] = {}
-    _read_fields(tokens, 0, "", lines)
+    lines: Lines = {}
+    _read_fields(list(_tokens(text)), 0, lines)
     return lines
 
 
@@ -38,7 +38,7 @@ def _tokens(text: str) -> Iterator[tuple[str, int]]:
         line += found[0].count("\n")
 
 
-def _read_fields(tokens: Tokens, at: int, prefix: str, lines: dict[str, int]) -> int:
+def _read_fields(tokens: Tokens, at: int, lines: Lines) -> int:
     """Read fields up to the end of their message; return where that is."""
     seen: Counter[str] = Counter()
     while at < len(tokens) and tokens[at][0] not in _CLOSES:
@@ -51,33 +51,32 @@ def _read_fields(tokens: Tokens, at: int, prefix: str, lines: dict[str, int]) ->
         if at < len(tokens) and tokens[at][0] == "[":
             at += 1
             while at < len(tokens) and tokens[at][0] != "]":
-                at = _read_value(tokens, at, (prefix, word, tokens[at][1]), (seen, lines))
+                at = _read_value(tokens, at, (word, tokens[at][1]), (seen, lines))
                 at += at < len(tokens) and tokens[at][0] == ","
             at += 1
-            lines.setdefault(f"{prefix}{word}", line)
+            lines.setdefault(word, line)
         else:
-            at = _read_value(tokens, at, (prefix, word, line), (seen, lines))
+            at = _read_value(tokens, at, (word, line), (seen, lines))
     return at
 
 
-def _read_value(
-    tokens: Tokens, at: int, field: tuple[str, str, int], known: tuple[Counter[str], dict[str, int]]
-) -> int:
-    """Read a value of ``field`` (prefix, name, line); return what is behind it."""
-    (prefix, word, line), (seen, lines) = field, known
+def _read_value(tokens: Tokens, at: int, field: tuple[str, int], known: tuple[Counter[str], Lines]) -> int:
+    """Read a value of ``field`` (name, line); return what is behind it."""
+    (word, line), (seen, lines) = field, known
     number = seen[word]
     seen[word] += 1
-    lines.setdefault(f"{prefix}{word}", line)
-    lines[f"{prefix}{word}[{number}]"] = line
+    lines.setdefault(word, line)
+    lines[f"{word}[{number}]"] = line
     if at >= len(tokens):
         return at
     if tokens[at][0] in _OPENS:
-        inside = _read_fields(tokens, at + 1, f"{prefix}{word}[{number}].", lines) + 1
-        if number == 0:
-            below = f"{prefix}{word}[0]."
-            for path in [path for path in lines if path.startswith(below)]:
-                lines.setdefault(f"{prefix}{word}.{path.removeprefix(below)}", lines[path])
-        return inside
+        inner: Lines = {}
+        end = _read_fields(tokens, at + 1, inner) + 1
+        for path, where in inner.items():
+            lines[f"{word}[{number}].{path}"] = where
+            if number == 0:
+                lines.setdefault(f"{word}.{path}", where)
+        return end
     at += 1
     while at < len(tokens) and tokens[at][0][0] in "\"'":  # strings side by side are one
         at += 1

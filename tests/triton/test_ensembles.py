@@ -125,6 +125,31 @@ def test_ensembles_may_contain_ensembles_but_no_circle() -> None:
     assert any("circle: outer → speech → outer" in one for one in refused(outer + circle))
 
 
+def test_an_ensemble_by_hand_may_contain_one_that_is_generated() -> None:
+    text = BOTH + '[[serve.model]]\nname = "outer"\nconfig = "serving/speech.pbtxt"\n'
+    steps = (
+        'ensemble_scheduling { step { model_name: "speech" model_version: -1 input_map { key: "AUDIO" value: "AUDIO" }'
+        ' output_map { key: "SPEECH" value: "SPEECH" } } }'
+    )
+    written = WRITTEN.partition("ensemble_scheduling")[0] + steps
+    assert files_of(text, written)["outer/1"] is None
+    assert any("`AUDIO` is TYPE_INT32" in one for one in refused(text, written.replace("INT64", "INT32")))
+    assert any("`pre` has no tensor `row`" in one for one in refused(text.replace("{ raw =", "{ row ="), written))
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_ensembles_within_ensembles_cost_no_more_than_their_number(steps: int) -> None:
+    text = MODELS
+    for number in range(60 if steps > 1 else 1200):
+        inner = f"e{number - 1}" if number else "vad"
+        step = ", ".join(
+            f'{{ model = "{inner}", input = {{ audio = "a{n}" }}, output = {{ speech = "s{n}" }} }}'
+            for n in range(steps)
+        )
+        text += f'[[serve.ensemble]]\nname = "e{number}"\nstep = [{step}]\n'
+    assert not [one for one in refused(text) if "circle" in one]
+
+
 WRITTEN_WRONG = {
     "type": (
         "TYPE_INT64",

@@ -291,3 +291,25 @@ def test_examples_of_the_page_are_stages() -> None:
     assert served
     assert ([one.numbers for one in served.models], [len(one.step) for one in served.ensembles]) == ([(1, 2)], [2])
     assert parse_stage(second, name="gpu", file="stages/gpu/stage.toml").running.metrics == "8002/metrics"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("files", "twice"),
+    [
+        ('["a/labels.txt", "b/labels.txt"]', "labels.txt"),
+        ('["a/config.pbtxt"]', "config.pbtxt"),
+        ('["a/1"]', "1"),
+    ],
+)
+def test_a_text_takes_the_place_of_no_other_file(files: str, twice: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        serving(f"{ONE}files = {files}\n")
+    assert f"`{twice}` would be two files of the model's folder" in str(caught.value.problems[0])
+
+
+def test_no_file_of_a_model_takes_the_place_of_the_script_that_runs_it() -> None:
+    lock = {"vad": locked("vad", "vad.onnx", "model.py")}
+    assert "two files of `vad` would be 1/model.py" in refused(ONE, backend="python", lock=lock)
+    assert config_of(ONE, lock=lock)  # no script of ours
+    below = {"vad": locked("vad", "vad.onnx", "model.onnx/weights")}
+    assert "two files of `vad` would be 1/model.onnx" in refused(ONE, lock=below)

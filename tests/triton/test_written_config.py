@@ -10,6 +10,7 @@ from buildkit.triton.check_config import ConfigFacts, ConfigOrigin, check_config
 from buildkit.triton.check_graph import check_graph
 from buildkit.triton.read_config import read_config
 from buildkit.triton.render_config import render_config
+from buildkit.triton.text_lines import find_lines
 from tests.triton.graphs import FLOAT, INT64, make_graph
 
 FILE = "serving/vad.pbtxt"
@@ -223,3 +224,10 @@ def test_no_text_gets_more_than_a_message() -> None:
     ):
         assert problems(text)
     assert "larger than" in problems("#" + "x" * (2 << 20))[0]
+
+
+def test_lines_of_many_fields_are_found_in_one_pass() -> None:
+    one = 'parameters { key: "k" value { string_value: "x" } }\n'
+    lines = find_lines(one * 15_000)
+    assert (lines["parameters.value.string_value"], lines["parameters[14999].value[0].string_value"]) == (1, 15_000)
+    assert "parameters[1].value.string_value" in lines
