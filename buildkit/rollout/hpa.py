@@ -96,6 +96,7 @@ def next_replicas(
     """
     if not bounds.least <= current <= bounds.most:
         return min(max(current, bounds.least), bounds.most), history
+    history = ScaleHistory(recommended=_until(now, history.recommended), done=_until(now, history.done))
     stable = stabilise(current, wanted, history.recommended, bounds, now)
     chosen = limit_rate(current, stable, history.done, bounds, now)
     change = ScaleEvent(time=now, replicas=chosen - current)
@@ -151,3 +152,8 @@ def _longest(bounds: ReplicaBounds) -> int:
 
 def _since(start: float, events: Iterable[ScaleEvent]) -> tuple[ScaleEvent, ...]:
     return tuple(event for event in events if event.time > start)
+
+
+def _until(now: float, events: Iterable[ScaleEvent]) -> tuple[ScaleEvent, ...]:
+    """Return the events that are not of the future, as those of before a clock that was set back are."""
+    return tuple(event for event in events if event.time <= now)

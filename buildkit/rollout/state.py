@@ -55,6 +55,10 @@ class RolloutState:
         """Return how many of 1000 users a version has."""
         return dict(self.shares).get(version, 0)
 
+    def counts_from(self, now: float) -> float:
+        """Return the time from which answers count: all do if the clock was set back, which must not hide failures."""
+        return self.since if self.since <= now else 0.0
+
     def running(self, version: str) -> tuple[int, ...]:
         """Return the numbers of the replicas of a version that run."""
         return next((one.running for one in self.replicas if one.version == version), ())

@@ -70,6 +70,6 @@ def metric_samples(scale: Scale, pages: list[str]) -> list[LoadSample]:
         if name.startswith("metric:"):
             found = [sum_metric(page, name.removeprefix("metric:")) for page in pages]
             known = [value for value in found if value is not None]
-            if known and len(known) == len(found):
+            if known and len(known) == len(found) and math.isfinite(sum(known)):
                 samples.append(LoadSample(total=sum(known), target=target))
     return samples

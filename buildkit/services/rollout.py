@@ -100,7 +100,8 @@ class RunningRollout:
         if not self._healthy(rollout.candidate):
             return RolloutDecision(action=RolloutAction.ABORT, reason=f"no replica of {rollout.candidate} is healthy")
         answers = list(parse_answers(self.proxy.ask(SHOW_ANSWERS)))
-        candidate, control = (measure(answers, name, state.since) for name in (rollout.candidate, rollout.control))
+        since = state.counts_from(self.now())
+        candidate, control = (measure(answers, name, since) for name in (rollout.candidate, rollout.control))
         decision = decide(
             rollout.promote.checks,
             candidate,

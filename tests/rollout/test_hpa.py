@@ -166,6 +166,18 @@ def test_out_of_the_range_is_mended_at_once() -> None:
     assert next_replicas(9, 9, ScaleHistory(), bounds, NOW)[0] == 5
 
 
+def test_what_was_done_before_the_clock_was_set_back_holds_up_nothing() -> None:
+    ahead = NOW + 86_400
+    history = ScaleHistory(
+        recommended=(ScaleEvent(time=ahead, replicas=9),), done=(ScaleEvent(time=ahead, replicas=4),)
+    )
+    bounds = ReplicaBounds(least=1, most=10)
+    assert next_replicas(9, 1, history, bounds, NOW)[0] == 1
+    assert next_replicas(4, 8, history, bounds, NOW)[0] == 8
+    after = next_replicas(9, 1, history, bounds, NOW)[1]
+    assert {event.time for event in (*after.recommended, *after.done)} == {NOW}
+
+
 def test_a_day_of_load_is_followed_without_flapping() -> None:
     bounds = ReplicaBounds(least=1, most=10)
     history, replicas, seen = ScaleHistory(), 1, []

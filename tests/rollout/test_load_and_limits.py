@@ -55,6 +55,10 @@ def test_a_metric_that_is_no_number_is_none_and_changes_nothing(value: str) -> N
     assert metric_samples(SCALE, [PAGE, page]) == []
 
 
+def test_metrics_whose_sum_is_no_number_change_nothing() -> None:
+    assert metric_samples(SCALE, ["waiting 1.5e308\n"] * 2) == []
+
+
 def test_cpus_in_use_are_known_from_the_second_look_on() -> None:
     clock, used = [0.0], {"a": 0.0, "b": 10.0}
     meter = CpuMeter(now=lambda: clock[0], read=lambda name: used[name])

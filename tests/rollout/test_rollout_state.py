@@ -50,6 +50,11 @@ def test_a_candidate_goes_step_by_step_to_the_end() -> None:
     assert promote(state, ROLLOUT, "by hand", 200.0, share=250).shares == (("new", 250), ("old", 750))
 
 
+def test_answers_count_after_the_clock_was_set_back() -> None:
+    state = begin(SPLIT, 5000.0)
+    assert (state.counts_from(5001.0), state.counts_from(1000.0)) == (5000.0, 0.0)
+
+
 def test_hold_changes_nothing_and_an_abort_gives_the_control_everybody() -> None:
     state = begin(SPLIT, 1.0)
     assert advance(state, ROLLOUT, decided(RolloutAction.HOLD), 5.0) is state
