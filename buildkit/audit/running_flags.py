@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -16,6 +17,7 @@ from buildkit.running.flags import ContainerSpec
 from buildkit.running.seccomp import PROFILE
 
 _SOCKETS = ("podman.sock", "docker.sock", "containerd.sock", "crio.sock")
+_AROUND = re.compile(r"/|(/var)?/run(/(podman|docker|containerd|crio|user(/[0-9]+(/podman)?)?))?")  # folders of them
 _ALLOW = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG")
 _NAMED = 5  # system calls in one message
 _PLACE = "HostConfig"  # of podman's description of a container
@@ -29,7 +31,7 @@ def check_flags(given: GivenFlags, seen: Sighting, declared: DeclaredContainer) 
         for device in given.devices:
             yield _weaker(f"--device={device} is not declared", Severity.HIGH)
     for source, target in given.sources:
-        if source.endswith(_SOCKETS):
+        if source.endswith(_SOCKETS) or _AROUND.fullmatch(source):
             yield Finding(rule=rules.ENGINE_MOUNTED, what=f"{source} is mounted at {target}", path=target.lstrip("/"))
     yield from _check_limits(seen, declared.spec)
     yield from _check_published(given, declared.spec)

@@ -33,7 +33,7 @@ WEAKER_FLAG = Rule(
 )
 ENGINE_MOUNTED = Rule(
     id="engine-mounted",
-    title="The engine's socket is in a container",
+    title="The engine's socket, or a folder of the host with it, is in a container",
     severity=Severity.CRITICAL,
     why="Whoever reaches it starts containers with any rights, and so has those of the engine's user on the host.",
     advice="Remove the mount.",

@@ -100,6 +100,8 @@ FLAGS = {
     "published for all": (replace(GIVEN, published=(("8000/tcp", ""),)), "weaker-flag", "every address"),
     "published undeclared": (replace(GIVEN, published=(("9/tcp", "10.0.0.1"),)), "weaker-flag", "9/tcp"),
     "the engine": (replace(GIVEN, sources=(("/run/podman/podman.sock", "/x"),)), "engine-mounted", "/x"),
+    "the engine's folder": (replace(GIVEN, sources=(("/run/user/1000", "/x"),)), "engine-mounted", "/x"),
+    "the whole host": (replace(GIVEN, sources=(("/", "/x"),)), "engine-mounted", "/x"),
     "another filter": (
         replace(GIVEN, calls=service_calls() | {("mount", ""), ("bpf", "")}), "weaker-flag", "refuses: bpf, mount",
     ),
