@@ -13,10 +13,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from xoe_runtime.cpus import count_cpus
 from xoe_runtime.drift_profile import make_profile, render_profile
 
 from analysis import Analyser
-from cpus import count_cpus
 from detector import load_detector
 from observation import Observation
 from problems import Problem

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cpus import CGROUP, read_words
+from xoe_runtime.cpus import CGROUP
 
 
 def count_memory(cgroup: Path = CGROUP) -> int:
@@ -14,6 +14,13 @@ def count_memory(cgroup: Path = CGROUP) -> int:
     Version 2 of cgroups says "max" where there is no limit, version 1 a number beyond every machine.
     """
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    words = read_words(cgroup / "memory.max") or read_words(cgroup / "memory" / "memory.limit_in_bytes")
+    words = _words(cgroup / "memory.max") or _words(cgroup / "memory" / "memory.limit_in_bytes")
     limits = [int(word) for word in words if word.isdigit()]
     return min([machine, *(limit for limit in limits if limit > 0)])
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text("ascii").split()
+    except (OSError, UnicodeDecodeError):  # not this version of cgroups, or not mounted
+        return []

@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from xoe_runtime.cpus import count_cpus
 
-from cpus import count_cpus
 from memory import count_memory
 from secret_file import read_secret
 
