@@ -22,7 +22,7 @@ from buildkit.bench.tables import (
     scenario_title,
 )
 from buildkit.report.stage_graph import format_name
-from buildkit.report.svg_blocks import clip, text_width
+from buildkit.report.svg_blocks import clip, px, svg_text, text_width
 from buildkit.report.text import format_seconds
 
 WIDTH = 800
@@ -84,44 +84,44 @@ def _find_scale(results: Results, goal: str, names: list[str], racing: list[str]
 def _opening(results: Results, goal: str, names: list[str], height: float) -> str:
     lines = [f"{scenario_title(name)}: {format_ratio(results, goal, name) or 'no peer'}" for name in names]
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{_n(height)}" '
-        f'viewBox="0 0 {WIDTH} {_n(height)}" role="img" aria-labelledby="bk-title bk-desc">\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{px(height)}" '
+        f'viewBox="0 0 {WIDTH} {px(height)}" role="img" aria-labelledby="bk-title bk-desc">\n'
         f'<title id="bk-title">Seconds {escape(GOALS.get(goal, goal))}</title>\n'
         f'<desc id="bk-desc">{escape(chr(10).join(lines))}</desc>\n'
         f"<style>{style()}</style>\n{DEFS}\n"
-        f'<rect class="ground" x="0.5" y="0.5" width="{WIDTH - 1}" height="{_n(height - 1)}" rx="8"/>'
+        f'<rect class="ground" x="0.5" y="0.5" width="{WIDTH - 1}" height="{px(height - 1)}" rx="8"/>'
     )
 
 
 def _head(results: Results, goal: str, racing: list[str]) -> Iterator[str]:
     words = GOALS.get(goal, goal)
-    yield _text(_EDGE, 34, f"Seconds {words}", "title")
+    yield svg_text(_EDGE, 34, f"Seconds {words}", "title")
     name = format_name(str(results.workload.get("name", "")))
     count = max((sample.repetition + 1 for sample in results.samples if sample.until == goal), default=0)
     of = f"medians of {count}, least to most as a line; " if count > 1 else ""
     rest = "; ".join((f"{of}logarithmic scale", *format_meanings(racing)))
     room = WIDTH - 2 * _EDGE - text_width(f"workload ; {rest}", _TEXT)
-    yield _text(_EDGE, 52, f"workload {clip(name, room, _TEXT)}; {rest}", "quiet")
+    yield svg_text(_EDGE, 52, f"workload {clip(name, room, _TEXT)}; {rest}", "quiet")
     x, titles = float(_EDGE), participant_titles(results)
     for who in racing:
-        yield f'<rect class="{_bar_class(results, who)}" x="{_n(x)}" y="62" width="11" height="11" rx="2"/>'
-        yield _text(x + 16, 71.5, titles[who], "plain")
+        yield f'<rect class="{_bar_class(results, who)}" x="{px(x)}" y="62" width="11" height="11" rx="2"/>'
+        yield svg_text(x + 16, 71.5, titles[who], "plain")
         x += 16 + text_width(titles[who], _TEXT) + 18
 
 
 def _grid(scale: _Scale, top: float, bottom: float) -> Iterator[str]:
     for tick in scale.ticks():
-        x = _n(scale.x(tick))
-        yield f'<path class="rule" d="M{x} {_n(top)}V{_n(bottom)}"/>'
-        yield _text(scale.x(tick), bottom + 12, f"{tick:g} s", "quiet middle")
+        x = px(scale.x(tick))
+        yield f'<path class="rule" d="M{x} {px(top)}V{px(bottom)}"/>'
+        yield svg_text(scale.x(tick), bottom + 12, f"{tick:g} s", "quiet middle")
 
 
 def _group(results: Results, goal: str, name: str, racing: list[str], scale: _Scale, y: float) -> Iterator[str]:
     ratio = format_ratio(results, goal, name)
-    yield _text(_LEFT - 10, y + 10, scenario_title(name), "name end")
+    yield svg_text(_LEFT - 10, y + 10, scenario_title(name), "name end")
     fits = text_width(ratio, _TEXT) <= _LEFT - 10 - _EDGE
     for line, words in enumerate([ratio] if fits else ratio.replace(" than ", "\nthan ").split("\n")):
-        yield _text(_LEFT - 10, y + 24 + 14 * line, words, f"{'gain' if 'faster' in ratio else 'quiet'} end")
+        yield svg_text(_LEFT - 10, y + 24 + 14 * line, words, f"{'gain' if 'faster' in ratio else 'quiet'} end")
     for number, who in enumerate(racing):
         yield from _bar(results, (goal, name, who), scale, y + _STEP * number)
 
@@ -135,10 +135,10 @@ def _bar(results: Results, cell: tuple[str, str, str], scale: _Scale, y: float) 
     if figures is None:
         if samples and words.startswith("wrong"):
             end = scale.x(min(sample.seconds for sample in samples))
-            yield f'<rect fill="url(#bk-wrong)" x="{_LEFT}" y="{_n(y)}" width="{_n(end - _LEFT)}" height="{_BAR}"/>'
-            yield _text(end + 6, y + 10, words, "quiet")
+            yield f'<rect fill="url(#bk-wrong)" x="{_LEFT}" y="{px(y)}" width="{px(end - _LEFT)}" height="{_BAR}"/>'
+            yield svg_text(end + 6, y + 10, words, "quiet")
         else:
-            yield _text(_LEFT + 6, y + 10, words, "quiet")
+            yield svg_text(_LEFT + 6, y + 10, words, "quiet")
     else:
         yield from _measured(results, who, figures, scale, y)
     yield "</g>"
@@ -148,15 +148,15 @@ def _measured(results: Results, who: str, figures: Figures, scale: _Scale, y: fl
     end = scale.x(figures.median)
     width = max(end - _LEFT, 1.5)
     yield (
-        f'<rect class="{_bar_class(results, who)}" x="{_LEFT}" y="{_n(y)}" width="{_n(width)}" '
+        f'<rect class="{_bar_class(results, who)}" x="{_LEFT}" y="{px(y)}" width="{px(width)}" '
         f'height="{_BAR}" rx="1.5"/>'
     )
     edge = end
     if figures.count > 1:
         low, edge = scale.x(figures.least), max(scale.x(figures.most), end)
-        yield f'<path class="range" d="M{_n(low)} {_n(y + _BAR / 2)}H{_n(edge)}"/>'
+        yield f'<path class="range" d="M{px(low)} {px(y + _BAR / 2)}H{px(edge)}"/>'
     ours = who == next(iter(results.participants))
-    yield _text(edge + 6, y + 10, format_figures(figures), f"value{' strong' if ours else ''}")
+    yield svg_text(edge + 6, y + 10, format_figures(figures), f"value{' strong' if ours else ''}")
 
 
 def _phases(results: Results, goal: str, names: list[str], y: float) -> tuple[list[str], float]:
@@ -172,8 +172,8 @@ def _phases(results: Results, goal: str, names: list[str], y: float) -> tuple[li
         return [], 12.0
     words = "each bar is 100 % of the seconds at its right: those of all phases, which overlap"
     parts = [
-        _text(_EDGE, y + 16, f"Where the work of {ours} is", "name"),
-        _text(_EDGE, y + 31, words, "quiet"),
+        svg_text(_EDGE, y + 16, f"Where the work of {ours} is", "name"),
+        svg_text(_EDGE, y + 31, words, "quiet"),
         *_legend(order, y + 44),
     ]
     top = y + 44 + 18 * _legend_lines(order)
@@ -199,8 +199,8 @@ def _legend(order: list[str], y: float) -> Iterator[str]:
         width = 16 + text_width(phase, _TEXT) + 14
         if x + width > WIDTH - _EDGE:
             x, y = float(_EDGE), y + 18
-        yield f'<rect class="slice-{phase}" x="{_n(x)}" y="{_n(y)}" width="10" height="10" rx="2"/>'
-        yield _text(x + 15, y + 9, phase, "plain")
+        yield f'<rect class="slice-{phase}" x="{px(x)}" y="{px(y)}" width="10" height="10" rx="2"/>'
+        yield svg_text(x + 15, y + 9, phase, "plain")
         x += width
 
 
@@ -210,10 +210,10 @@ def _legend_lines(order: list[str]) -> int:
 
 
 def _stack(name: str, phases: dict[str, float], order: list[str], y: float) -> Iterator[str]:
-    yield _text(_LEFT - 10, y + 11, scenario_title(name), "plain end")
+    yield svg_text(_LEFT - 10, y + 11, scenario_title(name), "plain end")
     whole = sum(phases.values())
     if not whole:
-        yield _text(_LEFT + 6, y + 11, "nothing to speak of", "quiet")
+        yield svg_text(_LEFT + 6, y + 11, "nothing to speak of", "quiet")
         return
     x, room = float(_LEFT), WIDTH - _EDGE - 80 - _LEFT
     for colour in order:
@@ -223,17 +223,17 @@ def _stack(name: str, phases: dict[str, float], order: list[str], y: float) -> I
             title = f"{OTHER} ({', '.join(sorted(these))})" if colour == OTHER else colour
             yield from _slice(title, colour, seconds, x, y, room * seconds / whole)
         x += room * seconds / whole
-    yield _text(WIDTH - _EDGE, y + 11, format_seconds(whole), "value strong end")
+    yield svg_text(WIDTH - _EDGE, y + 11, format_seconds(whole), "value strong end")
 
 
 def _slice(title: str, colour: str, seconds: float, x: float, y: float, width: float) -> Iterator[str]:
     words = format_seconds(seconds)
     yield (
         f'<g><title>{escape(f"{title}: {words}")}</title><rect class="slice-{colour}" '
-        f'x="{_n(x)}" y="{_n(y)}" width="{_n(max(width - 0.8, 0.3))}" height="{_SLICE}"/>'
+        f'x="{px(x)}" y="{px(y)}" width="{px(max(width - 0.8, 0.3))}" height="{_SLICE}"/>'
     )
     if text_width(words, _SMALL) + 6 <= width:
-        yield _text(x + width / 2, y + 10.5, words, f"inside on-{colour}")
+        yield svg_text(x + width / 2, y + 10.5, words, f"inside on-{colour}")
     yield "</g>"
 
 
@@ -241,12 +241,3 @@ def _bar_class(results: Results, who: str) -> str:
     if who == next(iter(results.participants)):
         return "bar-ours"
     return f"bar-{who if who in PEERS else OTHER}"
-
-
-def _text(x: float, y: float, text: str, kind: str) -> str:
-    return f'<text class="{kind}" x="{_n(x)}" y="{_n(y)}">{escape(text)}</text>'
-
-
-def _n(value: float) -> str:
-    """Format a number with at most one decimal."""
-    return f"{round(value, 1) + 0.0:.1f}".removesuffix(".0")

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from buildkit.errors import BuildError
 from buildkit.tools.process import Command, CommandResult, run
-from buildkit.tools.usage import measure_thread
+from buildkit.tools.usage import measure_thread, read_cpu
 
 _EVERY_SECONDS = 0.1
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,12 +120,4 @@ def _anonymous(pid: int) -> int | None:
 
 def _tree_cpu(pid: int) -> float:
     """Return the CPU time of living processes below ``pid``, including children they have waited for."""
-    return sum(map(_cpu, _tree(pid)))
-
-
-def _cpu(pid: int) -> float:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return sum(map(int, fields[11:15])) / _TICKS
+    return sum(map(read_cpu, _tree(pid)))

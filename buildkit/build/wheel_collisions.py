@@ -20,7 +20,7 @@ from buildkit.digest import Key
 from buildkit.errors import WheelError
 from buildkit.layers.path_prefixes import find_overlaps, path_prefixes_of
 from buildkit.layers.tar.contents import describe_difference
-from buildkit.layers.tar.listing import ContentDescriber
+from buildkit.layers.tar.listing import describe_member
 from buildkit.layers.tar.member import Member
 from buildkit.lazy_dataclass import dataclass
 from buildkit.locks.pins import Artifact
@@ -147,15 +147,7 @@ class WheelCollisions:
 
     def _describe(self, owner: _Owner, path: str) -> str:
         member = self._read(owner.wheel).get(path) if owner.wheel else None
-        return _describe(member) if member else ""
+        return describe_member(member) if member else ""
 
     def _is_settled(self, *layers: Spec) -> bool:
         return any(project_of(spec) in self._composition.prefer for spec in layers)
-
-
-def _describe(content: Member) -> str:
-    """Return the content for a listing; it is read, for only its bytes show a namespace package."""
-    described = ContentDescriber(content.path, executable=content.executable)
-    for chunk in content.content() if content.content else ():
-        described.update(chunk)
-    return described.content(lambda _path: "")

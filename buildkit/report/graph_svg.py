@@ -37,6 +37,8 @@ from buildkit.report.svg_blocks import (
     find_lanes,
     find_scale,
     pack,
+    px,
+    svg_text,
     text_width,
     wrap,
 )
@@ -168,31 +170,31 @@ def _opening(picture: Picture, height: float) -> str:
             f"{format_name(node.name)}{ties}: {format_layer_count(len(node.layers))}, {sum_layers(node.layers)}."
         )
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{_n(height)}" '
-        f'viewBox="0 0 {WIDTH} {_n(height)}" role="img" aria-labelledby="bk-title bk-desc">\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{px(height)}" '
+        f'viewBox="0 0 {WIDTH} {px(height)}" role="img" aria-labelledby="bk-title bk-desc">\n'
         f'<title id="bk-title">Stages and layers of {escape(format_name(picture.project))}</title>\n'
         f'<desc id="bk-desc">{escape(chr(10).join(lines))}</desc>\n'
         f"<style>{style()}</style>\n{DEFS}\n"
-        f'<rect class="ground" x="0.5" y="0.5" width="{WIDTH - 1}" height="{_n(height - 1)}" rx="8"/>'
+        f'<rect class="ground" x="0.5" y="0.5" width="{WIDTH - 1}" height="{px(height - 1)}" rx="8"/>'
     )
 
 
 def _head(picture: Picture, scale: float) -> Iterator[str]:
     """Yield the head: project, totals, and the legend of colours and areas."""
-    yield _text(_EDGE, 34, clip(format_name(picture.project), 500, 20.0), "title")
-    yield _text(_EDGE, 54, f"{format_summary(picture)}; {format_pending(picture)}", "plain")
+    yield svg_text(_EDGE, 34, clip(format_name(picture.project), 500, 20.0), "title")
+    yield svg_text(_EDGE, 54, f"{format_summary(picture)}; {format_pending(picture)}", "plain")
     x = float(_EDGE)
     for source, words in SOURCE_LABELS.items():
         layers = [layer for layer in picture.layers if layer.source is source]
         text = f"{words}: {sum_layers(layers)}" if layers else words
-        yield f'<rect class="block" fill="url(#bk-{source})" x="{_n(x)}" y="68" width="14" height="14" rx="2"/>'
-        yield _text(x + 20, 79, text, "plain" if layers else "quiet")
+        yield f'<rect class="block" fill="url(#bk-{source})" x="{px(x)}" y="68" width="14" height="14" rx="2"/>'
+        yield svg_text(x + 20, 79, text, "plain" if layers else "quiet")
         x += 20 + text_width(text, _TEXT) + 16
     side, size = _measure(scale)
     if size:
         x, y = WIDTH - _EDGE - side - 0.5, 56 - side
-        yield f'<rect class="measure" x="{_n(x)}" y="{_n(y)}" width="{_n(side)}" height="{_n(side)}"/>'
-        yield _text(x - 6, 54, f"this area is {size}", "quiet end")
+        yield f'<rect class="measure" x="{px(x)}" y="{px(y)}" width="{px(side)}" height="{px(side)}"/>'
+        yield svg_text(x - 6, 54, f"this area is {size}", "quiet end")
 
 
 def _measure(scale: float) -> tuple[float, str]:
@@ -208,13 +210,13 @@ def _measure(scale: float) -> tuple[float, str]:
 def _row(row: _Row, page: _Page) -> Iterator[str]:
     node, left, y = row.node, page.left, row.top
     start = left if node is not page.rows[0].node else _EDGE
-    yield f'<path class="rule" d="M{_n(start)} {_n(y - 10)}H{WIDTH - _EDGE}"/>'
+    yield f'<path class="rule" d="M{px(start)} {px(y - 10)}H{WIDTH - _EDGE}"/>'
     yield f"<g><title>{escape(format_name(node.name))}: {escape(format_name(node.summary))}</title>"
     name = clip(format_name(node.name), _NAMES - (52 if node.ships else 12), 14.0)
     ships = '<tspan class="quiet" dx="7">ships</tspan>' if node.ships else ""
-    yield f'<text x="{_n(left)}" y="{_n(y + 12)}"><tspan class="name">{escape(name)}</tspan>{ships}</text>'
+    yield f'<text x="{px(left)}" y="{px(y + 12)}"><tspan class="name">{escape(name)}</tspan>{ships}</text>'
     for number, (line, kind) in enumerate(row.facts):
-        yield _text(left, y + 28 + _LINE * number, line, kind)
+        yield svg_text(left, y + 28 + _LINE * number, line, kind)
     yield "</g>"
     for layer, rect in row.blocks:
         yield from _block(node, layer, rect, page.blocks, y)
@@ -222,8 +224,9 @@ def _row(row: _Row, page: _Page) -> Iterator[str]:
     for text, kind in row.notes:
         base += _LINE
         if kind == "built":
-            yield f'<path class="mark" d="M{_n(page.blocks + 4)} {_n(base - 8.5)}l4.5 4.5l-4.5 4.5l-4.5 -4.5z"/>'
-        yield _text(page.blocks + (13 if kind == "built" else 0), base, text, "quiet" if kind == "quiet" else "plain")
+            yield f'<path class="mark" d="M{px(page.blocks + 4)} {px(base - 8.5)}l4.5 4.5l-4.5 4.5l-4.5 -4.5z"/>'
+        indent = 13 if kind == "built" else 0
+        yield svg_text(page.blocks + indent, base, text, "quiet" if kind == "quiet" else "plain")
 
 
 def _block(node: StageNode, layer: GraphLayer, rect: Rect, left: float, top: float) -> Iterator[str]:
@@ -231,13 +234,13 @@ def _block(node: StageNode, layer: GraphLayer, rect: Rect, left: float, top: flo
     kind = "unknown" if layer.bytes is None else "block"
     yield (
         f'<g class="layer"><title>{escape(format_layer(layer))}</title>'
-        f'<rect class="{kind}" fill="url(#bk-{layer.source})" x="{_n(x)}" y="{_n(y)}" '
-        f'width="{_n(width)}" height="{_n(height)}" rx="{2 if min(width, height) > 8 else 1}"/>'
+        f'<rect class="{kind}" fill="url(#bk-{layer.source})" x="{px(x)}" y="{px(y)}" '
+        f'width="{px(width)}" height="{px(height)}" rx="{2 if min(width, height) > 8 else 1}"/>'
     )
     labels = _labels(node, layer, rect)
     start = y + height / 2 + (4 if len(labels) == 1 else -2.5)
     for number, text in enumerate(labels):
-        yield _text(x + 5, start + 14 * number, text, "plain")
+        yield svg_text(x + 5, start + 14 * number, text, "plain")
     yield "</g>"
 
 
@@ -261,16 +264,7 @@ def _lines(page: _Page) -> Iterator[str]:
             start = page.rows[upper].top + 25
             end = page.rows[lower].top + 7 + min(5.0, 14 / len(ending)) * number
             path = (
-                f"M{_n(right)} {_n(start)}H{_n(x + bend)}Q{_n(x)} {_n(start)} {_n(x)} {_n(start + bend)}"
-                f"V{_n(end - bend)}Q{_n(x)} {_n(end)} {_n(x + bend)} {_n(end)}H{_n(right)}"
+                f"M{px(right)} {px(start)}H{px(x + bend)}Q{px(x)} {px(start)} {px(x)} {px(start + bend)}"
+                f"V{px(end - bend)}Q{px(x)} {px(end)} {px(x + bend)} {px(end)}H{px(right)}"
             )
-            yield f'<path class="tie {kind}" d="{path}"/><circle class="dot" cx="{_n(right)}" cy="{_n(end)}" r="2.2"/>'
-
-
-def _text(x: float, y: float, text: str, kind: str) -> str:
-    return f'<text class="{kind}" x="{_n(x)}" y="{_n(y)}">{escape(text)}</text>'
-
-
-def _n(value: float) -> str:
-    """Format a number with at most one decimal."""
-    return f"{round(value, 1) + 0.0:.1f}".removesuffix(".0")
+            yield f'<path class="tie {kind}" d="{path}"/><circle class="dot" cx="{px(right)}" cy="{px(end)}" r="2.2"/>'

@@ -1,9 +1,10 @@
-"""The layout of a drawing: blocks with areas for bytes, lanes for lines, text clipped to a width. Pure."""
+"""Parts of a drawing: blocks with areas for bytes, lanes for lines, text clipped to a width. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from xml.sax.saxutils import escape
 
 _NARROW = frozenset("ijlI.,:;'|!` ")
 _SLIM = frozenset('frt()[]/-"*')
@@ -142,6 +143,16 @@ def wrap(words: Sequence[str], room: float, size: float, most: int) -> list[str]
         else:
             lines.append(word)
     return [clip(line, room, size) for line in lines]
+
+
+def svg_text(x: float, y: float, text: str, kind: str) -> str:
+    """Return a text element whose baseline begins at a point; ``kind`` is its class."""
+    return f'<text class="{kind}" x="{px(x)}" y="{px(y)}">{escape(text)}</text>'
+
+
+def px(value: float) -> str:
+    """Return a number of pixels with at most one decimal."""
+    return f"{round(value, 1) + 0.0:.1f}".removesuffix(".0")
 
 
 def _min_height(column: Sequence[float], height: float) -> float:

@@ -15,7 +15,7 @@ from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, FetchError, WheelError
 from buildkit.layers.tar.contents import EXECUTABLE
-from buildkit.layers.tar.listing import ContentDescriber
+from buildkit.layers.tar.listing import describe_member
 from buildkit.layers.tar.member import Member
 from buildkit.layers.wheel.install import read_wheel
 from buildkit.locks.pins import Artifact
@@ -56,7 +56,7 @@ class WheelContents:
         member = (self._members(wheel) or {}).get(path)
         if member is None or member.content is None or member.size > _READ:
             return ""
-        return _describe(member)
+        return describe_member(member)
 
     def _members(self, wheel: Artifact) -> Mapping[str, Member] | None:
         for path in self._local_files(wheel):
@@ -104,11 +104,4 @@ def _content(member: Member) -> str:
     """Return the content of a member by its SHA-256 in RECORD, else by its bytes if they are few."""
     if member.sha256 is not None:
         return f"{member.sha256.hex}{EXECUTABLE}" if member.executable else member.sha256.hex
-    return _describe(member) if member.content and member.size <= _READ else ""
-
-
-def _describe(member: Member) -> str:
-    described = ContentDescriber(member.path, executable=member.executable)
-    for chunk in member.content() if member.content else ():
-        described.update(chunk)
-    return described.content(lambda _path: "")
+    return describe_member(member) if member.content and member.size <= _READ else ""

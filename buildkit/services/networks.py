@@ -13,7 +13,8 @@ from buildkit.running.flags import NETWORK_OPTION
 from buildkit.running.host import PodmanHost
 from buildkit.running.mounts import ServiceNetwork
 from buildkit.services.labels import environment_labels
-from buildkit.tools.podman_objects import create_network, find_network
+from buildkit.tools.podman import find_network
+from buildkit.tools.podman_objects import create_network
 
 
 def ensure_networks(environment: RunningEnvironment, host: PodmanHost, making: Callable[[str], None]) -> PodmanHost:

@@ -68,7 +68,7 @@ def ensure_network(argv: Sequence[str]) -> bool:
     Raises ToolError, and BuildError if a network of that name allows outgoing connections.
     """
     name = argv[-1]
-    if (known := _find_network(name)) is not None:
+    if (known := find_network(name)) is not None:
         option, _, value = NETWORK_OPTION.partition("=")
         if known.get("dns_enabled") or str((known.get("options") or {}).get(option)) not in (value, "true"):
             hint = f"podman network rm {name}, or give the container another name"
@@ -83,7 +83,8 @@ def ensure_network(argv: Sequence[str]) -> bool:
     raise ToolError(f"making the network {name} failed", hint=HINT, output=message)
 
 
-def _find_network(name: str) -> dict[str, Any] | None:
+def find_network(name: str) -> dict[str, Any] | None:
+    """Return podman's description of a network, None if there is none."""
     finished = run(Command(argv=("podman", "network", "inspect", name), accept=(0, 1, FAILED)))
     if finished.code != 0:
         return None

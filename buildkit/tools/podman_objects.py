@@ -92,15 +92,6 @@ def _find_ids(refs: tuple[str, ...]) -> list[str]:
     return [line.removeprefix("sha256:") for line in run(Command(argv=argv, accept=(0, 1, FAILED))).text.split()]
 
 
-def find_network(name: str) -> dict[str, Any] | None:
-    """Return podman's description of a network, None if there is none."""
-    finished = run(Command(argv=("podman", "network", "inspect", name), accept=(0, 1, FAILED)))
-    if finished.code != 0:
-        return None
-    found: list[dict[str, Any]] = json.loads(finished.stdout)
-    return found[0]
-
-
 def create_network(argv: Sequence[str]) -> None:
     """Make a network. Raises ToolError."""
     finished = run(Command(argv=tuple(argv), accept=_ANY))

@@ -55,7 +55,7 @@ def measure_thread() -> ResourceUsage:
 
 def record_child(pid: int) -> None:
     """Add an ended program that is not reaped yet, and its own children, to this thread's usage."""
-    _local.children = _of_children() + ResourceUsage(_read_cpu(pid), *_read_io(Path(f"/proc/{pid}/io")))
+    _local.children = _of_children() + ResourceUsage(read_cpu(pid), *_read_io(Path(f"/proc/{pid}/io")))
 
 
 def _of_children() -> ResourceUsage:
@@ -63,8 +63,11 @@ def _of_children() -> ResourceUsage:
     return found
 
 
-def _read_cpu(pid: int) -> float:
-    """Read utime, stime, cutime and cstime (fields 14 to 17); the name before them may contain anything."""
+def read_cpu(pid: int) -> float:
+    """Return the CPU seconds of a process and of the children it waited for; 0 if it is gone.
+
+    They are utime, stime, cutime and cstime of proc(5), fields 14 to 17; the name before them may contain anything.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
     except OSError:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from buildkit.errors import BuildError
 from buildkit.layers.tar.contents import EXECUTABLE, FOLDER, NAMESPACE, SPECIAL, Listing, link_content
+from buildkit.layers.tar.member import Member
 from buildkit.layers.tar.namespace import MAX_SIZE, find_module, only_declares_namespace
 from buildkit.layers.tar.reader import TarReader
 
@@ -44,6 +45,14 @@ class ContentDescriber:
         if find(find_module(self._path)) == NAMESPACE:
             return NAMESPACE  # its bytecode
         return f"{self.sha256}{EXECUTABLE}" if self._executable else self.sha256
+
+
+def describe_member(member: Member) -> str:
+    """Return the content of one file for a listing; it is read, for only its bytes show a namespace package."""
+    described = ContentDescriber(member.path, executable=member.executable)
+    for chunk in member.content() if member.content else ():
+        described.update(chunk)
+    return described.content(lambda _path: "")
 
 
 def root_listing(contents: dict[str, str], folders: Iterable[str]) -> tuple[tuple[str, str], ...]:
