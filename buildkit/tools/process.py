@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
 from buildkit.errors import Interrupted, MissingTool, ToolError, describe_full_disk
 from buildkit.lazy_dataclass import dataclass
@@ -154,8 +154,9 @@ def stream(command: Command, watch: Callable[[bytes], None] = _ignore_line) -> G
         try:
             while chunk := child.stdout.read(1 << 20):
                 yield chunk
-        finally:
-            child.stdout.close()  # an abandoned child must not hang on a full pipe while it cleans up
+        except BaseException:
+            _end(child, command.grace, unread=child.stdout)
+            raise
         child.wait()
         reader.join()
     _check(command, child.returncode, b"", bytes(tail))
@@ -237,9 +238,11 @@ def _keep_tail(pipe: BinaryIO, tail: bytearray, watch: Callable[[bytes], None] =
             del tail[:-_KEPT_OUTPUT]
 
 
-def _end(child: subprocess.Popen[bytes], grace: float) -> None:
+def _end(child: subprocess.Popen[bytes], grace: float, *, unread: IO[bytes] | None = None) -> None:
     if child.poll() is None:
         _signal(child, signal.SIGTERM)
+        if unread:  # it must not hang on a full pipe while it cleans up, nor end by a broken one before the signal
+            unread.close()
         try:
             child.wait(timeout=grace)
         except subprocess.TimeoutExpired:
