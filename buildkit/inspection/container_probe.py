@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import secrets
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.resources import files
@@ -21,18 +18,16 @@ from typing import Any
 from buildkit.audit.running import Health, Observation, check_running
 from buildkit.build.planner import Planner
 from buildkit.declare.ports import LOOPBACK, PublishedPort
-from buildkit.declare.stage import Config, Healthcheck, Running
-from buildkit.errors import BuildError
 from buildkit.findings import Finding
+from buildkit.inspection.audit_target import describe_target
 from buildkit.inspection.lent_needs import lent_needs
 from buildkit.inspection.stage_container import (
-    describe_container,
     grant_own_gpus,
     missing_needs,
     prepare_network,
     warn_of_lacks,
 )
-from buildkit.running.flags import ContainerSpec, make_container, run_argv
+from buildkit.running.flags import ContainerSpec, run_argv
 from buildkit.running.host import PodmanHost, find_unsupported
 from buildkit.running.proc import (
     ListeningSocket,
@@ -51,7 +46,6 @@ _POLL = 0.1
 _WAIT = 30.0  # seconds to become healthy, beyond the declared start period
 _SETTLE = 1.0  # seconds in which a container without port and health check may fail
 _LIMITS = {"memory": ("memory.max", "memory.limit_in_bytes"), "pids": ("pids.max",)}  # cgroups v2, v1
-_NANOSECONDS = 1_000_000_000
 
 _PLACES = ("/", "/etc", "/usr", "/usr/bin", "/usr/local/bin", "/usr/lib", "/var", "/var/tmp", "/run", "/opt", "/root")  # noqa: S108
 
@@ -63,56 +57,6 @@ def audit_running(planner: Planner, target: str) -> tuple[Finding, ...]:
     """
     with lent_needs(planner, target, describe_target(planner, target)) as container:
         return check_running(observe(container))
-
-
-def describe_target(planner: Planner, target: str) -> ContainerSpec:
-    """Return the container to audit: of a stage that was built, or of an image, which is pulled if needed."""
-    name = f"buildkit-audit-{os.getpid()}-{secrets.token_hex(4)}"
-    if target in planner.graph.stages:
-        container = describe_container(planner, target, name=name, host_port=0)
-        if podman.find_image_config(container.image) is None:
-            raise BuildError(f"{container.image} is not in local storage", hint=f"nox -s build-{target}")
-        return container
-    if (image := podman.find_image_config(target)) is None:
-        podman.pull(target)
-        image = podman.find_image_config(target)
-    return make_container(target, name, read_config(image or {}), Running(), host_port=0)
-
-
-def read_config(image: Mapping[str, Any]) -> Config:
-    """Return the part of an image's config that matters at run time (OCI image specification, Docker's Healthcheck)."""
-    config = image.get("config") or {}
-    exposed = sorted(map(str, config.get("ExposedPorts") or {}))
-    ports = tuple(port for port in exposed if re.fullmatch(r"[0-9]{1,5}(/(tcp|udp))?", port))
-    env = tuple((line.partition("=")[0], line.partition("=")[2]) for line in map(str, config.get("Env") or ()))
-    return Config(
-        user=str(config.get("User") or ""),
-        workdir=str(config.get("WorkingDir") or ""),
-        env=env,
-        ports=ports,
-        healthcheck=_read_health(config.get("Healthcheck") or {}),
-    )
-
-
-def _read_health(healthcheck: Mapping[str, Any]) -> Healthcheck | None:
-    test = tuple(map(str, healthcheck.get("Test") or ()))
-    if test[:1] == ("CMD-SHELL",):
-        test = ("/bin/sh", "-c", *test[1:])
-    elif test[:1] == ("CMD",):
-        test = test[1:]
-    if not test or test == ("NONE",):
-        return None
-
-    def seconds(key: str, default: int) -> int:
-        return round(int(healthcheck.get(key) or 0) / _NANOSECONDS) or default
-
-    return Healthcheck(
-        test=test,
-        interval=seconds("Interval", 30),
-        timeout=seconds("Timeout", 30),
-        start_period=seconds("StartPeriod", 0),
-        retries=int(healthcheck.get("Retries") or 3),
-    )
 
 
 def observe(container: ContainerSpec, without: frozenset[str] = frozenset()) -> Observation:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from buildkit.audit.running import check_running
 from buildkit.build.planner import open_planner
-from buildkit.inspection.container_probe import describe_target, observe
+from buildkit.inspection.audit_target import describe_target
+from buildkit.inspection.container_probe import observe
 
 folder, stage, *without = sys.argv[1:]
 with open_planner(Path(folder), lambda _event: None) as planner:
