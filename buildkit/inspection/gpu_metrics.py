@@ -21,7 +21,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[GpuUse], float | None]], ...] = (
     ("xoe_gpu_power_watts", "Power that the GPU draws.", lambda one: one.health.power),
     (
         "xoe_gpu_xid",
-        "Code of the last critical error since the exporter began; 0 if there was none.",
+        "Code of the last critical error since the monitor began; 0 if there was none.",
         lambda one: one.health.xid,
     ),
 )

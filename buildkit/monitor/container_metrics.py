@@ -32,7 +32,7 @@ _COUNTERS: tuple[tuple[str, str, _Figure], ...] = (
     ("container_cpu_cfs_throttled_seconds_total", "Time waited for a new period.", lambda u, _: u.throttled_seconds),
     (
         "container_oom_events_total",
-        "Processes killed because memory was missing, since the exporter began.",
+        "Processes killed because memory was missing, since the monitor began.",
         lambda _, v: v.oom_kills,
     ),
     ("container_network_receive_bytes_total", "Bytes received, without loopback.", lambda u, _: u.received),

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from buildkit.monitor.exposition import CountedBuckets, MetricSample, find_histograms, parse_samples
+from buildkit.monitor.metrics import Labels
 from buildkit.xoe_runtime.drift import Drift, Sketch, compare
 
-Labels = tuple[tuple[str, str], ...]
 _DRIFT = "model_drift_"
 
 

@@ -72,7 +72,7 @@ class ConfigFacts:
 
 
 def check_config(config: ModelConfig, facts: ConfigFacts) -> Faults:
-    """Yield every fault of one configuration by itself; ensembles are checked together (`check_ensembles`)."""
+    """Yield every fault of one configuration by itself; ensembles are checked together (`ensembles.check_wiring`)."""
     if config.name != facts.name:
         yield Fault(field="name", what=f"`{config.name}` is not the model's name", hint=f'write name: "{facts.name}"')
     yield from _check_backend(config, facts)
