@@ -156,7 +156,7 @@ def _read_blob(name: str, blob: Blob, context: BuildContext) -> NativeFacts:
     """Read the facts from a blob's tar; raises BuildError for a damaged one."""
     title, is_large = f"libraries of {name}", blob.unpacked >= _LARGE_TAR_BYTES
     with step(context.emit, title, "look", blob.unpacked) if is_large else nullcontext():
-        return _read_facts(_report_progress(context.layers.open_tar(blob), title, context), name)
+        return read_facts(_report_progress(context.layers.open_tar(blob), title, context), name)
 
 
 def _report_progress(chunks: Iterator[bytes], title: str, context: BuildContext) -> Iterator[bytes]:
@@ -167,7 +167,8 @@ def _report_progress(chunks: Iterator[bytes], title: str, context: BuildContext)
         yield chunk
 
 
-def _read_facts(chunks: Iterable[bytes], name: str) -> NativeFacts:
+def read_facts(chunks: Iterable[bytes], name: str) -> NativeFacts:
+    """Return the native facts of a layer's tar. Raises BuildError if it is damaged."""
     from buildkit.layers.tar.reader import TarReader
     from buildkit.native.collector import NativeCollector
 

@@ -28,7 +28,7 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
     if options.enable_store or options.disable_store:
         return _set_store(enabled=options.enable_store)
     findings = diagnose(arches=_other_processors(folder))
-    sys.stdout.write(_render(findings, as_json=options.json))
+    sys.stdout.write(render_diagnoses(findings, as_json=options.json))
     return 1 if any(finding.status is DiagnosisStatus.ERROR for finding in findings) else 0
 
 
@@ -48,7 +48,8 @@ def _set_store(*, enabled: bool) -> int:
     return 0
 
 
-def _render(findings: tuple[Diagnosis, ...], *, as_json: bool) -> str:
+def render_diagnoses(findings: tuple[Diagnosis, ...], *, as_json: bool) -> str:
+    """Return the findings as JSON or for people, with commands as this user types them."""
     from buildkit.doctor.render import render_json, render_text
 
     if as_json:

@@ -196,7 +196,7 @@ class ModelLocker:
         revision = hub.find_revision(request.version or "main")
         present = {file.path: file for file in hub.list_files(revision.commit)}
         kept = [path for path in present if not is_bookkeeping(path)]
-        chosen = _choose(kept, request.files, str(source)) if request.files else kept
+        chosen = choose_members(kept, request.files, str(source)) if request.files else kept
         if not chosen:
             raise DefinitionError(f"{source} has no file at {revision.commit}")
         files = []
@@ -217,7 +217,7 @@ class ModelLocker:
 
         reader = ArtifactReader(source, RegistryClient(self._stop), self._request.target.deb_arch, progress)
         patterns = request.files
-        digest, files = reader.read((lambda names: _choose(names, patterns, str(source))) if patterns else None)
+        digest, files = reader.read((lambda names: choose_members(names, patterns, str(source))) if patterns else None)
         return Model(
             name=request.name, version=str(digest), source=source, license=request.license, files=files
         )  # fmt: skip
@@ -255,7 +255,7 @@ def read_wheel(wheel: Path, patterns: tuple[str, ...]) -> tuple[tuple[ModelFile,
     try:
         with zipfile.ZipFile(wheel) as archive:
             names = sorted(name for name in archive.namelist() if not name.endswith("/"))
-            chosen = _choose(names, patterns, wheel.name)
+            chosen = choose_members(names, patterns, wheel.name)
             common = posixpath.commonpath([posixpath.dirname(name) for name in chosen])
             for name in chosen:
                 check_model_path(name, f"{wheel.name}: {name!r}")
@@ -265,7 +265,8 @@ def read_wheel(wheel: Path, patterns: tuple[str, ...]) -> tuple[tuple[ModelFile,
         raise BuildError(f"{wheel.name} cannot be read: {error}") from error
 
 
-def _choose(names: list[str], patterns: tuple[str, ...], wheel: str) -> list[str]:
+def choose_members(names: list[str], patterns: tuple[str, ...], wheel: str) -> list[str]:
+    """Return the names that a pattern matches, sorted. Raises DefinitionError for a pattern that matches none."""
     chosen: set[str] = set()
     for pattern in patterns:
         matches = compile_excludes((pattern,))

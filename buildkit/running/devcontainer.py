@@ -49,7 +49,7 @@ def render_devcontainer(environment: RunningEnvironment, name: str, target: Targ
         "updateRemoteUserUID": False,
         "containerEnv": dict(container.env),
         "hostRequirements": _requirements(container),
-        "runArgs": list(_arguments(container)),
+        "runArgs": list(run_options(container)),
         "forwardPorts": sorted({port.number for port in container.ports} | {DEBUGGER_PORT}),
         "portsAttributes": {str(DEBUGGER_PORT): {"label": "debugger", "onAutoForward": "ignore"}},
         "customizations": {"vscode": _editor(container, folder, target)},
@@ -67,7 +67,7 @@ def _requirements(container: ContainerSpec) -> dict[str, Any]:
     return {"gpu": {"memory": f"{memory}b" if memory[-1] in "kmg" else memory} if memory else True}
 
 
-def _arguments(container: ContainerSpec) -> Iterator[str]:
+def run_options(container: ContainerSpec) -> Iterator[str]:
     """Yield options of ``podman run``; user ids are mapped so that files of the repository belong to the developer."""
     uid, gid = container.owner or _ORDINARY
     yield f"--userns=keep-id:uid={uid},gid={gid}"

@@ -26,12 +26,12 @@ class ScanVerdicts:
 
     def find(self, hashes: Iterable[FileHash], rules: str) -> dict[FileHash, Scan]:
         """Return the scans of these contents under ``rules``; their findings have no path."""
-        scans = {FileHash(row.sha256): _parse_scan(row.scan) for row in self._verdicts.find(hashes, rules)}
+        scans = {FileHash(row.sha256): parse_scan(row.scan) for row in self._verdicts.find(hashes, rules)}
         return {sha256: scan for sha256, scan in scans.items() if scan is not None}
 
     def add(self, sha256: FileHash, rules: str, scan: Scan, seconds: float) -> None:
         """Record the scan of a content."""
-        self._verdicts.add(sha256, rules, _render_scan(scan), seconds)
+        self._verdicts.add(sha256, rules, render_scan(scan), seconds)
 
 
 def at_path(scan: Scan, path: str) -> Scan:
@@ -39,7 +39,8 @@ def at_path(scan: Scan, path: str) -> Scan:
     return replace(scan, findings=tuple(replace(finding, path=path) for finding in scan.findings))
 
 
-def _render_scan(scan: Scan) -> str:
+def render_scan(scan: Scan) -> str:
+    """Return a scan as the JSON of a row."""
     rules = {finding.rule.id: finding.rule for finding in scan.findings}
     value = {
         "rules": [_rule_row(rule) for rule in rules.values()],
@@ -55,8 +56,8 @@ def _rule_row(rule: Rule) -> list[Any]:
 
 
 @lru_cache(maxsize=64)  # thousands of files have equal scans
-def _parse_scan(text: str) -> Scan | None:
-    """Return None for a damaged row: the file is scanned again."""
+def parse_scan(text: str) -> Scan | None:
+    """Parse what `render_scan` wrote; None for a damaged row: the file is scanned again."""
     try:
         value = json.loads(text)
         rules = {

@@ -50,7 +50,7 @@ def audit(pins: Sequence[tuple[str, str]], python: str, *, service: str = "") ->
         (place / "pyproject.toml").write_text(_render_project(python), "utf-8")
         (place / "uv.lock").write_text(_render_lock(packages, python), "utf-8")
         finished = run(Command(argv=_argv(place, service), env=_QUIET, cwd=place, accept=(0, 1, 2), what="uv audit"))
-    return _read(finished, len(packages))
+    return parse_answer(finished, len(packages))
 
 
 def _argv(place: Path, service: str) -> tuple[str, ...]:
@@ -81,7 +81,8 @@ def _render_lock(pins: Sequence[tuple[str, str]], python: str) -> str:
     return f'version = 1\nrevision = 3\nrequires-python = ">={python}"\n\n{packages}{root}'
 
 
-def _read(finished: CommandResult, count: int) -> tuple[Vulnerability, ...]:
+def parse_answer(finished: CommandResult, count: int) -> tuple[Vulnerability, ...]:
+    """Parse what ``uv audit`` said of ``count`` packages. Raises FetchError for anything else."""
     if finished.code == _FAILED:
         raise _no_answer(_reason(finished.stderr.decode("utf-8", "replace")))
     try:

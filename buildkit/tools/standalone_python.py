@@ -132,7 +132,7 @@ def pin_python(chosen: ListedPython, root: Path) -> PythonArchive:
             version=chosen.version,
             build=chosen.build,
             arch=chosen.arch,
-            url=_canonical(chosen.url),
+            url=clean_url(chosen.url),
             sha256=sha256,
             size=kept[0].stat().st_size,
         )
@@ -152,7 +152,7 @@ def _explain(error: ToolError, chosen: ListedPython) -> BuildError:
     )
 
 
-def _canonical(url: str) -> str:
+def clean_url(url: str) -> str:
     """Return the archive's public URL: a lock names neither a mirror nor credentials."""
     build, file = url.split("/")[-2:]
     if _BUILD.search(file) and re.fullmatch(r"[0-9]{8}(T[0-9]+)?", build):

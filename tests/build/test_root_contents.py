@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.build.native_check import _read_facts
+from buildkit.build.native_check import read_facts
 from buildkit.build.root_contents import RootContents
 from buildkit.digest import DiffId, Digest
 from buildkit.errors import BuildError, MismatchError
@@ -72,7 +72,7 @@ def test_contents_are_those_that_the_blobs_have(tmp_path: Path, ledger: Ledger, 
     pull(tmp_path, contents, *tars)
     assert contents.keep(ledger) == read_again(*tars)
     known = ledger.natives.find(map(Digest.of, tars))
-    assert known == {Digest.of(tar): encode_facts(_read_facts((tar,), "it")) for tar in tars}
+    assert known == {Digest.of(tar): encode_facts(read_facts((tar,), "it")) for tar in tars}
 
 
 def test_layer_with_other_bytes_than_the_image_says_leaves_no_facts(tmp_path: Path, ledger: Ledger) -> None:

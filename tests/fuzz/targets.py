@@ -919,10 +919,10 @@ def _advisories() -> list[bytes]:
 
 @target("json", _advisories, BuildError)
 def advisories(data: bytes) -> None:
-    from buildkit.tools.auditor import _read
+    from buildkit.tools.auditor import parse_answer
     from buildkit.tools.process import CommandResult
 
-    _read(CommandResult(code=1, stdout=data, stderr=b"error: " + data), 1)
+    parse_answer(CommandResult(code=1, stdout=data, stderr=b"error: " + data), 1)
 
 
 # -- model files ------------------------------------------------------------------------------------------------------
@@ -996,7 +996,7 @@ def model_files(data: bytes) -> None:
 
 def _scan(data: bytes) -> None:
     from buildkit.scan import BytesSource, ScanLimits, scan
-    from buildkit.store.scan_verdicts import _parse_scan, _render_scan
+    from buildkit.store.scan_verdicts import parse_scan, render_scan
 
     limits = ScanLimits(
         inflated=20_000_000,
@@ -1013,7 +1013,7 @@ def _scan(data: bytes) -> None:
     check_findings(found.findings)
     for gap in found.gaps:
         printable(f"{gap.member} {gap.why}")
-    assert _parse_scan(_render_scan(found)) is not None
+    assert parse_scan(render_scan(found)) is not None
 
 
 # -- stored records ----------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from buildkit.locks.model_source import OciSource, parse_artifact_place
 from buildkit.oci.model_artifact import parse_model_manifest, render_model_artifact
 from buildkit.oci.reference import parse_ref
 from buildkit.resolve.artifact_models import ArtifactReader
-from buildkit.resolve.models import _choose
+from buildkit.resolve.models import choose_members
 from buildkit.tools.registry import RegistryClient
 from tests.registry import serve_registry
 
@@ -63,7 +63,7 @@ class Registry:
     def read(self, ref: str, *patterns: str) -> dict[str, bytes]:
         """Return the SHA-256 of each file that a lock would have."""
         reader = ArtifactReader(OciSource(url=f"oci://{ref}"), self.client, "amd64", lambda _done: None)
-        choose = (lambda names: _choose(names, patterns, ref)) if patterns else None
+        choose = (lambda names: choose_members(names, patterns, ref)) if patterns else None
         digest, files = reader.read(choose)
         assert all(parse_artifact_place(file.source).ref.endswith(f"@{digest}") for file in files)
         return {file.path: file.sha256 for file in files}

@@ -15,7 +15,7 @@ from buildkit.locks.pins import PythonArchive
 from buildkit.locks.python_lock import PYTHON_LOCK, parse_python_lock
 from buildkit.resolve.python import lock_python
 from buildkit.resolve.request import LockDrafts, LockRequest
-from buildkit.tools.standalone_python import ListedPython, _canonical, choose_python, find_python_urls
+from buildkit.tools.standalone_python import ListedPython, choose_python, clean_url, find_python_urls
 
 GITHUB = "https://github.com/astral-sh/python-build-standalone/releases/download"
 RELEASES = ("3.13.9", "3.12.16", "3.12.15", "3.11.14")
@@ -116,8 +116,8 @@ ARCHIVE = PythonArchive(
 
 
 def test_mirror_of_uvs_settings_is_used_and_never_locked(tmp_path: Path) -> None:
-    assert _canonical(f"https://me:word@mirror.example/pbs/20261110/{FILE}") == ARCHIVE.url
-    assert _canonical("https://me:word@own.example/x/python.tar.gz?token=1") == "https://own.example/x/python.tar.gz"
+    assert clean_url(f"https://me:word@mirror.example/pbs/20261110/{FILE}") == ARCHIVE.url
+    assert clean_url("https://me:word@own.example/x/python.tar.gz?token=1") == "https://own.example/x/python.tar.gz"
     quiet = {"HOME": str(tmp_path), "XDG_CONFIG_DIRS": str(tmp_path)}
     assert find_python_urls(ARCHIVE, tmp_path, quiet)[-1] == ARCHIVE.url
     (tmp_path / "uv.toml").write_text('python-install-mirror = "https://mirror.example/pbs/"\n')

@@ -13,7 +13,7 @@ from buildkit.declare.services_file import parse_services
 from buildkit.errors import DefinitionError
 from buildkit.running.commands import render_commands
 from buildkit.running.compose import render_compose_environment
-from buildkit.running.devcontainer import _arguments
+from buildkit.running.devcontainer import run_options
 from buildkit.running.environment import RunningEnvironment
 from buildkit.running.flags import run_argv
 from buildkit.running.gpu_notes import GpuFormat
@@ -129,7 +129,7 @@ def loaded_all(whole: str) -> list[Any]:
 
 
 def test_an_editor_gets_the_key_as_a_secret_of_podman() -> None:
-    arguments = set(_arguments(nim().get("llm").container))
+    arguments = set(run_options(nim().get("llm").container))
     assert "--secret=x-t-ngc,type=env,target=NGC_API_KEY" in arguments
     assert not [one for one in arguments if "/run/secrets" in one]
 
