@@ -8,11 +8,11 @@ import pytest
 
 from buildkit.build.assemble import assemble
 from buildkit.declare.stage import Config, Healthcheck
-from buildkit.digest import DiffId, Digest, Key
+from buildkit.digest import Key
 from buildkit.errors import DefinitionError
-from buildkit.layers.tar.member import Compression
-from buildkit.oci.blob import Blob, LayerResult
+from buildkit.oci.blob import LayerResult
 from buildkit.plan.spec import Kind, PackPrefix, Spec
+from tests.plan.planfakes import blob_of
 
 
 def spec(name: str) -> Spec:
@@ -21,19 +21,14 @@ def spec(name: str) -> Spec:
     )
 
 
-def blob(name: str) -> Blob:
-    data = name.encode()
-    return Blob(digest=Digest.of(data), diff_id=DiffId.of(data), size=1, unpacked=1, compression=Compression.ZSTD)
-
-
 ROOT, LOW, HIGH = spec("root"), spec("low"), spec("high")
 
 
 def test_image_has_all_blobs_of_layers_in_spec_order() -> None:
-    made = {ROOT.key: LayerResult(blobs=(blob("1"), blob("2"))), LOW.key: LayerResult(blobs=(blob("3"),))}
+    made = {ROOT.key: LayerResult(blobs=(blob_of("1"), blob_of("2"))), LOW.key: LayerResult(blobs=(blob_of("3"),))}
     image = assemble((ROOT, LOW), Config(user="u"), made, "arm64")
     assert [(layer.blob, layer.history) for layer in image.layers] == [
-        (blob("1"), "of root"), (blob("2"), "of root"), (blob("3"), "of low"),
+        (blob_of("1"), "of root"), (blob_of("2"), "of root"), (blob_of("3"), "of low"),
     ]  # fmt: skip
     assert image.arch == "arm64"
     assert image.config == Config(user="u")
@@ -42,8 +37,8 @@ def test_image_has_all_blobs_of_layers_in_spec_order() -> None:
 def brought(count: int) -> dict[Key, LayerResult]:
     """A registry's image of so many layers below one of ours."""
     return {
-        ROOT.key: LayerResult(blobs=tuple(blob(str(n)) for n in range(count))),
-        LOW.key: LayerResult(blobs=(blob("low"),)),
+        ROOT.key: LayerResult(blobs=tuple(blob_of(str(n)) for n in range(count))),
+        LOW.key: LayerResult(blobs=(blob_of("low"),)),
     }
 
 

@@ -26,17 +26,13 @@ from buildkit.store.blobs import Blobs
 from buildkit.store.layer_bytes import LayerBytes
 from buildkit.store.ledger import Ledger
 from tests.ledgers import LayerId
+from tests.plan.planfakes import blob_of
 
 
 def spec(name: str) -> Spec:
     return Spec(
         name=name, kind=Kind.WHEELS, recipe="{}", key=Key.of(name.encode()), work=PackPrefix(), history=f"of {name}"
     )
-
-
-def blob(name: str) -> Blob:
-    data = name.encode()
-    return Blob(digest=Digest.of(data), diff_id=DiffId.of(data), size=1, unpacked=1, compression=Compression.ZSTD)
 
 
 ROOT, LOW, HIGH = spec("root"), spec("low"), spec("high")
@@ -64,7 +60,7 @@ def check(composition: Composition, ledger: Ledger, blobs: Blobs | None = None, 
 
 def own(ledger: Ledger, **contents: list[tuple[str, str]]) -> None:
     for name, owned in contents.items():
-        ledger.add_layer(LayerId(spec(name).key, "wheels", name, "{}"), LayerResult(blobs=(blob(name),)), owned)
+        ledger.add_layer(LayerId(spec(name).key, "wheels", name, "{}"), LayerResult(blobs=(blob_of(name),)), owned)
 
 
 def test_disjoint_layers_and_equal_files_do_not_collide(ledger: Ledger) -> None:
@@ -122,7 +118,7 @@ def test_each_set_of_layers_is_checked_for_collisions_once(ledger: Ledger) -> No
 
 
 def share(ledger: Ledger, name: str, *claims: str) -> None:
-    ledger.add_remote_layer(LayerId(spec(name).key, "wheels", name, "{}"), LayerResult(blobs=(blob(name),)), claims)
+    ledger.add_remote_layer(LayerId(spec(name).key, "wheels", name, "{}"), LayerResult(blobs=(blob_of(name),)), claims)
 
 
 def test_listing_of_a_remote_layer_is_fetched_only_if_path_prefixes_overlap(ledger: Ledger) -> None:

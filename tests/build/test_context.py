@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,18 +17,6 @@ from buildkit.store.blobs import Blobs
 
 DATA = b"a wheel"
 KEY = Key.of(b"k")
-
-
-@pytest.fixture
-def events() -> list[Event]:
-    return []
-
-
-@pytest.fixture
-def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: list[Event]) -> Iterator[BuildContext]:
-    monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
-    with open_context(parse_project("", tmp_path), events.append) as context:
-        yield context
 
 
 def test_progress_raises_interrupted_once_stop_is_set(context: BuildContext, events: list[Event]) -> None:

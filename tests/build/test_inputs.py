@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from buildkit.build.containers import open_containers
-from buildkit.build.context import BuildContext, open_context
+from buildkit.build.context import BuildContext
 from buildkit.build.inputs import InputTasks
 from buildkit.build.layer_writer import LayerWriter
-from buildkit.declare.project import parse_project
 from buildkit.digest import FileHash, Key
 from buildkit.errors import LostError
 from buildkit.locks.model_source import UrlSource
@@ -22,13 +20,6 @@ DATA = b"some bytes"
 SHA256 = FileHash.of(DATA)
 FILE = ModelFile(path="weights.bin", sha256=SHA256, size=len(DATA), source="https://example.org/weights.bin")
 MODEL = Model(name="m", version="1", source=UrlSource(url="https://example.org"), license="MIT", files=(FILE,))
-
-
-@pytest.fixture
-def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BuildContext]:
-    monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
-    with open_context(parse_project("", tmp_path), lambda _event: None) as context:
-        yield context
 
 
 @pytest.fixture

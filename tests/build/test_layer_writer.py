@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from buildkit.build.context import BuildContext, open_context
+from buildkit.build.context import BuildContext
 from buildkit.build.layer_writer import LayerWriter
 from buildkit.build.make_blobs import make_blobs
-from buildkit.declare.project import parse_project
 from buildkit.digest import Key
 from buildkit.errors import DamagedError
 from buildkit.events import Event, StepStarted
@@ -22,18 +20,6 @@ from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.spec import Kind, PackPrefix, Spec
 
 WORDS = b"words " * 9999
-
-
-@pytest.fixture
-def events() -> list[Event]:
-    return []
-
-
-@pytest.fixture
-def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: list[Event]) -> Iterator[BuildContext]:
-    monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
-    with open_context(parse_project("", tmp_path), events.append) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from buildkit.oci.image import Image
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Kind, PackPrefix, Spec
 from tests.ledgers import LayerId
+from tests.plan.planfakes import blob_of
 
 ROOT = [
     ("bin", "-> usr/bin"), ("usr/bin/dash", "1 +x"), ("usr/bin/sh", "-> dash"), ("usr/bin/python3.13", "2 +x"),
@@ -47,7 +48,7 @@ class Built:
         spec = Spec(
             name=f"base/{name}", kind=kind, recipe="{}", key=Key.of(name.encode()), work=PackPrefix(), history=""
         )
-        stored = LayerResult(blobs=(blob or stub(name),))
+        stored = LayerResult(blobs=(blob or blob_of(name),))
         self.context.ledger.add_layer(LayerId(spec.key, kind, name, "{}"), stored, listing)
         self.context.state.learn({spec.key: stored})
         return spec
@@ -70,11 +71,6 @@ class Built:
         )  # fmt: skip
         warn_of_start(composition or self.composition(), image, self.context)
         return [e.text.removeprefix("will not start: ") for e in self.events if isinstance(e, Note) and e.warning]
-
-
-def stub(name: str) -> Blob:
-    data = name.encode()
-    return Blob(digest=Digest.of(data), diff_id=DiffId.of(data), size=1, unpacked=1, compression=Compression.ZSTD)
 
 
 def accounts(context: BuildContext) -> Blob:

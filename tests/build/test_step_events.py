@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from buildkit.build import native_check, stage_build
-from buildkit.build.context import BuildContext, open_context
+from buildkit.build.context import BuildContext
 from buildkit.build.publisher import Publisher
 from buildkit.build.stage_build import StageBuild
-from buildkit.declare.project import parse_project
 from buildkit.declare.stage import Config
 from buildkit.digest import DiffId, Digest
 from buildkit.errors import BuildError, Interrupted, ToolError
@@ -28,18 +25,6 @@ from buildkit.oci.reference import parse_ref
 IMAGE = Image(layers=(), config=Config(), arch="amd64")
 REF = parse_ref("registry.example/my/app:1", "REF")
 ERROR = ToolError("it broke\nbadly")
-
-
-@pytest.fixture
-def events() -> list[Event]:
-    return []
-
-
-@pytest.fixture
-def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: list[Event]) -> Iterator[BuildContext]:
-    monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
-    with open_context(parse_project("", tmp_path), events.append) as context:
-        yield context
 
 
 def fail(*_arguments: object) -> Any:

@@ -24,11 +24,6 @@ ACCEPT = '[[accept-in-wheel]]\nrule = "{}"\ndistribution = "demo-pkg"\npath = "{
 
 
 @pytest.fixture
-def events() -> list[Event]:
-    return []
-
-
-@pytest.fixture
 def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: list[Event]) -> Callable[..., None]:
     """Check a wheel of some files, under settings and an allow-file."""
     monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))

@@ -82,7 +82,7 @@ def downloaded(proxy: FaultyProxy) -> int:
     return sum(one.down for one in proxy.requests if kind_of(one) == "GET blob")
 
 
-def manifest(tiny: Tiny, ref: str) -> dict[str, Any]:
+def read_manifest(tiny: Tiny, ref: str) -> dict[str, Any]:
     """Return a manifest of a registry."""
     found: dict[str, Any] = json.loads(tiny.tool("skopeo", "inspect", "--raw", f"docker://{ref}"))
     return found

@@ -15,7 +15,7 @@ import pytest
 from buildkit.digest import Digest
 from buildkit.remote.cache_manifest import EMPTY
 from buildkit.remote.stage_index import FactsBlob, decode_stage_index, encode_stage_index
-from tests.e2e.machines import manifest, put_entry, traffic, trust
+from tests.e2e.machines import put_entry, read_manifest, traffic, trust
 from tests.e2e.machines import warnings as all_warnings
 from tests.e2e.tinyproject import SessionResult, Tiny
 from tests.faultyproxy import Fault, FaultyProxy
@@ -157,7 +157,7 @@ class Shared:
         return self.tiny.build("native", "--no-import", "--cache", self.cache, "--cache-write", self.cache)
 
     def facts_blob(self) -> FactsBlob | None:
-        return decode_stage_index(json.dumps(manifest(self.tiny, self.index_ref)).encode()).facts
+        return decode_stage_index(json.dumps(read_manifest(self.tiny, self.index_ref)).encode()).facts
 
 
 @pytest.fixture
@@ -216,7 +216,8 @@ def test_blob_lost_by_the_registry_is_not_referenced_again(shared: Shared) -> No
 
 @pytest.mark.parametrize("how", ["old", "nonsense", "another", "lost", "damaged"])
 def test_records_are_requested_if_the_stage_index_has_no_facts(shared: Shared, tmp_path: Path, how: str) -> None:
-    entries = list(decode_stage_index(json.dumps(manifest(shared.tiny, shared.index_ref)).encode()).records.values())
+    index = json.dumps(read_manifest(shared.tiny, shared.index_ref)).encode()
+    entries = list(decode_stage_index(index).records.values())
     facts, nonsense = shared.facts_blob(), b"no zlib"
     assert facts
     if how == "old":

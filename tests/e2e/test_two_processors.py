@@ -16,7 +16,7 @@ import pytest
 from buildkit.tools.emulation import can_emulate
 from tests.e2e.aptarchive import serve_archive
 from tests.e2e.conftest import add_wheel, short_folder
-from tests.e2e.machines import sources, succeeded
+from tests.e2e.machines import read_manifest, sources, succeeded
 from tests.e2e.tinyproject import Tiny, one_error
 
 pytestmark = pytest.mark.tools
@@ -80,11 +80,6 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def raw(tiny: Tiny, ref: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(tiny.tool("skopeo", "inspect", "--raw", f"docker://{ref}"))
-    return found
-
-
 def put_index(repository: str, tag: str, index: dict[str, Any]) -> None:
     host, _, path = repository.partition("/")
     data = json.dumps(index, separators=(",", ":")).encode()
@@ -143,8 +138,8 @@ def test_push_writes_an_index_that_every_client_can_choose_from_and_that_verifie
     pushed = succeeded(
         tiny.run("push-app", ref, "--tag", "2", "--attest", "--sign-by", str(keys / "one"), "--sign-tags")
     )
-    index = raw(tiny, ref)
-    assert raw(tiny, f"{registry}/duo/app:2") == index
+    index = read_manifest(tiny, ref)
+    assert read_manifest(tiny, f"{registry}/duo/app:2") == index
     assert [entry["platform"] for entry in index["manifests"]] == [
         {"architecture": "amd64", "os": "linux"}, {"architecture": "arm64", "os": "linux"},
     ]  # fmt: skip
@@ -159,17 +154,17 @@ def test_push_writes_an_index_that_every_client_can_choose_from_and_that_verifie
     assert kinds == [["good"] * 3] * 2  # signature, SBOM and provenance of each image
     again = succeeded(tiny.run("push-app", ref, "--tag", "2"))
     assert "nothing pushed" in again.text
-    assert raw(tiny, ref) == index
+    assert read_manifest(tiny, ref) == index
     only = succeeded(tiny.run("push-app", f"{registry}/duo/app:arm", "--arch", "linux/arm64"))
     assert only.report is not None
-    assert raw(tiny, f"{registry}/duo/app:arm")["config"]
+    assert read_manifest(tiny, f"{registry}/duo/app:arm")["config"]
     assert verdict(tiny, f"{registry}/duo/app:arm", "--arch", "aarch64")["holds"]
 
 
 def test_index_that_a_push_does_not_write_is_refused(tiny: Tiny, registry: str, keys: Path) -> None:
     repository = f"{registry}/duo/altered"
     succeeded(tiny.run("push-app", f"{repository}:1"))
-    index = raw(tiny, f"{repository}:1")
+    index = read_manifest(tiny, f"{repository}:1")
     first, second = index["manifests"]
     swapped = [{**first, "digest": second["digest"], "size": second["size"]}, second]
     put_index(repository, "swapped", {**index, "manifests": swapped})

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from planfakes import composer
+from planfakes import blob_of, composer
 
-from buildkit.digest import DiffId, Digest, Key
-from buildkit.layers.tar.member import Compression
-from buildkit.oci.blob import Blob, LayerResult
+from buildkit.digest import DiffId, Key
+from buildkit.oci.blob import LayerResult
 from buildkit.plan.plan import LayerSource, LedgerView, make_plan
 from buildkit.plan.spec import Spec
 
@@ -16,13 +15,8 @@ KEYS = [spec.key for spec in COMPOSITION.specs]
 STORAGE, CACHE, SHARED, BUILT = LayerSource.STORAGE, LayerSource.CACHE, LayerSource.SHARED, LayerSource.BUILT
 
 
-def blob(name: str) -> Blob:
-    data = name.encode()
-    return Blob(digest=Digest.of(data), diff_id=DiffId.of(data), size=1, unpacked=1, compression=Compression.ZSTD)
-
-
 def made_of(key: Key, count: int = 1) -> LayerResult:
-    return LayerResult(blobs=tuple(blob(f"{key.hex} {number}") for number in range(count)))
+    return LayerResult(blobs=tuple(blob_of(f"{key.hex} {number}") for number in range(count)))
 
 
 MADE = {key: made_of(key, 2 if number == 3 else 1) for number, key in enumerate(KEYS)}  # a root may have several

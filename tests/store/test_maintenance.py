@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -25,12 +24,6 @@ DAY = 86400.0
 A, B, C = Key.of(b"a"), Key.of(b"b"), Key.of(b"c")
 BLOB = Blob(digest=Digest.of(b"1"), diff_id=DiffId.of(b"2"), size=3, unpacked=4, compression=Compression.ZSTD)
 NOTHING = RetainedRows(present=(), needed=(), checked=(), downloads=(), files=())
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with closing(Ledger(tmp_path / "ledger.sqlite")) as made:
-        yield made
 
 
 @pytest.fixture

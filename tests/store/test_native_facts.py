@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -18,12 +17,6 @@ from buildkit.store.maintenance import LedgerMaintenance, RetainedRows
 ONE, TWO = Digest.of(b"one"), Digest.of(b"two")
 SET = Key.of(b"a set of layers")
 YEAR = 365 * 86400.0
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with closing(Ledger(tmp_path / "ledger.sqlite")) as made:
-        yield made
 
 
 def test_native_facts_are_found_by_digest(ledger: Ledger) -> None:

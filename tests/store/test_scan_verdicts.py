@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -27,12 +26,6 @@ SCAN = Scan(
     gaps=(ScanGap("too deep", "a!c", None),),
     formats=("zip", "pickle"),
 )
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with closing(Ledger(tmp_path / "ledger.sqlite")) as opened:
-        yield opened
 
 
 def change(ledger: Ledger, statement: str) -> None:

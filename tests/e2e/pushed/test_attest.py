@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.machines import digest, is_there, put_entry, succeeded, trust
+from tests.e2e.machines import digest, is_there, put_entry, read_manifest, succeeded, trust
 from tests.e2e.tinyproject import SessionResult, Tiny, one_error
 from tests.faultyproxy import Fault, FaultyProxy
 
@@ -43,11 +43,6 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def push(tiny: Tiny, ref: str, *arguments: str) -> SessionResult:
     return succeeded(tiny.run("push-app", ref, *arguments))
-
-
-def raw(tiny: Tiny, ref: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(tiny.tool("skopeo", "inspect", "--raw", f"docker://{ref}"))
-    return found
 
 
 def tag_of(pushed: SessionResult) -> str:
@@ -129,12 +124,12 @@ def put_attestation(
 
 def test_attestations_are_referrers_and_agree_with_the_locks(tiny: Tiny, repo: str, tmp_path: Path) -> None:
     pushed = push(tiny, f"{repo}:one", "--attest", "--tag", "two")
-    index = raw(tiny, f"{repo}:{tag_of(pushed)}")
+    index = read_manifest(tiny, f"{repo}:{tag_of(pushed)}")
     assert index["mediaType"] == INDEX
     kinds = {one["annotations"]["in-toto.io/predicate-type"]: one["digest"] for one in index["manifests"]}
     assert kinds.keys() == {CYCLONEDX, SLSA}
     for number, (kind, one) in enumerate(kinds.items()):
-        manifest = raw(tiny, f"{repo}@{one}")
+        manifest = read_manifest(tiny, f"{repo}@{one}")
         assert manifest["subject"]["digest"] == digest(pushed)
         assert manifest["artifactType"] == STATEMENT
         statement = json.loads(blob(tiny, f"{repo}@{one}", tmp_path / str(number)))
@@ -160,13 +155,13 @@ def test_attestations_are_referrers_and_agree_with_the_locks(tiny: Tiny, repo: s
 
 def test_attaching_twice_changes_nothing_and_another_commit_replaces(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
     pushed = push(tiny, f"{repo}:one", "--attest")
-    before = raw(tiny, f"{repo}:{tag_of(pushed)}")
+    before = read_manifest(tiny, f"{repo}:{tag_of(pushed)}")
     proxy.clear()
     push(tiny, f"{repo}:one", "--attest")
     assert proxy.count("PUT") == proxy.count("PATCH") == 0
     tiny.git("commit", "--quiet", "--allow-empty", "--message=Nothing")
     assert digest(push(tiny, f"{repo}:one", "--attest")) == digest(pushed)
-    after = raw(tiny, f"{repo}:{tag_of(pushed)}")
+    after = read_manifest(tiny, f"{repo}:{tag_of(pushed)}")
     assert len(after["manifests"]) == len(before["manifests"]) == 2
     assert after != before
     assert verdict(tiny, f"{repo}:one", "--attested")["holds"]
@@ -201,9 +196,9 @@ def test_signature_must_be_by_this_key_and_of_this_image(tiny: Tiny, repo: str, 
     assert not verdict(tiny, f"{repo}:deps", "--key", str(keys / "one.pub"), "--signed-tag")["holds"]
     # a second key signs, too; both signatures count, and no attachment is lost
     push(tiny, f"{repo}:one", "--attest", "--sign-by", str(keys / "two"))
-    assert len(raw(tiny, f"{repo}:{tag_of(pushed)}")["manifests"]) == 4
-    assert len(raw(tiny, f"{repo}:{tag_of(pushed)}.sig")["layers"]) == 3
-    assert len(raw(tiny, f"{repo}:{tag_of(pushed)}.att")["layers"]) == 4
+    assert len(read_manifest(tiny, f"{repo}:{tag_of(pushed)}")["manifests"]) == 4
+    assert len(read_manifest(tiny, f"{repo}:{tag_of(pushed)}.sig")["layers"]) == 3
+    assert len(read_manifest(tiny, f"{repo}:{tag_of(pushed)}.att")["layers"]) == 4
     for name in ("one", "two"):
         found = verdict(tiny, f"{repo}:one", "--attested", "--key", str(keys / f"{name}.pub"))
         assert found["holds"], found
@@ -223,7 +218,7 @@ def test_signature_must_be_by_this_key_and_of_this_image(tiny: Tiny, repo: str, 
 def test_signed_payload_is_that_of_cosign(tiny: Tiny, repo: str, keys: Path, tmp_path: Path) -> None:
     """Tags, types and texts as cosign and containers/image have them, and signatures that openssl verifies."""
     pushed = push(tiny, f"{repo}:one", "--attest", "--sign-by", str(keys / "one"))
-    signed = raw(tiny, f"{repo}:{tag_of(pushed)}.sig")
+    signed = read_manifest(tiny, f"{repo}:{tag_of(pushed)}.sig")
     (layer,) = signed["layers"]
     assert layer["mediaType"] == "application/vnd.dev.cosign.simplesigning.v1+json"
     claim = blob(tiny, f"{repo}:{tag_of(pushed)}.sig", tmp_path / "claim")
@@ -264,7 +259,7 @@ def test_attachments_of_others_stay(tiny: Tiny, repo: str, tmp_path: Path, keys:
     put_index(tiny, tmp_path / "index", f"{repo}:{tag_of(pushed)}", [line])
     push(tiny, f"{repo}:one", "--attest", "--sign-by", str(keys / "one"))
     push(tiny, f"{repo}:one", "--attest")  # which is not signed, and takes nothing away from what is
-    listed = raw(tiny, f"{repo}:{tag_of(pushed)}")["manifests"]
+    listed = read_manifest(tiny, f"{repo}:{tag_of(pushed)}")["manifests"]
     assert listed[0] == line
     assert len(listed) == 5
     assert verdict(tiny, f"{repo}:one", "--attested", "--key", str(keys / "one.pub"))["holds"]
@@ -276,7 +271,7 @@ def test_attestations_of_other_images_and_changed_ones_are_refused(
     pushed = push(tiny, f"{repo}:one", "--attest")
     (one,) = (
         one["digest"]
-        for one in raw(tiny, f"{repo}:{tag_of(pushed)}")["manifests"]
+        for one in read_manifest(tiny, f"{repo}:{tag_of(pushed)}")["manifests"]
         if one["annotations"]["in-toto.io/predicate-type"] == SLSA
     )
     statement = json.loads(blob(tiny, f"{repo}@{one}", tmp_path / "ours"))
@@ -303,7 +298,7 @@ def test_attestations_of_other_images_and_changed_ones_are_refused(
     signed = push(tiny, f"{repo}:one", "--attest", "--sign-by", str(keys / "one"))
     (envelope,) = (
         line["digest"]
-        for line in raw(tiny, f"{repo}:{tag_of(signed)}")["manifests"]
+        for line in read_manifest(tiny, f"{repo}:{tag_of(signed)}")["manifests"]
         if line["annotations"]["in-toto.io/predicate-type"] == SLSA
         and line["annotations"].get("io.xoe.buildkit.signed-by")
     )
@@ -317,8 +312,8 @@ def test_attestations_of_other_images_and_changed_ones_are_refused(
 
 def test_oversized_answers_of_a_registry_are_refused(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
     pushed = push(tiny, f"{repo}:one", "--attest")
-    provenance = raw(tiny, f"{repo}:{tag_of(pushed)}")["manifests"][1]["digest"]
-    blob_digest = raw(tiny, f"{repo}@{provenance}")["layers"][0]["digest"]
+    provenance = read_manifest(tiny, f"{repo}:{tag_of(pushed)}")["manifests"][1]["digest"]
+    blob_digest = read_manifest(tiny, f"{repo}@{provenance}")["layers"][0]["digest"]
     proxy.fault("GET", f"/blobs/{blob_digest}", Fault(status=200, body=b"\0" * (33 << 20), headers={}))
     found = verdict(tiny, f"{repo}:one")
     assert not found["holds"]
@@ -346,7 +341,7 @@ def test_concurrent_index_writers_lose_nothing(
     for child in children:
         text, _ = child.communicate(timeout=120)
         assert child.returncode == 0, text
-    assert len(raw(tiny, f"{repo}:{tag_of(pushed)}")["manifests"]) == 4
+    assert len(read_manifest(tiny, f"{repo}:{tag_of(pushed)}")["manifests"]) == 4
     for name in ("one", "two"):
         found = verdict(tiny, f"{repo}:one", "--attested", "--key", str(keys / f"{name}.pub"))
         assert found["holds"], found

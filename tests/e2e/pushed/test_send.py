@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.machines import digest, forget, interrupt_when, is_there, manifest, succeeded, trust, uploaded
+from tests.e2e.machines import digest, forget, interrupt_when, is_there, read_manifest, succeeded, trust, uploaded
 from tests.e2e.tinyproject import SLOW, SessionResult, Tiny, one_error
 from tests.faultyproxy import Fault, FaultyProxy
 from tests.registry import serve_registry
@@ -52,7 +52,7 @@ def test_layers_are_uploaded_while_others_are_built(
         early = sent(ended)
         assert "base/image" in early
         assert len(early) < 9  # what is made last goes up with the rest
-        assert set(manifest(eager, f"{counted.host}/some/name:one")) >= {"config", "layers"}
+        assert set(read_manifest(eager, f"{counted.host}/some/name:one")) >= {"config", "layers"}
         # each byte went up once, is counted, and nothing but the image has a manifest
         blobs = [one.path for one in counted.requests if one.method == "PUT" and "/blobs/uploads/" in one.path]
         assert len(blobs) == 9 + 1  # layers and config
@@ -122,7 +122,7 @@ def test_interrupted_build_leaves_nothing(tiny: Tiny, proxy: FaultyProxy, sends:
     proxy.clear()
     assert not is_there(tiny, f"{proxy.host}/is/{sends.lower()}:one")
     succeeded(push_early(tiny, f"{proxy.host}/is/{sends.lower()}:one"))
-    assert len(manifest(tiny, f"{proxy.host}/is/{sends.lower()}:one")["layers"]) == 9
+    assert len(read_manifest(tiny, f"{proxy.host}/is/{sends.lower()}:one")["layers"]) == 9
 
 
 def test_published_layers_are_uploaded_once_and_while_others_are_built(

@@ -6,7 +6,6 @@ import errno
 import io
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,12 @@ from buildkit.tools.distribution.connections import Operation
 from buildkit.tools.distribution.left_to_skopeo import LeftToSkopeo
 from buildkit.tools.registry import CLIENT
 from buildkit.tools.skopeo import write_layout
-from tests.faultyproxy import Fault, FaultyProxy
-from tests.registry import serve_registry
+from tests.faultyproxy import Fault
 from tests.registryplace import MANIFEST, Place, insecure, make_image, refusal, registries
 
 pytestmark = pytest.mark.tools
 
 SIZE = 300_000
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    folder = tmp_path_factory.mktemp("registry")
-    with serve_registry(folder) as host, FaultyProxy(host) as proxy:
-        yield Place(host, proxy, folder, "ours")
 
 
 @pytest.fixture(autouse=True)

@@ -30,13 +30,6 @@ from tests.tokenservice import IDENTITY, TokenService, serve_tokens
 pytestmark = pytest.mark.tools
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    folder = tmp_path_factory.mktemp("registry")
-    with serve_registry(folder) as host, FaultyProxy(host) as proxy:
-        yield Place(host, proxy, folder, "ours")
-
-
 @pytest.fixture(autouse=True)
 def home(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home in which that registry needs no TLS."""
