@@ -14,7 +14,6 @@ from tests.ci.runner import read_yaml
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 GITLAB = [ROOT / "ci/gitlab-ci.yml", ROOT / "ci/gitlab-jobs.yml"]
-NPM_OPTIONS = ("--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=0")
 SCRIPTS = [*(ROOT / "ci" / name for name in ("bench", "bootstrap", "fresh", "image", "refresh")), ROOT / ".ci/run"]
 SHARED = ("audit", "images", "rebuild", "refresh")  # what GitLab's pipelines do as well
 COMMAND = re.compile(r"ci/bootstrap \S+ \S+|\S+ \S+")

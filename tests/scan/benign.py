@@ -13,8 +13,6 @@ from typing import Any
 
 from tests.scan import benign_tables
 
-Makers = list[Callable[[Path], None]]
-
 
 def with_library(*names: str) -> list[Any] | None:
     try:
