@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from buildkit.errors import MissingTool, ToolError
 from buildkit.gpu.use import ContainerGpu, GpuUse, divide
 from buildkit.monitor.containers import WatchedContainer
-from buildkit.monitor.figures import UsageAt, look, rates
 from buildkit.monitor.hierarchy import CgroupFiles, group_id
+from buildkit.monitor.rates import UsageAt, look, rates
 from buildkit.monitor.snapshot import ContainerView, GpuShare, Snapshot
 from buildkit.monitor.usage import CgroupLimits
 from buildkit.tools.cgroups import CgroupReader

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from buildkit.monitor.containers import WatchedContainer
-from buildkit.monitor.figures import UsageRates
+from buildkit.monitor.rates import UsageRates
 from buildkit.monitor.usage import CgroupLimits, CgroupUsage, PressureStall
 
 _NO_LIMITS, _NO_RATES = CgroupLimits(), UsageRates()

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from buildkit.gpu.use import ContainerGpu, GpuProcessUse, GpuUse, divide
 from buildkit.monitor.containers import WatchedContainer
-from buildkit.monitor.figures import UsageRates
+from buildkit.monitor.rates import UsageRates
 from buildkit.monitor.snapshot import ContainerView, GpuShare, Snapshot, snapshot_as_json
 from buildkit.monitor.usage import CgroupLimits, CgroupUsage, PressureStall
 from buildkit.report.columns import render_columns

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from buildkit.monitor.containers import WatchedContainer
-from buildkit.monitor.figures import UsageRates
+from buildkit.monitor.rates import UsageRates
 from buildkit.monitor.snapshot import ContainerView, GpuShare, Snapshot
 from buildkit.monitor.usage import CgroupLimits, CgroupUsage, PressureStall
 

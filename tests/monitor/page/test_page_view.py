@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from buildkit.monitor.figures import UsageRates
 from buildkit.monitor.page.view import MOST_CONTAINERS, find_attention, view_snapshot
+from buildkit.monitor.rates import UsageRates
 from buildkit.monitor.snapshot import Snapshot
 from tests.monitor.page.samples import make_snapshot, make_view
 

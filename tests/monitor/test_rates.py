@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from buildkit.monitor.containers import parse_containers, select_project
-from buildkit.monitor.figures import UsageRates, look, rates
+from buildkit.monitor.rates import UsageRates, look, rates
 from buildkit.monitor.usage import CgroupUsage
 
 OLD = CgroupUsage(cpu_seconds=1.0, periods=10, throttled=0, read=0, written=100, received=5, sent=5, oom_kills=3)
