@@ -7,7 +7,7 @@ when it was built; if the rules have changed since, its files are scanned again,
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ from buildkit.build.context import BuildContext
 from buildkit.build.model_files import missing_model_file, open_model_file
 from buildkit.build.model_scanner import ModelScanner
 from buildkit.declare.model_allowlist import ALLOW_FILE, ModelAllowlist, load_allowlist
-from buildkit.digest import Key
+from buildkit.digest import FileHash, Key
 from buildkit.errors import LostError, MismatchError, ModelError
 from buildkit.events import Note
 from buildkit.findings import Finding
@@ -140,12 +140,16 @@ class ModelGate:
     def check_reused(self, specs: Sequence[Spec]) -> None:
         """Judge the files of reused layers; raises ModelError.
 
-        Emits a note about files that have no verdict under the present rules and are not on this host: the verdict of
-        the layer's builder stands.
+        What the builder of a layer found by the present rules is believed, as its bytes are. Emits a note about
+        files that have no verdict under the present rules and are not here: the verdict of the layer's builder stands.
         """
-        works = [spec.work for spec in specs if isinstance(spec.work, PackModel)]
-        files = [(work.model, file) for work in works for file in work.files]
-        scans = self._find_scans(files)
+        works = {spec.key: spec.work for spec in specs if isinstance(spec.work, PackModel)}
+        files = [(work.model, file) for work in works.values() for file in work.files]
+        known = self._scanner.known(file.sha256 for _, file in files)
+        for key, work in works.items():
+            if unknown := [file.sha256 for file in work.files if file.sha256 not in known]:
+                known |= self._scanner.known_of_layer(key, unknown)
+        scans = self._find_scans(files, known)
         for (model, file), scan in zip(files, scans, strict=True):
             if scan is not None:
                 self._apply(model, [(file, scan)])
@@ -154,9 +158,10 @@ class ModelGate:
             text = f"{what} of reused layers cannot be scanned by the present rules: not on this host"
             self._context.emit(Note(text=f"{text} (nox -s scan-models fetches and scans)"))
 
-    def _find_scans(self, files: Sequence[tuple[Model, ModelFile]]) -> list[Scan | None]:
+    def _find_scans(
+        self, files: Sequence[tuple[Model, ModelFile]], known: Mapping[FileHash, Scan]
+    ) -> list[Scan | None]:
         """Return the scan of each file, None of one that is not here; those without a verdict are scanned, at once."""
-        known = self._scanner.known(file.sha256 for _, file in files)
         if all(file.sha256 in known for _, file in files):
             return [known[file.sha256] for _, file in files]
 

@@ -26,7 +26,7 @@ from buildkit.scan import (
     rules_version,
     scan,
 )
-from buildkit.store.scan_verdicts import ScanVerdicts, at_path
+from buildkit.store.scan_verdicts import ScanVerdicts, at_path, rules_of_builder
 from buildkit.tools.opinion_engines import Engine, find_engines
 from buildkit.worker_pool import WorkerPool
 
@@ -90,6 +90,10 @@ class ModelScanner:
     def known(self, hashes: Iterable[FileHash]) -> dict[FileHash, Scan]:
         """Return the known verdicts of contents."""
         return {} if self._fresh else self.verdicts.find(hashes, self.rules)
+
+    def known_of_layer(self, key: Key, hashes: Iterable[FileHash]) -> dict[FileHash, Scan]:
+        """Return the verdicts of the machine that built a reused layer on the layer's files."""
+        return self.verdicts.find(hashes, rules_of_builder(self.rules, key))
 
     def scan(self, name: str, sha256: FileHash, file: BinaryIO, progress: Progress) -> Scan:
         """Scan an open file whose content has this hash, unless another process does so first.

@@ -213,6 +213,10 @@ class StageBuild:
         record = context.remote_cache.find_records("", [spec.key])[spec.key]
         context.ledger.add_remote_layer(spec, result, record.path_prefixes, only_at=context.remote_cache.name)
         record_remote_facts(context.ledger, record)
+        if record.scans:
+            from buildkit.build.builder_scans import record_builder_scans  # few layers hold models
+
+            record_builder_scans(context.ledger, spec, record)
 
     def _build_layers(self, plan: Plan, fetch: frozenset[Key], publisher: Publisher, stack: ExitStack) -> None:
         """Build what is missing; fetch what a remote cache has where its bytes are needed here.

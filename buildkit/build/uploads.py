@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import cached_property, partial
 
+from buildkit.build.builder_scans import find_builder_scans
 from buildkit.build.context import BuildContext
 from buildkit.build.make_blobs import make_blobs
 from buildkit.build.native_facts import find_native_facts
@@ -59,6 +60,7 @@ def open_cache_export(planner: Planner, check: Future[None] | None = None) -> Ca
         results=context.state.results,
         find_present=planner.lookup,
         find_native_facts=partial(find_native_facts, context.ledger, check=check),
+        find_scans=partial(find_builder_scans, context),
         count_pushed=lambda size: context.tally.add(pushed=size),
         make_blobs=partial(make_blobs, context),
         emit=context.emit,

@@ -13,7 +13,7 @@ from buildkit.events import Emit
 from buildkit.hostile_json import MalformedError
 from buildkit.oci.blob import LayerResult
 from buildkit.plan.spec import Spec
-from buildkit.remote.cache_record import MAX_NATIVE_FACTS, CacheRecord
+from buildkit.remote.cache_record import MAX_NATIVE_FACTS, BuilderScan, CacheRecord
 from buildkit.remote.remote_cache import RemoteCache
 from buildkit.store.layer_bytes import LayerBytes
 from buildkit.store.layer_listings import find_listing
@@ -32,7 +32,8 @@ class CacheExport:
 
     ``results`` is a live view of the layers that the build knows; ``find_present`` returns those of keys whose
     layers are on this host, and ``make_blobs`` compresses those of them that the cache has no blob of.
-    ``find_native_facts`` returns the encoded native facts of blobs, and waits for those that are being read.
+    ``find_native_facts`` returns the encoded native facts of blobs, and waits for those that are being read;
+    ``find_scans`` returns the scans of a layer's model files that this host has made.
     ``count_pushed`` is called with the bytes of each upload.
     """
 
@@ -42,6 +43,7 @@ class CacheExport:
     results: Mapping[Key, LayerResult]
     find_present: Callable[[Iterable[Key]], Mapping[Key, LayerResult]]
     find_native_facts: Callable[[Sequence[Digest]], Mapping[Digest, bytes]]
+    find_scans: Callable[[Spec], tuple[BuilderScan, ...]]
     count_pushed: Callable[[int], None]
     make_blobs: Callable[[Iterable[Spec]], None]
     emit: Emit
@@ -85,7 +87,11 @@ class CacheExport:
             tasks = {TaskId.of_key(TaskKind.SHARE, key): self._task(missing[key], results) for key in present}
             run_tasks(tasks, {Lane.UP: _UPLOADS}, self.emit, self.stop, self.meter)
             known = self.cache.find_published(stage, listed)
-        return [known[key] for key in listed if key in known]
+        return [self._rescanned(known[key], spec) for key, spec in listed.items() if key in known]
+
+    def _rescanned(self, record: CacheRecord, spec: Spec) -> CacheRecord:
+        """Return a record with the scans of this host, if it has made any: those from before may be by older rules."""
+        return replace(record, scans=self.find_scans(spec) or record.scans)
 
     def _publish_index(self, stage: str, records: Sequence[CacheRecord]) -> None:
         with self.meter.phase("share"):
@@ -123,6 +129,7 @@ class CacheExport:
                 result=result,
                 path_prefixes=prefixes,
                 native_facts=self._native_facts(result),
+                scans=self.find_scans(spec),
             )
         except MalformedError:
             return None

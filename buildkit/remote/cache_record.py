@@ -11,9 +11,9 @@ import base64
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from buildkit.digest import DiffId, Digest, Key, canonical_json
+from buildkit.digest import DiffId, Digest, FileHash, Key, canonical_json
 from buildkit.hostile_json import JsonValue, MalformedError
 from buildkit.layers.path_prefixes import MAX_PREFIXES
 from buildkit.layers.tar.member import Compression
@@ -27,11 +27,23 @@ from buildkit.remote.text_checks import check_name, check_path
 
 MAX_NATIVE_FACTS = 256 << 10
 """Bytes of a record's native facts; those of a CUDA image of three thousand libraries are a quarter of that."""
+MAX_SCANS = 2000
+"""Scans of a record; a model of more files is scanned again where its layer is reused."""
 _RECORD = "application/vnd.xoe.buildkit.entry.v1+json"
 _MAX_SIZE = 1 << 50
 _MAX_BLOBS = 1000
 _MAX_SECONDS = 999_999_999
+_MAX_FORMATS = 100
 _TAG = re.compile(r"cache-(?:[0-9a-f]{64}|of-.*)")
+
+
+class BuilderScan(NamedTuple):
+    """A scan by a layer's builder that found nothing in a model file; ``unknown``: it is of no known format."""
+
+    sha256: FileHash
+    rules: str
+    formats: tuple[str, ...]
+    unknown: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +52,7 @@ class CacheRecord:
 
     ``native_facts`` are the facts of each blob's native files (`native.facts.encode_facts`), empty where they are not
     known. A stage index keeps them in a blob of its own, because they would be most of it and few builds read them.
+    ``scans`` are those of a model's files, as far as they found nothing.
     Raises MalformedError for values that no reader would accept.
     """
 
@@ -49,6 +62,7 @@ class CacheRecord:
     result: LayerResult
     path_prefixes: tuple[str, ...]
     native_facts: tuple[bytes, ...] = field(default=(), compare=False)
+    scans: tuple[BuilderScan, ...] = ()
 
     def __post_init__(self) -> None:
         check_name(self.kind)
@@ -66,6 +80,9 @@ class CacheRecord:
             raise MalformedError("the native facts do not match the blobs")
         if sum(map(len, self.native_facts)) > MAX_NATIVE_FACTS:
             raise MalformedError("the native facts are too large")
+        for scan in self.scans:
+            for text in (scan.rules, *scan.formats):
+                check_name(text)
 
 
 def record_tag(key: Key) -> str:
@@ -100,6 +117,7 @@ def decode_record(manifest: bytes) -> CacheRecord:
 def describe_record(record: CacheRecord) -> dict[str, Any]:
     """Return the description of a layer, without its native facts."""
     result = record.result
+    scans = [[scan.sha256.hex, scan.rules, list(scan.formats), int(scan.unknown)] for scan in record.scans]
     return {
         "key": record.key.hex,
         "kind": record.kind,
@@ -108,6 +126,7 @@ def describe_record(record: CacheRecord) -> dict[str, Any]:
         "config": json.loads(result.config),
         "claims": list(record.path_prefixes),
         "blobs": [blob.to_row() for blob in result.blobs],
+        **({"scans": scans} if scans else {}),
     }
 
 
@@ -126,6 +145,7 @@ def read_record(value: JsonValue) -> CacheRecord:
         result=result,
         path_prefixes=value.member("claims").texts(MAX_PREFIXES),
         native_facts=tuple(item.base64(MAX_NATIVE_FACTS) for item in facts),
+        scans=tuple(map(_read_scan, value.member("scans").items(MAX_SCANS))) if value.has("scans") else (),
     )
 
 
@@ -134,6 +154,16 @@ def _layers(record: CacheRecord) -> list[dict[str, Any]]:
         {"mediaType": OCI_LAYER[blob.compression], "digest": str(blob.digest), "size": blob.size}
         for blob in record.result.blobs
     ]
+
+
+def _read_scan(value: JsonValue) -> BuilderScan:
+    sha256, rules, formats, unknown = value.row(4)
+    return BuilderScan(
+        sha256=sha256.parsed(FileHash, "a SHA-256"),
+        rules=rules.text(),
+        formats=formats.texts(_MAX_FORMATS),
+        unknown=bool(unknown.integer(0, 1)),
+    )
 
 
 def _read_blob(value: JsonValue) -> Blob:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from buildkit.digest import FileHash
+from buildkit.digest import FileHash, Key
 from buildkit.findings import Finding, Rule, Severity
 from buildkit.scan import Scan, ScanGap
 from buildkit.store.ledger import Ledger
@@ -32,6 +32,11 @@ class ScanVerdicts:
     def add(self, sha256: FileHash, rules: str, scan: Scan, seconds: float) -> None:
         """Record the scan of a content."""
         self._verdicts.add(sha256, rules, render_scan(scan), seconds)
+
+
+def rules_of_builder(rules: str, key: Key) -> str:
+    """Return what a scan by the builder of a reused layer is kept under, which is believed of that layer alone."""
+    return f"{rules} of {key.hex}"
 
 
 def at_path(scan: Scan, path: str) -> Scan:

@@ -183,6 +183,7 @@ def test_fresh_runner_uploads_only_a_changed_application_line(runner: Tiny, plac
     requests = place.proxy.requests[:]
     assert downloaded(place.proxy) == 0
     assert ended.report["bytes"]["fetched"] == 0
+    assert "scan" not in ended.report["phases"], "the builder of the models' layers has scanned them"
     assert runner.blobs() == [ended.report["layers"][-1]["digest"].removeprefix("sha256:")]
     assert list(runner.cache.glob("files/*/*")) == []
     # three questions (the index, the new layer's key, the tag); layer, listing and config go up; entry, index, image

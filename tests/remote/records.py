@@ -9,13 +9,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from buildkit.digest import DiffId, Digest, Key, canonical_json
+from buildkit.digest import DiffId, Digest, FileHash, Key, canonical_json
 from buildkit.hostile_json import MalformedError
 from buildkit.layers.tar.member import Compression
 from buildkit.layers.tar.toc import Toc, TocPart
 from buildkit.native import NOTHING
 from buildkit.oci.blob import Blob, LayerResult
-from buildkit.remote.cache_record import CacheRecord, decode_record
+from buildkit.remote.cache_record import BuilderScan, CacheRecord, decode_record
 from buildkit.remote.stage_index import decode_stage_index
 
 ANNOTATION = "io.xoe.buildkit.layers"
@@ -40,6 +40,13 @@ RESULTS = st.builds(
         lambda lines: canonical_json({"Env": lines} if lines else {})
     ),
 )
+SCANS = st.builds(
+    BuilderScan,
+    sha256=st.binary(max_size=2).map(FileHash.of),
+    rules=st.from_regex(r"[0-9a-f]{16}", fullmatch=True),
+    formats=st.lists(WORDS, max_size=2).map(tuple),
+    unknown=st.booleans(),
+)
 RECORDS = st.builds(
     CacheRecord,
     key=st.binary(max_size=2).map(Key.of),
@@ -47,6 +54,7 @@ RECORDS = st.builds(
     name=WORDS,
     result=RESULTS,
     path_prefixes=st.lists(PATHS, max_size=4).map(tuple),
+    scans=st.lists(SCANS, max_size=3).map(tuple),
 )
 DIGESTS = st.binary(max_size=1).map(Digest.of)
 FACTS = st.dictionaries(DIGESTS, st.just(NOTHING) | st.binary(min_size=1, max_size=9), max_size=6)
@@ -97,7 +105,8 @@ def decode_safely(manifest: bytes) -> None:
             continue
         for found in records:
             json.dumps([found.name, found.kind, found.path_prefixes, found.result.config], ensure_ascii=False).encode()
-            texts = (found.name, found.kind, *found.path_prefixes)
+            told = (text for scan in found.scans for text in (scan.rules, *scan.formats))
+            texts = (found.name, found.kind, *found.path_prefixes, *told)
             assert not any(ord(letter) < 32 for text in texts for letter in text)
             assert not any({"", ".", ".."} & set(path.split("/")) for path in found.path_prefixes)
             assert all(0 <= blob.size <= 1 << 50 for blob in found.result.blobs)
