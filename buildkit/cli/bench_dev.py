@@ -28,9 +28,11 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     parser.add_argument("--write", type=Path, metavar="FILE", help="write this host's column in this document")
     options = parser.parse_args(list(arguments))
 
+    from buildkit.bench.alone import measuring_alone
     from buildkit.bench.dev_bench import DevBenchRequest, run_dev_bench
     from buildkit.bench.dev_samples import DevSample, merge_samples, render_samples
     from buildkit.bench.host import describe_podman_host
+    from buildkit.report.output_files import read_document, write_text
 
     request = DevBenchRequest(
         folder=folder,
@@ -43,13 +45,16 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
         suite=tuple(shlex.split(options.suite)),
         server=tuple(shlex.split(options.server)),
     )
+    if options.write is not None:
+        merge_samples(read_document(options.write), "", ())  # before an hour is spent
     host, samples = describe_podman_host(), list[DevSample]()
 
     def report(sample: DevSample) -> None:
         samples.append(sample)
         sys.stderr.write(f"{sample.who}: {sample.what}: {sample.median:.3f} s, worst {sample.worst:.3f} s\n")
         if options.write is not None:
-            options.write.write_text(merge_samples(options.write.read_text("utf-8"), host, samples), "utf-8")
+            write_text(options.write, merge_samples(read_document(options.write), host, samples))
 
-    run_dev_bench(request, report)
+    with measuring_alone():
+        run_dev_bench(request, report)
     sys.stdout.write(render_samples(host, samples))

@@ -27,12 +27,14 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the figures in this document")
     options = parser.parse_args(list(arguments))
 
+    from buildkit.bench.alone import measuring_alone
     from buildkit.bench.serve_session import ServeBenchRequest, compare_service, hold_claims
     from buildkit.bench.serve_tables import replace_between
+    from buildkit.report.output_files import read_document, write_text
 
     mark = "bench-serve --guide" if options.guide else "bench-serve"
     if options.write is not None:
-        replace_between(options.write.read_text("utf-8"), mark, "")  # before an hour is spent
+        replace_between(read_document(options.write), mark, "")  # before an hour is spent
     request = ServeBenchRequest(
         folder=folder,
         stage=options.stage,
@@ -46,7 +48,8 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
 
-    text = (hold_claims if options.guide else compare_service)(request, say)
+    with measuring_alone():
+        text = (hold_claims if options.guide else compare_service)(request, say)
     if options.write is not None:
-        options.write.write_text(replace_between(options.write.read_text("utf-8"), mark, text), "utf-8")
+        write_text(options.write, replace_between(read_document(options.write), mark, text))
     sys.stdout.write(text)

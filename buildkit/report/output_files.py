@@ -15,6 +15,17 @@ def check_writable(path: Path, *, append: bool = False) -> None:
         raise DefinitionError(f"{path}: this file cannot be written", hint="name one in a folder that exists")
 
 
+def read_document(path: Path) -> str:
+    """Return the text of a document in which figures are to be written. Raises DefinitionError."""
+    check_writable(path)
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        hint = "name a document that has a place for the figures"
+        raise DefinitionError(f"{path}: this document cannot be read: {why}", hint=hint) from error
+
+
 def write_text(path: Path, text: str, *, append: bool = False) -> None:
     """Write, or append to, a file that the user named; a written file is complete or unchanged.
 

@@ -7,14 +7,17 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from buildkit.bench.alone import measuring_alone
 from buildkit.bench.serve_bench import ServeSample, ServeSamples, StartSample
 from buildkit.bench.serve_claims import find_concurrent, render_claims
 from buildkit.bench.serve_load import PATIENCE, Load, LoadResult, parse_log, run_load
 from buildkit.bench.serve_tables import render_loads, replace_between
-from buildkit.errors import BuildError
+from buildkit.cli import bench_dev, bench_serve
+from buildkit.errors import BuildError, DefinitionError
 
 LOG = "1000000\t200\t30000\n1010000\t200\t10000\n1020000\t503\t1000\n2000000\t200\t20000\n2010000\t-1\t5\n"
 
@@ -137,3 +140,27 @@ def test_figures_replace_what_stands_between_their_marks() -> None:
     assert replace_between(document, "bench-serve", "new\n") == document.replace("old", "new")
     with pytest.raises(BuildError, match="no place"):
         replace_between(document, "bench-serve --guide", "new\n")
+
+
+@pytest.mark.parametrize("session", [bench_dev, bench_serve])
+def test_a_document_that_cannot_take_the_figures_is_refused_before_they_are_measured(
+    session: ModuleType, tmp_path: Path
+) -> None:
+    for content, what in ((None, "cannot be read: No such file"), (b"\xff", "is not UTF-8"), (b"text", "no place")):
+        document = tmp_path / "figures.md"
+        if content is not None:
+            document.write_bytes(content)
+        with pytest.raises((BuildError, DefinitionError), match=what):
+            session.run(tmp_path, ["--write", str(document)])
+
+
+def test_a_second_measurement_is_refused_while_the_first_one_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BUILDKIT_LEDGER_KEY", str(tmp_path / "state/ledger.key"))
+    for _ in range(2):
+        with measuring_alone():
+            with pytest.raises(BuildError, match="another measurement is running"), measuring_alone():
+                pass
+            with pytest.raises(BuildError, match="another measurement is running"):
+                bench_serve.run(tmp_path, [])
