@@ -33,7 +33,8 @@ from buildkit.running.quadlet import render_quadlet_environment
 from buildkit.running.seccomp import render_seccomp
 from buildkit.running.secret_notes import secret_notes
 from buildkit.services.mounted_files import ensure_mounted_files
-from buildkit.services.replicas import choose_replicas, forget_replicas, write_proxies
+from buildkit.services.replicas import choose_replicas, forget_replicas, shadow_notes, write_proxies
+from buildkit.services.rollout_files import find_proxies
 from buildkit.services.start import PATIENCE, StartOptions, start_environment
 from buildkit.services.state import ServiceState, find_states
 from buildkit.services.stop import stop_environment
@@ -106,6 +107,7 @@ def print_format(environment: RunningEnvironment, form: str) -> None:
     if form in _HOST_FORMATS:
         write_proxies(environment)
         ensure_mounted_files(environment)
+        warn_of_notes([note for proxy in find_proxies(environment) for note in shadow_notes(proxy)], sys.stderr)
     planned = planned_environment(environment)
     if form not in _OTHER_MPS:
         planned = with_mps(planned)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from buildkit.events import Emit, Note, ignore_event
@@ -44,12 +45,18 @@ def with_fewest(plan: ProxiedPlan, state: RolloutState) -> RolloutState:
 
 def write_proxy(proxy: RunningService, emit: Emit) -> None:
     """Write the configuration of a proxy that is about to start, and say what it will not do."""
+    for text in shadow_notes(proxy):
+        emit(Note(text=text, warning=True))
+    with changing(proxy) as write:
+        write(with_fewest(plan_of(proxy), load_state(proxy)))
+
+
+def shadow_notes(proxy: RunningService) -> Iterator[str]:
+    """Yield what the proxy of a service does not do for a shadow."""
     rollout = plan_of(proxy).rollout
     if rollout and rollout.shadow:
         what = f"{proxy.name}: {rollout.shadow} gets no copies of requests, for HAProxy sends none"
-        emit(Note(text=f"{what}; nox -s rollout -- nginx prints a configuration that does", warning=True))
-    with changing(proxy) as write:
-        write(with_fewest(plan_of(proxy), load_state(proxy)))
+        yield f"{what}; nox -s rollout -- nginx prints a configuration that does"
 
 
 def write_proxies(environment: RunningEnvironment) -> None:

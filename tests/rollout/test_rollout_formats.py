@@ -11,10 +11,12 @@ from buildkit.declare.services_file import parse_services
 from buildkit.declare.stage import Config, Healthcheck, Running
 from buildkit.declare.target import Target
 from buildkit.errors import DefinitionError
+from buildkit.events import Event, Note
 from buildkit.running.devcontainer import render_devcontainer
 from buildkit.running.environment import RunningEnvironment, make_environment
 from buildkit.running.flags import ContainerSpec, make_container
-from buildkit.services.replicas import choose_replicas
+from buildkit.services.replicas import choose_replicas, write_proxy
+from buildkit.services.rollout_files import find_proxies
 from buildkit.store.ledger_key import key_file
 
 TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
@@ -50,6 +52,22 @@ def test_a_file_waits_for_no_replica_that_it_does_not_have(
     assert {one.name for one in scaled.services} == {"app", "app-1"}
     print_format(scaled, form)
     assert "app-2" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", ["print", "compose", "docker-compose", "quadlet"])
+def test_whoever_declares_a_shadow_is_told_where_it_gets_nothing(
+    form: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BUILDKIT_LEDGER_KEY", str(tmp_path / "ledger.key"))
+    rollout = '[services.app.rollout]\nsplit = { old = 100 }\nshadow = "next"\nversions = { old = {}, next = {} }\n'
+    services = parse_services(TEXT.replace("[environments", f"{rollout}[environments"), stages=("proxy", "runtime"))
+    made = choose_replicas(make_environment(services, "t", describe, project="x", state=str(tmp_path)))
+    print_format(made, form)
+    assert "app: next gets no copies of requests, for HAProxy sends none" in capsys.readouterr().err
+    (proxy,) = find_proxies(made)
+    notes: list[Event] = []
+    write_proxy(proxy, notes.append)
+    assert [type(one) for one in notes] == [Note]
 
 
 def test_the_configuration_that_a_file_mounts_is_there(
