@@ -103,13 +103,13 @@ def find_obstacle_of(image: Image, store: ImageStore) -> str:
     return f"{count} layers, and this podman can mount {most} of {store.folder}: a shorter BUILDKIT_STORE takes more"
 
 
-def describe_import(size: int) -> str:
+def describe_import(size: int, seconds: float) -> str:
     """Return the line on what the image store would have spared; empty if it could not serve here."""
     if find_obstacle(store_folder()):
         return ""
     return (
-        f"{format_bytes(size)} were copied into local storage, because podman does not see the image store; "
-        "nox -s doctor -- --enable-store spares that"
+        f"{format_bytes(size)} were copied into local storage in {seconds:.1f} s, because podman does not see the "
+        "image store; nox -s doctor -- --enable-store spares that"
     )
 
 

@@ -292,6 +292,7 @@ class StageBuild:
             return Delivered(how=Delivery.STORE if context.image_store else Delivery.IMPORT)
         how = self._choose_delivery(image, ref)
         phase = "import" if how is Delivery.IMPORT else "deliver"
+        began = time.monotonic()
         with context.meter.phase(phase, ref) as notes, step(context.emit, ref, phase) as handle:
             if how is Delivery.IMPORT:
                 relatives = map(context.project.ref, self._planner.graph.stages)
@@ -309,7 +310,7 @@ class StageBuild:
                 uncover(image, ref, context)
             notes["xoe.bytes"] = handle.size
         if how is Delivery.IMPORT and handle.size and self._delivery is Delivery.AUTO and context.image_store is None:
-            self._advise(handle.size)
+            self._advise(handle.size, time.monotonic() - began)
         return Delivered(how=how, size=handle.size, is_new=how is Delivery.STORE or handle.size > 0)
 
     def _choose_delivery(self, image: Image, ref: str) -> Delivery:
@@ -323,8 +324,8 @@ class StageBuild:
             context.emit(Note(text=f"{ref} is imported: {why}", warning=True))
         return Delivery.IMPORT if why else Delivery.STORE
 
-    def _advise(self, imported: int) -> None:
-        if advice := describe_import(imported):
+    def _advise(self, imported: int, seconds: float) -> None:
+        if advice := describe_import(imported, seconds):
             self._context.emit(Note(text=advice))
 
 
