@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -81,7 +82,7 @@ def ask() -> str:
 @contextmanager
 def developing(checkout: Path, env: dict[str, str]) -> Iterator[Session]:
     """Run the session until the block ends, by Ctrl-C."""
-    argv = (sys.executable, "-m", "buildkit", "dev", "--json", "--stage", "development", "--write-launch")
+    argv = (sys.executable, "-m", "buildkit", "dev", "--json", "--stage", "development", "--write-launch", "--jupyter")
     with (
         (checkout.parent / "errors").open("w+") as errors,
         subprocess.Popen(
@@ -97,18 +98,44 @@ def developing(checkout: Path, env: dict[str, str]) -> Iterator[Session]:
         assert child.returncode == 0, errors.read()
 
 
+def work_in_a_notebook(checkout: Path, said: str, podman: Podman) -> None:
+    """Write a notebook by Jupyter's interface and run it: its kernel has the application, the developer the file."""
+    (token,) = re.findall(r"http://127\.0\.0\.1:8888/lab\?token=([\w-]+)", said)
+    cell = {"cell_type": "code", "source": "import settings; print(settings.__file__)", "outputs": []}
+    notebook = {"cells": [cell | {"metadata": {}, "execution_count": None}], "metadata": {}, "nbformat": 4}
+    content = {"type": "notebook", "content": notebook | {"nbformat_minor": 4}}
+
+    def put(**headers: str) -> int:
+        address, body = "http://127.0.0.1:8888/api/contents/first.ipynb", json.dumps(content).encode()
+        request = urllib.request.Request(address, method="PUT", data=body, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    assert (put(), put(Authorization=f"token {token}")) == (403, 201)
+    run = "python -m jupyter execute --kernel_name=python3 --inplace /notebooks/first.ipynb"
+    podman("exec", "xoe-dev-jupyter", *run.split())
+    path = checkout / "notebooks/first.ipynb"
+    assert "/app/settings.py" in path.read_text()
+    assert path.stat().st_uid == checkout.stat().st_uid
+
+
 def test_service_follows_saves_and_keeps_answering_through_mistakes(
     project: Project, podman: Podman, checkout: Path
 ) -> None:
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     env = podman.env | {"BUILDKIT_CACHE": str(project.cache), "PYTHONPATH": path}
     with developing(checkout, env) as session:
-        service = session.next("service")
+        service, jupyter = session.next("service"), session.next("service")
         assert (service["address"], service["state"]) == ("http://127.0.0.1:8000", "healthy")
         session.next("watching")
         assert ask() == HINT
         (launch,) = json.loads((checkout / ".vscode/launch.json").read_text())["configurations"]
         assert attach_debugger(launch["connect"]["port"]) > 0
+
+        work_in_a_notebook(checkout, str(jupyter), podman)
 
         session.save(HINT, "the second edition")
         said = session.next("reacted")
@@ -128,6 +155,7 @@ def test_service_follows_saves_and_keeps_answering_through_mistakes(
         assert tested.returncode == 0, tested.stdout + tested.stderr
         assert " passed" in tested.stdout
 
+        podman("rm", "--force", "--time=0", "xoe-dev-jupyter")  # of the same image: one is compared
         with serving(podman, project.images["runtime"]):
             compared = session.run("parity", "development", "runtime", "--running", "--json")
         found = {(one["what"], one["name"]): one for one in json.loads(compared.stdout)["differences"]}
