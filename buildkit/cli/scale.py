@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from buildkit.services.rollout import choose_service
 from buildkit.services.rollout_files import find_proxies, plan_of
 from buildkit.services.scaler import Scaler, ScaleStep, watch_scale
 from buildkit.services.start import PATIENCE, StartOptions
+from buildkit.tools.gpu import open_gpu_meter
 
 _LOOKS = 5  # at the load, in a round
 _EVERY = 15  # seconds a round, as HPA
@@ -35,10 +37,11 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
             environment = load_environment(planner, options.environment)
         scaler = make_scaler(environment, options.service, folder, emit)
         pause = options.every / _LOOKS
-        if options.once:
-            _report(scaler.round(_LOOKS, pause), as_json=options.json, always=True)
-        else:
-            watch_scale(scaler, _LOOKS, pause, lambda steps: _report(steps, as_json=options.json))
+        with open_gpu_meter() if scaler.follows_gpus else nullcontext(tuple) as scaler.gpus.measure:
+            if options.once:
+                _report(scaler.round(_LOOKS, pause), as_json=options.json, always=True)
+            else:
+                watch_scale(scaler, _LOOKS, pause, lambda steps: _report(steps, as_json=options.json))
     return 0
 
 

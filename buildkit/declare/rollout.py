@@ -77,8 +77,9 @@ class ScaleRate:
 class Scale:
     """How many replicas of each version run, and what each should have of a load.
 
-    ``targets`` are ``in-flight`` and ``queue`` (requests), ``cpu`` (per cent of its CPUs), or ``metric:NAME``, a gauge
-    of the service itself. ``tolerance`` is a share of the target. ``prometheus`` is where KEDA asks.
+    ``targets`` are ``in-flight`` and ``queue`` (requests), ``cpu`` and ``gpu`` (per cent of its CPUs and GPUs), or
+    ``metric:NAME``, a gauge of the service itself. ``tolerance`` is a share of the target. ``prometheus`` is where KEDA
+    asks.
     """
 
     least: int

@@ -111,7 +111,7 @@ def read_scale(item: dict[str, Any], place: ValueLocation) -> Scale | None:
 
 
 def _targets(item: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    for key, name in (("in_flight", "in-flight"), ("queue", "queue"), ("cpu", "cpu")):
+    for key, name in (("in_flight", "in-flight"), ("queue", "queue"), ("cpu", "cpu"), ("gpu", "gpu")):
         if key in item:
             yield name, item[key]
     for name, value in item.get("metrics", ()):

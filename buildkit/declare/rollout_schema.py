@@ -69,6 +69,7 @@ _TARGET = TableSchema(
         "in-flight": KeySchema(NumberSchema(0.01, 1e6), "requests that a replica handles or that wait for one"),
         "queue": KeySchema(NumberSchema(0.01, 1e6), "requests that wait, for each replica"),
         "cpu": KeySchema(NumberSchema(1, 1000), "per cent of the CPUs that a replica may use"),
+        "gpu": KeySchema(NumberSchema(1, 100), "per cent of the time in which the GPUs of a replica compute"),
         "metrics": KeySchema(
             MapSchema(NumberSchema(1e-9, 1e15), key_pattern=r"[a-zA-Z_:][a-zA-Z0-9_:]*"),
             "gauges of the service's /metrics, and how much of each a replica should have",

@@ -1,22 +1,25 @@
 """Kubernetes objects for versions and replicas: routes, and autoscalers. Values that any YAML writer takes.
 
 HTTPRoute is Gateway API v1, HorizontalPodAutoscaler autoscaling/v2, ScaledObject KEDA's v1alpha1 and InferenceService
-KServe's v1beta1. In-flight requests are what OpenTelemetry's conventions name ``http.server.active_requests``.
+KServe's v1beta1. In-flight requests are what OpenTelemetry's conventions name ``http.server.active_requests``, the use
+of GPUs is that of NVIDIA's DCGM exporter (https://github.com/NVIDIA/dcgm-exporter), per cent of each GPU of a pod.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from buildkit.declare.rollout import Scale, ScaleRate
 
 IN_FLIGHT = "http_server_active_requests"
+GPU_BUSY = "DCGM_FI_DEV_GPU_UTIL"
 NOT_STICKY = (
     "weights of a route are chances of each request: unlike HAProxy, a gateway does not keep a user at a version"
 )
 _SYNC_SECONDS = 15
+Targets = Sequence[tuple[str, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +27,7 @@ class RoutedService:
     """A service of a cluster: ``workload`` (``PREFIX-app``) and name get ``-VERSION`` behind them for each version.
 
     ``shares`` are the versions' of 1000 requests; without versions, the workload is one. ``images`` are by version.
+    A replica has ``gpus``.
     """
 
     name: str
@@ -33,6 +37,7 @@ class RoutedService:
     shadow: str = ""
     scale: Scale | None = None
     images: tuple[tuple[str, str], ...] = ()
+    gpus: int = 0
 
     @property
     def workloads(self) -> tuple[str, ...]:
@@ -47,9 +52,9 @@ def rollout_objects(service: RoutedService) -> Iterator[dict[str, Any]]:
         yield _route(service)
     for workload in service.workloads:
         if service.scale and service.scale.prometheus:
-            yield _scaled_object(workload, service.scale)
+            yield _scaled_object(workload, service.scale, list(_metrics(service)))
         elif service.scale:
-            yield _autoscaler(workload, service.scale)
+            yield _autoscaler(workload, service.scale, list(_metrics(service)))
 
 
 def rollout_notes(service: RoutedService) -> Iterator[str]:
@@ -60,8 +65,11 @@ def rollout_notes(service: RoutedService) -> Iterator[str]:
     scale = service.scale
     if scale and any(name == "queue" for name, _ in scale.targets):
         yield "`queue` is that of HAProxy, which does not run here: it is left out"
-    if scale and not scale.prometheus and any(name != "cpu" for name, _ in _metrics(scale)):
-        yield f"metrics of pods ({IN_FLIGHT}) need an adapter, such as prometheus-adapter"
+    metrics = [name for name, _ in _metrics(service) if name != "cpu"]
+    if scale and not scale.prometheus and metrics:
+        yield f"metrics of pods ({', '.join(metrics)}) need an adapter, such as prometheus-adapter"
+    if GPU_BUSY in metrics:
+        yield f"{GPU_BUSY} is DCGM exporter's: scrape it with `honorLabels`, so that `pod` is the one that has the GPU"
 
 
 def _object(version: str, kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -81,18 +89,20 @@ def _route(service: RoutedService) -> dict[str, Any]:
     return _object("gateway.networking.k8s.io/v1", "HTTPRoute", service.name, spec)
 
 
-def _metrics(scale: Scale) -> Iterator[tuple[str, float]]:
-    """Yield metrics by their names in Prometheus, ``cpu`` apart."""
-    for name, target in scale.targets:
+def _metrics(service: RoutedService) -> Iterator[tuple[str, float]]:
+    """Yield metrics by their names in Prometheus, ``cpu`` apart, and what a pod should have of each."""
+    for name, target in service.scale.targets if service.scale else ():
         if name == "in-flight":
             yield IN_FLIGHT, target
+        elif name == "gpu":
+            yield GPU_BUSY, target * service.gpus
         elif name != "queue":
             yield name.removeprefix("metric:"), target
 
 
-def _autoscaler(workload: str, scale: Scale) -> dict[str, Any]:
+def _autoscaler(workload: str, scale: Scale, targets: Targets) -> dict[str, Any]:
     metrics: list[dict[str, Any]] = []
-    for name, target in _metrics(scale):
+    for name, target in targets:
         if name == "cpu":
             aim: dict[str, Any] = {"type": "Utilization", "averageUtilization": round(target)}
             metrics.append({"type": "Resource", "resource": {"name": "cpu", "target": aim}})
@@ -109,9 +119,9 @@ def _autoscaler(workload: str, scale: Scale) -> dict[str, Any]:
     return _object("autoscaling/v2", "HorizontalPodAutoscaler", workload, spec)
 
 
-def _scaled_object(workload: str, scale: Scale) -> dict[str, Any]:
+def _scaled_object(workload: str, scale: Scale, targets: Targets) -> dict[str, Any]:
     triggers: list[dict[str, Any]] = []
-    for name, target in _metrics(scale):
+    for name, target in targets:
         if name == "cpu":
             triggers.append({"type": "cpu", "metricType": "Utilization", "metadata": {"value": f"{target:g}"}})
             continue

@@ -8,6 +8,7 @@ from dataclasses import replace
 from buildkit.declare.ports import PublishedPort
 from buildkit.rollout.manifests import RoutedService
 from buildkit.running.environment import RunningEnvironment, RunningService
+from buildkit.running.gpu_nodes import gpu_limits
 from buildkit.running.replicas import ONLY, ProxiedPlan
 
 Shares = tuple[tuple[str, int], ...]
@@ -42,7 +43,7 @@ def route_service(environment: RunningEnvironment, service: RunningService, shar
     plan = service.proxied
     assert plan is not None  # noqa: S101 - callers choose proxies
     known = dict(shares or plan.split)
-    images = {version: environment.get(plan.replica(version, 1)).container.image for version in plan.versions}
+    first = {version: environment.get(plan.replica(version, 1)).container for version in plan.versions}
     return RoutedService(
         name=plan.service,
         workload=service.container.name,
@@ -52,7 +53,8 @@ def route_service(environment: RunningEnvironment, service: RunningService, shar
         else (),
         shadow=plan.rollout.shadow if plan.rollout else "",
         scale=plan.scale,
-        images=tuple(images.items()),
+        images=tuple((version, container.image) for version, container in first.items()),
+        gpus=sum(gpu_limits(first[plan.versions[0]]).values()),
     )
 
 

@@ -104,8 +104,12 @@ def expand_replicas(environment: Environment, find_request: FindRequest) -> Envi
     """Return an environment in which each service behind a proxy is that proxy and all replicas that may ever run.
 
     ``find_request`` gives the GPUs that a service asks for. Raises DefinitionError if a replica would have the name of
-    another service, or there are no GPUs for replicas on each.
+    another service, or there are no GPUs for replicas on each, or to scale by.
     """
+    for one in environment.services:
+        if one.scale and "gpu" in dict(one.scale.targets) and find_request(one) is None:
+            key, hint = f"services.{one.name}.scale.target.gpu", "add gpu = { count = 1 }"
+            raise DefinitionError.of([Problem(file=FILE, key=key, what="the service asks for no GPU", hint=hint)])
     services = [one for service in environment.services for one in _expand(_on_each_gpu(service, find_request))]
     names = [service.name for service in services]
     for name in names:

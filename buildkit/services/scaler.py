@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from buildkit.declare.rollout import Scale, ScaleRate
@@ -26,9 +26,11 @@ from buildkit.rollout.hpa import (
 )
 from buildkit.rollout.state import RolloutState, VersionReplicas
 from buildkit.running.environment import RunningEnvironment, RunningService
+from buildkit.running.flags import ContainerSpec
+from buildkit.running.gpu_nodes import gpu_limits
 from buildkit.services.host_limits import HostCapacity, count_bearable, find_capacity
 from buildkit.services.labels import environment_labels
-from buildkit.services.load import CpuMeter, cpu_sample, metric_samples, proxy_samples
+from buildkit.services.load import CpuMeter, GpuMeter, cpu_sample, gpu_sample, metric_samples, proxy_samples
 from buildkit.services.proxy import LiveProxy, apply_state, drain, target_of, wait_until_seen
 from buildkit.services.replicas import with_fewest
 from buildkit.services.rollout_files import changing, load_state, plan_of
@@ -71,7 +73,10 @@ class ScaleStep:
 
 @dataclass(slots=True, kw_only=True)
 class Scaler:
-    """Scales one service; ``now`` gives seconds since the epoch, so that history outlives this process."""
+    """Scales one service; ``now`` gives seconds since the epoch, so that history outlives this process.
+
+    ``gpus`` are asked only if their use is a target.
+    """
 
     environment: RunningEnvironment
     service: RunningService
@@ -81,7 +86,9 @@ class Scaler:
     now: Callable[[], float] = field(default=time.time)
     sleep: Callable[[float], None] = field(default=time.sleep)
     capacity: HostCapacity = field(default_factory=find_capacity)
+    gpus: GpuMeter = field(default_factory=GpuMeter)
     _cpu: CpuMeter = field(default_factory=CpuMeter)
+    _blind: bool = False
 
     def round(self, looks: int, pause: float) -> tuple[ScaleStep, ...]:
         """Look at the load several times, a ``pause`` apart, and follow it.
@@ -89,10 +96,13 @@ class Scaler:
         Without an answer of the proxy nothing is changed: no data is no reason. Raises BuildError then.
         """
         loads: list[ProxyLoad] = []
+        self.gpus.begin()
         for number in range(looks):
             if number:
                 self.sleep(pause)
             loads.append(self.proxy.load())
+            if self.follows_gpus:
+                self.gpus.look()
         with changing(self.service) as write:
             state = self._reconcile(load_state(self.service, self.now), write)
             steps = []
@@ -154,6 +164,11 @@ class Scaler:
         return state, ScaleStep(version=version, before=len(running), wanted=wanted, after=len(after), limit=limit)
 
     @property
+    def follows_gpus(self) -> bool:
+        """Whether the use of GPUs is a target."""
+        return "gpu" in dict(self._declared.targets)
+
+    @property
     def _declared(self) -> Scale:
         scale = plan_of(self.service).scale
         assert scale is not None  # noqa: S101 - the command chooses services that have it
@@ -175,10 +190,20 @@ class Scaler:
             if name == "cpu" and replicas:
                 used = self._cpu.measure(one.name for one in replicas)
                 yield from cpu_sample(target, used, replicas[0].running.cpus or float(os.cpu_count() or 1))
+            if name == "gpu" and replicas:
+                yield from self._sample_gpus(target, replicas)
         if any(name.startswith("metric:") for name, _ in scale.targets):
             asked = self.service.container.name
             pages = [fetch_page(asked, f"{one.address}:{plan.port}", METRICS_PATH) for one in replicas]
             yield from metric_samples(scale, pages)
+
+    def _sample_gpus(self, target: float, replicas: Sequence[ContainerSpec]) -> list[LoadSample]:
+        used = self.gpus.read([one.name for one in replicas])
+        if used is None and not self._blind:
+            what = f"{self.service.name}: the driver tells nothing of its GPUs: `gpu` is not followed"
+            self.emit(Note(text=what, warning=True))
+        self._blind = used is None
+        return gpu_sample(target, used, sum(gpu_limits(replicas[0]).values()))
 
     def _apply(self, version: str, running: tuple[int, ...], count: int) -> tuple[int, ...]:
         """Start the replicas that are to come; return which run then, without those that are to go."""

@@ -127,6 +127,11 @@ def has_container(name: str) -> bool:
     return run(Command(argv=("podman", "container", "exists", name), accept=(0, 1))).code == 0
 
 
+def find_id(name: str) -> str:
+    """Return a container's id. Raises ToolError."""
+    return str(inspect_container(name)["Id"])
+
+
 def inspect_container(name: str) -> dict[str, Any]:
     """Return podman's description of a container. Raises ToolError."""
     finished = run(Command(argv=("podman", "container", "inspect", name), what=f"looking {name} up"))

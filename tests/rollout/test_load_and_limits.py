@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
 from buildkit.declare.rollout import Scale, ScaleRate
 from buildkit.declare.stage import Running
+from buildkit.gpu.use import GpuProcessUse, GpuUse
 from buildkit.rollout.haproxy_answers import PoolLoad, ProxyLoad
 from buildkit.rollout.hpa import LoadSample
 from buildkit.services.host_limits import HostCapacity, count_bearable, find_capacity
-from buildkit.services.load import CpuMeter, cpu_sample, metric_samples, proxy_samples, sum_metric
+from buildkit.services.load import CpuMeter, GpuMeter, cpu_sample, gpu_sample, metric_samples, proxy_samples, sum_metric
 from buildkit.services.scaler import make_bounds
 
 SCALE = Scale(
@@ -60,13 +62,45 @@ def test_metrics_whose_sum_is_no_number_change_nothing() -> None:
 
 
 def test_cpus_in_use_are_known_from_the_second_look_on() -> None:
-    clock, used = [0.0], {"a": 0.0, "b": 10.0}
+    clock, used = [0.0], {"a": 0.0, "b": 10.0, "of-another-version": 5.0}
     meter = CpuMeter(now=lambda: clock[0], read=lambda name: used[name])
     assert meter.measure(["a"]) is None
     clock[0], used["a"] = 10.0, 15.0
     assert meter.measure(["a", "b"]) == 3.0  # one and a half, and as much for the one that has just come
+    assert meter.measure(["of-another-version"]) is None
+    clock[0], used["a"] = 20.0, 30.0
+    assert meter.measure(["a"]) == 1.5
+    clock[0], used["a"] = 30.0, 1.0
+    assert meter.measure(["a"]) is None, "a container that was made anew"
     assert cpu_sample(50.0, 3.0, 2.0) == [LoadSample(total=3.0, target=1.0)]
     assert cpu_sample(50.0, None, 2.0) == []
+
+
+def test_the_gpus_of_replicas_are_those_of_their_programs_the_mean_of_all_looks() -> None:
+    def use(**shares: float | None) -> GpuUse:
+        programs = (GpuProcessUse(pid=pids[name], utilisation=share) for name, share in shares.items())
+        return GpuUse(index=0, uuid="GPU-0", processes=tuple(programs))
+
+    pids = {"a": 1, "b": 2, "other": 3}
+    names = {pid: f"id of {name}" for name, pid in pids.items()}
+    uses: list[tuple[GpuUse, ...]] = []
+    meter = GpuMeter(measure=lambda: uses.pop(0), find_container=names.__getitem__, find_id="id of {}".format)
+
+    def take(containers: list[str], *looks: tuple[GpuUse, ...]) -> float | None:
+        uses.extend(looks)
+        meter.begin()
+        for _ in looks:
+            meter.look()
+        return meter.read(containers)
+
+    looks = (use(a=0.9, b=0.5, other=1.0),), (use(a=0.7, b=None),)
+    assert take(["a", "b"], *looks) == pytest.approx(1.4)
+    assert take(["a", "b", "just-come"], looks[0]) == pytest.approx(2.1)
+    assert take(["a"], (use(a=0.5), replace(use(a=1.0), uuid="GPU-1"))) == 1.5
+    assert take(["a"], (use(a=None),), ()) is None
+    assert take(["a"]) is None
+    assert gpu_sample(50.0, 1.5, 2) == [LoadSample(total=1.5, target=1.0)]
+    assert gpu_sample(50.0, None, 1) == []
 
 
 def test_the_host_bears_what_fits_beside_everything_else() -> None:

@@ -13,6 +13,7 @@ import yaml
 
 from buildkit.declare.services_file import parse_services
 from buildkit.declare.stage import Config, Healthcheck, Running
+from buildkit.errors import DefinitionError
 from buildkit.rollout.manifests import NOT_STICKY, inference_service
 from buildkit.running.cluster import route_service
 from buildkit.running.environment import RunningEnvironment, make_environment
@@ -107,6 +108,23 @@ def test_prometheus_makes_it_keda() -> None:
         "threshold": "8",
         "ignoreNullValues": "false",
     }
+
+
+def test_gpus_are_scaled_by_what_the_exporter_of_dcgm_says_of_those_of_a_pod() -> None:
+    text = TEXT.replace("cpu = 70", "gpu = 70").replace("[services.db]", "[services.app.gpu]\ncount = 2\n[services.db]")
+    busy = objects(text)["HorizontalPodAutoscaler", "x-t-app-new"]["metrics"][1]["pods"]
+    assert busy["metric"] == {"name": "DCGM_FI_DEV_GPU_UTIL"}
+    assert busy["target"] == {"type": "AverageValue", "averageValue": "140"}, "70 % of each of two"
+    keda = objects(text.replace("min = 2", 'min = 2\nprometheus = "http://prometheus:9090"'))
+    trigger = keda["ScaledObject", "x-t-app-new"]["triggers"][1]["metadata"]
+    assert trigger["query"] == 'sum(DCGM_FI_DEV_GPU_UTIL{pod=~"x-t-app-new-[^-]+-[^-]+"})'
+    assert trigger["threshold"] == "140"
+    assert "scrape it with `honorLabels`" in render_kubernetes(environment(text)).partition("---")[0]
+
+
+def test_gpus_are_no_target_of_a_service_that_asks_for_none() -> None:
+    with pytest.raises(DefinitionError, match=r"services.app.scale.target.gpu`: the service asks for no GPU"):
+        environment(TEXT.replace("cpu = 70", "gpu = 70"))
 
 
 def test_a_scaled_service_without_versions_is_one_deployment() -> None:
