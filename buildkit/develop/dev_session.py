@@ -176,8 +176,10 @@ def _ending(request: DevRequest, environment: RunningEnvironment, run: Path, tel
             (run / KEPT).touch()
             return
     except KeyboardInterrupt:
-        tell(Said(event="stopping", text="stopping"))
-        _end(environment, emit)
+        try:
+            tell(Said(event="stopping", text="stopping"))
+        finally:  # an editor may have ended first
+            _end(environment, emit)
         raise
     except BaseException:
         _end(environment, emit)
