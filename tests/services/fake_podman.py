@@ -110,7 +110,7 @@ class FakePodman:
         return 0, json.dumps([{"State": {"Status": self.containers[name]["State"], "ExitCode": 0}}])
 
     def _healthcheck(self, _words: list[str], name: str) -> tuple[int, str]:
-        return int(name not in self.running), ""
+        return (0 if name in self.running else 125), ""
 
     def _stop(self, _words: list[str], name: str) -> tuple[int, str]:
         if name in self.containers:
