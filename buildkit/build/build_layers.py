@@ -11,7 +11,7 @@ from buildkit.build.layer_writer import LayerWriter
 from buildkit.build.model_gate import ModelGate
 from buildkit.build.planner import Planner
 from buildkit.locks.pins import Model
-from buildkit.plan.spec import Spec
+from buildkit.plan.spec import PackWheels, Spec
 from buildkit.tasks.scheduler import Lane, Outcome, Task, Tasks, put_first, run_tasks
 from buildkit.tasks.task_id import TaskId, TaskKind
 from buildkit.tools.malloc_arenas import limit_arenas
@@ -85,6 +85,24 @@ def act_in_stage(
         last = Task(name=name, phase="derive", lane=Lane.CONTAINER, action=action, needs=needs)
         tasks = executor.tasks | {TaskId(TaskKind.DERIVE, name): last}
         run_tasks(tasks, _lanes(jobs), context.emit, context.stop, context.meter)
+
+
+def warm_compiler(planner: Planner, stages: Iterable[str], jobs: int) -> None:
+    """Start the bytecode compiler that a change of these stages' wheels needs, and leave it to the planner's keeper.
+
+    Nothing is built or fetched for that. Raises BuildError and Interrupted.
+    """
+    specs = [spec for stage in stages for spec in planner.composer.compose(stage).specs]
+    root = planner.tools([spec.work for spec in specs if isinstance(spec.work, PackWheels)], only_missing=True)
+    context = planner.context
+    context.state.learn(planner.lookup(spec.key for spec in root), only_remote=False)
+    if not root or not all(context.state.is_here(spec.key) for spec in root):
+        return
+    writer = LayerWriter(context=context)
+    with open_containers(context, writer) as containers, ModelGate(context) as gate:
+        executor = Executor(planner, containers, gate, writer)
+        executor.require_compiler()
+        run_tasks(executor.tasks, _lanes(jobs), context.emit, context.stop, context.meter)
 
 
 def _lanes(jobs: int) -> dict[Lane, int]:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -261,13 +262,17 @@ class ContainerRunner:
     def start_compiler(self, chain: tuple[Spec, ...]) -> Outcome:
         """Start the bytecode compiler of a root's interpreter; one process serves every layer of the build."""
         check_interpreter(self._context, chain)
-        container = self._start(self._stack, self._root_ref(chain))
-        folder = self._stack.enter_context(self._context.blobs.working_folder())
-        argv = worker_argv(self._context.project.target.interpreter, *buildah.PIPES)
-        stdin, stdout = self._stack.enter_context(buildah.open_stream(container, argv, folder))
-        self._compiler = self._stack.enter_context(Compiler(stdin, stdout))
+        start, keeper = partial(self._open_compiler, chain), self._context.compilers
+        self._compiler = start(self._stack) if keeper is None else keeper.get(self._root_ref(chain), start)
         check_release(self._compiler.tag, self._context.project.target, chain[0].name)
         return Outcome(note=self._compiler.tag)
+
+    def _open_compiler(self, chain: tuple[Spec, ...], stack: ExitStack) -> Compiler:
+        container = self._start(stack, self._root_ref(chain))
+        folder = stack.enter_context(self._context.blobs.working_folder())
+        argv = worker_argv(self._context.project.target.interpreter, *buildah.PIPES)
+        stdin, stdout = stack.enter_context(buildah.open_stream(container, argv, folder))
+        return stack.enter_context(Compiler(stdin, stdout))
 
     @property
     def compiler(self) -> Compiler:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from buildkit.build.build_state import BuildState
 from buildkit.build.input_files import InputFiles
@@ -28,6 +29,9 @@ from buildkit.store.stat_index import StatIndex
 from buildkit.tasks.phase_meter import PhaseMeter
 from buildkit.tools.usage import ResourceUsage, WorkCost
 
+if TYPE_CHECKING:
+    from buildkit.build.compiler_keeper import CompilerKeeper
+
 _WAITING = {
     True: "waiting until all builds and other commands that use this cache have ended",
     False: "waiting for `cache gc` or `cache verify`, which needs the cache for itself",
@@ -42,7 +46,8 @@ class BuildContext:
     the time it takes in ``meter``; each of these is written through its own methods only. ``layers`` reads what
     was packed, wherever it is. ``secrets`` are the sources
     of steps' secrets that the command line names, by name. ``image_store`` is where images are delivered; None if they
-    are imported. ``layers`` may read an image store even so.
+    are imported. ``layers`` may read an image store even so. ``compilers`` keeps the bytecode compiler for later builds
+    of this process; without it, each build has its own.
     """
 
     project: Project
@@ -59,6 +64,7 @@ class BuildContext:
     meter: PhaseMeter
     secrets: tuple[tuple[str, str], ...] = ()
     image_store: ImageStore | None = None
+    compilers: CompilerKeeper | None = None
 
     def progress(self, step: str) -> Callable[[int], None]:
         """Return a function that reports the bytes done of a step; it raises Interrupted once ``stop`` is set."""

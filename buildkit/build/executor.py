@@ -100,6 +100,20 @@ class Executor:
         imported = self._require_composition(self._composer.compose(name))
         return (*imported, *(task for one in models for task in self._models.fetch(one, one.files, self._context)))
 
+    def require_compiler(self) -> tuple[TaskId, ...]:
+        """Return the task that starts the bytecode compiler."""
+        chain, name = self._composer.compiler, TaskId(TaskKind.START_COMPILER)
+        if name not in self.tasks:
+            needs = self._require_image(chain)
+            self.tasks[name] = Task(
+                name="bytecode compiler",
+                phase="start",
+                lane=Lane.CONTAINER,
+                action=lambda: self._containers.start_compiler(chain),
+                needs=needs,
+            )
+        return (name,)
+
     def _ask(self, keys: Sequence[Key]) -> None:
         """Look up in the remote cache layers that only serve to build others."""
         shared = self._context.remote_cache.find_records(self._stage, keys) if keys else {}
@@ -184,7 +198,7 @@ class Executor:
     def _python(self, spec: Spec, work: PackPython) -> Task:
         minor = self._context.project.target.minor
         fetched = self._inputs.fetch_python(work.archive)
-        compiler = self._require_compiler() if work.bytecode else ()
+        compiler = self.require_compiler() if work.bytecode else ()
 
         def members() -> Iterator[Member]:
             from buildkit.layers.python_archive import bytecode_members, python_members
@@ -207,7 +221,7 @@ class Executor:
         fetched = [self._inputs.fetch(artifact) for artifact in work.wheels if artifact.is_wheel]
         compiled = [self._inputs.compile(item) for item in work.compiled]
         bytecode = context.project.bytecode
-        compiler = self._require_compiler() if bytecode else ()
+        compiler = self.require_compiler() if bytecode else ()
         by_name = {item.artifact.name: item for item in work.compiled}
 
         def members() -> Iterator[Member]:
@@ -287,20 +301,6 @@ class Executor:
                 needs=needs,
             )
         return (task,)
-
-    def _require_compiler(self) -> tuple[TaskId, ...]:
-        """Return the task that starts the bytecode compiler."""
-        chain, name = self._composer.compiler, TaskId(TaskKind.START_COMPILER)
-        if name not in self.tasks:
-            needs = self._require_image(chain)
-            self.tasks[name] = Task(
-                name="bytecode compiler",
-                phase="start",
-                lane=Lane.CONTAINER,
-                action=lambda: self._containers.start_compiler(chain),
-                needs=needs,
-            )
-        return (name,)
 
     # writing
 

@@ -11,6 +11,7 @@ from buildkit.errors import DefinitionError
 from buildkit.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
+    from buildkit.build.compiler_keeper import CompilerKeeper
     from buildkit.build.context import BuildContext
     from buildkit.declare.project import Project
     from buildkit.oci.reference import Ref
@@ -40,7 +41,10 @@ class RemoteCacheOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOptions:
-    """The options of a build; docs/delivery.md and docs/report.md describe them."""
+    """The options of a build; docs/delivery.md and docs/report.md describe them.
+
+    ``compilers`` keeps the bytecode compiler for the next build of this process.
+    """
 
     frozen: bool = False
     changed_models: bool = False
@@ -60,6 +64,7 @@ class BuildOptions:
     sign_keyless: bool = False
     sign_tags: bool = False
     arches: tuple[str, ...] = ()
+    compilers: CompilerKeeper | None = None
 
     def choose_arches(self, project: Project) -> tuple[str, ...]:
         """Return the processors to build for: those that are asked for, else all for a push and one for local use.

@@ -50,6 +50,7 @@ def build_stages(
         args=options.args,
         locks=locks,
         delivery=options.delivery,
+        compilers=options.compilers,
     )
     arches = _order_arches(load_project(folder), options) if options.arches or options.push else ("",)
     made: dict[str, dict[str, Report]] = {}  # by stage and processor

@@ -31,6 +31,7 @@ from buildkit.plan.spec import PackModel, PackPython, PackWheels, Spec
 from buildkit.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
+    from buildkit.build.compiler_keeper import CompilerKeeper
     from buildkit.build.layer_causes import Reasons
     from buildkit.remote.cache_record import CacheRecord as Shared
 
@@ -211,6 +212,7 @@ def open_planner(
     delivery: str = "",
     stop: threading.Event | None = None,
     arch: str = "",
+    compilers: CompilerKeeper | None = None,
 ) -> Iterator[Planner]:
     """Open a planner for the project in ``folder`` and the user's cache; raises DefinitionError and BuildError.
 
@@ -219,14 +221,14 @@ def open_planner(
     ``models`` says what happens if a model of the repository differs from its lock; ``secrets`` are sources of steps'
     secrets by name; ``locks`` are texts of locks by path that count in place of those on disk;
     ``args`` are values of build arguments; ``delivery`` is where images go, if it is not where environment and settings
-    say.
+    say. ``compilers`` keeps the bytecode compiler.
     """
     project = load_project(folder, arch)
     graph = load_graph(folder, dict(args), lambda: _ready_arguments(folder))
     chosen = choose_delivery(delivery, project)
     with open_context(project, emit, stop=stop) as opened, open_delivery(chosen, emit) as store:
         layers = replace(opened.layers, trees=store or opened.layers.trees)
-        context = replace(opened, secrets=secrets, image_store=store, layers=layers)
+        context = replace(opened, secrets=secrets, image_store=store, layers=layers, compilers=compilers)
         checkout = DiskCheckout(project, graph, context.stat_index, emit, models=models, locks=locks)
         yield Planner(context, graph, checkout)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from buildkit.cli.options import make_parser
@@ -31,21 +32,32 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
 
 
 def _start(folder: Path, options: argparse.Namespace) -> int:
+    from buildkit.build.build_layers import warm_compiler
+    from buildkit.build.compiler_keeper import CompilerKeeper
     from buildkit.build.options import BuildOptions
+    from buildkit.build.planner import open_planner
     from buildkit.cli.building import build
     from buildkit.cli.options import count_cpus
     from buildkit.develop.dev_session import DevRequest, DevStart, run_dev
     from buildkit.develop.dev_table import show_start
+    from buildkit.events import ignore_event
     from buildkit.report.loop_view import LoopView
     from buildkit.report.view import open_view
 
+    compilers = CompilerKeeper()
+
     def build_quietly(stages: Sequence[str]) -> None:
         if stages:
-            build(folder, tuple(stages), BuildOptions(jobs=count_cpus(), delivery="auto"))
+            build(folder, tuple(stages), BuildOptions(jobs=count_cpus(), delivery="auto", compilers=compilers))
+
+    def warm(stages: Sequence[str]) -> None:
+        with open_planner(folder, ignore_event, delivery="auto", compilers=compilers) as planner:
+            warm_compiler(planner, stages, count_cpus())
 
     request = DevRequest(
         folder=folder,
         build=build_quietly,
+        warm=warm,
         environment=options.environment,
         stage=options.stage,
         reload=options.reload,
@@ -62,7 +74,7 @@ def _start(folder: Path, options: argparse.Namespace) -> int:
         show_start(start, folder, options, view)
         started = True
 
-    with open_view(sys.stderr) as emit:
+    with open_view(sys.stderr) as emit, closing(compilers):
         try:
             run_dev(request, view, emit, show)
         except KeyboardInterrupt:

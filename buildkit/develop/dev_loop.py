@@ -69,6 +69,7 @@ class DevLoop:
         self._tell = tell
         self._warned: set[str] = set()
         self._took_stock = False
+        self._wanted: dict[str, str] = {}  # the base of a stage's image as the definition last said
         self._builder = SingleRunner(self._rebuild)
 
     def took_stock(self) -> bool:
@@ -126,6 +127,7 @@ class DevLoop:
             facts = {stage: describe_stage(planner, stage) for stage in self._trees}
         for stage, fact in facts.items():
             found[stage] = self._trees[stage].update(fact.staging)
+            self._wanted[stage] = fact.staging.base
             if fact.staging.base != self._trees[stage].base:
                 outdated.append(stage)
         if outdated:
@@ -147,27 +149,27 @@ class DevLoop:
         """Build the stages whose base changed, and replace their containers alone."""
         began, files = time.monotonic(), tuple(sorted(causes)) or ("stage",)
         try:
-            stages = self._outdated()
+            wanted = [stage for stage, base in self._wanted.items() if base != self._trees[stage].base]
+            stages = wanted or list(self._outdated())
             if not stages:
                 return
-            self._actions.build(list(stages))
+            self._actions.build(stages)
             took = time.monotonic() - began
-            for stage, facts in self._outdated().items():
-                self._trees[stage].update(facts.staging)
-                self._trees[stage].base = facts.staging.base
             replaced = [service.name for service in self._services if service.stage in stages]
             for name in replaced:
                 self._actions.replace(name)
+            others = [service.name for service in self._services if service.name not in replaced]
+            untouched = f", {' and '.join(others)} untouched" if others else ""
+            what = f"rebuilt in {took:.1f} s, {' and '.join(replaced)} replaced{untouched};"
+            seconds = time.monotonic() - began
+            self._tell(Reacted(service=replaced[0], files=files, action="rebuild", what=what, seconds=seconds))
+            for stage, facts in self._outdated().items():  # nobody waits for that
+                self._trees[stage].update(facts.staging)
+                self._trees[stage].base = facts.staging.base
         except Interrupted:
             return
         except BuildkitError as error:
             self._fail(files, error)
-            return
-        others = [service.name for service in self._services if service.name not in replaced]
-        untouched = f", {' and '.join(others)} untouched" if others else ""
-        what = f"rebuilt in {took:.1f} s, {' and '.join(replaced)} replaced{untouched};"
-        seconds = time.monotonic() - began
-        self._tell(Reacted(service=replaced[0], files=files, action="rebuild", what=what, seconds=seconds))
 
     def _outdated(self) -> dict[str, StageFacts]:
         with self.planning() as planner:

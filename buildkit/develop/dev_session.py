@@ -5,10 +5,11 @@ from __future__ import annotations
 import posixpath
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 from buildkit.build.planner import open_planner
 from buildkit.declare.services import Services
@@ -30,10 +31,11 @@ from buildkit.develop.reload_client import ReloadClient
 from buildkit.develop.stage_trees import StageFacts, StageTrees, describe_stage
 from buildkit.develop.watched import find_watched_folders
 from buildkit.develop.watcher import watching
-from buildkit.errors import DefinitionError
+from buildkit.errors import BuildkitError, DefinitionError
 from buildkit.events import Emit
 from buildkit.report.loop_view import Said, Tell
 from buildkit.running.environment import RunningEnvironment, RunningService
+from buildkit.running.host import PodmanHost
 from buildkit.running.watch_rules import Action, WatchRule
 from buildkit.services.start import StartOptions, replace_service, start_environment
 from buildkit.services.state import ServiceState
@@ -51,11 +53,13 @@ _RESTART_PATIENCE = 20.0  # the next save waits for that
 class DevRequest:
     """What was asked for: the project's folder, the environment, and how its applications run.
 
-    ``build`` builds stages by name. With ``detach``, containers stay when this process ends.
+    ``build`` builds stages by name; ``warm`` starts what the next build of stages needs. With ``detach``, containers
+    stay when this process ends.
     """
 
     folder: Path
     build: Callable[[Sequence[str]], None]
+    warm: Callable[[Sequence[str]], None]
     environment: str = ENVIRONMENT
     stage: str = ""
     reload: bool = True
@@ -72,6 +76,7 @@ class DevStart:
     environment: RunningEnvironment
     facts: dict[str, StageFacts]
     trees: dict[str, StageTrees]
+    host: PodmanHost
     notebooks: Notebooks | None = None
 
 
@@ -85,7 +90,7 @@ def run_dev(request: DevRequest, tell: Tell, emit: Emit, show: Callable[[DevStar
         services = _load(request, emit)
         request.build(_stages(services, request.environment))
         start = _prepare(request, services, run, emit)
-        options = StartOptions(folder=request.folder, patience=_PATIENCE)
+        options = StartOptions(folder=request.folder, patience=_PATIENCE, host=start.host)
         with _ending(request, start.environment, run, tell, emit):
             start_environment(start.environment, options, emit)
             remove_runs(run.parent, but=run)  # of detached containers, which were replaced
@@ -119,20 +124,20 @@ def _prepare(request: DevRequest, services: Services, run: Path, emit: Emit) -> 
         facts = {stage: describe_stage(planner, stage) for stage in stages}
     trees = {stage: StageTrees(request.folder, run / "staged" / stage, fact.staging) for stage, fact in facts.items()}
     notebooks = prepare_notebooks(request.folder, run) if request.jupyter else None
-    rootless = podman.probe_host().rootless
+    host = podman.probe_host()
 
     def adapt(service: RunningService) -> RunningService:
         if not service.stage:
             return service
         staged, fact = stage_files(service, trees[service.stage].mounts), facts[service.stage]
         if service.name == JUPYTER and notebooks is not None:
-            return give_notebooks(staged, notebooks, rootless=rootless)
+            return give_notebooks(staged, notebooks, rootless=host.rootless)
         if not is_reloaded(request, staged, fact):
             return staged
         return run_below_reloader(staged, _plan_reload(request, staged, fact, run))
 
     environment = replace(plain, services=tuple(map(adapt, plain.services)))
-    return DevStart(environment=environment, facts=facts, trees=trees, notebooks=notebooks)
+    return DevStart(environment=environment, facts=facts, trees=trees, host=host, notebooks=notebooks)
 
 
 def is_reloaded(request: DevRequest, service: RunningService, facts: StageFacts) -> bool:
@@ -202,7 +207,7 @@ def _attend(request: DevRequest, start: DevStart, run: Path, tell: Tell, emit: E
         DevService(running=service, stage=service.stage, rules=_rules(service))
         for service in start.environment.services
     ]
-    options = StartOptions(folder=request.folder, patience=_PATIENCE)
+    options = StartOptions(folder=request.folder, patience=_PATIENCE, host=start.host)
     actions = DevActions(
         build=request.build,
         replace=lambda name: _ignore(replace_service(start.environment, name, options, emit)),
@@ -210,6 +215,8 @@ def _attend(request: DevRequest, start: DevStart, run: Path, tell: Tell, emit: E
     )
     loop = DevLoop(request.folder, services, start.trees, actions, tell)
     clients = list(_connect(services, run, loop))
+    warming = Thread(target=partial(_warm, request, tuple(start.trees)), name="warming")
+    warming.start()
     try:
         _watch(request.folder, start, loop, tell)
     except KeyboardInterrupt:
@@ -219,6 +226,12 @@ def _attend(request: DevRequest, start: DevStart, run: Path, tell: Tell, emit: E
         for client in clients:
             client.close()
         loop.close()
+        warming.join()
+
+
+def _warm(request: DevRequest, stages: Sequence[str]) -> None:
+    with suppress(BuildkitError):  # the build that needs it says what is wrong
+        request.warm(stages)
 
 
 def _watch(folder: Path, start: DevStart, loop: DevLoop, tell: Tell) -> None:

@@ -80,7 +80,6 @@ def retire(service: RunningService, made: MadeObjects) -> None:
     name = service.container.name
     made.replaced.append(service)
     podman.stop(name, service.container.running.stop_seconds)
-    podman.remove(f"{name}{_PREVIOUS}")
     rename(name, f"{name}{_PREVIOUS}")
 
 

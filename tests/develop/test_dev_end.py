@@ -22,7 +22,7 @@ def test_what_was_started_ends_also_if_nobody_hears_that(monkeypatch: pytest.Mon
 
     ended: list[object] = []
     monkeypatch.setattr(dev_session, "stop_environment", lambda environment, _emit: ended.append(environment))
-    request, environment = DevRequest(folder=tmp_path, build=never), made()
+    request, environment = DevRequest(folder=tmp_path, build=never, warm=never), made()
     with pytest.raises(BrokenPipeError), dev_session._ending(request, environment, tmp_path, tell, ignore_event):
         raise KeyboardInterrupt
     assert ended == [environment]

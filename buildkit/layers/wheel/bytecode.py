@@ -83,6 +83,11 @@ class Compiler:
     ) -> None:
         self.close()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the worker has ended, so that it compiles nothing more."""
+        return self._ended
+
     def close(self) -> None:
         """End the worker; batches in flight are answered or fail."""
         with suppress(BrokenPipeError):  # it has already ended
