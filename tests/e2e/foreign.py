@@ -7,7 +7,6 @@ wrote, into docs/adopt.md.
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from buildkit.locks.poetry_lock import content_hash
 from tests.e2e.conftest import short_folder
 from tests.e2e.tinyproject import Tiny
 from tests.packageindex import PackageIndexes, serve_indexes
+from tests.ports import take_port
 
 _PAGE = Path(__file__).parents[2] / "docs/adopt.md"
 _TABLE = re.compile(r"(?<=<!-- made: adoption -->\n)(?:\|.*\n)*")
@@ -112,8 +112,7 @@ class ForeignHost:
 
     def ask(self, stage: str) -> str:
         """Run the image of a stage; return its answer to one request."""
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
+        port = take_port()
         ended = self.tiny.run(f"run-{stage}", "--no-build", "--detach", "--port", str(port))
         assert ended.code == 0, ended.text
         try:

@@ -22,7 +22,8 @@ from buildkit.observe.configuration import (
 )
 from buildkit.observe.targets import ScrapeTarget
 from tests.observe.serving import SeriesPage, serving
-from tests.observe.webhook import answers, ask, free_port, receiving, running, wait_for
+from tests.observe.webhook import answers, ask, receiving, running, wait_for
+from tests.ports import take_port
 
 ROOT = Path(__file__).resolve().parents[2]
 OF_OTHERS = re.compile(r"\b(?:prometheus|alertmanager|node)_[a-z0-9_A-Z]+")
@@ -88,7 +89,7 @@ def firing(url: str) -> set[str]:
 
 
 def test_alerts_reach_a_webhook_and_an_outage_of_alertmanager_loses_none(tmp_path: Path) -> None:
-    ports = {"prometheus": free_port(), "alertmanager": free_port(), "node-exporter": free_port()}
+    ports = {"prometheus": take_port(), "alertmanager": take_port(), "node-exporter": take_port()}
     with serving() as page, receiving() as receiver, node_exporter(tmp_path, ports["node-exporter"]):
         observe = Observe(webhook=Webhook(url=f"http://127.0.0.1:{receiver.port}/x", token_secret="token"))
         (tmp_path / "token").write_text("abc")
@@ -123,7 +124,7 @@ def test_alerts_reach_a_webhook_and_an_outage_of_alertmanager_loses_none(tmp_pat
 
 
 def test_a_service_that_is_down_is_told_and_is_not_slow_too(tmp_path: Path) -> None:
-    ports = {"prometheus": free_port(), "alertmanager": free_port()}
+    ports = {"prometheus": take_port(), "alertmanager": take_port()}
     with serving() as page, receiving() as receiver:
         write(tmp_path, Observe(webhook=Webhook(url=f"http://127.0.0.1:{receiver.port}/x")), page, ports)
         page.status = 500

@@ -18,7 +18,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 from tests.otlpcollector import serve_collector
-from tests.rollout.proxies import free_ports
+from tests.ports import take_port
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = ROOT / "stages/runtime/app"
@@ -27,7 +27,7 @@ CLIENTS, SLICE = 4, 8  # requests
 
 class Process:
     def __init__(self, stack: ExitStack, **env: str) -> None:
-        (self.port,) = free_ports(1)
+        self.port = take_port()
         own = {"SPEECH_HOST": "127.0.0.1", "SPEECH_PORT": str(self.port), "SPEECH_ACCESS_LOG": "false", **env}
         argv = (sys.executable, "-m", "main")
         path = {"PYTHONPATH": str(ROOT / "buildkit")}

@@ -17,17 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.ports import take_port
+
 FOLDER = Path(__file__).parents[2] / "buildkit/reload"
 LIMIT = 60.0
 """Seconds that anything may take on a busy machine: no figure, only the end of a test that hangs."""
 
 Event = dict[str, Any]
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @dataclass
@@ -112,7 +108,7 @@ def members(folder: Path) -> list[int]:
 
 def stay(folder: Path) -> list[int]:
     """Return the members that are still there when killed processes have had time to vanish."""
-    until = time.monotonic() + 5
+    until = time.monotonic() + LIMIT
     while (found := members(folder)) and time.monotonic() < until:
         time.sleep(0.02)
     return found
@@ -128,7 +124,7 @@ def run_reloader(
     for name, text in files.items():
         (app / name).parent.mkdir(parents=True, exist_ok=True)
         (app / name).write_text(text)
-    port = free_port()
+    port = take_port()
     control, log = folder / "c", folder / "log"
     words = [word.replace("PORT", str(port)) for word in command]
     argv = [sys.executable, str(FOLDER), "--control", str(control), "--state", str(folder / "state"), *options]

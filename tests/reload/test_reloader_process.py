@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from buildkit.bench.dev_samples import attach_debugger
-from tests.reload.reloading import free_port, members, run_reloader, stay
+from tests.ports import take_port
+from tests.reload.reloading import members, run_reloader, stay
 
 ASGI = """
 import os
@@ -413,7 +414,7 @@ def test_tests_run_in_a_forked_process_and_can_be_chosen_by_what_was_touched(pla
 
 
 def test_debugger_is_waited_for_and_follows_the_workers(place):
-    port = free_port()
+    port = take_port()
     with run_reloader(place, FILES, UVICORN, "--debug", f"127.0.0.1:{port}", "--wait") as reloader:
         reloader.wait("debugger", check=lambda event: event["state"] == "waiting")
         with pytest.raises(OSError):  # nothing of the application runs yet

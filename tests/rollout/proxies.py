@@ -18,12 +18,6 @@ from pathlib import Path
 from buildkit.rollout.haproxy import VERSION_HEADER
 
 
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in sockets]
-
-
 @contextlib.contextmanager
 def running(program: str, text: str, *ports: int) -> Iterator[RunningProxy]:
     """A proxy with this configuration, once its ports answer."""

@@ -13,7 +13,8 @@ import pytest
 
 from buildkit.rollout.haproxy import render_haproxy
 from buildkit.rollout.proxied import ProxiedService, ProxyPool, ProxyServer
-from tests.rollout.proxies import free_ports, running
+from tests.ports import take_port
+from tests.rollout.proxies import running
 
 pytestmark = pytest.mark.tools
 CONTEXT = {
@@ -35,7 +36,7 @@ def test_haproxy_passes_the_context_of_a_trace() -> None:
             pass
 
     seen: list[dict[str, str | None]] = []
-    (listen,) = free_ports(1)
+    listen = take_port()
     with ThreadingHTTPServer(("127.0.0.1", 0), Replica) as server:
         pool = ProxyPool(name="only", servers=(ProxyServer(name="a", address="127.0.0.1", port=server.server_port),))
         folder = tempfile.mkdtemp(prefix="bk-")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from buildkit.monitor.usage import CgroupUsage, PressureStall
 from buildkit.tools.cgroups import CgroupReader
 from buildkit.tools.scrape import scrape
 from tests.monitor.page.samples import make_snapshot, make_view
+from tests.ports import take_port
 
 Known = dict[str, set[str]]
 _APP = Path("stages/runtime/app").absolute()
@@ -128,9 +128,7 @@ def ask_service() -> Known:
 
 def ask_haproxy(folder: Path) -> Known:
     """Return the series of a HAProxy that has nothing to do."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = take_port()
     file = folder / "haproxy.cfg"
     file.write_text(_PROXY.format(port=port), "utf-8")
     process = subprocess.Popen(("haproxy", "-db", "-f", str(file)), stderr=subprocess.DEVNULL)
