@@ -97,7 +97,7 @@ def serve_registry(
     with (folder / "log").open("wb") as log:
         child = subprocess.Popen(("docker-registry", "serve", folder / "config.yml"), stdout=log, stderr=log)
     try:
-        _await(host, folder / "log")
+        _await(host, child, folder / "log")
         yield host
     finally:
         child.terminate()
@@ -111,9 +111,10 @@ def write_login(path: Path, *hosts: str, password: str = PASSWORD) -> Path:
     return path
 
 
-def _await(host: str, log: Path) -> None:
+def _await(host: str, child: subprocess.Popen[bytes], log: Path) -> None:
     address, _, port = host.partition(":")
-    for _ in range(200):
+    end = time.monotonic() + 60
+    while child.poll() is None and time.monotonic() < end:
         try:
             socket.create_connection((address, int(port))).close()
         except ConnectionRefusedError:
