@@ -50,9 +50,7 @@ class _LineError(Exception):
         self.hint = hint
 
 
-def parse_requirements(
-    text: str, file: str, *, require_hashes: bool = True, describe_local: DescribeLocal | None = None
-) -> tuple[Pin, ...]:
+def parse_requirements(text: str, file: str, *, describe_local: DescribeLocal | None = None) -> tuple[Pin, ...]:
     """Parse the pins of a lock, in order. Raises DefinitionError with every problem found.
 
     ``describe_local`` returns name and version of packages of the repository; without it a path is a problem.
@@ -64,7 +62,7 @@ def parse_requirements(
         if forms.read(line):
             continue
         try:
-            pins.append(_parse_line(line, (file, number), require_hashes, describe_local))
+            pins.append(_parse_line(line, (file, number), describe_local))
         except _LineError as error:
             problems.append(Problem(file=f"{file}:{number}", what=error.what, hint=error.hint))
         except DefinitionError as error:
@@ -169,7 +167,7 @@ def logical_lines(text: str) -> Iterator[tuple[int, str]]:
         yield start, joined
 
 
-def _parse_line(line: str, place: tuple[str, int], require_hashes: bool, describe: DescribeLocal | None) -> Pin:
+def _parse_line(line: str, place: tuple[str, int], describe: DescribeLocal | None) -> Pin:
     body = _HASH.sub("", line).strip()
     body, _, marker = (part.strip() for part in body.partition(";"))
     _check_marker(marker)
@@ -191,7 +189,7 @@ def _parse_line(line: str, place: tuple[str, int], require_hashes: bool, describ
     if pinned is None and url is None:
         raise _explain(body)
     hashes = _parse_hashes(line)
-    if require_hashes and not hashes:
+    if not hashes:
         raise _LineError(f"{format_value(body)} has no sha256 hash", "run: nox -s lock")
     if url:
         return _file_pin(url, hashes, place, marker)

@@ -113,7 +113,7 @@ def requirements(data: bytes) -> None:
 
     normalise_text(as_text(data))
     parse_via(as_text(data))
-    pins = parse_requirements(as_text(data), "x.txt", require_hashes=False, describe_local=lambda path: ("local", "1"))
+    pins = parse_requirements(as_text(data), "x.txt", describe_local=lambda path: ("local", "1"))
     applicable(pins, Fits(python="3.13", glibc="2.41", arch="x86_64"))
 
 

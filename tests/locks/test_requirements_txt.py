@@ -84,11 +84,6 @@ odd==1 ; nonsense --hash=sha256:{A}
     assert "secret" not in message
 
 
-def test_missing_hashes_are_accepted_only_if_allowed():
-    (pin,) = parse("a==1", require_hashes=False)
-    assert pin.hashes == ()
-
-
 def test_markers_are_evaluated_for_the_target():
     text = f"""\
 old==1 ; python_version < '3.12' --hash=sha256:{A}
