@@ -59,13 +59,13 @@ def make_printable(finding: Finding) -> Finding:
     return replace(finding, what=format_untrusted(finding.what, 4096), path=format_untrusted(finding.path, 4096))
 
 
-def limit_findings(findings: Iterable[Finding], most: int = MOST) -> Iterator[Finding]:
-    """Yield the first ``most`` of each rule, and one that counts the rest, as severe as the worst of them."""
+def limit_findings(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Yield the first `MOST` of each rule, and one that counts the rest, as severe as the worst of them."""
     counts: dict[str, int] = {}
     rest: dict[str, list[Finding]] = {}
     for finding in findings:
         counts[finding.rule.id] = counts.get(finding.rule.id, 0) + 1
-        if counts[finding.rule.id] <= most:
+        if counts[finding.rule.id] <= MOST:
             yield finding
         else:
             rest.setdefault(finding.rule.id, []).append(finding)

@@ -64,11 +64,11 @@ def load_services(folder: Path, stages: Collection[str]) -> Services:
         raise DefinitionError(f"{FILE}: not UTF-8 text") from None
 
 
-def parse_services(text: str, *, stages: Collection[str], file: str = FILE) -> Services:
+def parse_services(text: str, *, stages: Collection[str]) -> Services:
     """Read a services file; raises DefinitionError with every problem found."""
     problems: list[Problem] = []
-    place = ValueLocation(file, problems)
-    read = SERVICES.read(parse_toml(text, file), place) or {}
+    place = ValueLocation(FILE, problems)
+    read = SERVICES.read(parse_toml(text, FILE), place) or {}
     tables = dict(read.get("services", ()))
     secrets = tuple(_secret(name, item, place.at("secrets").at(name)) for name, item in read.get("secrets", ()))
     names = [secret.name for secret in secrets]
@@ -95,7 +95,7 @@ def parse_services(text: str, *, stages: Collection[str], file: str = FILE) -> S
     if problems:
         raise DefinitionError.of(list(dict.fromkeys(problems)))
     return Services(
-        file=file,
+        file=FILE,
         services=tuple(services.values()),
         secrets=secrets,
         environments=tuple(environments),

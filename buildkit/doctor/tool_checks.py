@@ -29,7 +29,6 @@ class ReleaseDefect:
     fixed: str
     what: str
     cost: str
-    status: DiagnosisStatus = DiagnosisStatus.NOTE
 
 
 REQUIREMENTS = (
@@ -90,7 +89,7 @@ def check_tools(facts: HostFacts) -> Iterator[Diagnosis]:
             if defect.tool == tool.name and tool.version and is_older(tool.version, defect.fixed):
                 yield Diagnosis(
                     id=f"{tool.name}-{defect.fixed}",
-                    status=defect.status,
+                    status=DiagnosisStatus.NOTE,
                     what=f"{tool.name} {tool.version} is before {defect.fixed}: {defect.what}",
                     cost=defect.cost,
                 )

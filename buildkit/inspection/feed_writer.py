@@ -13,10 +13,10 @@ from buildkit.errors import DefinitionError
 from buildkit.inspection.live_monitor import LiveMonitor
 from buildkit.monitor.feed import FILE, write_feed
 
-EVERY = 5.0  # seconds
+_EVERY = 5.0  # seconds
 
 
-def write_feeds(monitor: LiveMonitor, folder: Path, every: float = EVERY) -> None:
+def write_feeds(monitor: LiveMonitor, folder: Path) -> None:
     """Write until the process is ended. Raises OSError at the first try, DefinitionError if another one writes there.
 
     Later a full disk or a folder that is gone is reported once, and tried again: the reader notices old figures.
@@ -29,7 +29,7 @@ def write_feeds(monitor: LiveMonitor, folder: Path, every: float = EVERY) -> Non
         failed = ""
         try:
             while True:
-                time.sleep(every)
+                time.sleep(_EVERY)
                 failed = _try_to_write(monitor, folder, failed)
         finally:
             with suppress(OSError):  # the folder may be gone

@@ -118,9 +118,9 @@ def find_image(name: str, text: str | None) -> LockedImage | None:
 
 
 @lru_cache(maxsize=2)  # each list and stage on an image asks for it
-def parse_images_lock(text: str, file: str = IMAGES_LOCK) -> Mapping[str, LockedImage]:
+def parse_images_lock(text: str) -> Mapping[str, LockedImage]:
     """Parse the lock; return the images by name. Raises DefinitionError with every problem found."""
-    entries, problems = parse_toml(text, file, _HINT).get("image", []), list[Problem]()
+    entries, problems = parse_toml(text, IMAGES_LOCK, _HINT).get("image", []), list[Problem]()
     images: dict[str, LockedImage] = {}
     for number, entry in enumerate(entries if isinstance(entries, list) else [entries]):
         name = entry.get("name") if isinstance(entry, dict) else None
@@ -136,7 +136,7 @@ def parse_images_lock(text: str, file: str = IMAGES_LOCK) -> Mapping[str, Locked
             images[image.name] = image
             continue
         key = f"image {format_value(name)}" if name else f"image[{number}]"
-        problems.append(Problem(file=file, key=key, what=what, hint=_HINT))
+        problems.append(Problem(file=IMAGES_LOCK, key=key, what=what, hint=_HINT))
     if problems:
         raise DefinitionError.of(problems)
     return images

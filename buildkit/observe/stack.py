@@ -58,21 +58,18 @@ def choose_environment(services: Services, name: str) -> str:
     return name
 
 
-def make_stack(
-    watched: Watched, describe: DescribeStage, state: str, pace: StackPace | None = None
-) -> RunningEnvironment:
+def make_stack(watched: Watched, describe: DescribeStage, state: str) -> RunningEnvironment:
     """Return the environment ``observe``; ``describe`` gives the containers of its stages.
 
     ``state`` is the folder in which its configuration lies. Raises DefinitionError for what contradicts itself.
     """
-    pace = pace or StackPace()
     stack = make_environment(_services(watched), STACK, describe, project=watched.project, state=state)
     if watched.environment and _overlap(watched.environment.network.subnet, stack.network.subnet):
         raise DefinitionError(
             f"the networks of {watched.environment.name} and of {STACK} overlap: {stack.network.subnet}",
             hint=f"give {watched.environment.name} another `subnet` in {FILE}",
         )
-    mounts = dict(_mounts(watched, state, pace))
+    mounts = dict(_mounts(watched, state))
     services = tuple(_with(one, mounts, watched.environment) for one in stack.services)
     return replace(stack, services=services, joined=watched.environment)
 
@@ -118,8 +115,8 @@ def feed_folder(state: str, project: str) -> PurePath:
     return PurePath(state, STACK, project, "feed")
 
 
-def _mounts(watched: Watched, state: str, pace: StackPace) -> Iterator[tuple[str, BindMount]]:
-    folder = f"{state}/{STACK}/{watched.project}"
+def _mounts(watched: Watched, state: str) -> Iterator[tuple[str, BindMount]]:
+    folder, pace = f"{state}/{STACK}/{watched.project}", StackPace()
     observe, environment = watched.services.observe, watched.environment
     targets = find_targets(environment, by_name=watched.in_cluster) if environment else ()
     names = (watched.project, environment.name if environment else "")

@@ -15,6 +15,7 @@ from itertools import count, cycle
 from buildkit.profiling.requests_file import ServiceRequest
 
 _TIMEOUT = 60.0  # seconds of an answer
+_PATIENCE = 5.0  # seconds of one that shows whether the service is there
 _MOST_LATENCIES = 200_000
 _MOST_ANSWER = 64 << 20
 _PAUSE = 0.05  # seconds after an error: a service that is gone is not asked a million times
@@ -70,9 +71,9 @@ def _send(connection: HTTPConnection, request: ServiceRequest) -> int:
     return answer.status
 
 
-def ask_once(port: int, request: ServiceRequest, seconds: float = 5.0) -> int:
+def ask_once(port: int, request: ServiceRequest) -> int:
     """Return the status of one answer of a service on loopback; 0: none came."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=seconds)
+    connection = HTTPConnection("127.0.0.1", port, timeout=_PATIENCE)
     try:
         return send(connection, request)
     except (OSError, HTTPException):

@@ -10,7 +10,7 @@ from typing import Any
 from buildkit.findings import Finding, Rule, Severity
 from buildkit.report.text import format_count, sanitize_line
 
-_INDENT = "          "
+_INDENT, _WIDTH = "          ", 110
 
 
 def sort_worst_first(findings: Iterable[Finding]) -> list[Finding]:
@@ -21,7 +21,7 @@ def sort_worst_first(findings: Iterable[Finding]) -> list[Finding]:
     )
 
 
-def render_findings(findings: Iterable[Finding], width: int = 110) -> list[str]:
+def render_findings(findings: Iterable[Finding]) -> list[str]:
     """Return lines: findings grouped by rule, the worst first, with why they matter and what to do."""
     groups: dict[str, list[Finding]] = {}
     for finding in sort_worst_first(findings):
@@ -36,7 +36,7 @@ def render_findings(findings: Iterable[Finding], width: int = 110) -> list[str]:
                 "" if finding.severity is worst else f" ({format_severity(finding.severity)})",
             )
             lines.append(f"{_INDENT}{f'{where}: ' if where else ''}{sanitize_line(finding.what)}{milder}")
-        lines += _advice(rule, width)
+        lines += _advice(rule)
     return lines[1:]
 
 
@@ -94,14 +94,14 @@ def format_location(finding: Finding) -> str:
     return sanitize_line(f"{finding.path}{inside}{at}{layer}").strip()
 
 
-def _advice(rule: Rule, width: int) -> list[str]:
+def _advice(rule: Rule) -> list[str]:
     parts = (("why", rule.why), ("do", rule.advice), ("see", ", ".join(rule.references)))
     lines = []
     for word, text in parts:
         if text:
             first, rest = f"{_INDENT}{word + ':':<5}", f"{_INDENT}     "
             lines += textwrap.wrap(
-                sanitize_line(text), max(width, 40), initial_indent=first, subsequent_indent=rest,
+                sanitize_line(text), _WIDTH, initial_indent=first, subsequent_indent=rest,
                 break_long_words=False, break_on_hyphens=False,
             )  # fmt: skip
     return lines
