@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -118,8 +118,57 @@ def test_requests_are_answered_while_the_cache_fails(
         assert post(client, data).headers["cache-status"] == "speech; hit"
     said = [record.message for record in caplog.records if "the cache" in record.message]
     assert len(said) == 2
-    assert said[0].startswith("the cache cannot be used, so every file is analysed: ")
+    why = "refused" if behaviour == "error" else "no answer in time"
+    assert said[0] == f"the cache cannot be used, so every file is analysed: {why}"
     assert said[1] == "the cache can be used again"
+
+
+async def answer_all(answer: bytes, client: Callable[[int], Awaitable[None]]) -> None:
+    """Serve one answer to whatever is asked, while `client` gets the port."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(4096):
+            writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        await client(server.sockets[0].getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"$abc\r\n",
+        b":x\r\n",
+        b"$-5\r\n",
+        b"*1\r\n" * 20_000,
+        b"%1\r\n" * 20_000,
+        b"+" + b"x" * 200_000 + b"\r\n",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"\xff\xfe\r\n",
+        b",x\r\n",
+    ],
+)
+def test_what_is_no_answer_of_redis_fails_no_request(make_settings: MakeSettings, answer: bytes) -> None:
+    async def ask(port: int) -> None:
+        kept = cache.open_cache(make_settings(cache=f"redis://127.0.0.1:{port}"), Metrics())
+        assert (await kept.find("key"))[0] is None
+        await kept.stop()
+
+    asyncio.run(answer_all(answer, ask))
+
+
+def test_a_password_that_is_no_text_fails_no_request(make_settings: MakeSettings, tmp_path: Path) -> None:
+    (tmp_path / "password").write_bytes(b"good")
+    settings = make_settings(cache="redis://127.0.0.1:1", cache_password_file=tmp_path / "password")
+    (tmp_path / "password").write_bytes(b"\xff")
+
+    async def ask(port: int) -> None:
+        kept = cache.open_cache(settings.model_copy(update={"cache": f"redis://127.0.0.1:{port}"}), Metrics())
+        assert await kept.find("key") == (None, "unavailable")
+        await kept.stop()
+
+    asyncio.run(answer_all(b"+OK\r\n", ask))
 
 
 def test_what_is_no_result_is_a_miss(memory: Memory) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from asyncpg.exceptions import CannotConnectNowError
+from asyncpg.exceptions import CannotConnectNowError, ProtocolError
 from clips import Clip, encode, wait_until_ready
 from fastapi.testclient import TestClient
 from test_api import check_problem, post
@@ -77,11 +77,16 @@ def test_each_request_becomes_a_row(make_settings: MakeSettings, database: Datab
     assert len({row["id"] for row in database.rows}) == 3
 
 
+@pytest.mark.parametrize("kind", [CannotConnectNowError, ProtocolError, ValueError])
 def test_requests_are_answered_and_rows_wait_while_the_journal_fails(
-    make_settings: MakeSettings, database: Database, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    make_settings: MakeSettings,
+    database: Database,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[Exception],
 ) -> None:
     monkeypatch.setattr(journal, "PAUSE", 0.01)
-    database.error = CannotConnectNowError("the database system is starting up")
+    database.error = kind("the database system is starting up")
     quiet = encode(np.zeros(16_000, np.float32), 16_000)
     with (
         caplog.at_level(logging.INFO, "speech"),

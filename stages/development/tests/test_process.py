@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import time
 from pathlib import Path
 
 import httpx2
@@ -42,6 +43,30 @@ def test_an_interrupt_stops_it_as_quietly(run: Start) -> None:
 def test_a_plain_uvicorn_serves_it_too(run: Start, port: int) -> None:
     run("-m", "uvicorn", "main:app", "--host", "127.0.0.1", "--port", str(port))
     wait_until_healthy(run)
+
+
+def test_a_connection_that_sends_no_request_is_closed(run: Start, port: int) -> None:
+    run("-c", "import server\nserver.PATIENCE = server.DISCARD = 0.5\nimport main\nmain.run_server()")
+    wait_until_healthy(run)
+    get = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
+    slow = {
+        "silent": (b"", b""),
+        "headers": (get, b""),
+        "second request": (get + b"\r\n", get),
+        "body": (get + b"Content-Length: 9\r\n\r\n12", b"3"),
+    }
+    for first, more in slow.values():
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            connection.sendall(first)
+            while connection.recv(4096):  # ends: the service closes it
+                connection.sendall(more)  # after the answer
+    with httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        ports = set()
+        for _ in range(3):  # one that rests between its requests is kept
+            answer = client.get("/healthz")
+            ports.add(answer.extensions["network_stream"].get_extra_info("client_addr"))
+            time.sleep(1)
+    assert len(ports) == 1
 
 
 def test_bad_settings_are_all_told_and_exit_with_2(run: Start) -> None:

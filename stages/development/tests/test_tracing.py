@@ -175,6 +175,7 @@ def test_a_tenth_is_recorded_unless_something_else_is_asked_for() -> None:
         ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "use http/protobuf"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}, "no address"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:x"}, "no address"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector/a b"}, "no address"),
         ({"OTEL_EXPORTER_OTLP_TIMEOUT": "soon"}, "OTEL_EXPORTER_OTLP_TIMEOUT is soon"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "https://x", "OTEL_EXPORTER_OTLP_CERTIFICATE": "/nowhere"}, "/nowhere"),
     ],
@@ -187,6 +188,34 @@ def test_settings_that_cannot_be_used_are_named_and_nothing_is_traced(
         parse_tracing(env)
     assert type(open_tracing(env, "1")) is Untraced
     assert why in caplog.text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "authorization=Bearer%20hunter2%0Ax",
+        "authorization=hunter2,hunter2",
+        "authorization: hunter2",
+        "hunter2",
+        "a%0d%0ab=hunter2",
+        "authorization=hunter2\N{EURO SIGN}",
+    ],
+)
+def test_headers_that_cannot_be_sent_are_refused_and_not_shown(headers: str, caplog: pytest.LogCaptureFixture) -> None:
+    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_HEADERS": headers}
+    with caplog.at_level(logging.DEBUG):
+        assert type(open_tracing(env, "1")) is Untraced
+    assert "OTEL_EXPORTER_OTLP_HEADERS" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"])
+def test_what_the_sdk_refuses_turns_traces_off(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(name, "-1")
+    assert type(open_tracing(ON, "1")) is Untraced
+    assert "requests are not traced" in caplog.text
 
 
 ON = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}

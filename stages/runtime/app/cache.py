@@ -7,6 +7,7 @@ the answer changes the key. Values are the analysis as JSON, and are checked whe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import importlib.metadata
 import logging
@@ -21,7 +22,6 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
-from redis.exceptions import RedisError
 
 from analysis import Analysis
 from metrics import Metrics
@@ -91,11 +91,9 @@ class ResultCache:
 
     async def stop(self) -> None:
         """Close the connections."""
-        try:
+        with contextlib.suppress(Exception):  # there is nothing left to close
             async with asyncio.timeout(LIMIT):
                 await self._store.aclose()
-        except (RedisError, OSError, TimeoutError):
-            pass  # there is nothing left to close
 
     async def _ask(self, ask: Callable[[], Awaitable[object]]) -> tuple[bool, object]:
         """Return whether there was an answer in time, and the answer."""
@@ -104,10 +102,12 @@ class ResultCache:
         try:
             async with asyncio.timeout(LIMIT):
                 answer = await ask()
-        except (RedisError, OSError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 - the client raises anything for what is no answer of Redis
             self._paused_until = time.monotonic() + PAUSE
             if not self._failed:
-                log.warning("the cache cannot be used, so every file is analysed: %s", error or "no answer in time")
+                log.warning(
+                    "the cache cannot be used, so every file is analysed: %s", str(error) or "no answer in time"
+                )
             self._failed = True
             return False, None
         if self._failed:

@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import asyncpg  # type: ignore[import-untyped]
-from asyncpg.exceptions import InterfaceError, PostgresError  # type: ignore[import-untyped]
 
 from metrics import Metrics
 from secret_file import read_secret
@@ -134,9 +133,9 @@ class Journal:
                     self._connection = await self._connect()
                     await self._connection.execute(TABLE)
                 await self._connection.executemany(INSERT, rows)
-        except (PostgresError, InterfaceError, OSError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 - the client raises anything for what is no answer of PostgreSQL
             if not self._failed:
-                log.warning("the journal cannot be written, so rows wait: %s", error or "no answer in time")
+                log.warning("the journal cannot be written, so rows wait: %s", f"{error}" or "no answer in time")
             self._failed = True
             await self._disconnect()
             return False
@@ -148,7 +147,7 @@ class Journal:
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(PostgresError, InterfaceError, OSError, TimeoutError):
+            with contextlib.suppress(Exception):  # there is nothing left to close
                 await connection.close(timeout=FLUSH)
 
 

@@ -6,9 +6,12 @@ import asyncio
 import socket
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from draining import Drain
 
+PATIENCE = 10.0  # seconds for the headers of a request to come
+DISCARD = 60.0  # seconds for the rest of a body whose request is answered
 STEP = 0.01  # seconds between looks
 LINGER = 0.25  # seconds for a request over a connection that was made just before the end
 FINISH = 1  # seconds for uvicorn to end what is left, which is nothing
@@ -27,6 +30,20 @@ class DrainingServer(uvicorn.Server):
         self._drain = drain
         self._notice = min(notice, limit)
         self._limit = limit
+        self._waited: dict[H11Protocol, tuple[str, float]] = {}  # for what, and since when
+
+    async def on_tick(self, counter: int) -> bool:
+        """Close connections that send no request, which uvicorn waits for without end."""
+        now, before, self._waited = asyncio.get_running_loop().time(), self._waited, {}
+        for one in self.server_state.connections:
+            if isinstance(one, H11Protocol) and is_waited_for(one):
+                state, since = str(one.conn.their_state), now
+                if one in before and before[one][0] == state:
+                    since = before[one][1]
+                self._waited[one] = state, since
+                if now > since + (DISCARD if state == "SEND_BODY" else PATIENCE):
+                    one.transport.close()
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what has arrived, then stop listening and close what is idle."""
@@ -46,3 +63,9 @@ class DrainingServer(uvicorn.Server):
         while self.server_state.connections and loop.time() < begun + LINGER and not self.force_exit:
             await asyncio.sleep(STEP)
         await super().shutdown(sockets)
+
+
+def is_waited_for(connection: H11Protocol) -> bool:
+    """Return whether a connection has no request at work, and no time after which uvicorn closes it."""
+    at_work = connection.cycle is not None and not connection.cycle.response_complete
+    return not at_work and connection.timeout_keep_alive_task is None

@@ -20,7 +20,7 @@ from secret_file import read_secret
 
 PREFIX = "SPEECH_"
 MOST_HELD = 1 << 30  # bytes, where nothing is set
-SECRET = re.compile(r"(?<=:)[^@/:]*(?=@)|(?<=password=)[^&]*")  # in an address; an error must not show it
+SECRET = re.compile(r"(?<=:)(?!//).*(?=@)|(?<=password=).*", re.DOTALL)  # in an address; an error must not show it
 
 Probability = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 Milliseconds = Annotated[int, Field(ge=0, le=60_000)]

@@ -6,17 +6,19 @@ OpenTelemetry's own exporter brings eight more packages, four of which serve HTT
 from __future__ import annotations
 
 import logging
+import re
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-from opentelemetry.util.re import parse_env_headers
 
+NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # of a header (RFC 9110, 5.1)
+VALUE = re.compile(r"[ -~]*")
 READ = 65536  # bytes of an answer that are looked at
 
 log = logging.getLogger("speech")
@@ -56,7 +58,7 @@ def parse_collector(environ: Mapping[str, str]) -> SpanCollector:
         host, port = url.hostname, url.port
     except ValueError:
         host = None
-    if host is None or url.scheme not in ("http", "https"):
+    if host is None or url.scheme not in ("http", "https") or not VALUE.fullmatch(endpoint) or " " in endpoint:
         raise ValueError("OTEL_EXPORTER_OTLP_ENDPOINT is no address such as http://collector:4318")
     text = find_setting(environ, "TIMEOUT") or "10000"
     if not (text.isascii() and text.isdigit() and 0 < int(text[:10]) <= 600_000):
@@ -71,9 +73,23 @@ def parse_collector(environ: Mapping[str, str]) -> SpanCollector:
         port=port,
         path=f"{url.path or '/'}{f'?{url.query}' if url.query else ''}",
         seconds=int(text) / 1000,
-        headers=parse_env_headers(find_setting(environ, "HEADERS"), liberal=True),
+        headers=parse_headers(find_setting(environ, "HEADERS")),
         context=context,
     )
+
+
+def parse_headers(text: str) -> dict[str, str]:
+    """Return the headers in a list of `name=value`, encoded as in URLs. Raises ValueError, which shows no value.
+
+    The SDK's own reader leaves out what it cannot read, and logs it: a token.
+    """
+    headers = {}
+    for part in filter(str.strip, text.split(",")):
+        name, has_value, value = (unquote(word).strip() for word in part.partition("="))
+        if not (has_value and NAME.fullmatch(name) and VALUE.fullmatch(value)):
+            raise ValueError("OTEL_EXPORTER_OTLP_HEADERS is no list such as name=value,other=value%2C1")
+        headers[name.lower()] = value
+    return headers
 
 
 class SpanSender(SpanExporter):

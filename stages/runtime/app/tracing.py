@@ -55,6 +55,6 @@ def open_tracing(environ: Mapping[str, str], version: str) -> Untraced:
 
     try:
         return Traced(parse_tracing(environ), version)
-    except TracingError as error:
+    except (TracingError, ValueError) as error:  # the SDK reads variables, too
         log.error("requests are not traced: %s", error)  # noqa: TRY400 - it says all
         return Untraced()
