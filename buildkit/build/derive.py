@@ -176,14 +176,14 @@ def read_report(job: DeriveJob, files: tuple[ModelFile, ...], found: Mapping[str
             name=name,
             of=job.source.name,
             tool=job.derivation.tool,
-            source=MeasuredModel.from_json({"size": sum(file.size for file in job.source.files), **source}),
-            derived=MeasuredModel.from_json({"size": sum(file.size for file in files), **derived}),
+            source=MeasuredModel.from_json({**source, "size": sum(file.size for file in job.source.files)}),
+            derived=MeasuredModel.from_json({**derived, "size": sum(file.size for file in files)}),
             better=job.derivation.gate.better if job.derivation.gate else "higher",
             processor=str(found["processor"]),
             threads=int(found["threads"]),
             versions=tuple(sorted((str(lib), str(version)) for lib, version in found["versions"].items())),
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise BuildError(f"{name}: the optimiser's figures cannot be read: {error}") from error
 
 

@@ -161,7 +161,10 @@ def parse_answer(line: bytes) -> dict[str, Any]:
 def check_made(answer: Mapping[str, Any]) -> None:
     """Raise BuildError for an answer that does not say which files were made, how large, and by which ranges."""
     try:
-        known = all(isinstance(file["path"], str) and file["size"] >= 0 for file in answer["files"])
+        known = all(
+            isinstance(file["path"], str) and type(file["size"]) is int and file["size"] >= 0
+            for file in answer["files"]
+        )
         finite = all(math.isfinite(low) and math.isfinite(high) for low, high in answer["ranges"].values())
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         known = finite = False

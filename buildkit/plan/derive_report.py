@@ -6,7 +6,6 @@ that measured, so they are reported and never locked.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from buildkit.locks.derivation import Derivation, DeriveGate
 from buildkit.locks.derive_schema import LOSSY_TOOLS, ONNX_TOOLS
 
+_HUGE = 1e300
 _SMALLER, _FASTER, _LOADS_FASTER = 0.99, 0.95, 0.9  # ratios from which on a derivation gains something
 
 
@@ -41,8 +41,11 @@ class MeasuredModel:
     def from_json(cls, value: Mapping[str, Any]) -> MeasuredModel:
         """Return what ``as_json`` described; raises TypeError for unknown fields, ValueError for what is no number."""
         numbers = [value[name] for name in ("metric", "latency", "p50", "load") if name in value]
-        if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
+        counts = [count for name in ("operators", "quantised") for count in value.get(name, {}).values()]
+        if not all(type(number) in (int, float) and abs(number) < _HUGE for number in numbers):
             raise ValueError("a figure is no number")
+        if not all(type(count) is int for count in (value["size"], *counts)):
+            raise ValueError("a count is no number")
         return cls(**value)
 
 
@@ -128,7 +131,9 @@ def find_failures(report: DeriveReport, derivation: Derivation) -> tuple[str, ..
 
 def _failed_limits(report: DeriveReport, gate: DeriveGate) -> Iterator[str]:
     loss, size, latency = report.loss, report.size_ratio, report.latency_ratio
-    if gate.max_loss is not None and loss is not None and loss > gate.max_loss:
+    if gate.metric and gate.max_loss is not None and loss is None:
+        yield "its metric is not known"
+    elif gate.max_loss is not None and loss is not None and loss > gate.max_loss:
         pair = f"{format_number(report.source.metric)} → {format_number(report.derived.metric)}"
         yield f"its metric is worse by {format_number(loss)} ({pair}), and at most {gate.max_loss:g} is allowed"
     if gate.max_size is not None and size > gate.max_size:

@@ -35,6 +35,7 @@ def test_model_within_its_limits_passes():
     ("changes", "said"),
     [
         ({"metric": 0.16}, "its metric is worse by 0.78 (0.94 → 0.16), and at most 0.01 is allowed"),
+        ({"metric": None}, "its metric is not known"),
         ({"size": 600}, "it has 0.600 of the bytes of vad, and at most 0.5 is allowed"),
         ({"latency": 0.03}, "a call takes 3.00 of the time (10 ms → 30 ms), and at most 0.8 is allowed"),
         (
