@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -79,9 +80,11 @@ def _read_signals(now: Sequence[MetricSample], before: Sequence[MetricSample]) -
     found = []
     for labels, counted in sorted(references.items()):
         name, reference = dict(labels).get("signal", ""), _sketch(counted)
-        own = _sketch(seen[labels]) if labels in seen else reference._replace(counts=(0,) * len(reference.counts))
-        if own.edges != reference.edges or not reference.size:
-            continue  # of two versions of the service, or no histogram
+        if not reference.edges:
+            raise ValueError(f"the profile of {name!r} has no bins")
+        own = _sketch(seen[labels]) if labels in seen else None
+        if own is None or own.edges != reference.edges:  # of two versions of the service: nothing was counted for it
+            own = reference._replace(counts=(0,) * len(reference.counts))
         drift = compare(reference, own.counts)
         found.append(
             SignalFigures(name=name, reference=reference, seen=own, drift=drift, window=_read_window(now, name, drift))
@@ -96,7 +99,8 @@ def _read_window(samples: Sequence[MetricSample], signal: str, like: Drift) -> D
         if one.name.startswith(_DRIFT) and one.labels.get("signal") == signal
     }
     needed = int(found.get("samples_needed", like.needed))
-    statistics = (found.get("psi"), found.get("ks"), found.get("ks_pvalue"))
+    told = (found.get(statistic, math.nan) for statistic in ("psi", "ks", "ks_pvalue"))
+    statistics = (value if math.isfinite(value) else None for value in told)
     return Drift(int(found.get("samples", 0)), needed, *statistics)
 
 

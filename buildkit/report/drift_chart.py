@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from xml.sax.saxutils import escape
 
+from buildkit.monitor.metrics import clean_label
 from buildkit.monitor.model_figures import ModelFigures, SignalFigures
 from buildkit.report.graph_style import render_chart_style
 from buildkit.xoe_runtime.drift import Drift, Sketch
@@ -18,7 +19,7 @@ def render_drift(model: ModelFigures) -> str:
     """Return an SVG document; equal figures give equal text. It needs no font, script or other file."""
     rows = -(-len(model.signals) // _COLUMNS)
     height = _TOP + rows * _ROW + _GAP
-    title = f"{model.model} {model.version}"
+    title = clean_label(f"{model.model} {model.version}")
     legend = (
         "share of values in each bin; outline: profile, filled: now; bins hold equal shares of the profile if they can"
     )
@@ -48,7 +49,7 @@ def _panel(signal: SignalFigures, x: int, y: int) -> Iterator[str]:
     scale = _BARS / max(0.01, *before, *now)
     floor, width = y + 40 + _BARS, _PANEL / len(before)
     drifted = "drifted" if signal.drift.state == "drifted" else "steady"
-    yield f'<text class="name" x="{x}" y="{y + 16}">{escape(signal.name)}</text>'
+    yield f'<text class="name" x="{x}" y="{y + 16}">{escape(clean_label(signal.name))}</text>'
     yield f'<text class="quiet" x="{x}" y="{y + 31}">{escape(format_drift(signal.drift))}</text>'
     for number, (old, new) in enumerate(zip(before, now, strict=True)):
         left = x + number * width

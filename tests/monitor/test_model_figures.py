@@ -151,12 +151,20 @@ def test_report_of_a_running_service(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert found["reference"] == list(REFERENCE)
 
 
-@pytest.mark.parametrize(("psi", "code"), [("0.01", 0), ("0.5", 1), ("", 1)])
+@pytest.mark.parametrize(("psi", "code"), [("0.01", 0), ("0.5", 1), ("", 1), ("NaN", 1), ("-Inf", 1)])
 def test_check_passes_only_what_is_steady(tmp_path: Path, psi: str, code: int) -> None:
     signal = f'{{{LABELS},signal="level"}}'
     window = f"model_drift_psi{signal} {psi}\nmodel_drift_ks{signal} 0.1\nmodel_drift_ks_pvalue{signal} 0.5\n"
     with answering(page(window=window if psi else "")) as url:
         assert run(tmp_path, ("report", url, "--check")) == code
+
+
+def test_a_signal_whose_bins_are_not_those_of_its_profile_is_not_left_out(tmp_path: Path) -> None:
+    text = page().replace('model_signal_bucket{model="m.onnx",version="abc",signal="level",le="-30.0"}', "other 1 #")
+    (signal,) = read_models(text)[0].signals
+    assert (signal.drift.state, signal.seen.counts) == ("too few", (0, 0, 0, 0))
+    with answering(text) as url:
+        assert run(tmp_path, ("report", url, "--check")) == 1
 
 
 def test_report_without_a_profile_says_that_drift_is_not_known(
@@ -186,6 +194,7 @@ def test_other_services_are_named(tmp_path: Path, text: str, status: int, why: s
         (',outcome="ok"} 1200', ',outcome="ok"} +Inf'),
         ("} 600\n", "} 1\n"),  # buckets that fall
         ("samples_needed", "samples"),
+        (f'{{{LABELS},signal="level",le="-', 'x{le="-'),  # no bins but the last
     ],
 )
 def test_figures_that_are_none_are_an_error_and_not_a_crash(tmp_path: Path, old: str, new: str) -> None:
@@ -203,6 +212,8 @@ def test_names_that_a_service_gives_neither_reach_the_terminal_nor_name_files(
         assert run(tmp_path, ("report", url, "--svg", str(tmp_path / "drift.svg"))) == 0
     assert "\x1b" not in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["drift-2.svg", "drift.svg"]
+    assert ET.parse(tmp_path / "drift.svg")
+    assert ET.parse(tmp_path / "drift-2.svg")
 
 
 def test_wrong_requests_are_named(tmp_path: Path) -> None:
