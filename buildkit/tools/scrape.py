@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
@@ -13,25 +14,27 @@ from urllib.parse import SplitResult, urlsplit
 from buildkit.errors import FetchError
 
 MOST_BYTES = 8 << 20
+_SECRET = re.compile(r"(?<=//)[^/?#]*@|[?#].*", re.DOTALL)  # of an address: what is said of it is shown on a page
 _ACCEPT = "text/plain;version=0.0.4"
 
 
 def scrape(url: str, *, seconds: float = 3.0) -> str:
     """Return the text of an ``http://`` or ``https://`` address, which may take so many seconds. Raises FetchError."""
+    place = _SECRET.sub("", url)
     if not url.startswith(("http://", "https://")):
-        raise FetchError(f"{url}: must begin with http:// or https://")
+        raise FetchError(f"{place}: must begin with http:// or https://")
     until = time.monotonic() + seconds
     try:
         status, body = _get(urlsplit(url), seconds)
     except (HTTPException, OSError, ValueError, OverflowError) as error:
         late = time.monotonic() >= until
-        raise FetchError(f"{url}: {'took too long' if late else _explain(error)}") from error
+        raise FetchError(f"{place}: {'took too long' if late else _explain(error)}") from error
     if time.monotonic() >= until:
-        raise FetchError(f"{url}: took too long")
+        raise FetchError(f"{place}: took too long")
     if status != HTTPStatus.OK:
-        raise FetchError(f"{url}: answered {status}")
+        raise FetchError(f"{place}: answered {status}")
     if len(body) > MOST_BYTES:
-        raise FetchError(f"{url}: sent more than {MOST_BYTES} bytes")
+        raise FetchError(f"{place}: sent more than {MOST_BYTES} bytes")
     return body.decode("utf-8", "replace")
 
 

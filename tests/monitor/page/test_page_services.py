@@ -140,6 +140,14 @@ def test_names_that_a_service_tells_are_shown_in_bounded_length() -> None:
     assert len(json.dumps(found)) < 1500
 
 
+def test_what_is_said_of_a_service_shows_no_password() -> None:
+    told: list[dict[str, Any]] = []
+    url = "http://me:hunter2@127.0.0.1:9/metrics?token=hunter2#hunter2"
+    ServiceWatch(services={"app": url}, publish=told.append).look()
+    assert told[0]["services"][0]["problem"].startswith("http://127.0.0.1:9/metrics: ")
+    assert "hunter2" not in json.dumps(told)
+
+
 def test_buckets_without_an_edge_are_left_out() -> None:
     text = "".join(f'h_bucket{{le="{edge}"}} 5\n' for edge in ("x", "NaN", "0.1", "+Inf")) + "h_bucket 7\n"
     (histogram,) = find_histograms(parse_samples(text), "h").values()
