@@ -225,7 +225,7 @@ def _keep_noxfile(place: Path, files: dict[str, str]) -> tuple[tuple[str, ...], 
     if not path.exists():
         return (), ()
     del files["noxfile.py"]
-    text = path.read_text("utf-8")
+    text = path.read_text("utf-8", "replace")
     if "buildkit.sessions" in text:
         return ("noxfile.py",), ()
     advice = "add two lines: from buildkit.sessions import register; register()"

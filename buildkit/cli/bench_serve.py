@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +15,9 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     parser = make_parser("bench-serve")
     parser.add_argument("--stage", default="runtime", help="stage to serve (default: runtime)")
     parser.add_argument(
-        "--before", default="", metavar="COMMIT", help="measure the application of this commit beside it"
-    )
+        "--before", type=_parse_commit, default="", metavar="COMMIT",
+        help="measure the application of this commit beside it",
+    )  # fmt: skip
     parser.add_argument("--guide", action="store_true", help="measure the guide's own service, and its claims")
     parser.add_argument("--starts", type=parse_positive, default=5, metavar="N", help="starts (default: 5)")
     parser.add_argument(
@@ -53,3 +55,9 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     if options.write is not None:
         write_text(options.write, replace_between(read_document(options.write), mark, text))
     sys.stdout.write(text)
+
+
+def _parse_commit(text: str) -> str:
+    if text.startswith("-"):
+        raise argparse.ArgumentTypeError(f"must be a commit, not {text!r}")  # git would take it for an option
+    return text

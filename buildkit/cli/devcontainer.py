@@ -35,7 +35,7 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
     if options.print:
         sys.stdout.write(text)
     elif options.check:
-        if not path.is_file() or path.read_text("utf-8") != text:
+        if not path.is_file() or path.read_bytes() != text.encode():
             raise BuildError(f"{FILE} differs from services.toml", hint="nox -s devcontainer")
     else:
         path.parent.mkdir(exist_ok=True)

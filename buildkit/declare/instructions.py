@@ -57,7 +57,7 @@ class Instruction:
         """The words of the JSON form (``["a", "b"]``); None for the other form."""
         try:
             parsed = json.loads(self.value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         is_words = isinstance(parsed, list) and all(isinstance(word, str) for word in parsed)
         return tuple(parsed) if is_words else None

@@ -45,10 +45,7 @@ def _read(path: Path) -> str:
 
 
 def _read_env(path: Path) -> dict[str, str]:
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except OSError:
-        return {}
+    lines = _read(path).splitlines() if path.is_file() else []
     pairs = (line.removeprefix("export ").partition("=") for line in lines if not line.lstrip().startswith("#"))
     return {name.strip(): value.strip().strip("\"'") for name, given, value in pairs if given}
 
@@ -107,7 +104,7 @@ def load_ignored(folder: Path, build: ComposeBuild | None) -> Callable[[str], bo
     place = next((Path(name) for name in candidates if Path(name).is_file()), None)
     if place is None:
         return lambda _path: False
-    is_ignored = parse_ignore_file(place.read_text("utf-8-sig"), place.name)
+    is_ignored = parse_ignore_file(_read(place), place.name)
     base = posixpath.normpath(build.context)
 
     def decide(path: str) -> bool:

@@ -44,7 +44,10 @@ def render_launch(targets: Sequence[DebugTarget], present: str = "") -> str:
 def write_launch(folder: Path, targets: Sequence[DebugTarget]) -> Path:
     """Write the settings of VS Code for the project at ``folder``; return the path. Raises DefinitionError."""
     path = folder / VSCODE
-    present = path.read_text("utf-8") if path.exists() else ""
+    try:
+        present = path.read_text("utf-8") if path.exists() else ""
+    except UnicodeDecodeError:
+        raise DefinitionError(f"{VSCODE}: is not UTF-8 text", hint="mend it, or move it away") from None
     text = render_launch(targets, present)
     path.parent.mkdir(exist_ok=True)
     path.write_text(text, "utf-8")
@@ -100,7 +103,7 @@ def _parse(text: str) -> dict[str, Any]:
     plain = _COMMA.sub(lambda found: found[1] or "", _COMMENT.sub(lambda found: found[1] or "", text))
     try:
         document: dict[str, Any] = json.loads(plain)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DefinitionError(f"{VSCODE}: is not JSON: {error}", hint="mend it, or move it away") from None
     configurations = document.get("configurations", []) if isinstance(document, dict) else None
     if not isinstance(configurations, list) or not all(isinstance(item, dict) for item in configurations):

@@ -78,7 +78,7 @@ class ReloadClient:
     def _listen(self, connection: socket.socket) -> None:
         with connection.makefile("rb") as lines:
             while line := lines.readline(_LONGEST):
-                with suppress(ValueError, RecursionError):
+                with suppress(ValueError, TypeError, OverflowError, RecursionError):  # the application may write here
                     event = json.loads(line)
                     if isinstance(event, dict) and isinstance(event.get("event"), str):
                         self._hear(event)

@@ -130,7 +130,7 @@ def _name_of(key: str) -> str:
 def _read_json(path: Path) -> dict[str, object]:
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

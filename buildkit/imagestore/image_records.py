@@ -148,7 +148,7 @@ class ImageRecords:
                 diff_ids=tuple(map(DiffId.parse, config["rootfs"]["diff_ids"])),
                 top_layer=record["layer"],
             )
-        except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             name = next(iter(record.get("names", ())), record["id"])
             hint = "nox -s cache -- verify removes it from the image store; the next build of its stage delivers it"
             raise BuildError(f"{name} in the image store is damaged", hint=hint) from error

@@ -51,7 +51,10 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         data = path.read_bytes()
     except FileNotFoundError:
         return []
-    records = json.loads(data)
+    try:
+        records = json.loads(data)
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deep") from None
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise ValueError(f"{path} is not a list of records")
     return records

@@ -21,6 +21,7 @@ _FILE, _SEGMENT = 1, 2
 _WHOLE = 1 << 20  # bytes of a segment
 _LINES = 1 << 16  # bytes of lines that are compressed at once
 _PLAIN = re.compile(rb"[ !#-\[\]-~]+")  # names that JSON writes as they are
+_DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 _GZIP = 31  # window bits: zlib's 15, with a gzip header of time 0
 
 
@@ -101,7 +102,7 @@ def read_tar_split(file: BinaryIO) -> Iterator[bytes | SplitFile]:
                 elif entry["type"] == _FILE and entry.get("size"):
                     name = entry["name"].encode() if "name" in entry else binascii.a2b_base64(entry["name_raw"])
                     yield SplitFile(name, int(entry["size"]), int.from_bytes(payload, "big"))
-    except (gzip.BadGzipFile, EOFError, zlib.error, KeyError, TypeError, AttributeError) as error:
+    except _DAMAGED as error:
         raise ValueError(str(error)) from error
 
 

@@ -34,7 +34,7 @@ class TreeFacts:
         try:
             value = json.loads(data)
             facts = cls(**{**value, "uids": tuple(value["uids"]), "gids": tuple(value["gids"])})
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, RecursionError) as error:
             raise ValueError("these are no facts of a tree") from error
         numbers = (facts.unpacked, facts.members, *facts.uids, *facts.gids)
         if {*map(type, numbers)} != {int} or type(facts.plain) is not bool:

@@ -242,9 +242,8 @@ class _Probe:
         places = [place for place in dict.fromkeys((*_PLACES, *more)) if place.startswith("/")]
         for python in ("python", "python3"):
             tried = podman.execute(self._name, (python, "-I", "-c", _write_probe(), json.dumps(places)))
-            if tried.code == 0:
-                with suppress(ValueError):
-                    return tuple(map(str, json.loads(tried.text)))
+            if tried.code == 0 and (found := parse_written(tried.text)) is not None:
+                return found
         tried = podman.execute(self._name, ("/bin/sh", "-c", load_script("list_writable"), "sh", *places))
         return tuple(tried.text.splitlines()) if tried.code == 0 else None
 
@@ -252,6 +251,14 @@ class _Probe:
 def _read_limit(path: Path) -> int | None:
     with suppress(OSError):
         return parse_cgroup_limit(path.read_text("ascii"))
+    return None
+
+
+def parse_written(text: str) -> tuple[str, ...] | None:
+    """Return the paths that a container's Python named, None if it is none that says so."""
+    with suppress(ValueError, RecursionError):
+        found = json.loads(text)
+        return tuple(map(str, found)) if isinstance(found, list) else None
     return None
 
 

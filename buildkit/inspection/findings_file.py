@@ -33,10 +33,10 @@ class FindingsFile:
         if seen != self._seen:
             if found.st_size > _MOST:
                 raise ValueError(f"{self._path} has {found.st_size} bytes")
-            value = json.loads(self._path.read_bytes())
             try:
+                value = json.loads(self._path.read_bytes())
                 self._families = tuple(finding_families(value))
-            except (LookupError, TypeError, AttributeError) as error:
+            except (LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
                 raise ValueError(f"{self._path} is no file of findings") from error
             self._publish(value)
             self._seen = seen

@@ -45,8 +45,18 @@ def _list_packages(container: str, interpreter: str) -> dict[str, str]:
     if listed.code != 0:
         output = listed.stderr.decode("utf-8", "replace").strip()
         raise BuildError(f"{container}: its Python packages could not be listed", output=output)
-    versions: dict[str, str] = json.loads(listed.stdout)
-    return versions
+    try:
+        return parse_packages(listed.stdout)
+    except ValueError as error:
+        raise BuildError(f"{container}: what it says of its Python packages cannot be read") from error
+
+
+def parse_packages(text: bytes) -> dict[str, str]:
+    """Return versions by name, as a container told them. Raises ValueError."""
+    try:
+        return {str(name): str(version) for name, version in json.loads(text).items()}
+    except (AttributeError, RecursionError):
+        raise ValueError("no object of JSON") from None
 
 
 def _text(value: object) -> str:

@@ -7,6 +7,7 @@ https://protobuf.dev/programming-guides/encoding/.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from buildkit.lazy_dataclass import dataclass
 
@@ -198,7 +199,10 @@ def _typed(name: str, data: bytes) -> GraphTensor:
         if number == 1 and isinstance(value, int):
             element = value
         elif number == 2 and isinstance(value, bytes):  # TensorShapeProto
-            dims = tuple(_dimension(dim) for part, dim in _message(value) if part == 1 and isinstance(dim, bytes))
+            read = (_dimension(dim) for part, dim in _message(value) if part == 1 and isinstance(dim, bytes))
+            dims = tuple(islice(read, _MOST + 1))
+            if len(dims) > _MOST:
+                raise GraphError(f"has more than {_MOST} dimensions of a tensor")
     return GraphTensor(name=name, element=element, dims=dims)
 
 

@@ -193,10 +193,10 @@ def test_settings_are_added_to_a_pyproject(service: Path) -> None:
 
 
 def test_noxfile_stays_and_is_told_what_to_add(service: Path) -> None:
-    make(service, noxfile_DOT_py="import nox\n")
+    (service / "noxfile.py").write_bytes(b"# gr\xfcn\nimport nox\n")
     (found,) = adopt(service, InitOptions()).leftovers
     assert (found.file, "register()" in found.advice) == ("noxfile.py", True)
-    assert (service / "noxfile.py").read_text() == "import nox\n"
+    assert (service / "noxfile.py").read_bytes() == b"# gr\xfcn\nimport nox\n"
 
 
 @pytest.mark.parametrize(

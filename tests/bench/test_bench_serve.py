@@ -164,3 +164,8 @@ def test_a_second_measurement_is_refused_while_the_first_one_runs(
                 pass
             with pytest.raises(BuildError, match="another measurement is running"):
                 bench_serve.run(tmp_path, [])
+
+
+def test_an_option_of_git_is_no_commit(tmp_path: Path) -> None:
+    with pytest.raises(DefinitionError, match="must be a commit"):
+        bench_serve.run(tmp_path, ["--before=--output=x"])

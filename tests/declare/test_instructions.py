@@ -67,6 +67,7 @@ def test_flags_are_apart_from_the_value() -> None:
         ("CMD python -m app", None),
         ("CMD ['python']", None),
         ("CMD [1]", None),
+        ("CMD " + "[" * 100_000, None),
     ],
 )
 def test_json_form(text: str, words: tuple[str, ...] | None) -> None:

@@ -32,6 +32,15 @@ def test_variables_come_from_the_environment_before_the_file(tmp_path: Path, mon
     assert load_compose([tmp_path / "compose.yml"]).services[0].image == "web:two"
 
 
+@pytest.mark.parametrize("name", [".env", "web/.containerignore"])
+def test_a_file_that_is_no_text_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "compose.yml").write_text(COMPOSE)
+    (tmp_path / "web").mkdir()
+    (tmp_path / name).write_bytes(b"TAG=gr\xfcn\n")
+    with pytest.raises(DefinitionError, match=f"{name}: not UTF-8 text"):
+        load_ignored(tmp_path, load_compose([tmp_path / "compose.yml"]).services[0].build)
+
+
 def test_services_without_rules_are_watched_on_no_account(tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_text(COMPOSE)
     project = load_compose([tmp_path / "compose.yaml"])

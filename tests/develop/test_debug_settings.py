@@ -60,11 +60,11 @@ def test_other_configurations_are_kept_and_writing_twice_changes_nothing(tmp_pat
     assert path.read_text() == first
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"configurations": [1]}'])
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000, "\xff", '{"configurations": [1]}'])
 def test_what_is_no_launch_file_is_left_as_it_is(tmp_path: Path, text: str) -> None:
     path = tmp_path / ".vscode/launch.json"
     path.parent.mkdir()
-    path.write_text(text)
+    path.write_text(text, "latin-1")
     with pytest.raises(DefinitionError):
         write_launch(tmp_path, [TARGET])
-    assert path.read_text() == text
+    assert path.read_text("latin-1") == text

@@ -56,6 +56,18 @@ def test_client_connects_when_the_socket_comes_and_again_after_its_end(tmp_path:
         client.close()
 
 
+def test_an_event_that_cannot_be_used_does_not_end_the_client(tmp_path: Path) -> None:
+    path, heard = tmp_path / "control", queue.SimpleQueue[int]()
+    with listening(path) as server:
+        client = ReloadClient(path, lambda event: heard.put(int(event["code"])))
+        connection, _ = server.accept()
+        with connection:
+            for code in ("[]", "1e999", '"x"', "7"):
+                connection.sendall(b'{"event": "tested", "code": %s}\n' % code.encode())
+            assert heard.get(timeout=10) == 7
+            client.close()
+
+
 def test_client_that_only_asks_does_not_watch(tmp_path: Path) -> None:
     path = tmp_path / "control"
     with listening(path) as server:

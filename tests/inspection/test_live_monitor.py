@@ -200,7 +200,8 @@ def test_an_extra_that_fails_keeps_what_it_said_and_is_counted(watched: WatchedH
     good = watched.metrics()
     assert set(good["xoe_findings"].values()) == {1, 2}
     assert (good["xoe_findings_complete"][()], good["xoe_findings_timestamp_seconds"][()]) == (1, 7.5)
-    for broken in ("{", "[]", '{"findings": [{}], "complete": true, "time": 0}', json.dumps(text | {"time": None})):
+    wrong = (json.dumps(text | {"time": time}) for time in (None, 10**400))
+    for broken in ("{", "[]", "[" * 100_000, '{"findings": [{}], "complete": true, "time": 0}', *wrong):
         file.write_text(broken)
         watched.monitor.ask_extras()
         assert watched.metrics()["xoe_findings"] == good["xoe_findings"]
@@ -208,7 +209,7 @@ def test_an_extra_that_fails_keeps_what_it_said_and_is_counted(watched: WatchedH
     watched.monitor.ask_extras()
     found = watched.metrics()
     assert found["xoe_findings"] == good["xoe_findings"]
-    assert found["xoe_monitor_errors_total"][(("source", "findings"),)] == 6
+    assert found["xoe_monitor_errors_total"][(("source", "findings"),)] == 8
     assert published == [text]
     file.write_text(json.dumps(text | {"findings": [], "complete": False}))
     watched.monitor.ask_extras()

@@ -71,6 +71,11 @@ def test_what_is_no_model_is_said(data: bytes, says: str) -> None:
         read(data)
 
 
+def test_a_tensor_has_a_bounded_number_of_dimensions() -> None:
+    with pytest.raises(GraphError, match="more than 4096 dimensions"):
+        read(make_onnx({"x": (FLOAT, [1] * 5000)}, {"y": (FLOAT, [1])}))
+
+
 def test_sequences_are_refused_by_name() -> None:
     tensor = helper.make_tensor_type_proto(TensorProto.FLOAT, [1])
     sequence = helper.make_value_info("list", helper.make_sequence_type_proto(tensor))
