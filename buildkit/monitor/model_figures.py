@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -46,17 +47,21 @@ def read_models(page: str, since: str = "") -> tuple[ModelFigures, ...]:
 
     A counter that has gone back belongs to a service that began anew: it counts as a whole.
     """
-    now, before = tuple(parse_samples(page)), tuple(parse_samples(since))
-    keys = sorted({_key(one) for one in now if one.name == "model_requests_total"})
-    return tuple(_read_model(key, now, before) for key in keys)
+    now, before = _by_model(page), _by_model(since)
+    counted = sorted(key for key, mine in now.items() if any(one.name == "model_requests_total" for one in mine))
+    return tuple(_read_model(key, now[key], before.get(key, [])) for key in counted)
 
 
-def _key(sample: MetricSample) -> tuple[str, str]:
-    return sample.labels.get("model", ""), sample.labels.get("version", "")
+def _by_model(page: str) -> Mapping[tuple[str, str], Sequence[MetricSample]]:
+    """Return the samples of a page by name and version of their model."""
+    found: defaultdict[tuple[str, str], list[MetricSample]] = defaultdict(list)
+    for one in parse_samples(page):
+        if one.name.startswith("model_"):
+            found[one.labels.get("model", ""), one.labels.get("version", "")].append(one)
+    return dict(found)
 
 
-def _read_model(key: tuple[str, str], now: Sequence[MetricSample], before: Sequence[MetricSample]) -> ModelFigures:
-    mine, old = [one for one in now if _key(one) == key], [one for one in before if _key(one) == key]
+def _read_model(key: tuple[str, str], mine: Sequence[MetricSample], old: Sequence[MetricSample]) -> ModelFigures:
     requests = {one.labels.get("outcome", ""): one.value for one in mine if one.name == "model_requests_total"}
     earlier = {one.labels.get("outcome", ""): one.value for one in old if one.name == "model_requests_total"}
     anew = any(requests[name] < earlier.get(name, 0) for name in requests)
@@ -77,6 +82,10 @@ def _read_model(key: tuple[str, str], now: Sequence[MetricSample], before: Seque
 def _read_signals(now: Sequence[MetricSample], before: Sequence[MetricSample]) -> list[SignalFigures]:
     references = find_histograms(now, "model_signal_reference")
     seen = _subtracted(now, before, "model_signal")
+    windows: defaultdict[str, dict[str, float]] = defaultdict(dict)
+    for one in now:
+        if one.name.startswith(_DRIFT):
+            windows[one.labels.get("signal", "")][one.name.removeprefix(_DRIFT)] = one.value
     found = []
     for labels, counted in sorted(references.items()):
         name, reference = dict(labels).get("signal", ""), _sketch(counted)
@@ -86,18 +95,12 @@ def _read_signals(now: Sequence[MetricSample], before: Sequence[MetricSample]) -
         if own is None or own.edges != reference.edges:  # of two versions of the service: nothing was counted for it
             own = reference._replace(counts=(0,) * len(reference.counts))
         drift = compare(reference, own.counts)
-        found.append(
-            SignalFigures(name=name, reference=reference, seen=own, drift=drift, window=_read_window(now, name, drift))
-        )
+        window = _read_window(windows[name], drift)
+        found.append(SignalFigures(name=name, reference=reference, seen=own, drift=drift, window=window))
     return found
 
 
-def _read_window(samples: Sequence[MetricSample], signal: str, like: Drift) -> Drift:
-    found = {
-        one.name.removeprefix(_DRIFT): one.value
-        for one in samples
-        if one.name.startswith(_DRIFT) and one.labels.get("signal") == signal
-    }
+def _read_window(found: Mapping[str, float], like: Drift) -> Drift:
     needed = int(found.get("samples_needed", like.needed))
     told = (found.get(statistic, math.nan) for statistic in ("psi", "ks", "ks_pvalue"))
     statistics = (value if math.isfinite(value) else None for value in told)

@@ -69,6 +69,18 @@ def test_a_label_without_end_takes_no_longer_than_its_length() -> None:
         ]
 
 
+def test_many_models_and_signals_cost_no_more_than_their_number() -> None:
+    many = "".join(f'model_requests_total{{model="{number}",outcome="ok"}} 1\n' for number in range(20_000))
+    assert len(read_models(many, many)) == 20_000
+    signal = f'{LABELS},signal="level"'
+    edges = (
+        histogram("model_signal_reference", REFERENCE, signal, ("1", "2", "3")) + f"model_drift_samples{{{signal}}} 7\n"
+    )
+    text = page() + "".join(edges.replace("level", f"s{number}") for number in range(5000))
+    (model,) = read_models(text)
+    assert (len(model.signals), {one.window.samples for one in model.signals}) == (5001, {12, 7})
+
+
 def test_quantiles_are_those_of_prometheus() -> None:
     counted = CountedBuckets(buckets=((0.1, 10.0), (0.2, 10.0), (0.5, 90.0), (math.inf, 100.0)), total=1.0)
     assert counted.find_quantile(0.05) == pytest.approx(0.05)
