@@ -74,7 +74,7 @@ def parse_state(text: bytes) -> MonitorState:
             families=tuple(map(_parse_family, value["families"])),
             document=dict(value["document"]),
         )
-    except (KeyError, TypeError, RecursionError) as error:
+    except (KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"it is no state of a monitor: {type(error).__name__}") from None
 
 
@@ -87,7 +87,7 @@ def _parse_family(value: list[Any]) -> MetricFamily:
 
 def _parse_sample(value: list[Any]) -> Sample:
     pairs, number = value
-    if not isinstance(number, (int, float)):
+    if type(number) not in (int, float):
         raise TypeError
     labels: Labels = tuple((str(name), str(text)) for name, text in pairs)
     return labels, number

@@ -103,6 +103,7 @@ def test_a_file_that_goes_or_is_damaged_is_said_and_its_figures_are_dropped(tmp_
         "no kind of metric": good.replace(b'"counter"', b'"summary"'),
         "TypeError": good.replace(b",3]", b',"3"]'),
         "both halves must be of one version": good.replace(b'"format":1', b'"format":2'),
+        "OverflowError": b'{"format":1,"problem":"","families":[],"document":{},"time":1' + b"0" * 400 + b"}",
         "RecursionError": b'{"format":1,"time":0,"problem":"","families":' + b"[" * 100_000,
         "Expecting value": b"\x00" * 10,
     }
