@@ -18,8 +18,8 @@ from tests.e2e.machines import (
     forget,
     interrupt_when,
     is_there,
-    manifest,
     pull,
+    read_manifest,
     sources,
     succeeded,
     traffic,
@@ -76,7 +76,7 @@ def test_push_tags_the_image_and_imports_nothing(tiny: Tiny, other: Tiny, proxy:
     assert ended.report["bytes"]["imported"] == 0
     for name in names:
         assert json.loads(tiny.tool("skopeo", "inspect", f"docker://{name}"))["Digest"] == digest(ended)
-    there = manifest(tiny, names[0])
+    there = read_manifest(tiny, names[0])
     assert there["mediaType"] == "application/vnd.oci.image.manifest.v1+json"
     assert [layer["digest"] for layer in there["layers"]] == [layer["digest"] for layer in ended.report["layers"]]
     ours = [layer["mediaType"] for layer in there["layers"][1:]]  # the root is as its registry has it
@@ -108,7 +108,7 @@ def test_push_uploads_only_changed_layers(tiny: Tiny, other: Tiny, proxy: Faulty
     changed = push(tiny, repo)
     (layer,) = (layer for layer in changed.report["layers"] if layer["source"] == "built")
     body = len(tiny.tool("skopeo", "inspect", "--raw", f"docker://{repo}").encode())
-    assert uploaded(proxy) == layer["size"] + manifest(tiny, repo)["config"]["size"] + body
+    assert uploaded(proxy) == layer["size"] + read_manifest(tiny, repo)["config"]["size"] + body
     assert uploaded(proxy) == changed.report["bytes"]["pushed"] < 5000
     assert downloaded(proxy) == 0
     sent = traffic(proxy.requests)
@@ -128,7 +128,7 @@ def test_build_with_push_option_pushes(tiny: Tiny, proxy: FaultyProxy, repo: str
     assert tiny.run_image("app") == "hello from /app\n"
     assert ended.report["digest"] != digest(ended)  # storage has other blobs of the same layers
     image = json.loads(tiny.tool("skopeo", "inspect", "--raw", "containers-storage:localhost/tiny/app:latest"))
-    assert manifest(tiny, f"{repo}:two")["config"]["digest"] == image["config"]["digest"]
+    assert read_manifest(tiny, f"{repo}:two")["config"]["digest"] == image["config"]["digest"]
     proxy.clear()
     again = tiny.build("app", "--push", f"{repo}:one", "--tag", "two")
     assert again.report["bytes"] == {"fetched": 0, "built": 0, "imported": 0, "pushed": 0}
@@ -155,7 +155,7 @@ def test_push_to_another_repository_of_the_same_registry(tiny: Tiny, proxy: Faul
     assert digest(second) == digest(first)
     assert uploaded(proxy) < 10_000  # the registry links what the ledger knows to be there
     assert traffic(proxy.requests)["POST upload"] >= 9
-    assert len(manifest(tiny, f"{repo}/two")["layers"]) == 9
+    assert len(read_manifest(tiny, f"{repo}/two")["layers"]) == 9
 
 
 def test_rebuilt_identical_blobs_are_not_uploaded(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
@@ -207,7 +207,7 @@ def test_denied_lookup_does_not_prevent_a_push(tiny: Tiny, proxy: FaultyProxy, r
     (one,) = ended.report["pushed"]
     assert one.get("by") == (None if sends == "PUT" else "skopeo")
     assert ("by skopeo: BUILDKIT_REGISTRY_CLIENT asks for it" in ended.text) == (sends != "PUT")
-    assert len(manifest(tiny, f"{repo}:one")["layers"]) == 9
+    assert len(read_manifest(tiny, f"{repo}:one")["layers"]) == 9
 
 
 def test_interrupted_push_leaves_nothing(tiny: Tiny, proxy: FaultyProxy, repo: str, sends: str) -> None:
@@ -223,7 +223,7 @@ def test_interrupted_push_leaves_nothing(tiny: Tiny, proxy: FaultyProxy, repo: s
     proxy.clear()
     assert not is_there(tiny, f"{repo}/warm:one")
     assert push(tiny, f"{repo}/warm:one").built() == {}
-    assert len(manifest(tiny, f"{repo}/warm:one")["layers"]) == 9
+    assert len(read_manifest(tiny, f"{repo}/warm:one")["layers"]) == 9
 
 
 def test_damaged_local_blob_is_rebuilt_before_it_is_pushed(
@@ -237,7 +237,7 @@ def test_damaged_local_blob_is_rebuilt_before_it_is_pushed(
     path.write_bytes(data)
     with serve_another(tiny, tmp_path / "another", registry, proxy.host) as host:  # a registry that has none of it
         again = push(tiny, f"{host}/fresh")
-        assert len(manifest(tiny, f"{host}/fresh")["layers"]) == 9
+        assert len(read_manifest(tiny, f"{host}/fresh")["layers"]) == 9
     assert digest(again) == digest(first)
     assert list(again.built()) == ["deps/bulk"]
     assert len(warnings(again)) == 1
@@ -255,13 +255,13 @@ def test_layer_that_only_local_storage_has_is_rebuilt_for_another_registry(
     there = tiny.build("app", "--push", f"{repo}/there")
     assert list(there.built()) == ["app/app"]  # the registry has it, so nobody needs its bytes
     assert not path.exists()
-    assert len(manifest(tiny, f"{repo}/there")["layers"]) == 9
+    assert len(read_manifest(tiny, f"{repo}/there")["layers"]) == 9
     with serve_another(tiny, tmp_path / "another", registry, proxy.host) as host:
         lacking = tiny.build("app", "--push", f"{host}/fresh")
         assert list(lacking.built()) == ["models/greeter"]
         assert f"{host}/fresh lacks 1 layer that must be fetched or built here first" in lacking.text
         assert digest(lacking) == digest(there)
-        assert len(manifest(tiny, f"{host}/fresh")["layers"]) == 9
+        assert len(read_manifest(tiny, f"{host}/fresh")["layers"]) == 9
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ def test_layers_in_parts_have_their_tables_from_a_cache_too(tiny: Tiny, repo: st
     text = (tiny.project / "pyproject.toml").read_text()
     tiny.write("pyproject.toml", text.replace("[tool.buildkit]", '[tool.buildkit]\ncompression = "zstd:chunked"'))
     first = push(tiny, f"{repo}:parts", "--cache-write", f"{repo}/cache")
-    there = manifest(tiny, f"{repo}:parts")
+    there = read_manifest(tiny, f"{repo}:parts")
     layers = [one for one in there["layers"][1:] if one["mediaType"] == ZSTD]
     tables = {one["annotations"]["io.github.containers.zstd-chunked.manifest-checksum"] for one in layers}
     assert len(tables) == len(layers) > 2
