@@ -22,9 +22,9 @@ from tests.e2e.machines import (
     downloaded,
     forget,
     interrupt_when,
-    manifest,
     pull,
     put_entry,
+    read_manifest,
     sources,
     succeeded,
     traffic,
@@ -195,11 +195,11 @@ def test_fresh_runner_uploads_only_a_changed_application_line(runner: Tiny, plac
         "PUT upload": 3,
         "PUT manifest": 3,
     }
-    there = manifest(runner, f"{place.repo}:next")
+    there = read_manifest(runner, f"{place.repo}:next")
     config, layer = there["config"]["size"], there["layers"][-1]["size"]
-    listing = manifest(runner, f"{place.repo}:{record_tag(Key.parse(ended.report['layers'][-1]['key']))}")["config"][
-        "size"
-    ]
+    listing = read_manifest(runner, f"{place.repo}:{record_tag(Key.parse(ended.report['layers'][-1]['key']))}")[
+        "config"
+    ]["size"]
     manifests = sum(one.up for one in requests if one.method == "PUT" and "/manifests/" in one.path)
     assert sum(one.up for one in requests) == layer + listing + config + manifests
     assert ended.report["bytes"]["pushed"] == layer + layer_less(there, place, runner)
@@ -373,7 +373,7 @@ def test_cache_and_image_in_different_repositories(runner: Tiny, place: Place, w
         assert f"{host}/my/app lacks {len(LAYERS) - 1} layers that must be fetched or built here first" in ended.text
         assert warnings(ended) == []
         assert ended.report["bytes"]["fetched"] == sum(x["size"] for x in warm.first.report["layers"][:-1])
-        assert len(manifest(runner, f"{host}/my/app:one")["layers"]) == len(LAYERS)
+        assert len(read_manifest(runner, f"{host}/my/app:one")["layers"]) == len(LAYERS)
         assert {one.method for one in place.proxy.requests} == {"GET"}
 
 
