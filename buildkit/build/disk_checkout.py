@@ -255,7 +255,7 @@ class DiskCheckout:
         locked, request = parse_models_lock(text or "", lock), parse_models_file(source_text or "", source)
         asked = {request.name: request.files for request in request.models}
         reader = PresentModels(self._project.folder, self._index, self._model_changes, self._emit)
-        models = tuple(reader.read(model, lock, asked.get(model.name)) for model in locked.models)
+        models = reader.read_all(locked.models, lock, asked)
         if not request.derived and all(model.derivation is None for model in models):
             return models
         from buildkit.build.derived_models import attach_origins  # few projects derive models

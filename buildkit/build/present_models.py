@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,22 +26,41 @@ class PresentModels:
         self._emit = emit
 
     def read(self, model: Model, lock: str, patterns: tuple[str, ...] | None) -> Model:
-        """Return the model as it is now, if it is the repository's own: the present files with their hashes.
+        """Return one model as `read_all` does."""
+        return self.read_all((model,), lock, {model.name: patterns})[0]
 
-        ``patterns`` choose its files; None if they are not known, and then no file is looked for that the lock lacks.
+    def read_all(
+        self, models: Sequence[Model], lock: str, patterns: Mapping[str, tuple[str, ...] | None]
+    ) -> tuple[Model, ...]:
+        """Return the models as they are now: the repository's own have the present files with their hashes.
+
+        ``patterns`` choose a model's files by its name; if they are not known, no file is looked for that the lock
+        lacks. Files that changed are read several at once.
         """
-        if not isinstance(model.source, RepoSource):
-            return model
+        listed = {
+            model.name: self._list(model, model.source, lock, patterns.get(model.name))
+            for model in models
+            if isinstance(model.source, RepoSource)
+        }
+        here = (file.source for model in models for file in model.files if file.path in listed.get(model.name, ()))
+        hashed = self._index.hash_all(self._folder, here)
+        return tuple(
+            self._read(model, lock, listed[model.name], hashed) if model.name in listed else model for model in models
+        )
+
+    def _list(self, model: Model, source: RepoSource, lock: str, patterns: tuple[str, ...] | None) -> Mapping[str, str]:
+        """Return the paths of the files that a model has now, by their paths in the model."""
         from buildkit.build.model_folder import list_model_folder  # most models come from elsewhere
 
         chosen = tuple(file.path for file in model.files) if patterns is None else patterns
-        present = list_model_folder(self._folder, model.source.path, model.name, chosen).files
+        present = list_model_folder(self._folder, source.path, model.name, chosen).files
         for file in model.files:
             if present.get(file.path) != file.source:  # what was listed is known to be the repository's own
                 self._check_source(model, file, lock)
+        return present
+
+    def _read(self, model: Model, lock: str, present: Mapping[str, str], hashed: Mapping[str, Hashed]) -> Model:
         locked = {file.path for file in model.files}
-        here = (file.source for file in model.files if file.path in present)
-        hashed = self._index.hash_all(self._folder, here)
         files = [self._present_file(model, file, lock, hashed, is_here=file.path in present) for file in model.files]
         added = [self._added_file(model, name, present[name], lock) for name in sorted(present.keys() - locked)]
         return replace(model, files=(*files, *added))

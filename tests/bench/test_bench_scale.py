@@ -25,7 +25,7 @@ def test_scale_project_plans_every_wheel_and_model(
 ) -> None:
     monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
     # reading them is what takes long, wherever it is done
-    monkeypatch.setattr(PresentModels, "read", lambda _self, model, _lock, _patterns: model)
+    monkeypatch.setattr(PresentModels, "read_all", lambda _self, models, _lock, _patterns: models)
     project = tmp_path / "project"
     make_project(project, wheels, gigabytes, small_files)
     assert load_graph(project).stages.keys() == {"base", "app"}
