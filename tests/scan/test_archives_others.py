@@ -219,24 +219,19 @@ def test_zip_archive_behind_7z_magic_is_scanned():
     assert rules(scan_bytes(SEVEN_ZIP_MAGIC + file.getvalue())) >= {"pickle-runs-code", "unread-archive"}
 
 
-BOMBS = {
-    "gzip": gzip.compress(bytes(20_000_000)),
-    "bzip2": bz2.compress(bytes(20_000_000)),
-    "xz": lzma.compress(bytes(20_000_000)),
-    "zstd": zstandard.compress(bytes(20_000_000)),
-}
+BOMBS = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zstd": zstandard.compress}
 
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_decompression_bomb_exceeds_inflated_limit(name):
-    found = scan_bytes(BOMBS[name], limits=ScanLimits(inflated=5_000_000))
+    found = scan_bytes(BOMBS[name](bytes(20_000_000)), limits=ScanLimits(inflated=5_000_000))
     assert found.verdict is Verdict.PARTIAL
     assert "5000000 bytes" in describe(found)
 
 
 def test_decompression_bomb_exceeds_ratio_limit(monkeypatch):
     monkeypatch.setattr("buildkit.scan.archives.spill.FREE", 2**20)
-    assert "1100 times" in describe(scan_bytes(BOMBS["bzip2"]))
+    assert "1100 times" in describe(scan_bytes(bz2.compress(bytes(20_000_000))))
 
 
 def test_too_deeply_nested_archive_is_a_gap():

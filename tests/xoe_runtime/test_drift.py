@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import special, stats
+import scipy  # which imports its parts where they are used
 
 from buildkit.xoe_runtime.drift import (
     BINS,
@@ -33,21 +33,25 @@ def test_ks_equals_scipy_on_the_same_data(seed: int) -> None:
     random = np.random.default_rng(seed)
     before, now = (random.normal(shift, 1, size) for shift, size in ((0, 700), (seed / 20, 50 + 40 * seed)))
     finest = tuple(sorted({*before.tolist(), *now.tolist()}))
-    exact = stats.ks_2samp(before, now, method="asymp")
+    exact = scipy.stats.ks_2samp(before, now, method="asymp")
     assert measure_ks(make_sketch(before, finest).counts, counts_of(now, finest)) == pytest.approx(
         exact.statistic, abs=1e-12
     )
     binned = [np.searchsorted(EDGES, 5 * values) for values in (before, now)]
-    inexact = stats.ks_2samp(*binned, method="asymp")
+    inexact = scipy.stats.ks_2samp(*binned, method="asymp")
     distance = measure_ks(*(counts_of(5 * values, EDGES) for values in (before, now)))
     assert distance == pytest.approx(inexact.statistic, abs=1e-12)
     root = math.sqrt(before.size * now.size / (before.size + now.size))
-    assert find_pvalue(distance, before.size, now.size) == pytest.approx(special.kolmogorov(root * distance), abs=1e-12)
+    assert find_pvalue(distance, before.size, now.size) == pytest.approx(
+        scipy.special.kolmogorov(root * distance), abs=1e-12
+    )
 
 
 def test_pvalue_equals_scipy_over_its_whole_range() -> None:
     for x in np.linspace(0, 4, 401):
-        assert find_pvalue(float(x) / math.sqrt(500), 1000, 1000) == pytest.approx(special.kolmogorov(x), abs=1e-12)
+        assert find_pvalue(float(x) / math.sqrt(500), 1000, 1000) == pytest.approx(
+            scipy.special.kolmogorov(x), abs=1e-12
+        )
 
 
 def test_psi_is_that_of_the_formula_and_symmetric() -> None:
@@ -68,7 +72,7 @@ def test_psi_of_an_empty_bin_is_finite_and_grows_with_what_is_missing() -> None:
 def test_needed_samples_are_where_chance_seldom_makes_half_of_a_drift(freedom: int) -> None:
     reference = (1000,) * (freedom + 1)
     needed = count_needed(reference)
-    quantile = stats.chi2.ppf(0.999, freedom)
+    quantile = scipy.stats.chi2.ppf(0.999, freedom)
     by_chance = quantile * (1 / needed + 1 / sum(reference))
     assert by_chance == pytest.approx(0.1, rel=0.05)
 
