@@ -18,6 +18,7 @@ from buildkit.inspection.page_sections import list_gpus
 from buildkit.monitor.container_metrics import container_families
 from buildkit.monitor.metrics import MetricFamily, counter, gauge
 from buildkit.monitor.page.view import view_snapshot
+from buildkit.monitor.snapshot import Snapshot
 from buildkit.monitor.state import LazyDocument, MonitorState
 
 MOST = 500  # containers with metrics
@@ -128,7 +129,7 @@ class LiveMonitor:
         seconds = time.perf_counter() - began
         return MonitorState(
             time=snapshot.time,
-            families=(*families, *gpu_families(uses, shown), *extras, *self._own(seconds)),
+            families=(*families, *gpu_families(uses, shown), *extras, *self._own(snapshot, seconds)),
             document=LazyDocument(
                 lambda: {"snapshot": {**view_snapshot(snapshot), "gpus": list_gpus(uses)}, **published}
             ),
@@ -136,7 +137,9 @@ class LiveMonitor:
             or (f"podman does not answer: {snapshot.podman_problem}" if snapshot.podman_problem else ""),
         )
 
-    def _own(self, seconds: float) -> Iterator[MetricFamily]:
+    def _own(self, snapshot: Snapshot, seconds: float) -> Iterator[MetricFamily]:
+        answers = int(not snapshot.podman_problem)
+        yield gauge("xoe_monitor_podman_up", "Whether podman answered when it was asked last.", ((), answers))
         yield gauge("xoe_monitor_scrape_duration_seconds", "How long the last look took.", ((), round(seconds, 6)))
         failed = (((("source", source),), self.errors[source]) for source in _SOURCES)
         yield counter("xoe_monitor_errors_total", "Answers that a source did not give.", *failed)

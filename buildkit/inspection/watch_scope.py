@@ -8,6 +8,7 @@ from pathlib import Path
 
 from buildkit.build.planner import open_planner
 from buildkit.events import Emit
+from buildkit.inspection.asked_apart import AskedApart
 from buildkit.monitor.containers import WatchedContainer, select_project
 from buildkit.tools.running_containers import find_running
 
@@ -22,11 +23,13 @@ class WatchScope:
     def finder(self, *, every: bool) -> Callable[[], tuple[WatchedContainer, ...]]:
         """Return a function that asks podman for the project's running containers, or for ``every`` one.
 
-        One of the project's images belongs to the project, also without the label.
+        One of the project's images belongs to the project, also without the label. After its first answer, podman may
+        hang: that is a ToolError after a moment.
         """
+        ask = AskedApart(find_running)
 
         def find() -> tuple[WatchedContainer, ...]:
-            found = find_running()
+            found = ask()
             chosen = found if every else select_project(found, self.project, self.stages)
             return tuple(map(self._name_project, chosen))
 

@@ -14,6 +14,8 @@ from buildkit.tools.process import Command, run
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _ANY = tuple(range(256))
+_INSPECT = "asking podman about containers"
+_STALL = 30.0  # seconds after which a podman that hangs is ended
 _PATIENCE = 60.0  # seconds until podman is asked again in any case
 
 
@@ -31,7 +33,9 @@ def describe_running() -> list[dict[str, Any]]:
     ids = _list_ids()
     if not ids:
         return []
-    done = run(Command(argv=("podman", "container", "inspect", *ids), accept=_ANY))  # one may have ended
+    done = run(  # one may have ended
+        Command(argv=("podman", "container", "inspect", *ids), accept=_ANY, what=_INSPECT, stall_seconds=_STALL)
+    )
     described = _parse_descriptions(done.stdout)
     missing = set(ids) - {one["Id"] for one in described}
     if missing and (left := missing.intersection(_list_ids())):
@@ -43,7 +47,8 @@ def describe_running() -> list[dict[str, Any]]:
 
 
 def _list_ids() -> list[str]:
-    return run(Command(argv=("podman", "ps", "--quiet", "--no-trunc"), what="listing containers")).text.split()
+    command = Command(argv=("podman", "ps", "--quiet", "--no-trunc"), what="listing containers", stall_seconds=_STALL)
+    return run(command).text.split()
 
 
 def _parse_descriptions(output: bytes) -> list[dict[str, Any]]:

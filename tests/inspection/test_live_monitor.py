@@ -15,11 +15,12 @@ import pytest
 from buildkit.cli.monitor import _serve as serve
 from buildkit.errors import ToolError
 from buildkit.gpu.use import GpuHealth, GpuProcessUse, GpuUse
-from buildkit.inspection import container_watch
+from buildkit.inspection import container_watch, watch_scope
 from buildkit.inspection.container_watch import ContainerWatch
 from buildkit.inspection.findings_file import FindingsFile
 from buildkit.inspection.live_monitor import LiveMonitor, remember_uses
 from buildkit.inspection.service_watch import ServiceWatch
+from buildkit.inspection.watch_scope import WatchScope
 from buildkit.monitor.metrics import MetricFamily, render_metrics
 from buildkit.monitor.state import MonitorState, render_state
 from tests.e2e.tinyproject import wait_until
@@ -124,6 +125,37 @@ def test_podman_that_fails_at_once_is_an_error(watched: WatchedHost) -> None:
     watched.fails = "podman is broken"
     with pytest.raises(ToolError, match="broken"):
         watched.state()
+
+
+def test_podman_that_hangs_costs_a_moment_and_names_of_new_containers_alone(
+    watched: WatchedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = threading.Event()
+    goes_on.set()
+
+    def find() -> tuple[object, ...]:
+        assert goes_on.wait(60)
+        return watched._find()
+
+    monkeypatch.setattr(watch_scope, "find_running", find)
+    finder = WatchScope(project="p", stages={}).finder(every=True)
+    watched.monitor.watch.sources = replace(watched.monitor.watch.sources, find_running=finder)
+    watched.host.add(11)
+    assert watched.metrics()["xoe_monitor_podman_up"] == {(): 1}
+    goes_on.clear()
+    watched.host.add(12)
+    for failures in (1, 1, 2):  # it is asked again after ten seconds, and one question is enough
+        state = watched.state(5.0)
+        found = read(render_metrics(state.families))
+        assert shown(found) == {"c0011"}
+        assert found["xoe_monitor_podman_up"] == {(): 0}
+        assert found["xoe_monitor_errors_total"][(("source", "podman"),)] == failures
+        assert state.problem == "podman does not answer: no answer within 1 s, and none so far"
+    assert watched.host.asked == 1
+    goes_on.set()
+    wait_until(lambda: watched.host.asked == 2)
+    wait_until(lambda: shown(watched.metrics(10.0)) == {"c0011", "c0012"})
+    assert watched.state().problem == ""
 
 
 def test_a_gpu_that_fails_between_two_looks_takes_its_figures_and_no_others(watched: WatchedHost) -> None:

@@ -107,6 +107,17 @@ def test_podman_or_a_checkout_that_does_not_answer_is_never_clean(engine: Engine
     assert audit.closes(None)
 
 
+def test_podman_that_hangs_is_ended_and_never_clean(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "podman").write_text("#!/bin/sh\nexec sleep 600\n")
+    (tmp_path / "podman").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(running_containers, "_STALL", 0.2)
+    monkeypatch.setattr(running_containers, "describe_running", describe_running)
+    assert engine.look().problems == ("listing containers was ended: nothing came or went for 0 s",)
+
+
 def test_unread_process_makes_its_container_and_the_audit_incomplete(engine: Engine) -> None:
     engine.seen["1" * 64] = replace(SEEN, unread=("process 7: Permission denied",))
     value = audit_as_json(engine.look(), 10.0)
