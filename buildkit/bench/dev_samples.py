@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from buildkit.errors import BuildError
+from buildkit.tools.scrape import format_address
 
 _POLL = 0.004  # seconds between requests
 _LIMIT = 120.0  # seconds until a measurement fails
@@ -66,7 +67,8 @@ class Poller:
         end = time.monotonic() + _LIMIT
         while text.encode() not in self.ask():
             if time.monotonic() > end:
-                raise BuildError(f"{self.url} does not answer with `{text}`", hint="--text names what the answer shows")
+                shown = format_address(self.url)
+                raise BuildError(f"{shown} does not answer with `{text}`", hint="--text names what the answer shows")
             time.sleep(_POLL)
 
 

@@ -19,6 +19,7 @@ from buildkit.report.output_files import check_writable, write_text
 from buildkit.report.text import sanitize_line
 from buildkit.report.view import open_view
 from buildkit.tools.metrics_page import fetch_page
+from buildkit.tools.scrape import format_address
 from buildkit.xoe_runtime.drift_profile import render_profile
 
 _LARGEST = 16 << 20
@@ -56,12 +57,13 @@ def _report(options: argparse.Namespace) -> int:
         models = read_models(page, since)
     except (ValueError, ArithmeticError) as error:
         raise BuildError(
-            f"{options.url}: its figures of models cannot be used: {error}",
+            f"{format_address(options.url)}: its figures of models cannot be used: {error}",
             hint="docs/drift.md says what a service tells",
         ) from error
     if not models:
         raise BuildError(
-            f"{options.url}: it has no model_requests_total", hint="docs/drift.md says what a service tells"
+            f"{format_address(options.url)}: it has no model_requests_total",
+            hint="docs/drift.md says what a service tells",
         )
     if options.save is not None:
         write_text(options.save, page)

@@ -29,6 +29,7 @@ from buildkit.monitor.routes import open_routes
 from buildkit.report.view import open_view
 from buildkit.tools.cgroups import CgroupReader
 from buildkit.tools.gpu import open_gpu_meter
+from buildkit.tools.scrape import format_address
 
 _PAUSE = 10.0  # seconds until a new container is seen, where others come and go all the time
 _LISTEN = f"127.0.0.1:{PORT}"
@@ -160,9 +161,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _parse_service(text: str) -> tuple[str, str]:
     name, _, url = text.partition("=")
-    if not name or not re.fullmatch(r"https?://[^/\s]+\S*", url):
-        raise argparse.ArgumentTypeError(
-            f"must be a name and an address, such as app=http://127.0.0.1:8000/metrics, not {text!r}"
+    if not name or not re.fullmatch(r"https?://\S+", url) or format_address(url) == format_address(""):
+        raise argparse.ArgumentTypeError(  # without the text, which may hold a password
+            "must be a name and an address, such as app=http://127.0.0.1:8000/metrics"
         )
     return name, url
 

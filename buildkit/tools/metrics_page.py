@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from buildkit.errors import BuildError, DefinitionError, FetchError
-from buildkit.tools.scrape import scrape
+from buildkit.tools.scrape import format_address, scrape
 
 _SECONDS = 10.0
 
@@ -21,7 +21,7 @@ def fetch_page(url: str) -> str:
     except ValueError:
         is_address = False
     if not is_address:
-        raise DefinitionError(f"{url!r} is no address of a service", hint="such as http://127.0.0.1:8000")
+        raise DefinitionError(f"{format_address(url)} is no address of a service", hint="such as http://127.0.0.1:8000")
     try:
         return scrape(url if parts.path.strip("/") else f"{parts.scheme}://{parts.netloc}/metrics", seconds=_SECONDS)
     except FetchError as error:

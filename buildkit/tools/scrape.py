@@ -2,40 +2,53 @@
 
 from __future__ import annotations
 
-import re
+import base64
 import socket
 import threading
 import time
 from contextlib import closing, suppress
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from buildkit.errors import FetchError
 
 MOST_BYTES = 8 << 20
-_SECRET = re.compile(r"(?<=//)[^/?#]*@|[?#].*", re.DOTALL)  # of an address: what is said of it is shown on a page
 _ACCEPT = "text/plain;version=0.0.4"
 
 
 def scrape(url: str, *, seconds: float = 3.0) -> str:
-    """Return the text of an ``http://`` or ``https://`` address, which may take so many seconds. Raises FetchError."""
-    place = _SECRET.sub("", url)
+    """Return the text of an ``http://`` or ``https://`` address, which may take so many seconds. Raises FetchError.
+
+    User and password of the address are sent (HTTP Basic), and are in no message.
+    """
+    shown = format_address(url)
     if not url.startswith(("http://", "https://")):
-        raise FetchError(f"{place}: must begin with http:// or https://")
+        raise FetchError(f"{shown}: must begin with http:// or https://")
     until = time.monotonic() + seconds
     try:
         status, body = _get(urlsplit(url), seconds)
     except (HTTPException, OSError, ValueError, OverflowError) as error:
         late = time.monotonic() >= until
-        raise FetchError(f"{place}: {'took too long' if late else _explain(error)}") from error
+        raise FetchError(f"{shown}: {'took too long' if late else _explain(error)}") from None  # it may name the URL
     if time.monotonic() >= until:
-        raise FetchError(f"{place}: took too long")
+        raise FetchError(f"{shown}: took too long")
     if status != HTTPStatus.OK:
-        raise FetchError(f"{place}: answered {status}")
+        raise FetchError(f"{shown}: answered {status}")
     if len(body) > MOST_BYTES:
-        raise FetchError(f"{place}: sent more than {MOST_BYTES} bytes")
+        raise FetchError(f"{shown}: sent more than {MOST_BYTES} bytes")
     return body.decode("utf-8", "replace")
+
+
+def format_address(url: str) -> str:
+    """Return what may be shown of an address: no user, password and query, and nothing of what is none."""
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port is not None else ""
+    except ValueError:
+        return "the address"
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}{port}{parts.path}" if host else "the address"
 
 
 def _get(parts: SplitResult, seconds: float) -> tuple[int, bytes]:
@@ -46,11 +59,18 @@ def _get(parts: SplitResult, seconds: float) -> tuple[int, bytes]:
         alarm.start()
         try:
             target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
-            connection.request("GET", target, headers={"Accept": _ACCEPT})
+            connection.request("GET", target, headers={"Accept": _ACCEPT, **_log_in(parts)})
             with connection.getresponse() as answer:
                 return answer.status, answer.read(MOST_BYTES + 1)
         finally:
             alarm.cancel()
+
+
+def _log_in(parts: SplitResult) -> dict[str, str]:
+    if parts.username is None:
+        return {}
+    secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return {"Authorization": f"Basic {base64.b64encode(secret.encode()).decode('ascii')}"}
 
 
 def _hang_up(connection: socket.socket) -> None:
@@ -61,4 +81,6 @@ def _hang_up(connection: socket.socket) -> None:
 def _explain(error: Exception) -> str:
     if isinstance(error, HTTPException):
         return "it does not answer by HTTP"
-    return (error.strerror if isinstance(error, OSError) else "") or str(error)
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return "it is no address"  # what is wrong quotes it

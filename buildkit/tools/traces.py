@@ -19,7 +19,7 @@ _SENDERS = {"TRACES": "builds send", "METRICS": "the monitor sends"}
 _LONGEST = 500  # characters of a text
 _READ = 4000  # characters of it that are looked at
 _SECRETS = (
-    (re.compile(r"\b([a-z][a-z0-9+.-]*://)[^/\s@]*@", re.IGNORECASE), r"\1"),  # user and password of a URL
+    (re.compile(r"\b([a-z][a-z0-9+.-]*://)[^/\s]*@", re.IGNORECASE), r"\1"),  # user and password of a URL
     (re.compile(r"\b([a-z][a-z0-9+.-]*://[^\s?#]*)[?#]\S*", re.IGNORECASE), r"\1"),  # a signed URL's query
     (re.compile(r"(authorization[\"']?\s*[=:]).*", re.IGNORECASE), r"\1 …"),
     (re.compile(r"\b(bearer|basic)\s+\S+", re.IGNORECASE), r"\1 …"),

@@ -118,6 +118,7 @@ def test_settings_that_cannot_be_followed_are_errors(name: str, value: str, mess
     [
         "https://user:hunter2@host/x",
         "https://hunter2@host/x",
+        "https://user:p@hunter2@host/x",
         "https://host/x?X-Signature=hunter2",
         "curl -H 'Authorization: Bearer hunter2'",
         "wget --header='Authorization: token hunter2' x",

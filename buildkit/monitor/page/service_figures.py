@@ -14,13 +14,15 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from buildkit.monitor.exposition import CountedBuckets, find_edge, parse_samples
+from buildkit.monitor.exposition import CountedBuckets, MetricSample, find_edge, parse_samples
 from buildkit.monitor.metrics import clean_label
 
 WINDOW = 60.0  # seconds
-MOST_SERIES = 20_000
+MOST_SERIES = 4000
 _KEPT = 64  # looks
 _MOST_MODELS = 50
+_MOST_SIGNALS = 20  # of a model
+_LONGEST = 257  # characters of a label, of which 256 are shown
 _HTTP = re.compile(r"(?:[a-z0-9]+_)?http_request(?:s_total|(?:_duration)?_seconds_bucket|s_in_flight)|[a-z0-9]+_ready")
 _MODEL = re.compile(
     r"model_(?:requests_total|latency_seconds_bucket|confidence_bucket|drift_(?:psi|ks|samples|samples_needed))"
@@ -44,11 +46,23 @@ class Series:
 Values = Mapping[Series, float]
 
 
-def read_figures(page: str) -> Values:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceFigures:
+    """The series of a service that are shown, and how many there are beyond `MOST_SERIES`."""
+
+    values: Values
+    left_out: int = 0
+
+
+def read_figures(page: str) -> ServiceFigures:
     """Return the series of a service's page of metrics that are shown; of too many, the first ones."""
     wanted = (one for one in parse_samples(page) if _HTTP.fullmatch(one.name) or _MODEL.fullmatch(one.name))
-    kept = islice(wanted, MOST_SERIES)
-    return {Series(name=one.name, labels=tuple(sorted(one.labels.items()))): one.value for one in kept}
+    values = {_series(one): one.value for one in islice(wanted, MOST_SERIES)}
+    return ServiceFigures(values=values, left_out=sum(1 for _ in wanted))
+
+
+def _series(one: MetricSample) -> Series:
+    return Series(name=one.name, labels=tuple(sorted((name, text[:_LONGEST]) for name, text in one.labels.items())))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,20 +72,38 @@ class ServiceHistory:
     name: str
     _looks: deque[tuple[float, Values]] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
-    def look(self, at: float, values: Values) -> dict[str, Any]:
-        """Return the figures of the last minute, at a second of a clock that is never set back; None: not known yet."""
+    def look(self, at: float, figures: ServiceFigures) -> dict[str, Any]:
+        """Return the figures of the last minute, at a second of a clock that is never set back; None: not known yet.
+
+        ``left_out`` says how many series, models and signals of models there are too many, in words.
+        """
+        held = {series: series for series in self._looks[-1][1]} if self._looks else {}
+        values = {held.get(series, series): value for series, value in figures.values.items()}  # each is held once
         while len(self._looks) > 1 and at - self._looks[1][0] >= WINDOW:
             self._looks.popleft()
         before = self._looks[0] if self._looks else (at, values)
         self._looks.append((at, values))
         grown = _Growth(seconds=at - before[0], values=_increases(before[1], values))
-        return {"name": self.name, "problem": None, **_http(values, grown), "models": _models(values, grown)}
+        own = _split_models(values)
+        shown = [
+            _model(key, own[key], replace(grown, values={one: grown.values[one] for one in own[key]}))
+            for key in sorted(own)[:_MOST_MODELS]
+        ]
+        signals = sum(len(model["drift"][_MOST_SIGNALS:]) for model in shown)
+        too_many = ((figures.left_out, "series"), (len(own) - len(shown), "models"), (signals, "signals"))
+        return {
+            "name": self.name,
+            "problem": None,
+            "left_out": ", ".join(f"{count} {what}" for count, what in too_many if count),
+            **_http(values, grown),
+            "models": [{**model, "drift": model["drift"][:_MOST_SIGNALS]} for model in shown],
+        }
 
     def fail(self, problem: str) -> dict[str, Any]:
         """Return what is said of a service that did not answer; what was seen before says nothing of now."""
         self._looks.clear()
         nothing = _Growth(seconds=0.0, values={})
-        return {"name": self.name, "problem": problem, **_http({}, nothing), "models": []}
+        return {"name": self.name, "problem": problem, "left_out": "", **_http({}, nothing), "models": []}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,13 +156,13 @@ def _http(values: Values, grown: _Growth) -> dict[str, Any]:
     }
 
 
-def _models(values: Values, grown: _Growth) -> list[dict[str, Any]]:
+def _split_models(values: Values) -> dict[tuple[str, str], dict[Series, float]]:
+    """Return the series of each version of a model."""
     own: defaultdict[tuple[str, str], dict[Series, float]] = defaultdict(dict)
     for series, value in values.items():
         if _MODEL.fullmatch(series.name):
             own[series.label("model"), series.label("version")][series] = value
-    found = sorted(own)[:_MOST_MODELS]
-    return [_model(key, own[key], replace(grown, values={one: grown.values[one] for one in own[key]})) for key in found]
+    return own
 
 
 def _model(key: tuple[str, str], values: Values, grown: _Growth) -> dict[str, Any]:
@@ -164,7 +196,7 @@ def _drift(values: Values) -> list[dict[str, Any]]:
         if statistic in _DRIFT:
             signal = clean_label(series.label("signal"))
             signals.setdefault(signal, {"signal": signal, **dict.fromkeys(_DRIFT)})[statistic] = value
-    return [signals[name] for name in sorted(signals)][:_MOST_MODELS]
+    return [signals[name] for name in sorted(signals)]
 
 
 def _share(part: float | None, whole: float | None) -> float | None:

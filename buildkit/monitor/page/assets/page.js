@@ -100,7 +100,7 @@ function showGpus({ gpus = [], gpu_problems: problems }) {
 // ---- services and models
 
 const serviceColumns = [
-  { title: "Service", cell: (one) => ({ text: one.name, small: one.problem ?? "" }) },
+  { title: "Service", cell: (one) => ({ text: one.name, small: one.problem ?? (one.left_out && `left out: ${one.left_out}`) }) },
   { title: "Ready", cell: (one) => (one.problem ? { text: "no answer", tone: "bad" }
     : one.ready === null ? { text: "" } : { text: one.ready ? "ready" : "not ready", tone: one.ready ? "good" : "bad" }) },
   { title: "Requests", cell: (one) => format("perSecond", one.requests) },

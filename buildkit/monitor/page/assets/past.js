@@ -23,8 +23,13 @@ class Past {
     if (time === this.latest) return;
     if (time < this.latest) this.clear();
     if (time - this.latest > GAP && this.times.length) this.append(this.latest + GAP / 2, []);
-    this.append(time, figures);
+    this.append(time, figures.length > this.names ? this.largest(figures) : figures);
     this.forget();
+  }
+
+  /** Of too many figures, those that a chart would show: what is not kept takes no room on its way either. */
+  largest(figures) {
+    return [...figures].sort((one, other) => (other[1] ?? -Infinity) - (one[1] ?? -Infinity)).slice(0, this.names);
   }
 
   append(time, figures) {
