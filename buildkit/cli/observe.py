@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,10 +13,11 @@ from buildkit.build.delivery import Delivery, choose_delivery
 from buildkit.build.own_files import own_path
 from buildkit.build.planner import Planner, open_planner
 from buildkit.cli.up import load_environment, parse_options, run_environment
+from buildkit.declare.observe_settings import STACK
 from buildkit.declare.services import FILE, Services
 from buildkit.declare.services_file import load_services
 from buildkit.errors import DefinitionError, Problem
-from buildkit.events import ignore_event
+from buildkit.events import Emit, ignore_event
 from buildkit.inspection.stage_container import describe_container
 from buildkit.observe.stack import Watched, choose_environment, feed_folder, make_stack
 from buildkit.report.view import open_view
@@ -44,16 +45,17 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
         stop_reader(feed)
     if options.down or options.status or options.format:
         return run_environment(folder, stack, options, delivery=delivery, stages=str(stages))
-    with _reading(feed, folder, own_path(folder, findings, "the path") if findings else None):
+    own_findings = own_path(folder, findings, "the path") if findings else None
+    with _reading(feed, partial(ensure_reader, feed, folder, own_findings, stages.name)):
         return run_environment(folder, stack, options, delivery=delivery, stages=str(stages))
 
 
 @contextmanager
-def _reading(feed: Path, folder: Path, findings: Path | None) -> Iterator[None]:
+def _reading(feed: Path, ensure: Callable[[Emit], None]) -> Iterator[None]:
     """Have this host read while the block runs, and after it unless it fails."""
     ran = bool(find_readers(feed))
     with open_view(sys.stderr) as emit:
-        ensure_reader(feed, folder, findings, emit)
+        ensure(emit)
     try:
         yield
     except BaseException:
@@ -66,25 +68,44 @@ def _load_stack(folder: Path, stages: Path, options: argparse.Namespace) -> tupl
     """Return what watches, where its images are delivered to, and the file of findings."""
     with open_view(sys.stderr) as emit:
         with open_planner(folder, emit, args=options.arg) as planner:
-            watched = _load_watched(planner, options)
+            watched = _load_watched(planner, options.environment, in_cluster=options.format == "kubernetes")
             to_docker = choose_delivery("", planner.context.project) is Delivery.DOCKER
         with open_planner(stages, ignore_event) as planner:  # what it says, a build of the stages says, too
             stack = make_stack(watched, partial(describe_container, planner), str(key_file().parent))
     return stack, Delivery.AUTO if to_docker else "", watched.services.observe.findings
 
 
-def _load_watched(planner: Planner, options: argparse.Namespace) -> Watched:
-    project = planner.context.project
-    services = Services(file=FILE)
-    if (project.folder / FILE).exists():
-        services = load_services(project.folder, planner.graph.stages)
-    name = choose_environment(services, options.environment)
+def load_running_stack(folder: Path, networks: frozenset[str]) -> tuple[Path, RunningEnvironment] | None:
+    """Return the folder of what watches, and its environment as it is started beside one with one of these networks.
+
+    None if the project has an environment of this name. Raises DefinitionError and BuildError.
+    """
+    stages = ensure_stack_project()
+    with open_planner(folder, ignore_event) as planner:
+        project, services = planner.context.project.name, _load_services(planner)
+        names = [one.name for one in services.environments]
+        if STACK in names:
+            return None
+        joined = [name for name in names if f"{project}-{name}" in networks]
+        watched = _load_watched(planner, next(filter(None, (*joined, services.observe.environment, *names)), ""))
+    with open_planner(stages, ignore_event) as planner:
+        return stages, make_stack(watched, partial(describe_container, planner), str(key_file().parent))
+
+
+def _load_services(planner: Planner) -> Services:
+    folder = planner.context.project.folder
+    return load_services(folder, planner.graph.stages) if (folder / FILE).exists() else Services(file=FILE)
+
+
+def _load_watched(planner: Planner, environment: str, *, in_cluster: bool = False) -> Watched:
+    services = _load_services(planner)
+    name = choose_environment(services, environment)
     return Watched(
-        project=project.name,
+        project=planner.context.project.name,
         services=services,
         environment=choose_replicas(load_environment(planner, name)) if name else None,
-        rules=tuple(_read_rules(project.folder, services.observe.rules)),
-        in_cluster=options.format == "kubernetes",
+        rules=tuple(_read_rules(planner.context.project.folder, services.observe.rules)),
+        in_cluster=in_cluster,
     )
 
 

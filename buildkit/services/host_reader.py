@@ -14,27 +14,28 @@ from buildkit.errors import BuildError
 from buildkit.events import Emit, step
 
 _STATE = "state.json"
+_VERSION = "BUILDKIT_READER"  # a variable of the reader, for those that find it
 _LOG = "monitor.log"  # beside the folder
 _PATIENCE = 30.0
 _PAUSE = 0.1
 _SHOWN = 5  # lines of its log in an error
 
 
-def ensure_reader(feed: Path, project: Path, findings: Path | None, emit: Emit) -> None:
+def ensure_reader(feed: Path, project: Path, findings: Path | None, version: str, emit: Emit) -> None:
     """Start the reader of a folder if none runs, and wait for what it writes first; it reads ``findings``, too.
 
-    Raises BuildError.
+    One of another ``version`` is replaced: what it writes, the other half may not understand. Raises BuildError.
     """
     argv = reader_argv(feed, findings)
-    running = dict(_find(feed))
-    if argv[2:] in running.values():
+    running = {pid for pid, words in _find(feed) if words == argv[2:]}
+    if any(f"{_VERSION}={version}" in _read_words(pid, "environ") for pid in running):
         return
     stop_reader(feed)
     feed.mkdir(parents=True, exist_ok=True)
     feed.chmod(0o755)
     (feed / _STATE).unlink(missing_ok=True)
     with step(emit, "monitor on this host", "start"):
-        pid = _spawn(argv, feed, project)
+        pid = _spawn(argv, feed, project, version)
         end = time.monotonic() + _PATIENCE
         while not (feed / _STATE).is_file():
             if time.monotonic() > end or os.waitpid(pid, os.WNOHANG)[0]:
@@ -70,15 +71,23 @@ def _find(feed: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
     wanted = reader_argv(feed)[2:]
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            words = os.fsdecode((place / "cmdline").read_bytes()).split("\0")[:-1]
             own = place.stat().st_uid == os.geteuid()
         except OSError:  # it has ended
             continue
-        if own and tuple(words[2 : 2 + len(wanted)]) == wanted:
-            yield int(place.name), tuple(words[2:])
+        words = _read_words(int(place.name), "cmdline") if own else ()
+        if words[2 : 2 + len(wanted)] == wanted:
+            yield int(place.name), words[2:]
 
 
-def _spawn(command: tuple[str, ...], feed: Path, project: Path) -> int:
+def _read_words(pid: int, what: str) -> tuple[str, ...]:
+    """Return the command line or the environment of a process; empty if it has ended."""
+    try:
+        return tuple(os.fsdecode(Path(f"/proc/{pid}/{what}").read_bytes()).split("\0")[:-1])
+    except OSError:
+        return ()
+
+
+def _spawn(command: tuple[str, ...], feed: Path, project: Path, version: str) -> int:
     """Start the reader, which outlives this process, in the folder of a project."""
     argv = ("/bin/sh", "-c", 'cd "$0" && exec "$@"', str(project), *command)
     files = [
@@ -86,7 +95,8 @@ def _spawn(command: tuple[str, ...], feed: Path, project: Path) -> int:
         (os.POSIX_SPAWN_OPEN, 1, str(feed.parent / _LOG), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
-    return os.posix_spawn(argv[0], argv, os.environ, file_actions=files, setsid=True)
+    env = {**os.environ, _VERSION: version}
+    return os.posix_spawn(argv[0], argv, env, file_actions=files, setsid=True)
 
 
 def _failed(feed: Path) -> BuildError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -214,15 +215,21 @@ def test_without_services_the_host_is_watched() -> None:
     assert alone.joined is None
 
 
-def test_project_of_what_watches_replaces_its_former_self_and_no_other_folder(
+def test_project_of_what_watches_replaces_what_nobody_uses_and_no_other_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stack_project, "key_file", lambda: tmp_path / "key")
-    former = tmp_path / "observe/project-1234"
-    (former / "code/buildkit").mkdir(parents=True)
-    (former / "code/buildkit/__init__.py").touch()
+    former, used = tmp_path / "observe/project-1234", tmp_path / "observe/project-5678"
+    for one in (former, used):
+        (one / "code/buildkit").mkdir(parents=True)
+        (one / "code/buildkit/__init__.py").touch()
+    os.utime(former, (0, 0))
     named_alike = tmp_path / "observe/project-x/feed"  # of a user's project of this name
     named_alike.mkdir(parents=True)
     assert (stack_project.ensure_stack_project() / "pyproject.toml").is_file()
     assert named_alike.is_dir()
+    assert used.is_dir(), "another version may be building from it"
     assert not former.exists()
+    folder = stack_project.ensure_stack_project()
+    os.utime(folder, (0, 0))
+    assert stack_project.ensure_stack_project().stat().st_mtime > 0, "it is used again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from buildkit.events import ignore_event
 from buildkit.running.environment import RunningEnvironment
 from buildkit.running.mounts import BindMount, held_files
 from buildkit.services import host_reader
-from buildkit.services.host_reader import ensure_reader, find_readers
+from buildkit.services.host_reader import ensure_reader, find_readers, stop_reader
 from buildkit.services.mounted_files import ensure_mounted_files, remove_old_files
 from buildkit.services.stack_project import ensure_stack_project
 from tests.observe.test_stack import stack
@@ -49,6 +50,7 @@ def test_the_project_is_laid_out_once_and_replaces_an_earlier_one(
     monkeypatch.setenv("BUILDKIT_LEDGER_KEY", str(tmp_path / "key"))
     (tmp_path / "observe/project-of-before/code/buildkit").mkdir(parents=True)
     (tmp_path / "observe/project-of-before/code/buildkit/__init__.py").touch()
+    os.utime(tmp_path / "observe/project-of-before", (0, 0))
     folder = ensure_stack_project()
     made = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert ensure_stack_project() == folder
@@ -63,10 +65,27 @@ def test_a_reader_that_ends_at_once_is_an_error_with_its_log(tmp_path: Path, mon
     program = (sys.executable, "-c", "import sys; sys.exit('no such cgroup')")
     monkeypatch.setattr(host_reader, "reader_argv", lambda *_: program)
     with pytest.raises(BuildError, match="does not read this host") as caught:
-        ensure_reader(tmp_path / "feed", tmp_path, None, ignore_event)
+        ensure_reader(tmp_path / "feed", tmp_path, None, "1", ignore_event)
     assert "no such cgroup" in caught.value.output
     assert find_readers(tmp_path / "feed") == ()
     assert (tmp_path / "monitor.log").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_reader_of_another_version_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = tmp_path / "feed"
+    code = f"import pathlib, time; pathlib.Path({str(feed / 'state.json')!r}).touch(); time.sleep(600)"
+    monkeypatch.setattr(host_reader, "reader_argv", lambda *_: (sys.executable, "-c", code))
+    found = []
+    try:
+        for version in ("1", "1", "2"):
+            ensure_reader(feed, tmp_path, None, version, ignore_event)
+            found.append(find_readers(feed))
+    finally:
+        stop_reader(feed)
+    assert found[0] == found[1]
+    assert [len(one) for one in found] == [1, 1, 1]
+    assert found[2] != found[1]
+    assert find_readers(feed) == ()
 
 
 def test_mounts_without_files_are_left_alone(tmp_path: Path) -> None:
