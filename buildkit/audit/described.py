@@ -19,7 +19,8 @@ class DescribedContainer:
 
     ``image`` is the id of its image (64 digits), ``image_name`` how that was named, ``digest`` that of its manifest.
     ``runtime`` is the program that started it, by name or path, ``config`` the file of that one's configuration.
-    ``layers`` are the folders of its root, the writable one first; empty where storage has none.
+    ``layers`` are the folders of its root, the writable one first; empty where storage has none. ``networks`` are the
+    names of those that it has joined.
     """
 
     id: str
@@ -34,11 +35,13 @@ class DescribedContainer:
     runtime: str
     config: str
     layers: tuple[str, ...]
+    networks: frozenset[str] = frozenset()
 
 
 def parse_described(one: Mapping[str, Any]) -> DescribedContainer:
     """Read a description; what this podman does not say is empty."""
-    ports: Mapping[str, Any] = (one.get("NetworkSettings") or {}).get("Ports") or {}
+    network = one.get("NetworkSettings") or {}
+    ports: Mapping[str, Any] = network.get("Ports") or {}
     return DescribedContainer(
         id=str(one["Id"]),
         name=str(one.get("Name") or ""),
@@ -52,6 +55,7 @@ def parse_described(one: Mapping[str, Any]) -> DescribedContainer:
         runtime=str(one.get("OCIRuntime") or ""),
         config=str(one.get("OCIConfigPath") or ""),
         layers=tuple(_find_layers(one.get("GraphDriver") or {})),
+        networks=frozenset(map(str, network.get("Networks") or ())),
     )
 
 

@@ -14,10 +14,13 @@ from pathlib import Path
 
 from buildkit.cli.audit import parse_gate
 from buildkit.cli.looks import add_interval_argument, repeat_looks
+from buildkit.cli.observe import load_running_stack
 from buildkit.cli.options import make_parser
+from buildkit.develop.dev_declared import find_added
+from buildkit.develop.dev_home import find_home
 from buildkit.errors import DefinitionError, Interrupted
 from buildkit.findings import Severity
-from buildkit.inspection.declared_containers import Declarations
+from buildkit.inspection.declared_containers import Declarations, OtherSessions
 from buildkit.inspection.running_audit import AuditSources, RunningAudit, audit_containers
 from buildkit.inspection.running_audit_report import (
     audit_as_json,
@@ -48,7 +51,10 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
         check_writable(path)
     lasts = not options.once and (options.stream or (sys.stdout.isatty() and not options.json))
     with open_view(sys.stderr) as emit:
-        declarations = Declarations(folder, emit, _load_signed(options), time.monotonic)
+        others = OtherSessions(
+            added=partial(find_added, find_home(folder)), load_stack=partial(load_running_stack, folder)
+        )
+        declarations = Declarations(folder, emit, _load_signed(options), time.monotonic, others)
     reader = CgroupReader()
     sources = AuditSources(
         podman=RunningDescriptions(reader, time.monotonic),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from buildkit.audit.described import DescribedContainer
@@ -11,12 +11,13 @@ from buildkit.audit.sighting import DeclaredContainer, ImageState, ImageVerdict
 from buildkit.build.gpu_environment import with_counted_gpus
 from buildkit.build.planner import Planner, check_stage, open_planner
 from buildkit.declare.audit_file import AuditAcceptance, load_acceptances
+from buildkit.declare.observe_settings import STACK
 from buildkit.declare.ports import parse_port
-from buildkit.declare.services import Environment
+from buildkit.declare.services import FILE, Environment
 from buildkit.declare.services_file import load_services
 from buildkit.declare.stage import Running
 from buildkit.errors import BuildError, DefinitionError
-from buildkit.events import Emit
+from buildkit.events import Emit, ignore_event
 from buildkit.inspection.signed_images import RightImages, SignedImages, find_right_images
 from buildkit.inspection.stage_container import describe_container
 from buildkit.running.environment import RunningEnvironment, RunningService, make_environment
@@ -26,6 +27,29 @@ from buildkit.running.mps import with_mps
 from buildkit.store.ledger_key import key_file
 
 _REFRESH = 300.0  # seconds until checkout and registry are asked again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Additions:
+    """What a session adds to a container that it starts: ports, and findings that are accepted, each with a reason."""
+
+    ports: tuple[str, ...] = ()
+    acceptances: tuple[AuditAcceptance, ...] = ()
+
+
+NOTHING = Additions()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherSessions:
+    """How other sessions start containers of the project.
+
+    ``added`` says what the development session adds to one. ``load_stack`` returns the folder of the project whose
+    stages watch, and the environment in which they run beside the one that has one of these networks.
+    """
+
+    added: Callable[[DescribedContainer], Additions] = lambda _: NOTHING
+    load_stack: Callable[[frozenset[str]], tuple[Path, RunningEnvironment] | None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +66,16 @@ class Declarations:
     The project is opened only then: a watch that lasts for days holds no part of the cache.
     """
 
-    def __init__(self, folder: Path, emit: Emit, signed: SignedImages, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        emit: Emit,
+        signed: SignedImages,
+        clock: Callable[[], float],
+        others: OtherSessions | None = None,
+    ) -> None:
         self._folder, self._emit, self._signed, self._clock = folder, emit, signed, clock
+        self._others = others or OtherSessions()
         self._known: dict[str, Declaration] = {}
         self._asked_at = clock()
         with open_planner(folder, emit) as planner:
@@ -72,12 +104,9 @@ class Declarations:
         why = ""
         if is_old or any(one.id not in self._known for one in wanted):
             try:
-                with open_planner(self._folder, self._emit) as planner:
-                    look = _CheckoutLook(planner, self._project, self._signed)
-                    before = {} if is_old else self._known
-                    self._known = {
-                        one.id: before.get(one.id) or look.declare(one, self.stage_of(one)) for one in wanted
-                    }
+                before = {} if is_old else self._known
+                known = {one.id: before[one.id] for one in wanted if one.id in before}
+                self._known = known | self._ask([one for one in wanted if one.id not in known])
                 self._asked_at = self._clock() if is_old else self._asked_at
             except (BuildError, DefinitionError) as error:
                 why = f"the checkout could not be asked: {error.message}"
@@ -86,6 +115,41 @@ class Declarations:
             one.id: self._known.get(one.id) or Declaration(declared=declare_foreign(one), image=unknown)
             for one in wanted
         }, why
+
+    def _ask(self, wanted: Iterable[DescribedContainer]) -> dict[str, Declaration]:
+        """Ask the checkout, and for what watches the project that it is made of. Raises DefinitionError, BuildError."""
+        left = {one.id: one for one in wanted}
+        watching = [one for one in left.values() if self._is_watching(one)]
+        found: dict[str, Declaration] = {}
+        if watching and (stack := self._others.load_stack(frozenset().union(*(one.networks for one in watching)))):
+            folder, environment = stack
+            with open_planner(folder, ignore_event) as planner:
+                stages = {service.name: service for service in environment.services}
+                look = _CheckoutLook(planner, self._project, self._signed, lambda _, name: stages.get(name))
+                found = {one.id: look.declare(one, "") for one in watching if one.labels[SERVICE] in stages}
+        if left.keys() - found.keys():
+            with open_planner(self._folder, self._emit) as planner:
+                look = _CheckoutLook(planner, self._project, self._signed)
+                found |= {
+                    one.id: _add(look.declare(one, self.stage_of(one)), self._others.added(one))
+                    for one in left.values()
+                    if one.id not in found
+                }
+        return found
+
+    def _is_watching(self, one: DescribedContainer) -> bool:
+        labels = one.labels
+        return (labels.get(PROJECT), labels.get(ENVIRONMENT)) == (self._project, STACK) and SERVICE in labels
+
+
+def _add(known: Declaration, added: Additions) -> Declaration:
+    """Return what is declared with what a session adds."""
+    declared = replace(
+        known.declared,
+        exposed=(*known.declared.exposed, *added.ports),
+        acceptances=(*known.declared.acceptances, *added.acceptances),
+    )
+    return replace(known, declared=declared)
 
 
 def declare_foreign(one: DescribedContainer) -> DeclaredContainer:
@@ -97,8 +161,15 @@ def declare_foreign(one: DescribedContainer) -> DeclaredContainer:
 class _CheckoutLook:
     """A look at the checkout: environments are made, and right images looked up, once."""
 
-    def __init__(self, planner: Planner, project: str, signed: SignedImages) -> None:
+    def __init__(
+        self,
+        planner: Planner,
+        project: str,
+        signed: SignedImages,
+        find_service: Callable[[str, str], RunningService | None] | None = None,
+    ) -> None:
         self._planner, self._project, self._signed = planner, project, signed
+        self._find = find_service or self._find_service
         self._environments: dict[str, tuple[Environment, RunningEnvironment]] = {}
         self._right: dict[str, RightImages] = {}
 
@@ -107,7 +178,7 @@ class _CheckoutLook:
         service, name = one.labels.get(SERVICE, ""), one.labels.get(ENVIRONMENT, "")
         found = None
         if service and one.labels.get(PROJECT) == self._project:
-            found = self._find_service(name, service)
+            found = self._find(name, service)
         if found is None and not stage:
             return Declaration(declared=declare_foreign(one), image=self._judge(one, ""))
         stage = (found.stage if found else "") or stage
@@ -116,7 +187,7 @@ class _CheckoutLook:
             spec=spec,
             stage=stage,
             exposed=(*one.exposed, *self._exposed(stage)),
-            reasons=self._reasons(name, found) if found else {},
+            reasons=self._reasons(name, found) if found and name in self._environments else {},
             peers=frozenset(address for network in spec.networks for address in network.addresses.values()),
             acceptances=self._acceptances(stage),
         )
@@ -125,6 +196,8 @@ class _CheckoutLook:
     def _find_service(self, name: str, service: str) -> RunningService | None:
         """Return a service of an environment; None if services.toml has it no more."""
         folder, graph = self._planner.context.project.folder, self._planner.graph
+        if not (folder / FILE).exists():
+            return None  # `dev` runs a stage alone
         if name not in self._environments:
             services = load_services(folder, graph.stages)
             if name not in {one.name for one in services.environments}:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from buildkit.running.labels import ENVIRONMENT, PROJECT, SERVICE
+from tests.e2e.test_audit_running_session import HOSTS_OWN
 from tests.e2e.tinyproject import SessionResult, Tiny, one_error, wait_until
 from tests.e2e.tinyroot import push_root
 from tests.observe.webhook import Receiver, receiving
@@ -129,6 +131,18 @@ def until(holds: Callable[[], bool]) -> None:
     wait_until(holds, 180)
 
 
+def audited(tiny: Tiny) -> dict[str, dict[str, str]]:
+    """What is found of each container, by rule, but for what this host may be unable to do."""
+    text = tiny.run("audit-running", "--json").text
+    audit, _ = json.JSONDecoder().raw_decode(text[text.index("{") :])
+    assert (audit["complete"], audit["problems"]) == (True, []), audit
+    found = {one["name"]: dict[str, str]() for one in audit["containers"]}
+    for finding in audit["findings"]:
+        if finding["rule"] not in HOSTS_OWN:
+            found[finding["container"]][finding["rule"]] = finding["what"]
+    return found
+
+
 def test_what_watches_asks_a_closed_service_tells_a_webhook_and_leaves_nothing(observed: Observed) -> None:
     tiny, project = observed.tiny, observed.project
     started = tiny.run("up", "production")
@@ -143,6 +157,14 @@ def test_what_watches_asks_a_closed_service_tells_a_webhook_and_leaves_nothing(o
     assert web["labels"]["environment"] == "production"
     found = ask(f"{prometheus}/api/v1/query?query=node_filesystem_avail_bytes")["result"]
     assert [one["metric"]["mountpoint"] for one in found] == ["/"]  # of the disk with the containers
+    names = ("production-web", *(f"observe-{part}" for part in PARTS))
+    until(lambda: audited(tiny) == {f"{project}-{name}": {} for name in names})
+    image = tiny.tool("podman", "inspect", "--format", "{{.ImageName}}", f"{project}-observe-node-exporter").strip()
+    labels = (f"{PROJECT}={project}", f"{ENVIRONMENT}=observe", f"{SERVICE}=node-exporter")
+    options = [f"--label={label}" for label in labels]
+    tiny.tool("podman", "run", "--detach", "--name=rogue", "--user=0", "--volume=/srv", *options, image)
+    assert audited(tiny)["rogue"].keys() >= {"process-root", "root-writable", "writable-place"}
+    tiny.tool("podman", "rm", "--force", "--time=0", "--volumes", "rogue")
     observed.say(9)
     until(lambda: observed.receiver.told("WebSays"))
     [alert] = [one for one in observed.receiver.alerts if one["labels"]["alertname"] == "WebSays"]
