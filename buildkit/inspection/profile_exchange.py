@@ -7,17 +7,20 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from buildkit.errors import BuildError
 from buildkit.profiling.trace_files import TraceError, parse_json_trace
 
 STARTED, DONE = "started-{pid}", "done-{pid}.json"
-MOST_BYTES = 512 << 20  # of a file that a container wrote
+MOST_EVENTS = 512 << 20  # bytes of a trace that is read event by event
+MOST_BYTES = 64 << 20  # of a file that is read at once, which takes up to ten times that
+TOO_LONG = "make --seconds or --rate less"
+_CHUNK = 1 << 20
 _WAIT, _POLL, _LOOK = 180.0, 0.05, 2.0
 _READY = re.compile(r"ready-([0-9]{1,10})")
 _NAME = re.compile(r"(onnxruntime|torch|memory)-[0-9][0-9A-Za-z_.-]{0,120}\.json")
@@ -67,9 +70,17 @@ class Exchange:
 
     def read(self, name: str) -> bytes:
         """Return the bytes of a trace. Raises TraceError for a name or a file that is none."""
-        if not _NAME.fullmatch(name):
-            raise TraceError(f"{name[:80]!r} is not the name of a trace")
+        _check_name(name)
         return self._read(name)
+
+    def copy(self, name: str, target: Path) -> None:
+        """Copy a trace of events. Raises TraceError for a name or a file that is none."""
+        _check_name(name)
+        with self._open(name, MOST_EVENTS) as opened, target.open("wb") as copied:
+            left = MOST_EVENTS
+            while data := opened.read(min(left, _CHUNK)):  # it may grow meanwhile
+                copied.write(data)
+                left -= len(data)
 
     def _has(self, answer: str, pid: int) -> bool:
         return os.path.lexists(self.folder / answer.format(pid=pid))
@@ -87,16 +98,23 @@ class Exchange:
         return False
 
     def _read(self, name: str) -> bytes:
+        with self._open(name, MOST_BYTES) as opened:
+            return opened.read(MOST_BYTES)
+
+    @contextmanager
+    def _open(self, name: str, most: int) -> Iterator[BinaryIO]:
         try:
             file = os.open(self.folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
             raise TraceError(f"{name}: {error.strerror}") from error
         try:
             about = os.fstat(file)
-            if not stat.S_ISREG(about.st_mode) or about.st_size > MOST_BYTES:
-                raise TraceError(f"{name} is not a file of at most {MOST_BYTES >> 20} MiB")
+            if not stat.S_ISREG(about.st_mode):
+                raise TraceError(f"{name} is not a file")
+            if about.st_size > most:
+                raise TraceError(f"{name} has more than {most >> 20} MiB: {TOO_LONG}")
             with os.fdopen(file, "rb", closefd=False) as opened:
-                return opened.read(MOST_BYTES)
+                yield opened
         finally:
             os.close(file)
 
@@ -112,3 +130,8 @@ class Exchange:
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise TraceError(f"{what} is not of its format") from error
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise TraceError(f"{name[:80]!r} is not the name of a trace")

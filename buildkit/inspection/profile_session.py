@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from buildkit.errors import BuildError, DefinitionError
-from buildkit.inspection.profile_exchange import MOST_BYTES, Exchange
+from buildkit.inspection.profile_exchange import MOST_BYTES, TOO_LONG, Exchange
 from buildkit.inspection.profile_run import Profiling, profile_cpu, profile_inside
 from buildkit.profiling.summary import ProfileSummary
+from buildkit.profiling.trace_events import read_events
 from buildkit.profiling.trace_files import (
     FileMemory,
     FunctionTime,
@@ -107,7 +108,7 @@ def _run_pass(profiling: Profiling, name: str, scratch: Path, found: _Found) -> 
         trace = found.folder / "cpu.speedscope.json"
         counts = profile_cpu(profiling, trace)
         if trace.stat().st_size > MOST_BYTES:
-            raise BuildError(f"the trace has more than {MOST_BYTES >> 20} MiB", hint="make --seconds or --rate less")
+            raise BuildError(f"the trace has more than {MOST_BYTES >> 20} MiB", hint=TOO_LONG)
         with _noting(found):
             document = render_samples(parse_json_trace(trace.read_bytes(), trace.name), trace.name)
             trace.write_text(json.dumps(document), "utf-8")
@@ -127,19 +128,26 @@ def _collect(exchange: Exchange, name: str, found: _Found) -> None:
             found.peak = max(found.peak, report.peak)
             for file in report.files:
                 with _noting(found):
-                    _take(exchange.read(file), file, report.skip.get(file, 0.0), found)
+                    _take(exchange, file, report.skip.get(file, 0.0), found)
 
 
-def _take(data: bytes, file: str, skip: float, found: _Found) -> None:
+def _take(exchange: Exchange, file: str, skip: float, found: _Found) -> None:
     """Sum one trace, and keep it in the folder."""
-    document, kind = parse_json_trace(data, file), file.partition("-")[0]
+    kind, target = file.partition("-")[0], found.folder / file
     if kind == "memory":
+        document = parse_json_trace(exchange.read(file), file)
         found.memory += sum_memory(document, file)
         name = f"{file.removesuffix('.json')}.speedscope.json"
         (found.folder / name).write_text(json.dumps(render_memory(document, name, file)), "utf-8")
         return
-    found.operators += sum_onnx(document, file, skip) if kind == "onnxruntime" else sum_torch(document, file)
-    (found.folder / file).write_bytes(data)
+    exchange.copy(file, target)
+    try:
+        with target.open("rb") as copied:
+            events = read_events(copied, file)
+            found.operators += sum_onnx(events, file, skip) if kind == "onnxruntime" else sum_torch(events, file)
+    except TraceError:
+        target.unlink()
+        raise
 
 
 @contextmanager

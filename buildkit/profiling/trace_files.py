@@ -123,11 +123,14 @@ def _waits(frame: tuple[str, str, int]) -> bool:
     return (file.rpartition("/")[2], name.rpartition(".")[2]) in _WAITS
 
 
-def sum_onnx(document: Any, what: str, skip: float = 0.0) -> list[OperatorTime]:  # noqa: ANN401 - a JSON value
-    """Return the operators of a trace of ONNX Runtime, without those of its first ``skip`` microseconds."""
+def sum_onnx(events: Iterable[Any], what: str, skip: float = 0.0) -> list[OperatorTime]:
+    """Return the operators of a trace of ONNX Runtime, without those of its first ``skip`` microseconds.
+
+    Raises TraceError.
+    """
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     try:
-        for event in document:
+        for event in events:
             if event.get("cat") == "Node" and event["name"].endswith("_kernel_time") and event["ts"] >= skip:
                 arguments = event["args"]
                 where = "GPU" if "CUDA" in arguments["provider"] or "Tensorrt" in arguments["provider"] else "CPU"
@@ -139,22 +142,23 @@ def sum_onnx(document: Any, what: str, skip: float = 0.0) -> list[OperatorTime]:
     return _operators("onnxruntime", found)
 
 
-def sum_torch(document: Any, what: str) -> list[OperatorTime]:  # noqa: ANN401 - a JSON value
+def sum_torch(events: Iterable[Any], what: str) -> list[OperatorTime]:
     """Return the operators and GPU kernels of a trace of torch's profiler; raises TraceError."""
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     threads: dict[object, list[tuple[float, float, str]]] = defaultdict(list)
+    names: dict[str, str] = {}  # each is held once
     try:
-        for event in document["traceEvents"]:
+        for event in events:
             kind = event.get("cat")
             if kind == "cpu_op":
-                place = (str(event.get("pid")), str(event.get("tid")))
-                threads[place].append((float(event["ts"]), float(event["dur"]), str(event["name"])))
+                place, name = (str(event.get("pid")), str(event.get("tid"))), str(event["name"])
+                threads[place].append((float(event["ts"]), float(event["dur"]), names.setdefault(name, name)))
             elif kind in ("kernel", "gpu_memcpy", "gpu_memset"):
                 found[str(event["name"]), "GPU kernel"].append(float(event["dur"]))
     except _NOT_A_TRACE as error:
         raise TraceError(f"{what} is not a trace of torch") from error
-    for events in threads.values():
-        for name, own in _own_times(events):
+    for timed in threads.values():
+        for name, own in _own_times(timed):
             found[name, "CPU"].append(own)
     return _operators("torch", found)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from buildkit.errors import BuildError
-from buildkit.inspection.profile_exchange import DONE, STARTED, Exchange, ProcessReport
+from buildkit.inspection.profile_exchange import DONE, MOST_BYTES, STARTED, Exchange, ProcessReport
 from buildkit.profiling.trace_files import TraceError, sum_functions, sum_memory, sum_onnx
 from tests.e2e.tinyproject import wait_until
 
@@ -211,8 +211,13 @@ def test_what_a_container_leaves_is_read_as_hostile(tmp_path: Path) -> None:
     (tmp_path / "memory-1.json").symlink_to("secret")
     (tmp_path / "memory-2.json").mkdir()
     for name in ("secret", "../x", "memory-1.json", "memory-2.json", "memory-3.json"):
-        with pytest.raises(TraceError):
-            exchange.read(name)
+        for take in (exchange.read, lambda name: exchange.copy(name, tmp_path / "copy")):
+            with pytest.raises(TraceError):
+                take(name)
+    with (tmp_path / "torch-1.json").open("wb") as large:
+        large.truncate(MOST_BYTES + 1)
+    with pytest.raises(TraceError, match="more than 64 MiB: make --seconds or --rate less"):
+        exchange.read("torch-1.json")
     (tmp_path / "ready-1").write_text("")
     (tmp_path / "done-1.json").write_text('{"problems": 1}')
     with pytest.raises(TraceError, match="not of its format"):

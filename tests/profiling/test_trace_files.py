@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
+from buildkit.profiling import trace_events
+from buildkit.profiling.trace_events import read_events
 from buildkit.profiling.trace_files import (
     TraceError,
     merge_operators,
@@ -70,9 +73,7 @@ def test_operators_of_torch_count_without_those_inside_and_kernels_apart() -> No
         event("kernel", "gemm", 30, 40),
         {"ph": "M", "name": "process_name"},
     ]
-    found = {
-        (one.name, one.where): (one.calls, round(one.seconds * 1e6)) for one in sum_torch({"traceEvents": events}, "")
-    }
+    found = {(one.name, one.where): (one.calls, round(one.seconds * 1e6)) for one in sum_torch(events, "")}
     assert found == {
         ("aten::linear", "CPU"): (1, 40),
         ("aten::addmm", "CPU"): (1, 55),
@@ -106,7 +107,33 @@ def test_what_is_no_trace_is_an_error(value: Any) -> None:
             read(value, "it")
         except TraceError:
             wrong += 1
-    assert wrong >= 4, "an empty list is a trace of ONNX Runtime without events"
+    assert wrong >= 3, "what is empty holds no events"
+
+
+EVENTS = [{"name": "Größe", "dur": 12.5, "args": [1, {"a": None}]}, [], 17, "x\n", {"name": "\U0001f40d"}]
+AROUND = {"schemaVersion": 1, "more": [1, {}], "traceEvents": EVENTS, "after": 2}
+
+
+@pytest.mark.parametrize("document", [EVENTS, AROUND, [], {"traceEvents": []}])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_events_are_read_one_by_one(document: Any, indent: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace_events, "_CHUNK", 3)
+    data = json.dumps(document, indent=indent, ensure_ascii=False).encode()
+    wanted = document["traceEvents"] if isinstance(document, dict) else document
+    assert list(read_events(BytesIO(data), "it")) == wanted
+    for cut in range(data.rindex(b"]") + 1):
+        with pytest.raises(TraceError, match="it is not JSON of trace events"):
+            list(read_events(BytesIO(data[:cut]), "it"))
+
+
+def test_event_without_an_end_is_refused_before_it_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace_events, "_CHUNK", 1000)
+    monkeypatch.setattr(trace_events, "_LONGEST", 4000)
+    for value in (b'[{"a": "' + b"x" * 100_000, b"[" * 100_000, b'{"a": [' + b"1," * 100_000, b"1" * 100_000):
+        file = BytesIO(value)
+        with pytest.raises(TraceError):
+            list(read_events(file, "it"))
+        assert file.tell() <= 6000
 
 
 def test_text_that_is_no_json_is_an_error() -> None:

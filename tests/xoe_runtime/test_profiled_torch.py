@@ -37,7 +37,7 @@ def test_five_steps_of_a_module_are_in_the_trace_of_torch(tmp_path: Path) -> Non
         (report,) = finish(exchange)
     assert report.problems == ()
     (name,) = report.files
-    found = {(one.name, one.where): one for one in sum_torch(json.loads(exchange.read(name)), name)}
+    found = {(one.name, one.where): one for one in sum_torch(json.loads(exchange.read(name))["traceEvents"], name)}
     assert found["aten::addmm", "CPU"].calls == 10, "two layers, five steps"
     assert found["aten::gelu", "CPU"].calls == 5
     assert all(one.seconds > 0 for one in (found["aten::addmm", "CPU"], found["aten::gelu", "CPU"]))
