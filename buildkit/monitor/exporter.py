@@ -32,17 +32,12 @@ _TEXT = "text/plain; charset=utf-8"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonitorRequest:
-    """A request; names of ``headers`` have lower case.
-
-    ``state`` returns figures that are at most a second old. ``wait`` sleeps so many seconds; False means that the
-    server ends, and a stream must.
-    """
+    """A request; names of ``headers`` have lower case, and ``state`` returns figures that are at most a second old."""
 
     path: str
     query: str
     headers: Mapping[str, str]
     state: Callable[[], MonitorState]
-    wait: Callable[[float], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +85,6 @@ class MonitorServer(ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.state = state
         self.routes: Mapping[str, Route] = {**routes, "/metrics": answer_metrics, "/healthz": answer_health}
-        self.ending = threading.Event()
         self.streams = threading.BoundedSemaphore(_STREAMS)
         self._connections = threading.BoundedSemaphore(_CONNECTIONS)
         self._coming: dict[socket.socket, float] = {}  # until when each request must have come
@@ -107,20 +101,6 @@ class MonitorServer(ThreadingHTTPServer):
     def port(self) -> int:
         """The port, also if any free one was asked for."""
         return int(self.server_address[1])
-
-    def wait(self, seconds: float) -> bool:
-        """Sleep; False if the server ends."""
-        return not self.ending.wait(seconds)
-
-    def shutdown(self) -> None:
-        """End streams, and stop to serve."""
-        self.ending.set()
-        super().shutdown()
-
-    def server_close(self) -> None:
-        """Stop listening, and end streams."""
-        self.ending.set()
-        super().server_close()
 
     def expect(self, connection: socket.socket) -> None:
         """Give a connection the time for one request."""
@@ -199,8 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
         route = self.server.routes.get(path)
         if route is None:
             return HttpReply(body=b"not found\n", status=HTTPStatus.NOT_FOUND)
-        server = self.server
-        return route(MonitorRequest(path=path, query=query, headers=headers, state=server.state, wait=server.wait))
+        return route(MonitorRequest(path=path, query=query, headers=headers, state=self.server.state))
 
     def _send(self, reply: HttpReply) -> None:
         if isinstance(reply.body, bytes):

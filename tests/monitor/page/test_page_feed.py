@@ -30,9 +30,7 @@ from buildkit.monitor.state import MonitorState
 
 def _ask(query: str = "", last: str = "") -> MonitorRequest:
     headers = {"last-event-id": last} if last else {}
-    return MonitorRequest(
-        path="/events", query=query, headers=headers, state=lambda: MonitorState(time=0.0), wait=lambda _seconds: True
-    )
+    return MonitorRequest(path="/events", query=query, headers=headers, state=lambda: MonitorState(time=0.0))
 
 
 def _read(stream: Iterator[bytes], count: int) -> list[dict[str, str]]:
