@@ -184,7 +184,8 @@ def test_replicas_follow_the_load_without_a_failed_request(host: StorageHost, ma
             assert (step.after, step.limit[:32]) == (2, "this host has not enough memory "), (step, notes)
             assert containers(host) == {"app", "app-1", "app-2"}
             (step,) = scaler.round(3, 0.1)
-            assert (step.before, step.wanted, step.after) == (2, 4, 3)
+            assert (step.before, step.after) == (2, 3)
+            assert step.wanted in (3, 4)  # on a busy machine some of the eight clients are between two requests
             host.tool("podman", "kill", environment.get("app-2").container.name)
             (step,) = make_scaler(environment, notes).round(3, 0.1)  # a scaler that has just begun
             assert containers(host) == {"app", "app-1", "app-2", "app-3"}
