@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from concurrent.futures import Future, wait
 from typing import Generic, TypeVar
 
-from buildkit.errors import BuildkitError, ToolError
+from buildkit.errors import ToolError
 
 _PATIENCE = 1.0  # seconds: whoever scrapes waits for ten at most
 T = TypeVar("T")
@@ -22,8 +22,8 @@ class AskedApart(Generic[T]):
 
     def __init__(self, ask: Callable[[], T], patience: float = _PATIENCE) -> None:
         self._ask, self._patience = ask, patience
-        self._answers: SimpleQueue[tuple[T] | Exception] = SimpleQueue()
-        self._has_answered = self._is_waiting = False
+        self._has_answered = False
+        self._asked: Future[T] | None = None
 
     def __call__(self) -> T:
         """Return the answer. Raises what the question raises, and ToolError if it lasts."""
@@ -31,21 +31,17 @@ class AskedApart(Generic[T]):
             answer = self._ask()
             self._has_answered = True
             return answer
-        late = self._is_waiting
-        if not late:
-            threading.Thread(target=self._run, name="podman", daemon=True).start()
-            self._is_waiting = True
-        try:
-            found = self._answers.get(timeout=0 if late else self._patience)
-        except Empty:
-            raise ToolError(f"no answer within {self._patience:g} s, and none so far") from None
-        self._is_waiting = False
-        if isinstance(found, Exception):
-            raise found
-        return found[0]
+        asked, patience = self._asked, 0.0
+        if asked is None:
+            asked, patience = Future[T](), self._patience
+            threading.Thread(target=self._answer, args=(asked,), name="podman", daemon=True).start()
+        self._asked = None if wait((asked,), patience).done else asked
+        if self._asked:
+            raise ToolError(f"no answer within {self._patience:g} s, and none so far")
+        return asked.result()
 
-    def _run(self) -> None:
+    def _answer(self, asked: Future[T]) -> None:
         try:
-            self._answers.put((self._ask(),))
-        except BuildkitError as error:
-            self._answers.put(error)
+            asked.set_result(self._ask())
+        except BaseException as error:  # noqa: BLE001 - `result` raises it, in the thread that asked
+            asked.set_exception(error)
