@@ -152,10 +152,9 @@ def open_stream(
     folder: Path,
     *,
     env: Mapping[str, str] = _FIXED_HASHES,
-    network: bool = False,
     mounts: Mounts = (),
 ) -> Iterator[Pipes]:
-    """Start a command and give its input and output; it has ended when the block is left.
+    """Start a command without network and give its input and output; it has ended when the block is left.
 
     Both are named pipes in ``folder``, which is mounted at ``/mnt``: the command must open the first of `PIPES` for
     writing and then the second for reading. (Standard input and output pass through buildah, which sleeps for 100 ms
@@ -165,7 +164,7 @@ def open_stream(
     for name in ("in", "out"):
         os.mkfifo(folder / name, 0o600)
     command = Command(
-        argv=_run_argv(container, argv, env, network, ((folder, "/mnt"), *mounts)),
+        argv=_run_argv(container, argv, env, network=False, mounts=((folder, "/mnt"), *mounts)),
         what=f"`{_short(argv)}` in {container.name}",
     )
     # non-blocking: there is no writer until the command has opened this pipe and waits at the other one

@@ -369,42 +369,41 @@ def test_tree_outside_git_follows_no_link_out_of_the_folder(place: Place, tmp_pa
             place.checkout().tree(path)
 
 
-def test_files_of_all_models_are_hashed_together(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def together(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many files were looked up in each query."""
+    together: list[int] = []
+    real = StatIndex.hash_all
+
+    def counted(index: StatIndex, folder: Path, names: Iterable[str]) -> dict[str, Hashed]:
+        found = real(index, folder, names)
+        together.append(len(found))
+        return found
+
+    monkeypatch.setattr(StatIndex, "hash_all", counted)
+    return together
+
+
+def test_files_of_all_models_are_hashed_together(place: Place, together: list[int]) -> None:
     """Each model by itself would keep one core busy."""
     models = []
     for name in ("one", "two"):
         place.write(f"{name}/w.bin", name)
         file = ModelFile(path="w.bin", sha256=FileHash.of(name.encode()), size=3, source=f"{name}/w.bin")
         models.append(Model(name=name, version="", source=RepoSource(path=name), license="", files=(file,)))
-    together: list[int] = []
-    real = StatIndex.hash_all
-
-    def counted(index: StatIndex, folder: Path, names: Iterable[str]) -> dict[str, Hashed]:
-        found = real(index, folder, names)
-        together.append(len(found))
-        return found
-
-    monkeypatch.setattr(StatIndex, "hash_all", counted)
     reader = PresentModels(place.folder, StatIndex(place.ledger), ModelChanges.REFUSE, place.events.append)
     assert reader.read_all(models, "requirements/models.lock", {}) == tuple(models)
     assert together == [2]
 
 
-def test_files_of_models_and_trees_are_looked_up_together(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_models_and_trees_are_looked_up_together(
+    place: Place, together: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One query for all models of a lock, and for each tree, however many files they have."""
     for number in range(30):
         place.write(f"stages/x/app/{number}.py", b"%d" % number)
     git(place, "init", "--quiet")
     git(place, "add", ".")
-    together: list[int] = []
-    real = StatIndex.hash_all
-
-    def counted(index: StatIndex, folder: Path, names: Iterable[str]) -> dict[str, Hashed]:
-        found = real(index, folder, names)
-        together.append(len(found))
-        return found
-
-    monkeypatch.setattr(StatIndex, "hash_all", counted)
     monkeypatch.setattr(StatIndex, "hash", lambda _index, path: pytest.fail(f"{path} is looked up by itself"))
     checkout = place.checkout()
     assert len(checkout.models("requirements/models.lock")[0].files) == 1

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from buildkit.digest import DiffId, Digest
 from buildkit.layers.root.pack import RootRules, pack_root
 from buildkit.layers.tar.member import Compression
-from buildkit.tools.buildah import PIPES, Mounts, WorkingContainer, open_stream
+from buildkit.tools.buildah import Mounts, WorkingContainer, run_in
 from buildkit.tools.process import Command, find_tool, run
 from buildkit.tools.skopeo import copy_dir_to_storage
 
@@ -59,14 +59,13 @@ def import_tiny_image(folder: Path, ref: str, *, compressed: bool = False) -> Di
 
 
 def answer(container: WorkingContainer, script: str, *, network: bool = False, mounts: Mounts = ()) -> str:
-    """Return all that a bash script writes in a container, stripped; `run_in` says what may get lost otherwise."""
-    out, requests = PIPES
-    argv = ("/usr/bin/bash", "-c", f"exec >{out} <{requests}; {script}")
-    with (
-        TemporaryDirectory() as folder,
-        open_stream(container, argv, Path(folder), env={}, network=network, mounts=mounts) as (_, output),
-    ):
-        return output.read().decode().strip()
+    """Return what a bash script writes in a container, stripped, 64 KiB at most; `run_in` may lose some of it."""
+    with TemporaryDirectory() as folder:
+        os.mkfifo(f"{folder}/out")
+        with os.fdopen(os.open(f"{folder}/out", os.O_RDONLY | os.O_NONBLOCK), "rb") as output:
+            argv = ("/usr/bin/bash", "-c", f"exec >/mnt/out; {script}")
+            run_in(container, argv, env={}, network=network, mounts=((Path(folder), "/mnt"), *mounts))
+            return output.read().decode().strip()
 
 
 def _make_tar(ref: str) -> bytes:
