@@ -18,14 +18,13 @@ _SHOWN = 20  # lines of a log
 
 
 def wait_healthy(service: RunningService, seconds: float) -> None:
-    """Wait until the service's health check passes; without one, until it runs.
+    """Wait until the service's health check passes; without one, until others reach its first port, if it has any.
 
     Raises BuildError with the last lines of its log if it ends or ``seconds`` are over.
     """
     name, end, pause = service.container.name, time.monotonic() + seconds, _FIRST_PAUSE
     health = service.container.health
-    if health is not None:
-        _await_listening(service, min(end, time.monotonic() + _GLANCES))
+    lack = _await_listening(service, end if health is None else min(end, time.monotonic() + _GLANCES))
     while True:
         code = _UNKNOWN if health is None else podman.check_health(name).code
         if code == 0:
@@ -35,6 +34,8 @@ def wait_healthy(service: RunningService, seconds: float) -> None:
             state = podman.inspect_container(name)["State"]
             if state["Status"] not in ("running", "created", "initialized"):
                 raise _failure(service, f"ended with exit code {state['ExitCode']} before it was healthy")
+            if health is None and lack:
+                raise _failure(service, f"cannot be reached after {seconds:g} s: {lack}")
             if health is None:
                 return
             if late:
@@ -44,19 +45,23 @@ def wait_healthy(service: RunningService, seconds: float) -> None:
         pause = min(pause * 1.5, _LONGEST_PAUSE)
 
 
-def _await_listening(service: RunningService, end: float) -> None:
+def _await_listening(service: RunningService, end: float) -> str:
     """Wait until the service listens at its first port, for each health check takes a third of a second of a processor.
 
-    Returns at ``end``, and where there is no telling: the health check decides.
+    Without a check, others have to reach it. Return what is wrong at ``end``; nothing where there is no telling.
     """
-    ports = [port.number for port in service.container.ports if port.protocol == "tcp"]
-    if not ports:
-        return
+    port = next((port.number for port in service.container.ports if port.protocol == "tcp"), None)
+    if port is None:
+        return ""
     folder = f"/proc/{podman.inspect_container(service.container.name)['State'].get('Pid', 0)}/net"
-    while time.monotonic() < end:
+    while True:
         texts = [podman.read_proc(f"{folder}/{kind}", rootless=False) for kind in ("tcp", "tcp6")]
-        if not any(texts) or any(one.port == ports[0] for text in texts for one in parse_listening(text, "tcp")):
-            return
+        found = [one for text in texts for one in parse_listening(text, "tcp") if one.port == port]
+        is_checked = service.container.health is not None  # its check runs in the container
+        if not any(texts) or any(is_checked or not one.is_loopback for one in found):
+            return ""
+        if time.monotonic() > end:
+            return f"it listens at {found[0].address}, not at 0.0.0.0" if found else f"it does not listen at {port}"
         time.sleep(_GLANCE)
 
 

@@ -37,15 +37,20 @@ class Asked:
         return {"State": {"Pid": os.getpid(), "Status": "running" if self.codes else "exited", "ExitCode": 3}}
 
 
-def service(*ports: int) -> RunningService:
+def service(*ports: int, is_checked: bool = True) -> RunningService:
     container = ContainerSpec(
         image="i",
         name="n",
         running=Running(),
         ports=tuple(PublishedPort(number=port, host=port) for port in ports),
-        health=Healthcheck(test=("python", "check.py")),
+        health=Healthcheck(test=("python", "check.py")) if is_checked else None,
     )
     return RunningService(name="app", container=container)
+
+
+def listening(address: str, port: int) -> str:
+    """Return /proc/net/tcp with one socket that listens."""
+    return f"head\n 0: {address}:{port:04X} 00000000:0000 0A\n"
 
 
 def test_a_health_check_is_not_run_before_the_service_listens(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,3 +79,41 @@ def test_a_service_that_is_not_healthy_yet_is_not_described_and_one_that_ended_i
         wait.wait_healthy(service(), 10)
     assert raised.value.output == "the end of a log"
     assert asked.order == ["check", "check", "check", "inspect"]
+
+
+class TestAServiceWithoutACheck:
+    """A container that runs is no service yet: its first port tells."""
+
+    def test_is_waited_for_until_others_reach_its_first_port(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked = Asked(monkeypatch, [0])
+        tables = iter(["head\n", listening("0100007F", 8000), listening("00000000", 8000)])
+        monkeypatch.setattr(wait.podman, "read_proc", lambda path, **_: next(tables) if path.endswith("tcp") else "")
+        wait.wait_healthy(service(8000, is_checked=False), 10)
+        assert next(tables, None) is None
+        assert asked.order == ["inspect", "inspect"]
+
+    @pytest.mark.parametrize(
+        ("table", "lack"),
+        [
+            ("head\n", "it does not listen at 8000"),
+            (listening("0100007F", 8000), "it listens at 127.0.0.1, not at 0.0.0.0"),
+        ],
+    )
+    def test_is_an_error_if_nobody_reaches_it(self, table: str, lack: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        Asked(monkeypatch, [0])
+        monkeypatch.setattr(wait.podman, "read_proc", lambda _path, **_: table)
+        with pytest.raises(BuildError, match=f"app cannot be reached after 0 s: {lack}") as raised:
+            wait.wait_healthy(service(8000, is_checked=False), 0)
+        assert raised.value.output == "the end of a log"
+
+    def test_is_an_error_if_it_ends_before(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Asked(monkeypatch, [])
+        monkeypatch.setattr(wait.podman, "read_proc", lambda _path, **_: "")
+        with pytest.raises(BuildError, match="app ended with exit code 3 before it was healthy"):
+            wait.wait_healthy(service(8000, is_checked=False), 10)
+
+    def test_runs_if_it_has_no_port_or_the_kernel_tells_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Asked(monkeypatch, [0])
+        monkeypatch.setattr(wait.podman, "read_proc", lambda _path, **_: "")
+        wait.wait_healthy(service(is_checked=False), 10)
+        wait.wait_healthy(service(8000, is_checked=False), 10)
