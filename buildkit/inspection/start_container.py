@@ -53,7 +53,12 @@ def _start(container: ContainerSpec, *, detach: bool, strict: bool) -> int:
         sys.stderr.flush()
         if not detach:
             return _attend(container, argv)
-        podman.start_detached(argv)
+        try:
+            podman.start_detached(argv)
+        except ToolError as error:
+            if _is_ours(error.output.encode()):  # podman leaves one that it made, and could not start
+                podman.remove(container.name)
+            raise
         sys.stdout.write(f"{container.name}\n")
         sys.stderr.write(f"{_format_addresses(container)}podman rm --force {container.name} ends it\n")
         return 0
@@ -113,7 +118,7 @@ def explain_read_only(output: str, name: str) -> str:
     )
 
 
-def _is_ours(errors: bytearray) -> bool:
+def _is_ours(errors: bytes | bytearray) -> bool:
     """Return whether we started the container of this name: podman refuses a name that another container has."""
     return b"is already in use" not in errors
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from buildkit.cli import run as session
-from buildkit.errors import BuildError, DefinitionError
+from buildkit.errors import BuildError, DefinitionError, ToolError
 from buildkit.inspection import start_container as starting
 from buildkit.running.host import PodmanHost
 from buildkit.running.seccomp import PROFILE
@@ -56,6 +58,30 @@ def test_a_strict_container_is_not_started_on_a_host_that_lacks_a_flag(
         starting.start_container(PLAIN, detach=True, strict=True)
     assert "--no-strict" in raised.value.hint
     assert "--memory=1g cannot be applied" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("said", "removed"),
+    [
+        ("Error: cannot listen on the TCP port: bind: address already in use", ["x-test"]),  # made, but not started
+        ('Error: the container name "x-test" is already in use by 0123', []),  # another's
+    ],
+)
+def test_a_container_that_could_not_be_started_does_not_stay(
+    said: str, removed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.running.test_container import PLAIN
+
+    def refuse(_argv: Sequence[str]) -> None:
+        raise ToolError("podman could not start x-test", output=said)
+
+    gone: list[str] = []
+    monkeypatch.setattr(starting.podman, "start_detached", refuse)
+    monkeypatch.setattr(starting.podman, "remove", gone.append)
+    monkeypatch.setattr("buildkit.tools.podman.probe_host", PodmanHost)
+    with pytest.raises(ToolError):
+        starting.start_container(replace(PLAIN, name="x-test"), detach=True)
+    assert gone == removed
 
 
 @pytest.mark.parametrize(
