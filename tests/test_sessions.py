@@ -155,6 +155,7 @@ SLIPS = {
     "-s push-web localhost:5999/x:1": "The arguments of a session follow `--`: nox -s push-web -- localhost:5999/x:1",
     "-s cache why abc": "The arguments of a session follow `--`: nox -s cache -- why abc",
     "-s plan web": "The arguments of a session follow `--`: nox -s plan -- web",
+    "-s up production": "The arguments of a session follow `--`: nox -s up -- production",
     "-s build web": "The session of that stage is: nox -s build-web",
     "-s run web": "The session of that stage is: nox -s run-web",
     "-s push": "Did you mean push-base or push-models or push-odd or push-web?",

@@ -32,8 +32,9 @@ class Parser(argparse.ArgumentParser):
             needed = _OPTION.sub("", arguments.strip()).strip()
             hint = f"{program} [OPTION …] {needed}".strip() + "; --help lists the options"
         unknown = message.partition("unrecognized arguments: ")[2].split()
-        if unknown and (near := suggest_word(unknown[0].partition("=")[0], re.findall(r"--[a-z-]+", usage))):
-            hint = f"{near} {hint}"
+        named = re.findall(r"--([a-z-]+)", usage)  # without the dashes, in which all are alike
+        if unknown and (near := suggest_word(unknown[0].partition("=")[0].lstrip("-"), named)):
+            hint = f"{near.replace('`', '`--', 1)} {hint}"
         raise DefinitionError(message, hint=hint)
 
     def format_help(self) -> str:

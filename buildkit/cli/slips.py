@@ -21,7 +21,7 @@ def _explain(word: str, words: list[str], sessions: list[str]) -> str:
         if joined in sessions:
             return f"The session of that stage is: nox -s {joined}"
     known = [at for at, name in enumerate(words[:place]) if name in sessions]
-    if known and (_is_stage(word, sessions) or not _suggest(word, sessions)):
+    if known and (_is_stage(word, sessions) or not _suggest(word, sessions, cutoff=0.8)):
         session, rest = words[known[-1]], shlex.join(words[known[-1] + 1 :])
         return f"The arguments of a session follow `--`: nox -s {session} -- {rest}"
     return _suggest(word, sessions)
@@ -31,9 +31,9 @@ def _is_stage(word: str, sessions: list[str]) -> bool:
     return any(name.endswith(f"-{word}") for name in sessions)
 
 
-def _suggest(word: str, sessions: list[str]) -> str:
+def _suggest(word: str, sessions: list[str], cutoff: float = 0.6) -> str:
     from difflib import get_close_matches
 
     of_stages = [name for name in sessions if name.startswith(f"{word}-")]
-    near = of_stages or get_close_matches(word, sessions, n=1, cutoff=0.6)
+    near = of_stages or get_close_matches(word, sessions, n=1, cutoff=cutoff)
     return f"Did you mean {' or '.join(near)}?" if near else ""

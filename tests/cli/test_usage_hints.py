@@ -29,3 +29,11 @@ def test_short_usage_is_shown_whole() -> None:
     with pytest.raises(DefinitionError) as caught:
         parser.parse_args(["--what"])
     assert caught.value.hint == "usage: nox -s schema -- [-h] [file]"
+
+
+def test_dashes_make_no_option_alike() -> None:
+    parser = make_parser("up")
+    parser.add_argument("--strict", action="store_true")
+    with pytest.raises(DefinitionError) as caught:
+        parser.parse_args(["--frobnicate"])
+    assert caught.value.hint == "usage: nox -s up -- [-h] [--strict]"
