@@ -106,12 +106,13 @@ class ContainerRunner:
 
         context, contents, opened = self._context, RootContents(), self._writer.open_tree_of(spec)
         readers = LayerReaders(tree=opened, read=contents.read)
-        registries = RegistryClient(context.stop)
+        registries, repository = RegistryClient(context.stop), parse_ref(work.image.ref, spec.name).repository
 
         def fetch(ref: str, folder: Path, arch: str) -> None:
             registries.fetch(parse_ref(ref, spec.name), folder, arch=arch)
 
         result = pull_image(work.image, work.arch, fetch, context.blobs, readers)
+        context.ledger.remote_blobs.add(repository, (blob.digest for blob in result.blobs))  # a push mounts them
         return result, contents.keep(context.ledger)
 
     def build(self, spec: Spec, work: BuildContainerfile) -> tuple[LayerResult, None]:

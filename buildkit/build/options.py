@@ -137,13 +137,15 @@ def open_remote_cache(context: BuildContext, options: RemoteCacheOptions) -> Non
     write = options.cache_write or project.cache_write
     if not (read or write):
         return
+    from buildkit.build.mount_sources import MountSources
     from buildkit.oci.reference import parse_repository
     from buildkit.remote.cache_client import CacheClient
     from buildkit.tools.registry import RegistryClient
 
     def open_cache(option: str, setting: str, key: str) -> CacheClient:
         origin = f"--{key}" if option else f"[tool.buildkit] {key}"
-        return CacheClient(parse_repository(option or setting, origin), registries, project.target.lock_arch)
+        ref = parse_repository(option or setting, origin)
+        return CacheClient(ref, registries, project.target.lock_arch, MountSources(context, ref).find)
 
     registries = RegistryClient(context.stop)
     writes = open_cache(options.cache_write, project.cache_write, "cache-write") if write else None

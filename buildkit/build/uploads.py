@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from functools import cached_property, partial
+from functools import partial
 
 from buildkit.build.builder_scans import find_builder_scans
 from buildkit.build.context import BuildContext
 from buildkit.build.make_blobs import make_blobs
+from buildkit.build.mount_sources import MountSources
 from buildkit.build.native_facts import find_native_facts
 from buildkit.build.planner import Planner
-from buildkit.digest import Digest
 from buildkit.oci.reference import Ref
 from buildkit.remote.blob_upload import LayerUpload
 from buildkit.remote.cache_export import CacheExport
@@ -21,33 +21,11 @@ from buildkit.tools.registry import RegistryClient
 
 def open_push(context: BuildContext, refs: Sequence[Ref]) -> Push:
     """Return the push to ``refs``; it uploads layers early, unless they go to a remote cache while they are built."""
-    registries = RegistryClient(context.stop)
+    registries, find_mount = RegistryClient(context.stop), MountSources(context, refs[0]).find
     upload = None
     if not context.remote_cache.writes:
-        upload = LayerUpload(refs[0], context.blobs, registries, context.state.results, context.progress)
-    return Push(refs, context.blobs, registries, upload, _MountSources(context, refs[0]).find)
-
-
-class _MountSources:
-    """Where else a registry may have an image's blobs: where they were pushed to before, or in the remote cache."""
-
-    def __init__(self, context: BuildContext, ref: Ref) -> None:
-        self._context = context
-        self._ref = ref
-
-    @cached_property
-    def _seen(self) -> dict[Digest, str]:
-        return self._context.ledger.remote_blobs.find_repositories(self._ref.host)
-
-    @cached_property
-    def _cache(self) -> str:
-        others = (ref for ref in self._context.remote_cache.repositories if ref.host == self._ref.host)
-        return next((ref.repository for ref in others), "")
-
-    def find(self, digest: Digest) -> str:
-        """Return the path of another repository that may have a blob; empty for none."""
-        repository = self._seen.get(digest, self._cache)
-        return repository.partition("/")[2] if repository != self._ref.repository else ""
+        upload = LayerUpload(refs[0], context.blobs, registries, context.state.results, context.progress, find_mount)
+    return Push(refs, context.blobs, registries, upload, find_mount)
 
 
 def open_cache_export(planner: Planner, check: Future[None] | None = None) -> CacheExport:

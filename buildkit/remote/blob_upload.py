@@ -38,7 +38,8 @@ class LayerUpload:
     """Uploads single layers to the repository of ``ref``. A failure is left to the push at the end, which reports it.
 
     ``results`` is a live view of the layers that are built; ``progress`` returns a function that is told the bytes sent
-    of a step. ``uploaded`` lists the digests that went up. Once ``failed`` is true, nothing more is uploaded.
+    of a step. ``find_mount`` gives the path of another repository of the registry that may have a blob, or "".
+    ``uploaded`` lists the digests that went up. Once ``failed`` is true, nothing more is uploaded.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class LayerUpload:
         registries: RegistryClient,
         results: Mapping[Key, LayerResult],
         progress: Callable[[str], Callable[[int], None]],
+        find_mount: Callable[[Digest], str] = lambda _digest: "",
     ) -> None:
         self._ref = ref
         self._blobs = blobs
         self._registries = without_retries(registries)
         self._results = results
         self._progress = progress
+        self._find_mount = find_mount
         self.failed = False
         self.uploaded: list[Digest] = []
 
@@ -85,7 +88,8 @@ class LayerUpload:
             with self._blobs.working_folder() as folder:
                 write_layout(folder, image.oci_manifest())
                 link_layers(folder, image, self._blobs)
-                uploaded = self._registries.send(folder, self._ref, PushDetails(report=self._progress(spec.name)))
+                details = PushDetails(mounts=self._find_mount, report=self._progress(spec.name))
+                uploaded = self._registries.send(folder, self._ref, details)
         except (RegistryError, LostError):
             self.failed = True
             return 0

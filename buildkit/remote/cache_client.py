@@ -31,7 +31,7 @@ from buildkit.remote.stage_index import (
 )
 from buildkit.store.blobs import Blobs
 from buildkit.store.ingest import OpenTree, ingest_blob
-from buildkit.tools.registry import RegistryClient
+from buildkit.tools.registry import PushDetails, RegistryClient
 from buildkit.tools.skopeo import write_layout
 
 ReportRefused = Callable[[str], None]
@@ -51,13 +51,21 @@ class CacheClient:
 
     Every failure is raised: RegistryError, BuildError for a malformed document, or Interrupted. `RemoteCache` wraps
     clients for a build, which must not fail because a cache does. ``arch`` is the `Target.lock_arch` of the images
-    whose indexes these are; records are shared by all, for a key says what depends on the processor.
+    whose indexes these are; records are shared by all, for a key says what depends on the processor. ``find_mount``
+    gives the path of another repository of the registry that may have a blob, or "".
     """
 
-    def __init__(self, repository: Ref, registries: RegistryClient, arch: str = "") -> None:
+    def __init__(
+        self,
+        repository: Ref,
+        registries: RegistryClient,
+        arch: str = "",
+        find_mount: Callable[[Digest], str] = lambda _digest: "",
+    ) -> None:
         self.repository = repository
         self._registries = registries
         self._arch = arch
+        self._details = PushDetails(mounts=find_mount)
 
     def stage_index(self, stage: str, report_refused: ReportRefused) -> StageIndex:
         """Return the index of the stage's image that was published last, by one request.
@@ -162,7 +170,7 @@ class CacheClient:
 
     def _push(self, folder: Path, manifest: bytes, config: bytes, tag: str) -> tuple[Digest, ...]:
         write_layout(folder, manifest, config)
-        return self._registries.push(folder, self.repository.tagged(tag))
+        return self._registries.push(folder, self.repository.tagged(tag), self._details)
 
 
 def _read_stage_facts(folder: Path) -> dict[Digest, bytes]:

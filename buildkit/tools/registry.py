@@ -164,7 +164,7 @@ class RegistryClient:
         """Push only the layers of a ``dir:`` layout without a config; returns and raises as ``push`` does."""
         return self._either(
             ref,
-            lambda ours: ours.send(folder, ref, self.timeouts, details.report),
+            lambda ours: ours.send(folder, ref, self.timeouts, details.mounts, details.report),
             lambda skopeo: skopeo.send(folder, ref),
         )
 

@@ -36,7 +36,11 @@ class RemoteBlobTable:
         """Return the blobs that a repository was seen to have."""
         return frozenset(Digest(row.digest) for row in self._table.find([repository]))
 
-    def find_repositories(self, host: str) -> dict[Digest, str]:
-        """Return for each blob the repository of a registry that was seen to have it last."""
-        rows = [row for row in self._table.select() if row.repository.startswith(f"{host}/")]
-        return {Digest(row.digest): row.repository for row in sorted(rows, key=lambda row: row.seen)}
+    def find_repository(self, host: str, digest: Digest) -> str:
+        """Return the repository of a registry that was seen to have a blob last; empty for none."""
+        rows = [row for row in self._table.select("WHERE digest = ?", (digest.hex,)) if _is_at(host, row)]
+        return max(rows, key=lambda row: row.seen).repository if rows else ""
+
+
+def _is_at(host: str, row: RemoteBlobRow) -> bool:
+    return row.repository.startswith(f"{host}/")

@@ -137,8 +137,9 @@ class BlobPush:
         if not self._blob.mount:
             return False
         place = self._session.origin(self._operation), f"/v2/{self._session.path}/blobs/uploads/"
-        query = f"?mount={quote(str(self._blob.digest))}&from={quote(self._blob.mount, safe='')}"
-        scopes = (*self._scopes, f"repository:{self._blob.mount}:pull")
+        source = self._session.full_path(self._blob.mount)
+        query = f"?mount={quote(str(self._blob.digest))}&from={quote(source, safe='')}"
+        scopes = (*self._scopes, f"repository:{source}:pull")
         with suppress(RequestFailed):  # perhaps for lack of rights there
             response = self._send("POST", (place[0], place[1] + query), scopes=scopes)
             if response.status == 202:

@@ -84,10 +84,12 @@ class DistributionRepository:
             workers.run(lambda: self._put_manifest(workers.operation, ref, folder))
         return tuple(sorted(source.digest for source in sources if source.digest in pushed and source.is_layer))
 
-    def send(self, folder: Path, ref: Ref, timeouts: RegistryTimeouts, report: Report) -> tuple[Digest, ...]:
+    def send(
+        self, folder: Path, ref: Ref, timeouts: RegistryTimeouts, mounts: Mounts, report: Report
+    ) -> tuple[Digest, ...]:
         """Push only the layers of a layout; returns and raises as ``push`` does."""
         with self._pushing(ref, timeouts) as workers:
-            sources = [source for source in _read_sources(folder, lambda _digest: "") if source.path]
+            sources = [source for source in _read_sources(folder, mounts) if source.path]
             return tuple(sorted(self._push_blobs(workers, ref, sources, report)))
 
     def push_manifest(self, folder: Path, ref: Ref, timeouts: RegistryTimeouts) -> None:

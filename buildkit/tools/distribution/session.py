@@ -70,7 +70,7 @@ class RepositorySession:
         self.ref = ref
         self.rule: RegistryRule = conf.rule(ref.repository)
         insecure = self.rule.insecure
-        self.path = f"library/{ref.path}" if ref.host == "docker.io" and "/" not in ref.path else ref.path
+        self.path = self.full_path(ref.path)
         self.connections = Connections(lambda: make_tls_context(ref.host, insecure=insecure))
         self._helpers = conf.helpers
         self._registry = _DOCKER_HUB.get(ref.host, ref.host)
@@ -79,6 +79,10 @@ class RepositorySession:
         self._challenge: AuthChallenge | None = None
         self._login: RegistryLogin | None = None
         self._tokens: dict[tuple[str, ...], AccessToken] = {}
+
+    def full_path(self, path: str) -> str:
+        """Return the path of a repository of this registry in requests, which Docker Hub lets people shorten."""
+        return f"library/{path}" if self.ref.host == "docker.io" and "/" not in path else path
 
     @property
     def pull_scopes(self) -> tuple[str, ...]:

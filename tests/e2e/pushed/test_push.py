@@ -158,6 +158,27 @@ def test_push_to_another_repository_of_the_same_registry(tiny: Tiny, proxy: Faul
     assert len(read_manifest(tiny, f"{repo}/two")["layers"]) == 9
 
 
+@pytest.mark.parametrize("shares", [False, True])
+def test_root_of_the_same_registry_is_linked_and_not_uploaded(
+    tiny: Tiny, other: Tiny, proxy: FaultyProxy, repo: str, shares: bool
+) -> None:
+    stage = tiny.project / "stages/base/stage.toml"
+    (root,) = re.findall(r'image = "(.*)"', stage.read_text())
+    name = f"{repo}/root"
+    copy = ("skopeo", "copy", "--preserve-digests")
+    tiny.tool(*copy, f"docker://{root}", f"docker://{name}:one")
+    tiny.replace("stages/base/stage.toml", root, f"{name}@{root.partition('@')[2]}")
+    forget(tiny)
+    proxy.clear()
+    ended = push(tiny, f"{repo}/app", *(("--cache-write", f"{repo}/cache") if shares else ()))
+    (base,) = (layer for layer in ended.report["layers"] if layer["name"] == "base/image")
+    quoted = base["digest"].replace(":", "%3A")
+    asked = {(one.method, one.status) for one in proxy.requests if quoted in one.path}
+    assert asked == {("POST", 201)}  # by `mount`
+    assert uploaded(proxy) == ended.report["bytes"]["pushed"] or shares
+    assert pull(other, f"{repo}/app") == "hello from /app\n"
+
+
 def test_rebuilt_identical_blobs_are_not_uploaded(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
     first = push(tiny, repo)
     proxy.clear()
