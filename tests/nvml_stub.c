@@ -1,8 +1,10 @@
 /* A stand-in for libnvidia-ml.so.1. The file that $NVML_STUB names describes the host, one KEY VALUE a line, such as
- * `count 1`, `0.name H200`, `0:1.uuid MIG-…`. Without its line a thing is not supported; the value !15 is that error. */
+ * `count 1`, `0.name H200`, `0:1.uuid MIG-…`. Without its line a thing is not supported; the value !15 is that error, and
+ * ~FILE hangs while there is that file, then reads the description again. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
@@ -16,12 +18,22 @@ enum { INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, TIM
 static char text[65536];
 static char answer[512];
 
+static void reread(void) {
+    FILE *file = fopen(getenv("NVML_STUB"), "r");
+    text[file ? fread(text, 1, sizeof text - 1, file) : 0] = 0;
+    if (file) fclose(file);
+}
+
 /* The error for a key; 0 leaves its value in `answer`. */
 static int look(const char *key) {
     size_t length = strlen(key);
     for (const char *line = text; line && *line; line = strchr(line, '\n'), line = line ? line + 1 : line) {
         if (strncmp(line, key, length) || line[length] != ' ') continue;
         snprintf(answer, sizeof answer, "%.*s", (int)strcspn(line + length + 1, "\n"), line + length + 1);
+        if (answer[0] == '~') {
+            while (!access(answer + 1, F_OK)) usleep(1000);
+            return reread(), look(key);
+        }
         return answer[0] == '!' ? atoi(answer + 1) : 0;
     }
     return NOT_SUPPORTED;
@@ -39,11 +51,6 @@ static int of(const void *handle, const char *what) {
 static int number(int error, u32 *out) { if (!error) *out = strtoul(answer, 0, 0); return error; }
 static int words(int error, char *out, u32 size) { if (!error) snprintf(out, size, "%s", answer); return error; }
 
-static void reread(void) {
-    FILE *file = fopen(getenv("NVML_STUB"), "r");
-    text[file ? fread(text, 1, sizeof text - 1, file) : 0] = 0;
-    if (file) fclose(file);
-}
 int nvmlInitWithFlags(u32 flags) {
     (void)flags;
     reread();

@@ -28,7 +28,7 @@ from buildkit.monitor.metrics import render_metrics
 from buildkit.monitor.routes import open_routes
 from buildkit.report.view import open_view
 from buildkit.tools.cgroups import CgroupReader
-from buildkit.tools.gpu import open_gpu_meter
+from buildkit.tools.gpu_meter import open_gpu_meter
 from buildkit.tools.scrape import format_address
 
 _PAUSE = 10.0  # seconds until a new container is seen, where others come and go all the time

@@ -23,7 +23,7 @@ from buildkit.services.rollout import choose_service
 from buildkit.services.rollout_files import find_proxies, plan_of
 from buildkit.services.scaler import Scaler, ScaleStep, watch_scale
 from buildkit.services.start import PATIENCE, StartOptions
-from buildkit.tools.gpu import open_gpu_meter
+from buildkit.tools.gpu_meter import open_gpu_meter
 
 _LOOKS = 5  # at the load, in a round
 _EVERY = 15  # seconds a round, as HPA

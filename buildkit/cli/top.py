@@ -22,7 +22,7 @@ from buildkit.report.columns import print_columns
 from buildkit.report.top_table import TOP_COLUMNS, top_lines, top_rows
 from buildkit.report.view import open_view
 from buildkit.tools.cgroups import CgroupReader
-from buildkit.tools.gpu import open_gpu_meter
+from buildkit.tools.gpu_meter import open_gpu_meter
 
 _INTERVAL = 1.0  # seconds
 _LEAST = 0.1

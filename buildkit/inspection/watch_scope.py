@@ -8,8 +8,8 @@ from pathlib import Path
 
 from buildkit.build.planner import open_planner
 from buildkit.events import Emit
-from buildkit.inspection.asked_apart import AskedApart
 from buildkit.monitor.containers import WatchedContainer, select_project
+from buildkit.tools.asked_apart import AskedApart
 from buildkit.tools.running_containers import find_running
 
 

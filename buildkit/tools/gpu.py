@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from buildkit.errors import ToolError
 from buildkit.gpu.device import Gpu, GpuProcess, Gpus, MigDevice
 from buildkit.gpu.use import GpuHealth, GpuProcessUse, GpuUse
+from buildkit.tools.asked_apart import AskedApart
 from buildkit.tools.gpu_errors import open_error_watch
 
 _REASONS = {  # nvmlClocksEventReasons; bit 0 is idleness
@@ -23,12 +25,24 @@ _REASONS = {  # nvmlClocksEventReasons; bit 0 is idleness
     0x200: "board limit",
     0x400: "reliability",
 }
+_PATIENCE = 30.0  # seconds: a driver that nobody keeps loaded initialises many GPUs one after another
+SILENT = "the driver does not answer"
 _ECC = "nvmlDeviceGetTotalEccErrors"
 _MODES = {0: "DEFAULT", 2: "PROHIBITED", 3: "EXCLUSIVE_PROCESS"}  # nvmlComputeMode
 
 
-def find_gpus() -> Gpus:
-    """Query NVML. Never raises: a failure is in ``problem``, of one GPU in that of the GPU."""
+def find_gpus(patience: float = _PATIENCE) -> Gpus:
+    """Query NVML. Never raises: a failure is in ``problem``, of one GPU in that of the GPU.
+
+    So is a driver that does not answer within ``patience`` (seconds).
+    """
+    try:
+        return AskedApart(_find_gpus, first=patience)()
+    except ToolError as error:
+        return Gpus(problem=f"{SILENT}: {error.message}", driver_found=True)
+
+
+def _find_gpus() -> Gpus:
     try:
         import pynvml
     except ImportError:
@@ -36,8 +50,7 @@ def find_gpus() -> Gpus:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        absent = (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
-        return Gpus(problem=str(error), driver_found=getattr(error, "value", None) not in absent)
+        return Gpus(problem=str(error), driver_found=not _is_absent(pynvml, error))
     try:
         return _list(pynvml)
     except pynvml.NVMLError as error:
@@ -47,43 +60,47 @@ def find_gpus() -> Gpus:
             pynvml.nvmlShutdown()
 
 
-@contextlib.contextmanager
-def open_gpu_meter(*, health: bool = False) -> Iterator[Callable[[], tuple[GpuUse, ...]]]:
-    """Yield a function that returns the present use of every GPU; NVML stays open until the block ends.
+@dataclass(slots=True, kw_only=True)
+class NvmlUse:
+    """The present use of every GPU; NVML is open from the first answer to `close`. With ``health``, theirs is read."""
 
-    Without GPUs or their driver it returns none. A GPU that fails has the reason in ``problem``. With ``health``, what
-    it says of itself is read, too.
-    """
-    if not find_gpus().devices:
-        yield tuple
-        return
-    import pynvml
+    health: bool = False
+    _nvml: Any = None
+    _since: dict[int, int] = field(default_factory=dict)
+    _errors: Callable[[], Mapping[str, int]] | None = None
 
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:  # the driver was unloaded since
-        yield tuple
-        return
-    since: dict[int, int] = {}
-    errors = open_error_watch(pynvml) if health else None
-    try:
-        yield lambda: _read_all_use(pynvml, since, errors)
-    finally:
-        with contextlib.suppress(pynvml.NVMLError):
-            pynvml.nvmlShutdown()
+    def read(self) -> tuple[GpuUse, ...]:
+        """Return none without GPUs or their driver; of a GPU that fails, why. Raises ToolError if the driver fails."""
+        try:
+            import pynvml
+        except ImportError:
+            return ()
+        try:
+            if self._nvml is None:
+                self._open(pynvml)
+            count = pynvml.nvmlDeviceGetCount()
+        except pynvml.NVMLError as error:
+            if _is_absent(pynvml, error):
+                return ()
+            raise ToolError(str(error)) from error
+        codes = self._errors() if self._errors else None
+        return tuple(_read_use(pynvml, index, self._since, codes) for index in range(count))
+
+    def close(self) -> None:
+        """Close NVML."""
+        if self._nvml is not None:
+            with contextlib.suppress(self._nvml.NVMLError):
+                self._nvml.nvmlShutdown()
+
+    def _open(self, nvml: Any) -> None:  # noqa: ANN401
+        nvml.nvmlInit()
+        self._errors = open_error_watch(nvml) if self.health else None
+        self._nvml = nvml
 
 
-def _read_all_use(
-    nvml: Any,  # noqa: ANN401
-    since: dict[int, int],
-    errors: Callable[[], Mapping[str, int]] | None,
-) -> tuple[GpuUse, ...]:
-    try:
-        count = nvml.nvmlDeviceGetCount()
-    except nvml.NVMLError as error:
-        return (GpuUse(index=0, uuid="", problem=str(error)),)
-    codes = errors() if errors else None
-    return tuple(_read_use(nvml, index, since, codes) for index in range(count))
+def _is_absent(nvml: Any, error: Exception) -> bool:  # noqa: ANN401
+    absent = (nvml.NVML_ERROR_LIBRARY_NOT_FOUND, nvml.NVML_ERROR_DRIVER_NOT_LOADED)
+    return getattr(error, "value", None) in absent
 
 
 def _read_use(

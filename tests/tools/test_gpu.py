@@ -98,7 +98,7 @@ def test_this_machine_answers() -> None:
 
 _MEASURE = """
 import dataclasses, json, os, sys
-from buildkit.tools.gpu import open_gpu_meter
+from buildkit.tools.gpu_meter import open_gpu_meter
 os.environ["NVML_STUB"] = sys.argv[1]
 with open_gpu_meter(health=bool(os.environ.get("HEALTH"))) as measure:
     import pynvml
@@ -139,7 +139,8 @@ def test_meter_says_who_uses_how_much_from_look_to_look(tmp_path: Path) -> None:
     assert same[0]["processes"][0] == {"pid": 11, "memory": GB, "utilisation": None}, "nothing computed since"
     assert later[0]["processes"] == [{"pid": 11, "memory": GB, "utilisation": 0.05}]
     assert (lost[0]["problem"], lost[1]["problem"]) == ("GPU is lost", "")
-    assert [use["problem"] for use in gone] == ["GPU is lost"]
+    assert [use["uuid"] for use in (*lost, *gone)] == ["GPU-0", "GPU-1"] * 2, "an alert must know which"
+    assert [use["problem"] for use in gone] == ["the driver does not answer: GPU is lost"] * 2
 
 
 def test_meter_of_a_host_without_gpus_says_nothing(tmp_path: Path) -> None:
@@ -165,3 +166,73 @@ def test_meter_tells_of_health_and_of_errors_since_it_began(tmp_path: Path, monk
     monkeypatch.delenv("HEALTH")
     ((plain,),) = measure(tmp_path, host(1, "0.xid 31"))
     assert set(plain["health"].values()) == {None, ""}
+
+
+_HANG = """
+import dataclasses, json, os, sys, threading
+from pathlib import Path
+from buildkit.tools.gpu_meter import open_gpu_meter
+description, hangs, *texts = map(Path, sys.argv[1:])
+hung, well, changed = (text.read_text() for text in texts)
+os.environ["NVML_STUB"] = str(description)
+description.write_text(hung)
+def say(uses):
+    print(json.dumps([dataclasses.asdict(use) for use in uses]))
+def go_on(text):
+    description.write_text(text)
+    hangs.unlink()
+    for thread in threading.enumerate():  # what was asked before has its answer now
+        if thread is not threading.current_thread():
+            thread.join()
+with open_gpu_meter(first=0.2, patience=60) as measure:
+    import pynvml
+    say(measure())
+    go_on(well)
+    say(measure())
+with open_gpu_meter(first=60, patience=0.2) as measure:
+    say(measure())
+    hangs.touch()
+    description.write_text(hung)
+    pynvml.nvmlInit()  # the stand-in reads it
+    say(measure())
+    say(measure())
+    go_on(changed)
+    uses = measure()
+    while any(use.problem for use in uses):  # a busy machine
+        uses = measure()
+    say(uses)
+    hangs.touch()
+    description.write_text(hung)
+    pynvml.nvmlInit()
+    say(measure())
+"""
+
+
+def test_driver_that_hangs_costs_a_moment_and_shows_nothing_old(tmp_path: Path) -> None:
+    """At the first look, later, and when the block ends; once it answers, it tells of now."""
+    hangs = tmp_path / "hangs"
+    hangs.touch()
+    texts = (host(2, f"1.memory ~{hangs}"), host(2), host(2, f"0.memory {150 * GB} {130 * GB}"))
+    paths = [tmp_path / str(number) for number in range(len(texts))]
+    for path, text in zip(paths, texts, strict=True):
+        path.write_text(text)
+    done = python(_HANG, tmp_path / "host", hangs, *paths)
+    assert done.returncode == 0, done.stderr
+    found = [
+        [(use["uuid"], use["memory"], use["problem"]) for use in json.loads(line)] for line in done.stdout.splitlines()
+    ]
+    silent = "the driver does not answer: no answer within 0.2 s, and none so far"
+    well = [("GPU-0", 10 * GB, ""), ("GPU-1", 10 * GB, "")]
+    down = [("GPU-0", None, silent), ("GPU-1", None, silent)]
+    now = [("GPU-0", 20 * GB, ""), ("GPU-1", 10 * GB, "")]
+    assert found == [[("", None, silent)], well, well, down, down, now, down]
+
+
+def test_query_of_a_driver_that_hangs_ends_with_a_problem(tmp_path: Path) -> None:
+    description = tmp_path / "host"
+    description.write_text(host(1, f"init ~{description}"))
+    program = "from buildkit.tools.gpu import find_gpus\nprint(find_gpus(patience=0.2))"
+    done = python(program, description=description)
+    assert done.stdout.strip() == str(
+        Gpus(problem="the driver does not answer: no answer within 0.2 s, and none so far", driver_found=True)
+    )

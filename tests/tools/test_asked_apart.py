@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from buildkit.inspection.asked_apart import AskedApart
+from buildkit.tools.asked_apart import AskedApart
 
 
 def test_an_error_that_nobody_expected_reaches_who_asked_and_the_next_question_is_asked() -> None:
