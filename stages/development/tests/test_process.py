@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import socket
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx2
 import numpy as np
+import pytest
 from clips import encode
 from processes import Start, finish, wait_until_healthy
 
@@ -67,6 +70,57 @@ def test_a_connection_that_sends_no_request_is_closed(run: Start, port: int) -> 
             ports.add(answer.extensions["network_stream"].get_extra_info("client_addr"))
             time.sleep(1)
     assert len(ports) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "environ"),
+    [
+        ("", {"SPEECH_MAX_IDLE": "16"}),
+        ("import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (90, 90))\n", {}),
+    ],
+)
+def test_slow_clients_keep_out_neither_probes_nor_requests(
+    run: Start, port: int, before: str, environ: dict[str, str]
+) -> None:
+    """However many they are, and wherever they stop; what is at work goes on, also for a client that sends slowly."""
+    few = {"SPEECH_WORKERS": "2", "SPEECH_MAX_WAITING": "0"}
+    run("-c", f"{before}import server\nserver.PATIENCE = 600\nimport main\nmain.run_server()", **few, **environ)
+    wait_until_healthy(run)
+    audio = encode(np.zeros(16_000, np.float32), 16_000)
+    head = f"POST /v1/speech HTTP/1.1\r\nHost: x\r\nContent-Length: {len(audio)}\r\nConnection: close\r\n\r\n"
+    with ExitStack() as stack:
+        connect = functools.partial(socket.create_connection, ("127.0.0.1", port), timeout=20)
+        upload = stack.enter_context(connect())
+        upload.sendall(head.encode() + audio[:1000])
+        slow = []
+        for number in range(60):
+            slow.append(stack.enter_context(connect()))
+            slow[-1].sendall((b"", b"GET /healthz HTTP", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")[number % 3])
+        for _ in range(3):
+            assert run("-IS", "healthcheck.py").wait() == 0
+        assert is_closed(slow[0])
+        upload.sendall(audio[1000:])
+        assert upload.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def is_closed(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+
+
+def test_a_client_that_reads_no_answer_is_left(run: Start, port: int) -> None:
+    run("-c", "import server\nserver.DISCARD = 0.5\nimport main\nmain.run_server()")
+    wait_until_healthy(run)
+    with socket.socket() as connection:
+        connection.settimeout(20)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", port))
+        with suppress(ConnectionResetError, BrokenPipeError):  # and not TimeoutError
+            while True:
+                connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
 
 
 def test_bad_settings_are_all_told_and_exit_with_2(run: Start) -> None:

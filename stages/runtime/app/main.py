@@ -14,6 +14,7 @@ from types import FrameType
 import uvicorn
 
 from api import create_app
+from connections import bound_connections
 from server import FINISH, DrainingServer
 from settings import Settings, SettingsError, parse_settings
 
@@ -63,6 +64,7 @@ def run_server() -> int:
         host=settings.host,
         port=settings.port,
         loop="asyncio",
+        http=bound_connections(settings.connections),
         ws="none",
         log_config=None,
         log_level=settings.log_level,

@@ -8,10 +8,11 @@ import socket
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from connections import is_at_work, is_waited_for
 from draining import Drain
 
 PATIENCE = 10.0  # seconds for the headers of a request to come
-DISCARD = 60.0  # seconds for the rest of a body whose request is answered
+DISCARD = 60.0  # seconds for the rest of a body whose request is answered, and for an answer to be read
 STEP = 0.01  # seconds between looks
 LINGER = 0.25  # seconds for a request over a connection that was made just before the end
 FINISH = 1  # seconds for uvicorn to end what is left, which is nothing
@@ -33,16 +34,16 @@ class DrainingServer(uvicorn.Server):
         self._waited: dict[H11Protocol, tuple[str, float]] = {}  # for what, and since when
 
     async def on_tick(self, counter: int) -> bool:
-        """Close connections that send no request, which uvicorn waits for without end."""
+        """Close connections that send no request or read no answer, which uvicorn waits for without end."""
         now, before, self._waited = asyncio.get_running_loop().time(), self._waited, {}
         for one in self.server_state.connections:
             if isinstance(one, H11Protocol) and is_waited_for(one):
-                state, since = str(one.conn.their_state), now
+                state, since = "reading" if is_at_work(one) else str(one.conn.their_state), now
                 if one in before and before[one][0] == state:
                     since = before[one][1]
                 self._waited[one] = state, since
-                if now > since + (DISCARD if state == "SEND_BODY" else PATIENCE):
-                    one.transport.close()
+                if now > since + (DISCARD if state in {"SEND_BODY", "reading"} else PATIENCE):
+                    one.transport.abort()  # `close` would wait until what is written is read
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -63,9 +64,3 @@ class DrainingServer(uvicorn.Server):
         while self.server_state.connections and loop.time() < begun + LINGER and not self.force_exit:
             await asyncio.sleep(STEP)
         await super().shutdown(sockets)
-
-
-def is_waited_for(connection: H11Protocol) -> bool:
-    """Return whether a connection has no request at work, and no time after which uvicorn closes it."""
-    at_work = connection.cycle is not None and not connection.cycle.response_complete
-    return not at_work and connection.timeout_keep_alive_task is None

@@ -63,6 +63,9 @@ class Settings(BaseModel):
     max_wait: Seconds = 10.0
     """Seconds that a request may wait for a worker. One that would wait longer is answered 503 before it is read."""
 
+    max_idle: int = Field(default=1024, ge=16, le=100_000)
+    """Connections beyond those of admitted requests; one more takes the place of that which waits longest."""
+
     max_bytes: ByteSize = Field(default=ByteSize(32 * 1024 * 1024), ge=1024, le=2 * 1024**3)
     """The largest body, also as "32MiB"."""
 
@@ -133,6 +136,11 @@ class Settings(BaseModel):
     def admitted(self) -> int:
         """Requests admitted at once, at work and waiting."""
         return self.workers + self.max_waiting
+
+    @property
+    def connections(self) -> int:
+        """Connections at once."""
+        return self.admitted + self.max_idle
 
     @property
     def held(self) -> int:
