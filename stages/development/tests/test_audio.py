@@ -102,6 +102,31 @@ def test_a_beginning_alone_is_refused(head: bytes) -> None:
     assert refuse(head)[0] == 400
 
 
+FRAME = bytes((0xFF, 0xF3, 0x14, 0xC0)).ljust(24, b"\0")  # 8 kbit/s: the shortest that there are
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"RIFF\0\0\0\0WAVE" + b"junk\0\0\0\0" * 1000, "many chunks"),
+        (b"fLaC" + b"\1\0\0\0" * 1001, "many blocks"),
+        ((b"ID3\4\0\0" + bytes(4)) * 1000 + FRAME * 9, "many tags"),
+        (FRAME * 2 + (FRAME + b"\xff\xfb\x90\x64" * 1020) * 300, "much junk"),
+    ],
+    ids=["chunks", "blocks", "tags", "junk"],
+)
+def test_what_would_take_seconds_to_look_through_is_refused(data: bytes, words: str) -> None:
+    with pytest.raises(Problem, match=words) as caught, open_audio(io.BytesIO(data), 3600):
+        pass
+    assert (caught.value.status, caught.value.code) == (400, "not_audio")
+
+
+def test_as_many_parts_as_any_encoder_writes_are_taken() -> None:
+    data = encode(make_tone(440, 16_000, 1), 16_000)
+    at = data.index(b"data")
+    assert decode(data[:at] + b"junk\0\0\0\0" * 900 + data[at:])[0].frames == 16_000
+
+
 @pytest.mark.parametrize("kind", ["AIFF", "AU", "CAF", "W64", "RF64"])
 def test_other_formats_do_not_reach_the_decoder(kind: str) -> None:
     assert refuse(encode(make_tone(440, 16_000, 1), 16_000, kind)) == (400, "not_audio")

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import BinaryIO
 
 from mpeg import measure_frame
+from problems import MOST_PARTS, too_odd
 
 STREAMED = 0x7FFF_0000  # programs that write WAV to a pipe leave a size at or above this: "until the end"
 OGG_HEADER = 27
@@ -63,9 +64,14 @@ def is_cut_short(file: BinaryIO, kind: Format) -> bool:
     """Return whether `file` visibly ends before its own headers say, where libsndfile would not notice.
 
     FLAC and MP3 are left to the decoder, which knows how many samples they declare.
+
+    Raises:
+        Problem: WAV or FLAC has more than `MOST_PARTS` chunks or blocks before its samples.
     """
     if kind is Format.WAV:
         return is_wav_cut(file)
+    if kind is Format.FLAC:
+        check_blocks(file)
     if kind is Format.OGG:
         return is_ogg_cut(file)
     return False
@@ -75,14 +81,28 @@ def is_wav_cut(file: BinaryIO) -> bool:
     """Walk the chunks of a RIFF file: is the `data` chunk longer than what follows?"""
     size = file.seek(0, 2)
     at = 12
-    while at + 8 <= size:
+    for _ in range(MOST_PARTS):
+        if at + 8 > size:
+            return False  # no data chunk at all: libsndfile says so
         file.seek(at)
         name, length = struct.unpack("<4sI", file.read(8))
         at += 8
         if name == b"data":
             return bool(size - at < length < STREAMED)
         at += length + (length & 1)
-    return False  # no data chunk at all: libsndfile says so
+    raise too_odd("many chunks before its samples")
+
+
+def check_blocks(file: BinaryIO) -> None:
+    """Walk the blocks of metadata of a FLAC file (RFC 9639, 8.1)."""
+    at = 4
+    for _ in range(MOST_PARTS):
+        file.seek(at)
+        header = file.read(4)
+        if len(header) < 4 or header[0] & 0x80:  # the last one
+            return
+        at += 4 + int.from_bytes(header[1:])
+    raise too_odd("many blocks of metadata")
 
 
 def is_ogg_cut(file: BinaryIO) -> bool:

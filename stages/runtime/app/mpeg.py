@@ -15,6 +15,8 @@ import io
 import re
 from dataclasses import dataclass
 
+from problems import MOST_PARTS, too_odd
+
 KILOBITS = {  # layer III, by the version's two bits; index 0 (free) and 15 are not taken
     3: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0),
     2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0),
@@ -25,6 +27,7 @@ INFO = (b"Xing", b"Info")
 HAS_FRAMES = 1
 INFO_BITRATE = 14  # the highest: at every rate its frame has room for the Info tag
 RESYNC = 4096  # bytes of padding or junk between frames that are looked through
+MOST_JUNK = 1 << 20  # bytes of that in all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +54,11 @@ def measure_frame(second: int, third: int) -> int:
 
 
 def find_track(view: memoryview) -> Track | None:
-    """Walk an MP3 file; None where no two frames follow each other."""
+    """Walk an MP3 file; None where no two frames follow each other.
+
+    Raises:
+        Problem: it has more than `MOST_PARTS` tags, or more than `MOST_JUNK` bytes of junk between frames.
+    """
     at = find_frame(view, skip_tags(view))
     if at is None:
         return None
@@ -65,13 +72,15 @@ def find_track(view: memoryview) -> Track | None:
 def skip_tags(view: memoryview) -> int:
     """Return where the ID3v2 tags at the beginning end (id3.org, ID3v2.4, 3.1)."""
     at = 0
-    while bytes(view[at : at + 3]) == b"ID3" and len(view) >= at + 10:
+    for _ in range(MOST_PARTS):
+        if bytes(view[at : at + 3]) != b"ID3" or len(view) < at + 10:
+            return at
         size = 0
         for byte in view[at + 6 : at + 10]:
             size = size << 7 | byte & 0x7F
         footer = 10 if view[at + 5] & 0x10 else 0
         at += 10 + size + footer
-    return at
+    raise too_odd("many tags before its samples")
 
 
 def find_frame(view: memoryview, start: int) -> int | None:
@@ -89,7 +98,7 @@ def find_frame(view: memoryview, start: int) -> int | None:
 
 def count_frames(view: memoryview, at: int) -> int:
     """Return how many whole frames there are from `at` on, also behind a short stretch of junk."""
-    count, size = 0, len(view)
+    count, size, junk = 0, len(view), 0
     while at + 4 <= size:
         length = measure_frame(view[at + 1], view[at + 2]) if view[at] == 0xFF else 0
         if length:
@@ -99,6 +108,9 @@ def count_frames(view: memoryview, at: int) -> int:
         found = find_frame(view, at)
         if found is None:
             break
+        junk += found - at
+        if junk > MOST_JUNK:
+            raise too_odd("much junk between its frames")
         at = found
     return count
 

@@ -59,3 +59,11 @@ def find_title(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:
         return ""
+
+
+MOST_PARTS = 1_000  # chunks, blocks of metadata or tags before the samples: no encoder writes as many
+
+
+def too_odd(what: str) -> Problem:
+    """Refuse a file that would take seconds to look through, in which no request is cancelled."""
+    return Problem(400, "not_audio", f"the body has too {what}", "encode the audio again")
