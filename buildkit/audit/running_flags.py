@@ -14,6 +14,7 @@ from buildkit.audit.sighting import DeclaredContainer, GivenFlags, Sighting
 from buildkit.declare.gpu_request import parse_size
 from buildkit.findings import Finding, Severity
 from buildkit.running.flags import ContainerSpec
+from buildkit.running.mounts import BindMount
 from buildkit.running.seccomp import PROFILE
 
 _SOCKETS = ("podman.sock", "docker.sock", "containerd.sock", "crio.sock")
@@ -30,13 +31,28 @@ def check_flags(given: GivenFlags, seen: Sighting, declared: DeclaredContainer) 
     if not declared.spec.gpu:
         for device in given.devices:
             yield _weaker(f"--device={device} is not declared", Severity.HIGH)
-    for source, target in given.sources:
-        if source.endswith(_SOCKETS) or _AROUND.fullmatch(source):
-            yield Finding(rule=rules.ENGINE_MOUNTED, what=f"{source} is mounted at {target}", path=target.lstrip("/"))
+    yield from _check_mounts(given, seen, declared)
     yield from _check_limits(seen, declared.spec)
     yield from _check_published(given, declared.spec)
     if declared.spec.seccomp and not given.privileged:
         yield from _check_calls(given)
+
+
+def _check_mounts(given: GivenFlags, seen: Sighting, declared: DeclaredContainer) -> Iterator[Finding]:
+    """Yield files of the host that nobody declares; those that can be written to are findings of the kernel's view."""
+    spec = declared.spec
+    binds = (mount for mount in spec.mounts if isinstance(mount, BindMount))
+    known = {*declared.sources, *((mount.source, mount.target) for mount in binds)}
+    secret = {one.target for one in spec.secrets}  # podman-compose mounts the file of each
+    writable = {mount.target for mount in seen.mounts if "rw" in mount.options}
+    for source, target in given.sources:
+        rule = None
+        if source.endswith(_SOCKETS) or _AROUND.fullmatch(source):
+            rule = rules.ENGINE_MOUNTED
+        elif (source, target) not in known and target not in secret | writable:
+            rule = rules.UNDECLARED_MOUNT
+        if rule:
+            yield Finding(rule=rule, what=f"{source} is mounted at {target}", path=target.lstrip("/"))
 
 
 def _check_limits(seen: Sighting, spec: ContainerSpec) -> Iterator[Finding]:

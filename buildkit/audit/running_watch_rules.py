@@ -39,6 +39,14 @@ ENGINE_MOUNTED = Rule(
     advice="Remove the mount.",
     references=cis("5.32"),
 )
+UNDECLARED_MOUNT = Rule(
+    id="undeclared-mount",
+    title="A file or folder of the host is in a container that does not declare it",
+    severity=MEDIUM,
+    why="Its processes read what the host keeps there, and do what it says, though no file of the project names it.",
+    advice="Copy into the image what belongs there; give a password as a secret.",
+    references=cis("5.5"),
+)
 FOREIGN_CODE = Rule(
     id="code-not-in-image",
     title="A process runs a file that the image does not have",

@@ -93,6 +93,7 @@ class DeclaredContainer:
 
     ``stage`` is empty for an image that is none of its own: then the recommended flags count.
     ``exposed`` are the ports that its image names (``8000/tcp``), beside those that are published.
+    ``sources`` are files of the host that a session mounts beside those of ``spec``, with their targets.
     ``reasons`` are the exceptions of services.toml in words, by what they allow. ``peers`` are the addresses that it
     may talk to in a closed network.
     """
@@ -100,6 +101,7 @@ class DeclaredContainer:
     spec: ContainerSpec
     stage: str = ""
     exposed: tuple[str, ...] = ()
+    sources: tuple[tuple[str, str], ...] = ()
     reasons: Mapping[str, str] = field(default_factory=dict)
     peers: frozenset[str] = frozenset()
     acceptances: tuple[AuditAcceptance, ...] = ()

@@ -52,7 +52,7 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
     lasts = not options.once and (options.stream or (sys.stdout.isatty() and not options.json))
     with open_view(sys.stderr) as emit:
         others = OtherSessions(
-            added=partial(find_added, find_home(folder)), load_stack=partial(load_running_stack, folder)
+            added=partial(find_added, find_home(folder), folder), load_stack=partial(load_running_stack, folder)
         )
         declarations = Declarations(folder, emit, _load_signed(options), time.monotonic, others)
     reader = CgroupReader()

@@ -7,6 +7,7 @@ import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from buildkit.declare.ports import PublishedPort
 from buildkit.declare.services import Reload
@@ -15,6 +16,7 @@ from buildkit.running.flags import ContainerSpec
 from buildkit.running.mounts import BindMount, VolumeMount
 
 RELOADER = "/opt/buildkit-reload"
+RELOADER_FOLDER = Path(__file__).parents[1] / "reload"
 CONTROL = "/run/buildkit-dev"
 SOCKET = "control"
 STATE = "/var/lib/buildkit-reload"

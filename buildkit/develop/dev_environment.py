@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +24,8 @@ ENVIRONMENT = "dev"
 STAGE = "development"
 JUPYTER = "jupyter"
 JUPYTER_PORT = 8888
-_TOKEN = "/run/jupyter-token"  # noqa: S105 - the path of a file
-_NOTEBOOKS = "notebooks"
+TOKEN = "/run/jupyter-token"  # noqa: S105 - the path of a file
+NOTEBOOKS = "notebooks"
 _IS_UP = f"import urllib.request as u; u.urlopen('http://127.0.0.1:{JUPYTER_PORT}/api')"
 
 
@@ -88,9 +89,9 @@ class Notebooks:
 
 def prepare_notebooks(project: Path, run: Path) -> Notebooks:
     """Make the folder of notebooks and a token for this run, in a file that only this user and the container see."""
-    folder = project / _NOTEBOOKS
+    folder = project / NOTEBOOKS
     folder.mkdir(exist_ok=True)
-    status, token, file = folder.stat(), secrets.token_urlsafe(24), run / "jupyter-token"
+    status, token, file = folder.stat(), secrets.token_urlsafe(24), run / posixpath.basename(TOKEN)
     file.write_text(token)
     file.chmod(0o444)  # the run's own folder is private
     return Notebooks(folder=folder, token=token, token_file=file, owner=(status.st_uid, status.st_gid))
@@ -107,11 +108,11 @@ def with_jupyter(services: Services, environment: str, beside: str, *, python: s
         raise DefinitionError(f"{beside}: there is no service of a stage of this name in {environment}")
     command = (
         python, "-m", "jupyterlab", "--ip=0.0.0.0", f"--port={JUPYTER_PORT}", "--no-browser",
-        "--ServerApp.root_dir=/notebooks",
+        f"--ServerApp.root_dir=/{NOTEBOOKS}",
     )  # fmt: skip
     folders = (
         ("HOME", "/tmp/home"), ("IPYTHONDIR", "/tmp/ipython"), ("JUPYTER_DATA_DIR", "/tmp/jupyter"),  # noqa: S108
-        ("JUPYTER_RUNTIME_DIR", "/tmp/jupyter/run"), ("JUPYTER_TOKEN_FILE", _TOKEN),  # noqa: S108
+        ("JUPYTER_RUNTIME_DIR", "/tmp/jupyter/run"), ("JUPYTER_TOKEN_FILE", TOKEN),  # noqa: S108
     )  # fmt: skip
     jupyter = Service(
         name=JUPYTER,
@@ -143,8 +144,8 @@ def give_notebooks(service: RunningService, notebooks: Notebooks, *, rootless: b
         env=(*container.env, *((("PYTHONPATH", staged),) if staged else ())),
         mounts=(
             *container.mounts,
-            BindMount(source=str(notebooks.folder), target="/notebooks", writable=True),
-            BindMount(source=str(notebooks.token_file), target=_TOKEN),
+            BindMount(source=str(notebooks.folder), target=f"/{NOTEBOOKS}", writable=True),
+            BindMount(source=str(notebooks.token_file), target=TOKEN),
         ),
         options=(*container.options, *options),
     )

@@ -13,7 +13,15 @@ from threading import Thread
 
 from buildkit.build.planner import open_planner
 from buildkit.declare.services import Services
-from buildkit.develop.adapt import DEBUG_PORT, SOCKET, ReloadPlan, is_python_service, run_below_reloader, stage_files
+from buildkit.develop.adapt import (
+    DEBUG_PORT,
+    RELOADER_FOLDER,
+    SOCKET,
+    ReloadPlan,
+    is_python_service,
+    run_below_reloader,
+    stage_files,
+)
 from buildkit.develop.debug_settings import DebugTarget
 from buildkit.develop.dev_environment import (
     ENVIRONMENT,
@@ -44,7 +52,6 @@ from buildkit.services.wait import wait_healthy
 from buildkit.tools import composed, podman
 from buildkit.tools.process import stop_all
 
-RELOADER = Path(__file__).parents[1] / "reload"
 _PATIENCE = 120.0  # seconds until a service must be healthy
 _RESTART_PATIENCE = 20.0  # the next save waits for that
 
@@ -142,7 +149,7 @@ def _prepare(request: DevRequest, services: Services, run: Path, emit: Emit) -> 
 
 def is_reloaded(request: DevRequest, service: RunningService, facts: StageFacts) -> bool:
     """Return whether the reloader runs a service: a Python program with staged files, unless that was refused."""
-    if not request.reload or service.name == JUPYTER or not facts.staging.folders or not RELOADER.is_dir():
+    if not request.reload or service.name == JUPYTER or not facts.staging.folders or not RELOADER_FOLDER.is_dir():
         return False
     return service.reload.mode != "off" and is_python_service(_command(service, facts))
 
@@ -158,7 +165,7 @@ def _plan_reload(request: DevRequest, service: RunningService, facts: StageFacts
     control.mkdir(parents=True)
     control.chmod(0o777)  # the container's user makes a socket in it; the folders above are private
     return ReloadPlan(
-        program=str(RELOADER),
+        program=str(RELOADER_FOLDER),
         control=str(control),
         python=facts.python,
         command=_command(service, facts),

@@ -31,9 +31,13 @@ _REFRESH = 300.0  # seconds until checkout and registry are asked again
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Additions:
-    """What a session adds to a container that it starts: ports, and findings that are accepted, each with a reason."""
+    """What a session adds to a container that it starts: ports, the host's files with their targets, and findings.
+
+    Those are accepted, each with a reason.
+    """
 
     ports: tuple[str, ...] = ()
+    sources: tuple[tuple[str, str], ...] = ()
     acceptances: tuple[AuditAcceptance, ...] = ()
 
 
@@ -147,6 +151,7 @@ def _add(known: Declaration, added: Additions) -> Declaration:
     declared = replace(
         known.declared,
         exposed=(*known.declared.exposed, *added.ports),
+        sources=(*known.declared.sources, *added.sources),
         acceptances=(*known.declared.acceptances, *added.acceptances),
     )
     return replace(known, declared=declared)

@@ -25,6 +25,7 @@ from buildkit.declare.ports import parse_port
 from buildkit.declare.stage import Running
 from buildkit.findings import Rule, Severity
 from buildkit.running.flags import ContainerSpec
+from buildkit.running.mounts import BindMount, SecretMount
 from buildkit.running.proc import Connection, ListeningSocket, parse_mounts, parse_status
 from tests.audit import observed
 
@@ -102,6 +103,7 @@ FLAGS = {
     "the engine": (replace(GIVEN, sources=(("/run/podman/podman.sock", "/x"),)), "engine-mounted", "/x"),
     "the engine's folder": (replace(GIVEN, sources=(("/run/user/1000", "/x"),)), "engine-mounted", "/x"),
     "the whole host": (replace(GIVEN, sources=(("/", "/x"),)), "engine-mounted", "/x"),
+    "a file of the host": (replace(GIVEN, sources=(("/etc/shadow", "/x"),)), "undeclared-mount", "/etc/shadow"),
     "another filter": (
         replace(GIVEN, calls=service_calls() | {("mount", ""), ("bpf", "")}), "weaker-flag", "refuses: bpf, mount",
     ),
@@ -110,6 +112,19 @@ FLAGS = {
     ),
     "an unread filter": (replace(GIVEN, calls=None), "not-checked", "system calls"),
 }  # fmt: skip
+
+
+def test_declared_files_of_the_host_are_no_findings_and_others_in_their_place_are() -> None:
+    spec = replace(
+        SPEC,
+        mounts=(BindMount(source="/srv/conf", target="/etc/conf"),),
+        secrets=(SecretMount(name="key", secret="x"),),
+    )
+    declared = replace(DECLARED, spec=spec, sources=(("/run/a", "/app"),))
+    binds = (("/srv/conf", "/etc/conf"), ("/run/a", "/app"), ("/home/me/key", "/run/secrets/key"))
+    assert judge(CLEAN, replace(GIVEN, sources=binds), GOOD, declared).findings == ()
+    other = replace(GIVEN, sources=(("/srv/other", "/etc/conf"),))
+    assert [one.rule.id for one in judge(CLEAN, other, GOOD, declared).findings] == ["undeclared-mount"]
 
 
 def test_container_as_declared_has_no_finding() -> None:

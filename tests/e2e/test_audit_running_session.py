@@ -47,6 +47,7 @@ PLANTED = {
     "shared-namespace": ("its ipc namespace", "high"),
     "environment-secret": ("TOKEN", "high"),
     "engine-mounted": ("podman.sock is mounted at /run/engine.sock", "critical"),
+    "undeclared-mount": ("evil.sh is mounted at /etc/evil.sh", "medium"),
     "weaker-flag": ("seccomp profile allows", "medium"),
     "way-out": ("default route", "medium"),
 }
@@ -92,7 +93,8 @@ def found_in(audit: dict[str, Any], container: str) -> dict[str, list[str]]:
 def start_bad(tiny: Tiny, plant: Path) -> None:
     tiny.tool(
         "podman", "run", "--detach", "--name=bad", "--user=0", "--ipc=host", f"--env=TOKEN={TOKENS['GitHub token']}",
-        f"--volume={plant}:/data:rw", f"--volume={plant}/podman.sock:/run/engine.sock", "--workdir=/",
+        f"--volume={plant}:/data:rw", f"--volume={plant}/podman.sock:/run/engine.sock",
+        f"--volume={plant}/evil.sh:/etc/evil.sh:ro", "--workdir=/",
         "localhost/tiny/app:latest", "/bin/sh", "-c", BAD,
     )  # fmt: skip
 
