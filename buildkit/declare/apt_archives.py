@@ -20,6 +20,13 @@ _END = "-----END PGP PUBLIC KEY BLOCK-----"
 _PRIVATE = "PRIVATE KEY BLOCK-----"
 _RFC3339 = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
 _WORD = TextSchema(r"[A-Za-z0-9][A-Za-z0-9._/+-]*", "a name without spaces")
+_NO_LOGIN = "an archive that asks for a login is reached by a mirror or proxy that logs in: name that"
+_URI = TextSchema(
+    r"https?://(?![^/]*@)[!-~]+",
+    "an http or https URI",
+    advise=lambda text: _NO_LOGIN if "@" in text else "",
+    instead=_NO_LOGIN,
+)
 _ARMOR = re.compile(r"[ -~]*")
 
 KEY = KeySchema(
@@ -34,9 +41,7 @@ SOURCES = KeySchema(
     ListSchema(
         TableSchema(
             {
-                "uri": KeySchema(
-                    TextSchema(r"https?://[!-~]+", "an http or https URI"), "URI of the archive", required=True
-                ),
+                "uri": KeySchema(_URI, "URI of the archive", required=True),
                 "suite": KeySchema(
                     TextSchema(r"[A-Za-z0-9.][A-Za-z0-9._/+-]*|/", "a suite, or a folder that ends in `/`"),
                     "suite, or for an archive without suites the folder of its index: `/`",

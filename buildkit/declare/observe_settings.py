@@ -120,9 +120,12 @@ METRICS = TableSchema(
         "path": KeySchema(TextSchema(r"/[^\0\s]*", "a path (`/metrics`)"), "path of the metrics (default: /metrics)"),
     }
 )
+_WHOLE = "declare the whole address in [secrets], and name that: url-secret"
 _WEBHOOK = TableSchema(
     {
-        "url": KeySchema(TextSchema(r"https?://[^\s@\0]+", "an address (`https://…`) without a password"), "address"),
+        "url": KeySchema(
+            TextSchema(r"https?://[^\s@\0]+", "an address (`https://…`) without a password", instead=_WHOLE), "address"
+        ),
         "url-secret": KeySchema(_SECRET, "secret that is the address, if whoever knows it may write there"),
         "token-secret": KeySchema(_SECRET, "secret to send along (`Authorization: Bearer …`)"),
     },

@@ -13,6 +13,7 @@ from buildkit.declare.schema import (
     TextSchema,
 )
 from buildkit.declare.stage_schema import ARGV, STAGE_NAME, STAGE_NAME_WORDS, TEXT
+from buildkit.declare.written_secrets import IN_SERVICES
 
 VERSION_NAME = r"[a-z0-9](?:[a-z0-9-]{0,28}[a-z0-9])?"
 BY = r"address|cookie|(?:header|cookie):[A-Za-z][A-Za-z0-9_-]{0,60}"
@@ -31,7 +32,9 @@ _VERSION = TableSchema(
             "image by digest, such as an earlier build (default: the service's)",
         ),
         "command": KeySchema(ARGV, "argument list that replaces the image's (default: the service's)"),
-        "env": KeySchema(MapSchema(TEXT), "environment variables that are added to the service's"),
+        "env": KeySchema(
+            MapSchema(TextSchema(instead=IN_SERVICES)), "environment variables that are added to the service's"
+        ),
     }
 )
 _PROMOTE = TableSchema(
@@ -85,6 +88,13 @@ _RATE = TableSchema(
         "select": KeySchema(TextSchema(choices=("max", "min", "disabled")), "which of both counts (default: max)"),
     }
 )
+_NO_LOGIN = "name the address alone; KEDA takes a login from a TriggerAuthentication in the cluster"
+_PROMETHEUS = TextSchema(
+    r"https?://(?![^/]*@)[^\s\0]+",
+    "an address (`http://…`) without a login",
+    advise=lambda text: _NO_LOGIN if "@" in text else "",
+    instead=_NO_LOGIN,
+)
 SCALE = TableSchema(
     {
         "min": KeySchema(IntegerSchema(1, MOST_REPLICAS), "fewest replicas of each version", required=True),
@@ -93,6 +103,6 @@ SCALE = TableSchema(
         "tolerance": KeySchema(NumberSchema(0, 1), "difference from the target that changes nothing (default: 0.1)"),
         "up": KeySchema(_RATE, "how fast replicas come (default: 4 or 100 % in 15 s)"),
         "down": KeySchema(_RATE, "how fast replicas go (default: 100 % in 15 s, after 300 s)"),
-        "prometheus": KeySchema(TextSchema(r"https?://[^\s\0]+", "an address"), "Prometheus that KEDA asks"),
+        "prometheus": KeySchema(_PROMETHEUS, "Prometheus that KEDA asks"),
     }
 )

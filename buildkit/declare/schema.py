@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Any, Protocol
 
+from buildkit.declare.written_secrets import IN_URL, INSTEAD, has_login, hide_logins
 from buildkit.errors import Problem
 from buildkit.lazy_dataclass import dataclass
 
@@ -36,10 +37,10 @@ def suggest_word(word: str, words: list[str]) -> str:
 
 
 def format_value(value: object) -> str:
-    """Return a value for a message: the beginning of a long one, the size of a huge number."""
+    """Return a value for a message: the beginning of a long one, the size of a huge number, no login of a URL."""
     if isinstance(value, int) and value.bit_length() > _MOST_BITS:
         return f"a number of {value.bit_length()} bits"
-    text = str(value)
+    text = hide_logins(str(value))
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
@@ -86,18 +87,21 @@ class ValueSchema(Protocol):
 class TextSchema:
     """A string: all of it must match ``pattern`` (``expected`` describes it), or it is one of ``choices``.
 
-    ``advise`` gives the hint for any other string.
+    No string may hold a URL with a password: ``instead`` is the hint for one, ``advise`` gives that for any other.
     """
 
     pattern: str = ""
     expected: str = ""
     choices: tuple[str, ...] = ()
     advise: Callable[[str], str] = lambda _value: ""
+    instead: str = INSTEAD
 
     def read(self, value: Any, location: ValueLocation) -> str | None:  # noqa: ANN401
         """Return the string, or None after a report."""
         if not isinstance(value, str):
             location.report(f"must be a string, not {format_type(value)}")
+        elif has_login(value):
+            location.report(IN_URL, self.instead)
         elif self.choices and value not in self.choices:
             hint = self.advise(value) or suggest_word(value, list(self.choices))
             location.report(f"`{format_value(value)}` is none of {', '.join(self.choices)}", hint)

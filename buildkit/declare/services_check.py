@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
 from itertools import combinations
 
@@ -10,17 +9,13 @@ from buildkit.declare.gpu_request import check_gpu_variables
 from buildkit.declare.nim_check import check_nim
 from buildkit.declare.schema import ValueLocation, suggest_word
 from buildkit.declare.services import Environment, Service
+from buildkit.declare.written_secrets import IN_SERVICES, check_variables
 
 _CAPABILITIES = """
     AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN DAC_OVERRIDE DAC_READ_SEARCH
     FOWNER FSETID IPC_LOCK IPC_OWNER KILL LEASE LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE MKNOD NET_ADMIN NET_BIND_SERVICE
     NET_BROADCAST NET_RAW PERFMON SETFCAP SETGID SETPCAP SETUID SYSLOG SYS_ADMIN SYS_BOOT SYS_CHROOT SYS_MODULE SYS_NICE
     SYS_PACCT SYS_PTRACE SYS_RAWIO SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG WAKE_ALARM"""
-_SECRET_NAME = re.compile(
-    r"PASSWORD|PASSWD|PASSPHRASE|(?:^|_)(?:PASS|PWD|SECRETS?|TOKEN|CREDENTIALS?|APIKEY|KEY|PRIVATE_KEY)$", re.IGNORECASE
-)
-_HARMLESS = re.compile(r"(?i)|true|false|yes|no|on|off|none|/.*")  # a path names a file that holds it
-_PASSWORD_IN_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/@\s:]*:[^/@\s]+@")
 
 
 def report_unknown(kind: str, name: str, known: Collection[str], place: ValueLocation) -> None:
@@ -85,12 +80,7 @@ def _check_env(service: Service, env: tuple[tuple[str, str], ...], place: ValueL
     """Report variables of a service, or of a version of it, that hold a secret or choose GPUs."""
     if service.gpu:
         check_gpu_variables(dict(env), place)
-    hint = "declare it in [secrets] and let the service read /run/secrets/NAME"
-    for name, value in env:
-        if _SECRET_NAME.search(name) and not _HARMLESS.fullmatch(value):
-            place.at(name).report("looks like a secret that is written down", hint)
-        elif _PASSWORD_IN_URL.search(value):
-            place.at(name).report("holds a password in a URL", hint)
+    check_variables(env, place, IN_SERVICES)
 
 
 def _check_exceptions(service: Service, place: ValueLocation) -> None:

@@ -32,6 +32,7 @@ from buildkit.declare.stage_schema import (
     TEXT,
     TMPFS,
 )
+from buildkit.declare.written_secrets import IN_SERVICES
 
 CONDITIONS = ("started", "healthy", "completed")
 ACTIONS = ("sync", "restart", "sync+restart", "rebuild", "reload")
@@ -97,7 +98,7 @@ _SERVICE = {
         ListSchema(TextSchema(PORT, "a port (`8000`, `9000:8000`, `0:8000`, `127.0.0.1:9000:8000`, `53/udp`)")),
         "ports open on the host, on loopback unless an address is said; host port 0 is any that is free",
     ),
-    "env": KeySchema(MapSchema(TEXT), "environment variables; a secret is never one"),
+    "env": KeySchema(MapSchema(TextSchema(instead=IN_SERVICES)), "environment variables; a secret is never one"),
     "secrets": KeySchema(
         ListSchema(TextSchema(SECRET_NAME, "a secret's name (lower case letters, digits, `_`, `-`)")),
         "secrets it reads as /run/secrets/NAME",

@@ -20,6 +20,7 @@ from buildkit.declare.serve_settings import parse_serving
 from buildkit.declare.stage import Config, Copy, Debian, Healthcheck, Models, Mount, Run, Running, Stage, User
 from buildkit.declare.stage_schema import STAGE, STAGE_NAME, STAGE_NAME_WORDS, WITH_IMAGE
 from buildkit.declare.toml import parse_toml
+from buildkit.declare.written_secrets import check_variables
 from buildkit.errors import DefinitionError, Problem
 
 
@@ -42,11 +43,21 @@ def parse_stage(text: str, *, name: str, file: str) -> Stage:
         place.report(f"the folder's name `{name}` is not {STAGE_NAME_WORDS}", "images are named after it")
     read = STAGE.read(table, place) or {}
     stage = _stage(read, place, name)
+    _check_secrets(stage, place)
     if stage.gpu:
         check_gpu_variables(dict(stage.config.env), place.at("config").at("env"))
     if problems:
         raise DefinitionError.of(problems)
     return stage
+
+
+def _check_secrets(stage: Stage, place: ValueLocation) -> None:
+    """Report secrets in variables and arguments, which an image and its history show."""
+    check_variables(stage.config.env, place.at("config").at("env"))
+    for number, step in enumerate(stage.run):
+        check_variables(step.env, place.at("run").at(number).at("env"))
+    if stage.containerfile:
+        check_variables(stage.containerfile.args, place.at("root").at("args"))
 
 
 def _stage(read: dict[str, Any], place: ValueLocation, name: str) -> Stage:

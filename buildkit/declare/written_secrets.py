@@ -1,0 +1,45 @@
+"""Secrets that are written into a file of the repository, where everybody who has it reads them. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Protocol
+
+_NAME = re.compile(
+    r"PASSWORD|PASSWD|PASSPHRASE|(?:^|_)(?:PASS|PWD|SECRETS?|TOKEN|CREDENTIALS?|APIKEY|KEY|PRIVATE_KEY)$", re.IGNORECASE
+)
+_HARMLESS = re.compile(r"(?i)|true|false|yes|no|on|off|none|/.*")  # a path names a file that holds it
+_HEADERS = re.compile(r"OTEL_EXPORTER_OTLP(?:_[A-Z]+)?_HEADERS")
+_LOGIN_HEADER = re.compile(r"(?i)(?:^|,)\s*[\w.-]*(?:auth|cookie|key|password|secret|token)[\w.-]*\s*=")
+_REFERENCE = r"\$(?:\w+|\{\w+\}|\(\w+\))"  # that of a shell or a compose file
+_LOGIN = re.compile(rf"(?<=[a-zA-Z0-9]://)[^/@\s:\"'`]*:(?!{_REFERENCE}@)[^/@\s\"'`]+@")
+_BEFORE_HOST = re.compile(r"(?<=://)[^/\s]*@")
+IN_URL = "holds a password in a URL"
+INSTEAD = "a secret is never written down: docs/supply-chain.md#secrets says how a build and a service get one"
+IN_SERVICES = "declare it in [secrets] and let the service read /run/secrets/NAME"
+
+
+class _Place(Protocol):
+    def at(self, key: str, /) -> _Place: ...
+
+    def report(self, what: str, hint: str = "") -> None: ...
+
+
+def has_login(text: str) -> bool:
+    """Return whether a text holds an address with a password: ``https://USER:PASSWORD@…``, not ``$PASSWORD``."""
+    return "://" in text and _LOGIN.search(text) is not None
+
+
+def hide_logins(text: str) -> str:
+    """Return a text for a message: whatever stands before a host is hidden."""
+    return _BEFORE_HOST.sub("…@", text)
+
+
+def check_variables(variables: Iterable[tuple[str, str]], place: _Place, hint: str = INSTEAD) -> None:
+    """Report variables that hold a secret, by their names."""
+    for name, value in variables:
+        if _NAME.search(name) and not _HARMLESS.fullmatch(value):
+            place.at(name).report("looks like a secret that is written down", hint)
+        elif _HEADERS.fullmatch(name) and _LOGIN_HEADER.search(value):
+            place.at(name).report("holds a header that logs in", hint)
