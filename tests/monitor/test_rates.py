@@ -22,6 +22,14 @@ def test_rates_are_growth_by_time() -> None:
     assert rates(None, first) == UsageRates()
 
 
+def test_share_of_throttled_periods_is_at_most_one_and_none_without_a_period() -> None:
+    """The kernel counts a period when it ends, and a throttled one in its middle."""
+    first = look(100.0, OLD, None)
+    more = dataclasses.replace(OLD, periods=14, throttled=5)
+    assert rates(first, look(101.0, more, first)).throttled == 1.0
+    assert rates(first, look(101.0, OLD, first)).throttled == 0.0
+
+
 @pytest.mark.parametrize("at", [100.0, 99.0, -5.0])
 def test_a_clock_that_stands_or_jumps_back_gives_no_rates(at: float) -> None:
     first = look(100.0, OLD, None)

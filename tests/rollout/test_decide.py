@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 
@@ -85,6 +86,15 @@ def test_no_request_and_too_few_requests_hold() -> None:
     assert "40 requests" in few.reason
     assert few.reason.endswith("that may be chance")
     assert decision(measured(600), measured(0)).action is RolloutAction.HOLD  # nothing to compare with
+
+
+def test_bound_at_the_limit_itself_is_no_reason_to_abort() -> None:
+    """What a condition refuses is beyond its limit: here both bounds of a percentile are the limit to the last bit."""
+    same = Measured(requests=2000, failed=0, times=(0.25,) * 2000)
+    found = decision(same, measured(5000), "p95 < 250ms")
+    assert found.action is RolloutAction.HOLD
+    slower = dataclasses.replace(same, times=(math.nextafter(0.25, 1),) * 2000)
+    assert decision(slower, measured(5000), "p95 < 250ms").action is RolloutAction.ABORT
 
 
 def test_errors_abort_long_before_the_step_is_over() -> None:
