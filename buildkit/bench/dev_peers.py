@@ -17,6 +17,7 @@ from buildkit.tools.process import Command, find_tool, run, start
 
 _NAME = "buildkit-bench-dev"
 _ANY = tuple(range(256))
+_STALL = 60.0  # seconds without a sign of life until another way counts as failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,7 @@ def _serve(app: PeerApp, *, reloads: bool) -> Iterator[Callable[[], None]]:
     command = app.server if reloads else ()
     podman.start_detached(("podman", "run", *options, mount, *podman.probe_host().options, app.image, *command))
     try:
-        yield (lambda: None) if reloads else partial(composed.restart, _NAME)
+        yield (lambda: None) if reloads else partial(composed.restart, _NAME, _STALL)
     finally:
         podman.remove(_NAME)
 
@@ -81,8 +82,10 @@ def _compose(app: PeerApp) -> Iterator[Callable[[], None]]:
     }
     file = _write(app, {"services": {"app": service}})
     own = " ".join(podman.probe_host().options)
-    run(Command(argv=("podman-compose", "--podman-run-args", own, "--file", file, "up", "--detach"), cwd=app.folder))
-    restart = Command(argv=("podman-compose", "--file", file, "restart", "--timeout=10", "app"), cwd=app.folder)
+    compose = ("podman-compose", "--podman-run-args", own, "--file", file)
+    run(Command(argv=(*compose, "up", "--detach"), cwd=app.folder, stall_seconds=_STALL))
+    argv = ("podman-compose", "--file", file, "restart", "--timeout=10", "app")
+    restart = Command(argv=argv, cwd=app.folder, stall_seconds=_STALL)
     try:
         yield lambda: _drop(run(restart))
     finally:

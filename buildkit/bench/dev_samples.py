@@ -94,7 +94,7 @@ def measure_edits(
             time.sleep(0.5)  # people save less often, and a standby is made meanwhile
     finally:
         path.write_text(before, "utf-8")
-        after()
+    after()
     poller.until(text)
     return tuple(found)
 

@@ -113,9 +113,16 @@ def build_image(argv: Sequence[str], context: Path, containerfile: str = "") -> 
     )
 
 
-def restart(name: str) -> None:
-    """Restart a container. Raises ToolError."""
-    run(Command(argv=("podman", "restart", "--", name), what=f"restarting {name}", is_cleanup=True))
+def restart(name: str, patience: float = 0.0) -> None:
+    """Restart a container. Raises ToolError, also if podman does nothing for so many seconds; 0: however long."""
+    argv = ("podman", "restart", "--", name)
+    try:
+        run(Command(argv=argv, what=f"restarting {name}", is_cleanup=True, stall_seconds=patience))
+    except ToolError as error:
+        if "address already in use" not in error.output:
+            raise
+        hint = f"podman has not given back its port yet: podman rm --force {name} does"
+        raise ToolError(error.message, hint=hint, output=error.output) from error
 
 
 def run_inside(name: str, argv: Sequence[str]) -> str:

@@ -118,16 +118,7 @@ def start(command: Command, *, stdin: int = subprocess.PIPE) -> Iterator[subproc
     require_tool(command.argv[0])
     if _stopping.is_set() and not command.is_cleanup:
         raise Interrupted("interrupted")
-    child = _MeteredChild(
-        command.argv,
-        env=None if command.env is None else {**os.environ, **command.env},
-        cwd=command.cwd,
-        stdin=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        pass_fds=command.inherits,
-        start_new_session=True,  # Ctrl-C reaches only this process, which decides the order of stopping
-    )
+    child = _spawn(command, stdin)
     try:
         _register(child, command)
         yield child
@@ -135,6 +126,36 @@ def start(command: Command, *, stdin: int = subprocess.PIPE) -> Iterator[subproc
         _end(child, command.grace)
         with _lock:
             _running.discard(child)
+
+
+def _spawn(command: Command, stdin: int) -> _MeteredChild:
+    try:
+        return _MeteredChild(
+            command.argv,
+            env=None if command.env is None else {**os.environ, **command.env},
+            cwd=command.cwd,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=command.inherits,
+            start_new_session=True,  # Ctrl-C reaches only this process, which decides the order of stopping
+        )
+    except (PermissionError, FileNotFoundError) as error:
+        if error.filename != command.argv[0]:  # its folder
+            raise
+        path = require_tool(command.argv[0])
+        raise ToolError(f"{path} cannot be started: {error.strerror}", hint=_explain_start(path)) from error
+
+
+def _explain_start(path: str) -> str:
+    """Return what to do about a program that is there and does not start, if its interpreter is out of reach."""
+    with suppress(OSError), Path(path).open("rb") as file:
+        words = file.readline(1024).split()
+        if words and words[0].startswith(b"#!"):
+            interpreter = os.fsdecode(words[0][2:] or words[1])
+            if not os.access(interpreter, os.X_OK):
+                return f"it needs {interpreter}, which this user cannot run: install it anew, for this user or for all"
+    return ""
 
 
 def _ignore_line(_line: bytes) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from buildkit.bench.dev_samples import DevSample, Poller, attach_debugger, measure_edits, merge_samples, render_samples
-from buildkit.errors import BuildError
+from buildkit.errors import BuildError, ToolError
 
 
 @pytest.fixture
@@ -45,6 +45,20 @@ def test_edits_are_measured_until_they_are_answered_and_undone(served: tuple[Pat
     assert told == ["the edition 0 of 2\n", "the edition 1 of 2\n", "the greeting\n"]
     assert path.read_text() == "the greeting\n"
     assert poller.failed == 0
+
+
+def test_a_way_that_fails_is_not_tried_again_and_the_file_is_as_before(served: tuple[Path, str]) -> None:
+    path, url = served
+    told = []
+
+    def fail() -> None:
+        told.append(path.read_text())
+        raise ToolError("restarting failed")
+
+    with pytest.raises(ToolError):
+        measure_edits(path, "greeting", Poller(url), 3, fail)
+    assert told == ["the edition 0 of 3\n"]
+    assert path.read_text() == "the greeting\n"
 
 
 def test_text_that_is_not_in_the_file_is_an_error(served: tuple[Path, str]) -> None:

@@ -141,6 +141,23 @@ def test_missing_tool_names_the_package_that_contains_it(monkeypatch: pytest.Mon
     assert caught.value.hint.endswith("apt-get install uidmap")
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_program_whose_interpreter_cannot_be_run_says_which(tmp_path: Path, is_there: bool) -> None:
+    interpreter, script = tmp_path / "python", tmp_path / "compose"
+    if is_there:
+        interpreter.write_text("")  # nobody may execute it, root neither
+    script.write_text(f"#!{interpreter} -P\n")
+    script.chmod(0o755)
+    with pytest.raises(ToolError, match=f"{script} cannot be started: ") as caught:
+        run(Command(argv=(str(script),)))
+    assert f"it needs {interpreter}, which this user cannot run" in caught.value.hint
+
+
+def test_missing_folder_is_no_fault_of_the_program(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="none"):
+        run(Command(argv=("true",), cwd=tmp_path / "none"))
+
+
 def test_failed_block_ends_the_child_and_its_process_group() -> None:
     pids: list[int] = []
 
