@@ -7,7 +7,7 @@ place of its own: the newest connection is never the one that goes, unless each 
 from __future__ import annotations
 
 import asyncio
-import resource
+import os
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -16,7 +16,8 @@ RESERVED = 64  # files that are no connections of clients
 
 def bound_connections(most: int) -> type[H11Protocol]:
     """Return uvicorn's protocol for at most `most` connections, and no more than this process may have files."""
-    room = max(1, min(most, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED))
+    files = os.sysconf("SC_OPEN_MAX")  # -1 for any number; the module `resource` is not in every image
+    room = most if files < 0 else max(1, min(most, files - RESERVED))
 
     class BoundedProtocol(H11Protocol):
         since = 0.0  # when it was made, or its last request was answered
