@@ -16,7 +16,7 @@ RESERVED = 64  # files that are no connections of clients
 
 def bound_connections(most: int) -> type[H11Protocol]:
     """Return uvicorn's protocol for at most `most` connections, and no more than this process may have files."""
-    files = os.sysconf("SC_OPEN_MAX")  # -1 for any number; the module `resource` is not in every image
+    files = os.sysconf("SC_OPEN_MAX")  # -1: any number
     room = most if files < 0 else max(1, min(most, files - RESERVED))
 
     class BoundedProtocol(H11Protocol):
