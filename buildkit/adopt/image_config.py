@@ -8,11 +8,13 @@ from dataclasses import replace
 
 from buildkit.adopt.reading import ContainerfileReading
 from buildkit.declare.instructions import Instruction
+from buildkit.declare.written_secrets import find_secret
 
 SECRET_NAME = re.compile(r"(?:.*_)?(?:TOKEN|PASSWORD|PASSWD|SECRET|APIKEY|KEY|CREDENTIALS)(?:_.*)?", re.IGNORECASE)
 _OF_THE_BUILDER = re.compile(
     r"(?:(?:TARGET|BUILD)(?:PLATFORM|OS|ARCH|VARIANT)|(?:https?|no|all|ftp)_proxy)", re.IGNORECASE
 )
+_START = "nox -s run-STAGE -- --option=--env="
 _OF_INSTALLERS = ("PIP_", "UV_", "POETRY_", "PIPENV_", "DEBIAN_", "VIRTUAL_ENV", "CONDA_", "MAMBA_")
 _BUILD_PATH = re.compile(r"[^:]*(?:\.?venv|\.local|conda\d?(?:/envs/[^/:]+)?|poetry|\.cargo)/bin")
 _SECONDS = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)(?:\.\d+)?s)?(?:\d+ms)?")
@@ -139,7 +141,11 @@ def read_environment(reading: ContainerfileReading, instruction: Instruction) ->
             if kept == ["$PATH"]:
                 continue  # the image's own virtual environment is in front already
             shown = ":".join(kept)
-        reading.image.env[name] = shown if shown is not None else value or ""
+        found = shown if shown is not None else value or ""
+        if find_secret(name, found):
+            reading.leave(instruction, f"a secret stays out of the image: {_START}{name}", name)
+            continue
+        reading.image.env[name] = found
 
 
 def _expand_config(reading: ContainerfileReading, text: str) -> str | None:

@@ -14,6 +14,7 @@ from buildkit.adopt.compose import BuiltService, ComposeFile, as_pairs, interpol
 from buildkit.adopt.draft import ImageDraft, Leftover
 from buildkit.adopt.image_config import SECRET_NAME, parse_seconds, without_conda
 from buildkit.adopt.yamlfile import as_list, as_table
+from buildkit.declare.written_secrets import find_secret
 
 _SIZE = re.compile(r"(\d+)\s*([bkmg])b?", re.IGNORECASE)
 _SETTLED = {
@@ -103,7 +104,7 @@ class _Applying:
     def _environment(self, key: str, value: object) -> Iterator[Leftover]:
         for name, text in as_pairs(value):
             filled = interpolate(text) if text is not None else None
-            is_secret = SECRET_NAME.fullmatch(name) or (filled and re.search(r"://[^/@:]*:[^/@]+@", filled))
+            is_secret = SECRET_NAME.fullmatch(name) or find_secret(name, filled or "")
             if filled is None or is_secret:
                 why = "a secret stays out of the image" if is_secret else "it has no value here"
                 advice = f"{why}: nox -s run-{{service}} -- --option=--env={name}"

@@ -27,6 +27,7 @@ from buildkit.errors import DefinitionError, Problem
 from buildkit.lazy_dataclass import dataclass
 
 _FILE = "pyproject.toml"
+_LOGIN = "podman login and skopeo login keep it outside of the repository"
 _VERSION = TextSchema(r"[0-9]+\.[0-9]+", "a version (2.41)")
 
 
@@ -36,6 +37,9 @@ def _advise_arch(name: str) -> str:
     return f"write `{arch}`" if arch else ""
 
 
+_CACHE = TextSchema(
+    r"(?![^/]*@[^/]*/)[^\0]*", "a repository of a registry without a login", instead=_LOGIN, advise=lambda _: _LOGIN
+)
 SETTINGS = TableSchema(
     {
         "name": KeySchema(
@@ -94,8 +98,8 @@ SETTINGS = TableSchema(
             TextSchema(choices=("refuse", "refuse-known", "warn")),
             "the same for models inside wheels of packages (default: refuse-known)",
         ),
-        "cache": KeySchema(TextSchema(), "registry repository of the remote cache that is read"),
-        "cache-write": KeySchema(TextSchema(), "registry repository of the remote cache that is written"),
+        "cache": KeySchema(_CACHE, "registry repository of the remote cache that is read"),
+        "cache-write": KeySchema(_CACHE, "registry repository of the remote cache that is written"),
         "labels": KeySchema(
             MapSchema(TextSchema(), key_pattern=r"[a-zA-Z0-9][a-zA-Z0-9._/-]*"),
             "labels of every image, over the derived ones",

@@ -14,7 +14,10 @@ _HEADERS = re.compile(r"OTEL_EXPORTER_OTLP(?:_[A-Z]+)?_HEADERS")
 _LOGIN_HEADER = re.compile(r"(?i)(?:^|,)\s*[\w.-]*(?:auth|cookie|key|password|secret|token)[\w.-]*\s*=")
 _REFERENCE = r"\$(?:\w+|\{\w+\}|\(\w+\))"  # that of a shell or a compose file
 _LOGIN = re.compile(rf"(?<=[a-zA-Z0-9]://)[^/@\s:\"'`]*:(?!{_REFERENCE}@)[^/@\s\"'`]+@")
-_BEFORE_HOST = re.compile(r"(?<=://)[^/\s]*@")
+_BEFORE_HOST = re.compile(
+    r"(?<!ssh://)(?<=://)[^/\s]*@|(?<=ssh://)[^/\s:@]*:[^/\s]*@"  # a user of ssh alone is no secret
+    r"|^[^/\s:@]+:[^/\s@]+@(?=[^/\s]+/)"  # of a registry
+)
 IN_URL = "holds a password in a URL"
 INSTEAD = "a secret is never written down: docs/supply-chain.md#secrets says how a build and a service get one"
 IN_SERVICES = "declare it in [secrets] and let the service read /run/secrets/NAME"
@@ -32,14 +35,21 @@ def has_login(text: str) -> bool:
 
 
 def hide_logins(text: str) -> str:
-    """Return a text for a message: whatever stands before a host is hidden."""
-    return _BEFORE_HOST.sub("…@", text)
+    """Return a text for a message, without what stands before a host."""
+    return _BEFORE_HOST.sub("", text)
+
+
+def find_secret(name: str, value: str) -> str:
+    """Return why a variable looks like one that holds a secret; empty if it does not."""
+    if has_login(value):
+        return IN_URL
+    if _NAME.search(name) and not _HARMLESS.fullmatch(value):
+        return "looks like a secret that is written down"
+    return "holds a header that logs in" if _HEADERS.fullmatch(name) and _LOGIN_HEADER.search(value) else ""
 
 
 def check_variables(variables: Iterable[tuple[str, str]], place: _Place, hint: str = INSTEAD) -> None:
-    """Report variables that hold a secret, by their names."""
+    """Report variables that hold a secret."""
     for name, value in variables:
-        if _NAME.search(name) and not _HARMLESS.fullmatch(value):
-            place.at(name).report("looks like a secret that is written down", hint)
-        elif _HEADERS.fullmatch(name) and _LOGIN_HEADER.search(value):
-            place.at(name).report("holds a header that logs in", hint)
+        if what := find_secret(name, value):
+            place.at(name).report(what, hint)

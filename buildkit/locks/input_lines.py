@@ -6,6 +6,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 
+from buildkit.declare.written_secrets import has_login, hide_logins
 from buildkit.errors import Problem
 from buildkit.locks.git_source import is_git, parse_git_source
 from buildkit.locks.requirement_inputs import Read, included_path
@@ -16,13 +17,14 @@ _NAMED = re.compile(r"^[\w.-]+\s*(?:\[[^]]*\])?\s*@\s*")
 _URL = re.compile(r"(?:\w+\+)?\w+://")
 _ITSELF = re.compile(r"\.\.?(\[[^]]*\])?")
 _FILE = re.compile(r"\.(?:whl|zip|tar\.\w+|tgz)(?:\[[^]]*\])?")
-_SECRET = re.compile(r"(?:-i|-f|--index-url|--extra-index-url|--find-links)(?:\s*=\s*|\s+)\w+://[^/\s]*@")
+_SECRET = re.compile(r"(?:-[if]|--index-url|--extra-index-url|--find-links)\s*=?\s*\w+://[^/\s]*@")
 _TOML = (
     "is not a file of requirements",
     "write ./ (or ./[extra]) for the project itself, or name its uv.lock in the stage",
 )
 _FILE_URL = re.compile(r"https?://[^\s@#?]+/[^\s@#?/]+\.(?:whl|tar\.gz|zip)(?:#\S*)?")
 _NO_URL = "write NAME @ https://HOST/FILE.whl, or NAME==VERSION with an index or --find-links that has the file"
+_LOGIN = ("has credentials", "put them into netrc, or into the index settings of pip or uv")
 _UV = 'set locker = "uv", or depend on a release'
 _SHOWN = 200  # characters of a line in a message
 
@@ -58,14 +60,14 @@ def _find(file: str, read: Read, locker: str, seen: set[str]) -> Iterator[Proble
         elif included:
             yield from _find(posixpath.normpath(posixpath.join(posixpath.dirname(file), included)), read, locker, seen)
         elif found := _judge(line.partition(" ;")[0].strip(), read, locker):
-            shown = re.sub(r"//[^/@\s]*@", "//", line)[:_SHOWN]
-            yield Problem(file=f"{file}:{number}", what=f"`{shown}` {found[0]}", hint=found[1])
+            what = f"`{hide_logins(line)[:_SHOWN]}` {found[0]}"
+            yield Problem(file=f"{file}:{number}", what=what, hint=hide_logins(found[1]))
 
 
 def _judge(line: str, read: Read, locker: str) -> tuple[str, str] | None:
     """Return what is wrong with a line, and what to write instead; None for a line that a lock can hold."""
     if _SECRET.match(line):
-        return "has credentials", "put them into netrc, or into the index settings of pip or uv"
+        return _LOGIN
     if line.startswith("-") and not _EDITABLE.match(line):
         return None
     place = _NAMED.sub("", _EDITABLE.sub("", line, count=1), count=1)
@@ -73,7 +75,7 @@ def _judge(line: str, read: Read, locker: str) -> tuple[str, str] | None:
         return _judge_git(line, place) if locker == "uv" else (f"is what {locker} pins no commit of", _UV)
     path = place.removeprefix("file:")
     if _URL.match(place) and not place.startswith("file:."):
-        return None if place != line and _FILE_URL.fullmatch(place) else ("is a URL", _NO_URL)
+        return _judge_url(line, place)
     if itself := _ITSELF.fullmatch(path):
         return "is a folder without a slash", f"write {path.partition('[')[0]}/{itself[1] or ''}"
     if _FILE.search(path) and "/" in path:
@@ -85,6 +87,13 @@ def _judge(line: str, read: Read, locker: str) -> tuple[str, str] | None:
     if path.startswith(("./", "../")):
         return _judge_folder(posixpath.normpath(re.split(r"[\s\[;]", path, maxsplit=1)[0]), read)
     return None
+
+
+def _judge_url(line: str, place: str) -> tuple[str, str] | None:
+    """Return what is wrong with a package at a URL."""
+    if has_login(place):
+        return _LOGIN
+    return None if place != line and _FILE_URL.fullmatch(place) else ("is a URL", _NO_URL)
 
 
 def _judge_git(line: str, place: str) -> tuple[str, str] | None:

@@ -46,11 +46,13 @@ from buildkit.locks.wheels_lock import artifact_table
 _NAME = TextSchema(pattern=r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", expected="a usable name")
 _PATH = TextSchema(pattern=r"(?!.*(?:^|/)\.\.?(?:/|$))[^/\\].*", expected="a relative path")
 _SHA256 = TextSchema(pattern=r"[0-9a-f]{64}", expected="a SHA-256")
+_NETRC = "put them into netrc"
 _SOURCE = TextSchema(
     pattern=r"pypi:[A-Za-z0-9][A-Za-z0-9._-]*(?:\[[^]]*\])?|hf:(?:[A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*"
     r"|oci:[A-Za-z0-9.-]+(?::[0-9]+)?/[a-z0-9][a-z0-9._/-]*(?::[A-Za-z0-9_][A-Za-z0-9_.-]*)?(?:@sha256:[0-9a-f]{64})?"
     r"|https://\S+|path:(?!\.\.(?:/|$))(?!.*/\.\.(?:/|$))[^/\s].*",
     expected=SOURCES,
+    instead=_NETRC,
 )
 _LOCKED_SOURCE = TextSchema(
     pattern=rf"{_SOURCE.pattern}|derive:[A-Za-z0-9][A-Za-z0-9._-]*", expected=f"{SOURCES}, or `derive:MODEL`"
@@ -278,7 +280,7 @@ def _check_request(request: ModelRequest, place: ValueLocation) -> None:
         place.at("version").report("is in the source (`oci:REGISTRY/NAME:TAG`)", "remove it here")
     if isinstance(request.source, UrlSource) and not isinstance(request.source, HubSource | OciSource):
         if "@" in request.source.url.split("/")[2]:
-            place.at("source").report("contains credentials", "put them into netrc")
+            place.at("source").report("contains credentials", _NETRC)
         for pattern in request.files:
             if re.search(r"[*?\[]", pattern):
                 place.at("files").report(f"`{pattern}` is a pattern", "an https source needs the names of its files")

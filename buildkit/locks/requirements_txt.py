@@ -255,8 +255,7 @@ def _explain(body: str) -> _LineError:
     if word in _SOURCES:
         return _LineError(f"a lock must not name an index (`{word}`)", "configure pip or uv, then run: nox -s lock")
     if _URL.search(body):
-        bare = re.sub(r"//[^/@\s]*@", "//", body)
-        return _LineError(f"`{bare}` is a URL", "pin a version from an index, or put the package under ./libs")
+        return _LineError(f"`{body}` is a URL", "pin a version from an index, or put the package under ./libs")
     if body.startswith("-"):
         return _LineError(f"unknown option `{word}`", "a lock contains only pins; run: nox -s lock")
     if body.startswith(("/", "file:")):

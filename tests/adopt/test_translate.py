@@ -237,6 +237,8 @@ def test_another_target_is_another_image() -> None:
         ("COPY --chmod=755 run.sh /x", "COPY run.sh /x"),
         ("ADD src.tar.gz /x", "ADD src.tar.gz /x"),
         ("ARG TOKEN", "ARG TOKEN"),
+        ("ENV A=1 HF_TOKEN=hunter2", "ENV HF_TOKEN"),
+        ("ENV DB=postgres://me:hunter2@db/x", "ENV DB"),
         ("USER $WHO", "USER $WHO"),
         ("ONBUILD RUN x", "ONBUILD RUN x"),
     ],

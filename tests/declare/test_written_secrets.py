@@ -10,6 +10,8 @@ from buildkit.declare.project import parse_project
 from buildkit.declare.stage_file import parse_stage
 from buildkit.declare.written_secrets import has_login, hide_logins
 from buildkit.errors import DefinitionError
+from buildkit.locks.input_lines import find_input_problems
+from buildkit.locks.models_lock import parse_models
 
 ROOT = 'summary = "s"\n[root]\nsuite = "trixie"\npackages = "p.txt"\n'
 SOURCE = '[[root.source]]\nsuite = "/"\nkey = "k.asc"\nuri = "{}"\n'
@@ -53,11 +55,44 @@ def test_a_secret_among_arguments_of_a_containerfile_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("key", ["cache", "cache-write"])
-def test_a_login_of_a_registry_is_an_error(key: str) -> None:
+@pytest.mark.parametrize("value", [URL, "me:hunter22@registry.example/x"])
+def test_a_login_of_a_registry_is_an_error(key: str, value: str) -> None:
     with pytest.raises(DefinitionError) as caught:
-        parse_project(f'[project]\nname = "p"\nversion = "1"\n[tool.buildkit]\n{key} = "{URL}"\n', Path("/p"))
-    assert "holds a password in a URL" in str(caught.value)
+        parse_project(f'[project]\nname = "p"\nversion = "1"\n[tool.buildkit]\n{key} = "{value}"\n', Path("/p"))
+    (problem,) = caught.value.problems
+    assert problem.key == f"tool.buildkit.{key}"
+    assert "skopeo login" in problem.hint
     assert "hunter22" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["", "127.0.0.1:5000/cache", "registry.example/x:tag"])
+def test_a_registry_without_a_login_is_none(value: str) -> None:
+    text = f'[project]\nname = "p"\nversion = "1"\n[tool.buildkit]\ncache = "{value}"\n'
+    assert parse_project(text, Path("/p")).cache == value
+
+
+def test_a_login_of_a_models_source_is_an_error() -> None:
+    text = f'[[model]]\nname = "m"\nsource = "{URL}"\nfiles = ["x"]\n'
+    with pytest.raises(DefinitionError) as caught:
+        parse_models(text, "models.toml")
+    assert [one.hint for one in caught.value.problems if one.key.endswith("source")] == ["put them into netrc"]
+    assert "hunter22" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"--index-url {URL}",
+        f"-i{URL}",
+        "--find-links=https://hunter22@example.org/x",
+        f"x @ {URL}.whl",
+        f"x @ git+{URL}",
+        "git+https://hunter22@example.org/x",
+    ],
+)
+def test_a_login_of_an_input_is_never_shown(line: str) -> None:
+    (problem,) = find_input_problems("r.in", lambda file: line if file == "r.in" else None)
+    assert "hunter22" not in f"{problem.what} {problem.hint}"
 
 
 @pytest.mark.parametrize(
@@ -80,4 +115,4 @@ def test_addresses_without_a_password_are_none(text: str) -> None:
 @pytest.mark.parametrize("text", ["x=https://:p@h", "a://u:p@h", "https://u:${X}y@h"])
 def test_a_password_of_any_user_and_scheme_is_one(text: str) -> None:
     assert has_login(text)
-    assert hide_logins(f"{text}/p@q").endswith("…@h/p@q")
+    assert hide_logins(f"{text}/p@q").endswith("://h/p@q")

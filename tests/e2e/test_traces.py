@@ -22,7 +22,7 @@ def test_build_is_one_trace_of_session_stages_tasks_and_layers(tiny: Tiny, regis
         tiny.build("app")
         again = collector.spans
         collector.requests.clear()
-        tiny.replace("stages/tools/stage.toml", "mkdir -p /opt/tools", "exit 3 # https://me:hunter2@host")
+        tiny.replace("stages/tools/stage.toml", "mkdir -p /opt/tools", "exit 3 # https://hunter2@host")
         failed = tiny.run("build-tools", OTEL_EXPORTER_OTLP_HEADERS="authorization=Bearer%20hunter2")
         failing = collector.spans
     assert first.code == 0, first.text

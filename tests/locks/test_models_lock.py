@@ -67,8 +67,8 @@ source = "path:../outside"
     with pytest.raises(DefinitionError) as caught:
         parse_models(text, "requirements/models.toml")
     message = str(caught.value)
-    for word in ("did you mean `name`?", "`ftp://x`", "needs `files`", "`one two`", "credentials", "a pattern", "../up",
-                 "../outside"):  # fmt: skip
+    for word in ("did you mean `name`?", "`ftp://x`", "needs `files`", "`one two`", "a password in a URL", "a pattern",
+                 "../up", "../outside"):  # fmt: skip
         assert word in message
     assert "secret" not in message
     with pytest.raises(DefinitionError, match="twice"):

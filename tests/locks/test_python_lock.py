@@ -46,7 +46,7 @@ def test_lock_is_read_as_it_was_written() -> None:
         (LOCK.replace("aarch64", "x86_64"), "names a processor twice"),
         (f"{LOCK}>>>>>>> theirs\n", "(run: nox -s lock)"),
         (LOCK.replace("https://", "file://"), "is not a URL"),
-        (LOCK.replace("https://", "https://me:secret@"), "is not a URL"),
+        (LOCK.replace("https://", "https://me:secret@"), "holds a password in a URL"),
     ],
 )
 def test_lock_that_pins_no_python_is_refused(text: str | None, what: str) -> None:

@@ -53,7 +53,11 @@ BAD = {
     "unknown secret": ('webhook = { url-secret = "hok" }', "observe", "did you mean `hook`?"),
     "two addresses": ('webhook = { url = "https://x/", url-secret = "hook" }', "observe.webhook", "either `url`"),
     "no address": ('webhook = { token-secret = "hook" }', "observe.webhook", "either `url`"),
-    "password in an address": ('webhook = { url = "https://u:p@x/" }', "observe.webhook.url", "without a password"),
+    "password in an address": (
+        'webhook = { url = "https://u:p@x/" }',
+        "observe.webhook.url",
+        "and name that: url-secret",
+    ),
     "no size": ('retention = { size = "2 GB" }', "observe.retention.size", "`2g`"),
     "half a log-in": ('[observe.email]\nusername = "x"\n' + MAIL, "observe.email", "both `username`"),
     "no server": ('email = { to = "a@b", from = "c@d" }', "observe.email.smarthost", "is missing"),
