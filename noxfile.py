@@ -1,6 +1,7 @@
 """Sessions of this repository: ``nox -l`` lists them. Any nox may run this; the work is done in ``.venv``."""
 
 import argparse
+import json
 import os
 import shlex
 import shutil
@@ -16,6 +17,7 @@ if Path(sys.prefix) != VENV and (VENV / "bin/nox").exists():
     os.execv(PYTHON, [str(PYTHON), "-m", "nox", *sys.argv[1:]])  # noqa: S606 - no shell is meant
 
 import nox  # noqa: E402 - not before the right environment runs
+from nox.command import CommandFailed  # noqa: E402
 
 try:
     import tomllib  # missing before Python 3.11
@@ -102,7 +104,23 @@ def tests(session: nox.Session) -> None:
     session.run(sys.executable, "-m", "compileall", "-q", "buildkit")  # sessions in tests write no bytecode
     workers = min(max(5, os.cpu_count() or 1), 6)  # many tests wait for tools and disks, not for a core
     env = {"PYTHONDONTWRITEBYTECODE": ""}  # or each worker compiles all tests itself
-    session.run(*pytest, "--numprocesses", str(workers), "--no-loadscope-reorder", env=env)
+    run_all(session, (*pytest, "--numprocesses", str(workers), "--no-loadscope-reorder"), pytest, env)
+
+
+FEW = 5  # failed tests; more are no accident
+
+
+def run_all(session: nox.Session, together: tuple[str, ...], alone: tuple[str, ...], env: dict[str, str]) -> None:
+    """Run the suite, then what failed beside others once more, alone; what passes then is named, and fails nothing."""
+    try:
+        session.run(*together, "--cache-clear", env=env)
+    except CommandFailed:
+        record = Path(".pytest_cache/v/cache/lastfailed")
+        failed = sorted(json.loads(record.read_text("utf-8"))) if record.exists() else []
+        if not 0 < len(failed) <= FEW:
+            raise
+        session.run(*alone, "--last-failed")
+        session.warn(f"failed beside others, and passed alone: {', '.join(failed)}")
 
 
 FRAMEWORKS = ("torch==2.13.0", "tensorflow-cpu==2.21.0")

@@ -3,6 +3,7 @@
 They try the same examples each time, so that the same code passes or fails; with BUILDKIT_TEST_EXPLORE other ones.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -22,6 +23,8 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("ours")
+
+gc.disable()  # thirteen thousand tests are made, and none goes: looking for garbage is a third of that
 
 # a shell that starts the suite in the background has it, and all that it starts, ignore Ctrl-C
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -77,6 +80,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put first what takes longest: with --no-loadscope-reorder, files start in the order of their tests."""
     items.sort(key=lambda item: _rank("/".join(item.path.relative_to(item.config.rootpath).parts[:2])))
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from here on, but do not look through what is collected so far: it stays until the end."""
+    gc.freeze()
+    gc.enable()
 
 
 def _rank(folder: str) -> tuple[int, str]:
