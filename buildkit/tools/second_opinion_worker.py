@@ -9,6 +9,7 @@ loads a file.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -92,9 +93,12 @@ def read_end(file: IO[bytes]) -> str:
 
 def main(engines: list[str]) -> None:
     """Answer until standard input ends."""
+    gc.disable()
     for engine in engines:
         with contextlib.suppress(Exception):  # the child says what is wrong with it
             importlib.import_module(MODULES[engine])
+    gc.freeze()  # what was imported is no garbage, neither in the children nor at the end
+    gc.enable()
     for line in sys.stdin:
         path, seconds, memory = json.loads(line)
         answers = [fork_and_judge(engine, path, seconds, memory) for engine in engines]

@@ -128,3 +128,14 @@ def test_hints_name_the_console_script(folder: Path, capsys: pytest.CaptureFixtu
     assert "hint: did you mean `plan`?" in capsys.readouterr().err
     assert console.main(["plan", "--nope"]) == 2
     assert "hint: usage: xoe-buildkit plan [" in capsys.readouterr().err
+
+
+def test_process_that_ends_looks_for_no_garbage_in_what_it_imported() -> None:
+    program = """
+import atexit, gc
+atexit.register(lambda: print(gc.get_freeze_count() > 1000))  # runs after those that are registered later
+from buildkit.cli.guard import guarded
+guarded(lambda: print(gc.get_freeze_count()))
+"""
+    finished = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert finished.stdout == "0\nTrue\n"
