@@ -9,7 +9,7 @@ import pytest
 
 from buildkit.scan import BytesSource, Verdict
 from buildkit.scan.pickle import net
-from buildkit.scan.pickle.net import BLOCK, find_calls
+from buildkit.scan.pickle.net import BLOCK, find_calls, find_texts
 from tests.scan.craft import safetensors
 from tests.scan.pickler import EVIL, call, describe, malicious_pickle, named, pickle_stream, rules, scan_bytes, text
 
@@ -63,6 +63,23 @@ def test_call_that_two_blocks_share_is_found(name, monkeypatch):
 )
 def test_call_after_other_opcodes_is_found(between):
     assert find_calls(BytesSource(b"\xff" + PUSHED + between + b"(Vid\ntR."))
+
+
+@pytest.mark.parametrize(("before", "after"), [(b"V", b"\n"), (b"S'", b"'\n"), (b'S"', b'"\n')])
+@pytest.mark.parametrize("begin", [b"n", b"\xe9", b"\\u006e", b"n\\u00e9"])
+def test_text_that_is_a_line_has_400_bytes_at_most(before, after, begin):
+    if before != b"V":
+        begin = begin.replace(b"u00", b"x")
+    for size, found in ((400, 1), (401, 0), (801, 0)):
+        block = before + begin.ljust(size, b"n") + after
+        texts = list(find_texts(block, 0, len(block)))
+        assert [(text.start, text.end) for text in texts] == [(0, len(block))] * found
+        assert all(set(text.value) <= {"n", "é"} for text in texts)
+
+
+@pytest.mark.parametrize("line", [b"two words", b"1st", b"a-b", b"\xb7", b"a\\", b"", b"\\u0020a", b"a\\q"])
+def test_line_that_is_no_name_is_no_text(line):
+    assert not list(find_texts(b"V" + line + b"\n", 0, len(line) + 2))
 
 
 def test_offset_is_that_of_the_opcode():

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from functools import cache
 from itertools import takewhile
+from typing import NamedTuple
 
 from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.context import ScanContext
@@ -32,21 +33,25 @@ TEXTS = 24  # texts before a STACK_GLOBAL that may be its names
 MOST = 16  # calls of one content; more would tell nothing new
 NUMBERS = 2**16  # bytes of numbers that are searched: loaders read a pickle from the beginning
 LONGEST = 200  # bytes of a name
+LONGEST_LINE = 400  # bytes of one that is a line, with escapes
 WIDTHS = {ord(op.code): op.arg.n if op.arg else 0 for op in pickletools.opcodes}
 LINES = {ord("c"): 2, ord("i"): 2}
 COUNTED = {-2: 1, -3: 4, -4: 4, -5: 8}  # how pickletools marks an argument whose length takes so many bytes
 MARK, TUPLE, STOP = b"(t."
 MAKE_ARGUMENTS = frozenset(b")\x85\x86\x87")
 CALL = frozenset(b"R\x81\x92")
+TOLD = frozenset((*CALL, *MAKE_ARGUMENTS, MARK, TUPLE, *b"o"))  # the opcodes that ``OpcodeNet.follow`` looks at
 IDENTIFIER = rb"[A-Za-z_][\w.]{0,199}"
 OPCODES = b"".join(re.escape(bytes((code,))) for code in sorted(WIDTHS))
 BY_LINES = re.compile(rb"\n(?=(" + IDENTIFIER + rb")\n[" + OPCODES + rb"])")
 WORD = bytes(code for code in range(128) if chr(code).isalnum() or code in b"_.")
 MEMO = re.compile(rb"(?:\x94|q.|r.{4}|p\d+\n)?", re.DOTALL)
+IN_NAME = b"[" + re.escape(bytes(code for code in range(256) if chr(code).isalnum() or code in b"_.")) + b"]"
+IN_LINE = IN_NAME + rb"{0,400}+(?:\\[^\n]{0,399})?"  # a name; behind an escape it may have any byte
 PUSH = re.compile(  # a class first, which is searched for quickly
-    rb"[\x8cUXT\x8dVS](?=(?<=[\x8cU])(?P<short>[\x01-\xc8])|(?<=[XT])(?P<long>[\x01-\xc8])\0\0\0"
-    rb"|(?<=\x8d)(?P<longest>[\x01-\xc8])\0{7}|(?<=V)(?P<line>[^\n]{1,400})\n"
-    rb"|(?<=S)(?P<quote>['\"])(?P<quoted>[^\n]{1,400})(?P=quote)\n)"
+    rb"[\x8cUXT\x8dVS](?=(?<=[\x8cU])(?P<short>[\x01-\xc8])[A-Za-z_\xc2-\xf4]|(?<=[XT])(?P<long>[\x01-\xc8])\0\0\0"
+    rb"|(?<=\x8d)(?P<longest>[\x01-\xc8])\0{7}|(?<=V)(?P<line>" + IN_LINE + rb")\n"
+    rb"|(?<=S)(?P<quote>['\"])(?P<quoted>" + IN_LINE + rb")(?P=quote)\n)"
 )
 NAME = re.compile(r"[^\W\d][\w.]*")
 SEEN_THROUGH = 8  # opcodes after a STACK_GLOBAL that one expression passes, before they are followed one by one
@@ -94,8 +99,7 @@ class Text:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(NamedTuple):
     """What opcodes lead to: a call with arguments, and STOP; whatever goes on for very long counts as both."""
 
     called: bool
@@ -190,17 +194,20 @@ class OpcodeNet:
     def follow(self, block: bytes, at: int, call: bytes = b"") -> Reach:
         """Follow the opcodes from ``at``; ``call`` is one that calls without a tuple of arguments."""
         marked = ready = called = False
-        for count in range(FOLLOWED):
-            code = block[at] if 0 <= at < len(block) else -1
-            if code < 0 or code == STOP:
-                self.spend(count)
-                return Reach(called, code == STOP)
-            called = called or (code in CALL and ready) or code in call
-            marked = marked or code == MARK
-            ready = ready or code in MAKE_ARGUMENTS or (code == TUPLE and marked)
-            at = skip_opcode(block, at)
-        self.spend(FOLLOWED)
-        return Reach(called=True, stopped=True)
+        count, size = 0, len(block)
+        while 0 <= at < size and count < FOLLOWED:
+            code = block[at]
+            if code == STOP:
+                break
+            if code in TOLD:
+                called = called or (code in CALL and ready) or code in call
+                marked = marked or code == MARK
+                ready = ready or code in MAKE_ARGUMENTS or (code == TUPLE and marked)
+            at, count = skip_opcode(block, at), count + 1
+        self.spend(count)
+        if count == FOLLOWED:
+            return Reach(called=True, stopped=True)
+        return Reach(called, stopped=0 <= at < size)
 
     def read_texts(self, block: bytes, at: int) -> Iterator[FoundCall]:
         """Yield the calls of a global that the STACK_GLOBAL at ``at`` fetches: by the texts before it, else by any."""
@@ -273,8 +280,7 @@ def skip_opcode(block: bytes, at: int) -> int:
     at += 1
     if width >= 0:
         return at + width
-    if width in COUNTED:
-        size = COUNTED[width]
+    if size := COUNTED.get(width):
         return at + size + int.from_bytes(block[at : at + size], "little")
     for _ in range(LINES.get(code, 1)):
         at = block.find(b"\n", at) + 1
@@ -306,7 +312,11 @@ def find_texts(block: bytes, start: int, end: int) -> Iterator[Text]:
 
 
 def decode_line(line: bytes, codec: str) -> str:
-    """Resolve the escapes of a text that is a line; empty if they are malformed."""
+    """Resolve the escapes of a text that is a line; empty if they are malformed, or the line is too long."""
+    if b"\\" not in line:
+        return line.decode("latin-1")
+    if len(line) > LONGEST_LINE:
+        return ""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # for invalid escapes
         try:
