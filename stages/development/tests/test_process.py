@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from contextlib import ExitStack, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx2
@@ -92,13 +93,18 @@ def test_slow_clients_keep_out_neither_probes_nor_requests(
         connect = functools.partial(socket.create_connection, ("127.0.0.1", port), timeout=20)
         upload = stack.enter_context(connect())
         upload.sendall(head.encode() + audio[:1000])
-        slow = []
+        get = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+        resting, slow = HTTPConnection("127.0.0.1", port, timeout=20), []
+        stack.callback(resting.close)
+        resting.request("GET", "/healthz")
+        assert resting.getresponse().read()
         for number in range(60):
             slow.append(stack.enter_context(connect()))
-            slow[-1].sendall((b"", b"GET /healthz HTTP", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")[number % 3])
+            slow[-1].sendall(get if number % 12 == 11 else (b"", b"GET /healthz HTTP")[number % 2])
         for _ in range(3):
             assert run("-IS", "healthcheck.py").wait() == 0
         assert is_closed(slow[0])
+        assert not is_closed(resting.sock)
         upload.sendall(audio[1000:])
         assert upload.recv(100).startswith(b"HTTP/1.1 200")
 
