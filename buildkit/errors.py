@@ -121,7 +121,7 @@ class BuildError(BuildkitError):
 
 
 class MissingTool(BuildError):
-    """A program that this step needs is not installed."""
+    """A program that this step needs is not installed, or cannot be started."""
 
 
 class ToolError(BuildError):

@@ -13,7 +13,7 @@ from buildkit.digits import find_number
 from buildkit.doctor.facts import DiskSpace, HostFacts, HostSystem, InstalledTool, SubordinateIds, UserNamespaces
 from buildkit.doctor.image_store import probe_image_store
 from buildkit.doctor.probe_containers import find_program, probe_containers, probe_storage
-from buildkit.errors import BuildError
+from buildkit.errors import BuildError, MissingTool
 from buildkit.tools.buildah import find_isolation
 from buildkit.tools.cdi import find_cdi
 from buildkit.tools.gpu import find_gpus
@@ -155,10 +155,10 @@ def probe_tool(name: str) -> InstalledTool:
         return InstalledTool(name=name, path=path)
     try:
         output = run(Command(argv=(path, option), accept=tuple(range(256)))).text
+    except MissingTool:  # a script whose interpreter this user may not start, for instance
+        return InstalledTool(name=name)
     except BuildError as error:
         output = error.output
-    except OSError:  # a script whose interpreter this user may not start, for instance
-        return InstalledTool(name=name)
     return InstalledTool(name=name, path=path, version=parse_version(output))
 
 

@@ -144,7 +144,7 @@ def _spawn(command: Command, stdin: int) -> _MeteredChild:
         if error.filename != command.argv[0]:  # its folder
             raise
         path = require_tool(command.argv[0])
-        raise ToolError(f"{path} cannot be started: {error.strerror}", hint=_explain_start(path)) from error
+        raise MissingTool(f"{path} cannot be started: {error.strerror}", hint=_explain_start(path)) from error
 
 
 def _explain_start(path: str) -> str:

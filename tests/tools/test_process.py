@@ -148,7 +148,7 @@ def test_program_whose_interpreter_cannot_be_run_says_which(tmp_path: Path, is_t
         interpreter.write_text("")  # nobody may execute it, root neither
     script.write_text(f"#!{interpreter} -P\n")
     script.chmod(0o755)
-    with pytest.raises(ToolError, match=f"{script} cannot be started: ") as caught:
+    with pytest.raises(MissingTool, match=f"{script} cannot be started: ") as caught:
         run(Command(argv=(str(script),)))
     assert f"it needs {interpreter}, which this user cannot run" in caught.value.hint
 
