@@ -8,9 +8,10 @@ from typing import Any
 
 import yaml
 
+from buildkit.declare.yaml_growth import verify_growth
 from buildkit.errors import DefinitionError
 
-_LONGEST = 1 << 20  # aliases in a file can make a value that is far larger
+_LONGEST = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ def parse_yaml(text: str, file: str) -> YamlFile:
         loader = _Loader(text)
         try:
             node = loader.get_single_node()
+            verify_growth(node)
             lines = dict(_find_lines(node, ()))
             value = loader.construct_document(node) if node is not None else None
         finally:

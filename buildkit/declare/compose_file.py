@@ -15,6 +15,7 @@ from typing import Any
 
 from buildkit.declare.compose_merge import merge_files
 from buildkit.declare.schema import ValueLocation, suggest_word
+from buildkit.declare.yaml_growth import verify_growth
 from buildkit.errors import DefinitionError, Problem
 
 ACTIONS = ("rebuild", "restart", "sync", "sync+restart", "sync+exec")
@@ -103,7 +104,13 @@ def _load(text: str, file: str) -> object:
     import yaml
 
     try:
-        return yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            verify_growth(node)
+            return None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         what = " ".join(str(error).split())
         raise DefinitionError.of([Problem(file=file, what=f"is not YAML: {what}")]) from None
@@ -210,7 +217,9 @@ def _rule(value: object, place: ValueLocation) -> ComposeWatch:
     path, action, target = (str(table.get(key) or "") for key in ("path", "action", "target"))
     if not path:
         place.at("path").report("is missing: which file or folder to watch")
-    if action not in ACTIONS:
+    if not action:
+        place.at("action").report(f"is missing: one of {', '.join(ACTIONS)}")
+    elif action not in ACTIONS:
         place.at("action").report(f"`{action}` is none of {', '.join(ACTIONS)}", suggest_word(action, list(ACTIONS)))
     if action in _SYNCING and not posixpath.isabs(target):
         place.at("target").report("must be an absolute path in the container", "where the files go")

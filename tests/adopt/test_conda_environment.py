@@ -92,7 +92,13 @@ def test_containerfile_of_an_environment() -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["a: [", "- a", "!!python/object/apply:os.system [id]"])
+ENDLESS = (
+    "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30)),
+    "a: &a { b: *a }",
+)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- a", "!!python/object/apply:os.system [id]", *ENDLESS])
 def test_environment_that_is_none(text: str) -> None:
     with pytest.raises(DefinitionError, match=r"^environment\.yml: it "):
         parse_environment(text, "environment.yml")

@@ -37,6 +37,7 @@ sync+exec (did you mean `rebuild`?)
 compose.yaml: `services.web.develop.watch[1].targets`: unknown key (did you mean `target`?)
 compose.yaml: `services.web.develop.watch[1].target`: must be an absolute path in the container (where the files go)
 compose.yaml: `services.web.develop.watch[3].path`: is missing: which file or folder to watch
+compose.yaml: `services.web.develop.watch[4].action`: is missing: one of rebuild, restart, sync, sync+restart, sync+exec
 compose.yaml: `services.web.develop.watch[2]`: rebuilds a service that has no `build` (add `build`, or use sync or \
 restart)
 """
@@ -88,6 +89,7 @@ services:
         - { action: sync, path: b, targets: /b }
         - { action: rebuild, path: c }
         - { action: restart }
+        - { path: d }
 """
     with pytest.raises(DefinitionError) as caught:
         parse(text)
@@ -98,6 +100,24 @@ services:
 def test_what_is_no_compose_file_is_an_error(text: str) -> None:
     with pytest.raises(DefinitionError):
         parse(text)
+
+
+ALIASES = {
+    "its aliases make it far larger": "x0: &a0 [x]\n"
+    + "".join(f"x{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30)),
+    "a value holds itself": "x: &a { b: [*a] }\n",
+}
+
+
+@pytest.mark.parametrize("what", ALIASES)
+def test_small_file_that_is_endless_is_an_error(what: str) -> None:
+    with pytest.raises(DefinitionError, match=what):
+        parse(f"{ALIASES[what]}services: {{ web: {{ image: x }} }}\n")
+
+
+def test_what_stands_often_is_no_endless_file() -> None:
+    text = "x: &x [1, 2]\nservices: { web: { image: a, y: [*x, *x, *x] }, api: { image: b, y: *x } }\n"
+    assert [service.name for service in parse(text).services] == ["web", "api"]
 
 
 FILES = {
