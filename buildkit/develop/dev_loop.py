@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.build.planner import Planner, open_planner
+from buildkit.declare.services import FILE
 from buildkit.develop.change_queue import SingleRunner
 from buildkit.develop.reload_client import ReloadClient
 from buildkit.develop.stage_trees import StageFacts, StageTrees, describe_stage
@@ -26,11 +27,15 @@ _INDEX = ".git/index"  # what is tracked, and so part of an image
 
 @dataclass(frozen=True, kw_only=True)
 class DevActions:
-    """What the loop can do: ``build`` stages, ``replace`` the container of a service, ``restart`` it."""
+    """What the loop can do: ``build`` stages, ``replace`` the container of a service, ``restart`` it.
+
+    ``check_services`` raises DefinitionError if services.toml asks for something else than what runs.
+    """
 
     build: Callable[[Sequence[str]], None]
     replace: Callable[[str], None]
     restart: Callable[[str], None]
+    check_services: Callable[[], None]
 
 
 @dataclass(kw_only=True)
@@ -94,6 +99,8 @@ class DevLoop:
         paths = sorted(path for path in changes if path == _INDEX or not is_private(path))
         if not paths:
             return
+        if FILE in paths:
+            self._check_services()
         try:
             changed = self._refresh(paths)
             if changed is None:
@@ -105,6 +112,12 @@ class DevLoop:
             return
         for service in self._services:
             self._react(service, paths, changed.get(service.stage, ()), at)
+
+    def _check_services(self) -> None:
+        try:
+            self._actions.check_services()
+        except BuildkitError as error:
+            self._fail((FILE,), error)
 
     def _refresh(self, paths: Sequence[str]) -> dict[str, tuple[str, ...]] | None:
         """Show the present contents of files that are staged already; None if there is more to it."""

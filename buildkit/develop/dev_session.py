@@ -40,7 +40,7 @@ from buildkit.develop.stage_trees import StageFacts, StageTrees, describe_stage
 from buildkit.develop.watched import find_watched_folders
 from buildkit.develop.watcher import watching
 from buildkit.errors import BuildkitError, DefinitionError
-from buildkit.events import Emit
+from buildkit.events import Emit, ignore_event
 from buildkit.report.loop_view import Said, Tell
 from buildkit.running.environment import RunningEnvironment, RunningService
 from buildkit.running.host import PodmanHost
@@ -80,6 +80,7 @@ class DevRequest:
 class DevStart:
     """A development environment as it is started, and what is known of the images of its stages."""
 
+    services: Services
     environment: RunningEnvironment
     facts: dict[str, StageFacts]
     trees: dict[str, StageTrees]
@@ -144,7 +145,9 @@ def _prepare(request: DevRequest, services: Services, run: Path, emit: Emit) -> 
         return run_below_reloader(staged, _plan_reload(request, staged, fact, run))
 
     environment = replace(plain, services=tuple(map(adapt, plain.services)))
-    return DevStart(environment=environment, facts=facts, trees=trees, host=host, notebooks=notebooks)
+    return DevStart(
+        services=services, environment=environment, facts=facts, trees=trees, host=host, notebooks=notebooks
+    )
 
 
 def is_reloaded(request: DevRequest, service: RunningService, facts: StageFacts) -> bool:
@@ -218,7 +221,8 @@ def _attend(request: DevRequest, start: DevStart, run: Path, tell: Tell, emit: E
     actions = DevActions(
         build=request.build,
         replace=lambda name: _ignore(replace_service(start.environment, name, options, emit)),
-        restart=partial(_restart, start.environment),
+        restart=partial(_restart, start.environment, options, emit),
+        check_services=partial(_check_services, request, start.services),
     )
     loop = DevLoop(request.folder, services, start.trees, actions, tell)
     clients = list(_connect(services, run, loop))
@@ -272,8 +276,20 @@ def _connect(services: Sequence[DevService], run: Path, loop: DevLoop) -> Iterat
             yield service.client
 
 
-def _restart(environment: RunningEnvironment, name: str) -> None:
+def _check_services(request: DevRequest, running: Services) -> None:
+    """Raise DefinitionError if services.toml asks for something else than what runs."""
+    wanted = _load(request, ignore_event)
+    if wanted.environment(request.environment) != running.environment(request.environment):
+        hint = "Ctrl-C, then nox -s dev, starts what it says now"
+        raise DefinitionError("it has changed, and what runs is as it was", hint=hint)
+
+
+def _restart(environment: RunningEnvironment, options: StartOptions, emit: Emit, name: str) -> None:
+    """Restart a container, or start another one where it was removed by hand."""
     service = environment.get(name)
+    if not podman.has_container(service.container.name):
+        replace_service(environment, name, options, emit)
+        return
     composed.restart(service.container.name)
     wait_healthy(service, _RESTART_PATIENCE)
 

@@ -49,7 +49,7 @@ class Scene:
         trees = {"development": StageTrees(folder, folder / "home", staging)}
         container = ContainerSpec(image="i", name="n", running=Running())
         self.service = DevService(running=RunningService(name="app", container=container), stage="development")
-        actions = DevActions(build=self.never, replace=self.never, restart=self.restart)
+        actions = DevActions(build=self.never, replace=self.never, restart=self.restart, check_services=self.check)
         self.loop = DevLoop(folder, [self.service], trees, actions, self.said.put)
 
     def write(self, name: str, text: str) -> StagedFile:
@@ -59,6 +59,10 @@ class Scene:
 
     def never(self, *_words: object) -> None:
         raise AssertionError("nothing is built")
+
+    def check(self) -> None:
+        if self.error:
+            raise self.error
 
     def restart(self, name: str) -> None:
         if self.error:
@@ -107,6 +111,19 @@ def test_service_is_restarted_where_no_reloader_answers(scene: Scene, connected:
     reacted = scene.said.get(timeout=10)
     assert isinstance(reacted, Reacted)
     assert (reacted.what, reacted.files, scene.restarted) == ("restarted", ("app/api.py",), ["app"])
+
+
+@pytest.mark.parametrize("error", [None, BuildError("it has changed", hint="Ctrl-C")])
+def test_change_of_services_that_asks_for_something_else_is_said(
+    scene: Scene, error: BuildError | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.error = error
+    monkeypatch.setattr(scene.loop, "_compose", lambda _paths: {})
+    scene.loop.handle(frozenset({"services.toml"}))
+    if error is None:
+        assert scene.said.empty()
+    else:
+        assert cast("Reacted", scene.said.get(timeout=10)).what == "it has changed (Ctrl-C)"
 
 
 def test_failed_restart_is_reported_with_the_output(scene: Scene) -> None:
