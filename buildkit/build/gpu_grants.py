@@ -139,7 +139,7 @@ def _lines(refusal: Refusal) -> list[str]:
 def format_request(request: GpuRequest) -> str:
     """Return a request in a few words."""
     if request.devices:
-        return ", ".join(request.devices)
+        return f"the device{'s' if len(request.devices) > 1 else ''} {', '.join(request.devices)}"
     if request.every:
         return "all GPUs"
     return f"{request.count} GPU{'s' if request.count > 1 else ''}"

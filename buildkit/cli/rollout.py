@@ -39,7 +39,7 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
     """Show, promote, take back or watch a rollout. Raises DefinitionError and BuildError."""
     options = _parse(arguments)
     with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
-        environment = load_environment(planner, options.environment)
+        environment = load_environment(planner, options.environment, "--environment")
     rollout = find_rollout(environment, options.service)
     if options.what in _RENDERERS:
         sys.stdout.write(_RENDERERS[options.what](environment, rollout.service, rollout.load()))

@@ -34,7 +34,7 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
     options = _parse(arguments)
     with open_view(sys.stderr) as emit:
         with open_planner(folder, emit) as planner:
-            environment = load_environment(planner, options.environment)
+            environment = load_environment(planner, options.environment, "--environment")
         scaler = make_scaler(environment, options.service, folder, emit)
         pause = options.every / _LOOKS
         with open_gpu_meter() if scaler.follows_gpus else nullcontext(tuple) as scaler.gpus.measure:

@@ -81,10 +81,13 @@ def run_environment(
     return 0
 
 
-def load_environment(planner: Planner, name: str) -> RunningEnvironment:
-    """Return an environment of the project's services; without a name, its only one. Raises DefinitionError."""
+def load_environment(planner: Planner, name: str, option: str = "") -> RunningEnvironment:
+    """Return an environment of the project's services; without a name, its only one. Raises DefinitionError.
+
+    ``option`` is what names it on the command line, if it is no argument.
+    """
     services = load_services(planner.context.project.folder, planner.graph.stages)
-    name = name or _get_only(services)
+    name = name or _get_only(services, option)
     project = planner.context.project.name
     state = str(key_file().parent)
 
@@ -132,10 +135,11 @@ def without(environment: RunningEnvironment, names: Sequence[str]) -> RunningEnv
     return replace(environment, services=tuple(left))
 
 
-def _get_only(services: Services) -> str:
+def _get_only(services: Services, option: str) -> str:
     names = [environment.name for environment in services.environments]
     if len(names) != 1:
-        hint = f"name one of {', '.join(names)}" if names else "add [environments.NAME] to services.toml"
+        how = f"{option} names" if option else "name"
+        hint = f"{how} one of {', '.join(names)}" if names else "add [environments.NAME] to services.toml"
         raise DefinitionError("which environment?", hint=hint)
     return names[0]
 

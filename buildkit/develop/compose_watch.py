@@ -14,10 +14,10 @@ from buildkit.declare.compose_file import ComposeBuild, ComposeProject, ComposeS
 from buildkit.develop.change_queue import SingleRunner
 from buildkit.develop.compose_project import find_containerfile, load_compose, load_ignored, select_rules
 from buildkit.develop.watcher import watching
-from buildkit.errors import BuildError, BuildkitError, Interrupted
+from buildkit.errors import BuildError, BuildkitError, Interrupted, ToolError
 from buildkit.report.loop_view import Reacted, Said, Tell
 from buildkit.running.watch_rules import Placed, Reaction, WatchRule, react
-from buildkit.tools import composed
+from buildkit.tools import composed, podman
 from buildkit.tools.composed import ComposedContainer
 from buildkit.tools.process import Command, find_tool, run, stop_all
 
@@ -64,7 +64,10 @@ def _ensure_running(paths: Sequence[Path], project: str, names: Sequence[str], *
     argv = (_ENGINE, *files, "up", "--detach", "--build", *missing)
     if not start or find_tool(_ENGINE) is None:
         raise BuildError(f"{', '.join(missing)}: no container runs of the project {project}", hint=" ".join(argv))
-    run(Command(argv=argv, cwd=paths[0].absolute().parent, what="starting the services"))
+    try:
+        run(Command(argv=argv, cwd=paths[0].absolute().parent, what="starting the services"))
+    except ToolError as error:
+        raise BuildError(error.message, hint=podman.find_hint(error.output), output=error.output) from None
 
 
 def find_watched(folder: Path, rules: Iterable[WatchRule]) -> tuple[set[str], set[str]]:

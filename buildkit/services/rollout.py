@@ -168,8 +168,8 @@ def choose_service(
         environment.get(name)
         raise DefinitionError(f"{name} has no `{table}`", hint=f"add [services.{name}.{table}]; docs/rollout.md")
     if len(proxies) != 1:
-        hint = (
-            f"name one: {', '.join(proxies)}" if proxies else f"add [services.NAME.{table}]; docs/rollout.md shows it"
-        )
-        raise DefinitionError(f"which service? {len(proxies)} of {environment.name} have `{table}`", hint=hint)
+        if not proxies:
+            hint = f"add [services.NAME.{table}]; docs/rollout.md shows it"
+            raise DefinitionError(f"no service of {environment.name} has `{table}`", hint=hint)
+        raise DefinitionError(f"which service? {len(proxies)} have `{table}`", hint=f"name one: {', '.join(proxies)}")
     return next(iter(proxies.values()))

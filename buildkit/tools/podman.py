@@ -113,6 +113,8 @@ def find_hint(message: str) -> str:
         return "podman rm --force NAME removes what has the name; --name gives the new one another"
     if "address already in use" in message or "port is already allocated" in message:
         return "--port N publishes another port, --port 0 any that is free"
+    if "error setting rlimit" in message:
+        return "this host refuses podman's limits: nox -s doctor shows those for default_ulimits in containers.conf"
     if "unable to execute nft" in message:
         return "podman's network needs nft: sudo apt-get install nftables"
     if "/dev/net/tun" in message:

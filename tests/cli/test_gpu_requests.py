@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from buildkit.build.gpu_grants import format_request
 from buildkit.cli import run as run_session
 from buildkit.cli import up as up_session
+from buildkit.declare.gpu_request import GpuRequest
 from buildkit.errors import BuildError
 from buildkit.gpu.device import Gpus
 from buildkit.gpu.host_devices import GpuHost
@@ -88,3 +90,8 @@ def test_cluster_gets_a_number_and_podmans_own_form_gets_names(
         printed = capsys.readouterr()
         assert line in [text.strip() for text in printed.out.splitlines()]
         assert "warning: GPUs: " in printed.err
+
+
+def test_request_by_device_is_said_in_words() -> None:
+    assert format_request(GpuRequest(devices=("0", "1:0"))) == "the devices 0, 1:0"
+    assert format_request(GpuRequest(devices=("0",))) == "the device 0"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from buildkit.cli import up
+from buildkit.cli import rollout, scale, up
 from buildkit.errors import DefinitionError
 
 ROOT = Path(__file__).parents[2]
@@ -55,3 +55,21 @@ def test_version_in_which_nothing_can_run_is_refused(project: Path) -> None:
         file.write(ROLLOUT)
     with pytest.raises(DefinitionError, match="nothing can run in it"):
         up.run(project, ["split", "--print"])
+
+
+def test_environment_to_name_is_said_as_the_session_takes_it(project: Path) -> None:
+    names = "one of complete, dev, production"
+    for session, words, hint in (
+        (up, (), f"name {names}"),
+        (rollout, ("status",), f"--environment names {names}"),
+        (scale, ("app",), f"--environment names {names}"),
+    ):
+        with pytest.raises(DefinitionError, match="which environment") as raised:
+            session.run(project, words)
+        assert raised.value.hint == hint
+
+
+def test_rollout_of_an_environment_without_one_says_where_to_write_it(project: Path) -> None:
+    with pytest.raises(DefinitionError, match="no service of production has `rollout`") as raised:
+        rollout.run(project, ("status", "--environment", "production"))
+    assert raised.value.hint == "add [services.NAME.rollout]; docs/rollout.md shows it"

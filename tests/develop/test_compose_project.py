@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from buildkit.declare.compose_file import ComposeBuild
+from buildkit.develop import compose_watch
 from buildkit.develop.compose_project import find_compose, load_compose, load_ignored, select_rules
 from buildkit.develop.compose_watch import build_argv, find_watched
-from buildkit.errors import BuildError, DefinitionError
+from buildkit.errors import BuildError, DefinitionError, ToolError
 from buildkit.running.watch_rules import Action, WatchRule
 from buildkit.tools.composed import ComposedContainer, find_dependents, make_again
+from buildkit.tools.process import Command
 
 COMPOSE = """
 services:
@@ -112,6 +114,23 @@ def test_container_is_made_again_in_the_background(made: str, again: str) -> Non
 def test_container_of_an_api_cannot_be_made_again() -> None:
     with pytest.raises(BuildError, match="not made by podman's command"):
         make_again(())
+
+
+def test_services_that_do_not_start_say_what_the_host_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(command: Command) -> None:
+        assert command.argv[:2] == ("podman-compose", "--file")
+        raise ToolError("starting the services failed with exit code 125", output="error setting rlimit type 7")
+
+    (tmp_path / "compose.yaml").write_text(
+        "services: { web: { image: x, develop: { watch: [{ action: restart, path: a }] } } }\n"
+    )
+    monkeypatch.setattr(compose_watch.composed, "find_composed", lambda _project: ())
+    monkeypatch.setattr(compose_watch, "find_tool", lambda name: name)
+    monkeypatch.setattr(compose_watch, "run", fail)
+    with pytest.raises(BuildError, match="exit code 125") as caught:
+        compose_watch.watch_compose((tmp_path / "compose.yaml",), (), pytest.fail)
+    assert "default_ulimits" in caught.value.hint
+    assert caught.value.output == "error setting rlimit type 7"
 
 
 def test_containers_that_depend_on_a_replaced_one_are_replaced_after_it() -> None:

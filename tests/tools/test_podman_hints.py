@@ -17,6 +17,7 @@ from buildkit.tools.podman import HINT, find_hint
             "Error: failed to mount runtime directory for rootless netns: no such file or directory",
             "XDG_RUNTIME_DIR=/run",
         ),
+        ("Error: runc create failed: error setting rlimit type 7: operation not permitted", "default_ulimits"),
         ("Error: something else", HINT),
         ('Error: creating container: the container name "x" is already in use', "podman rm --force"),
         ("Error: rootlessport listen tcp 127.0.0.1:80: bind: address already in use", "--port 0"),
