@@ -26,6 +26,7 @@ from buildkit.services.host_reader import ensure_reader, find_readers, stop_read
 from buildkit.services.replicas import choose_replicas
 from buildkit.services.stack_project import ensure_stack_project
 from buildkit.store.ledger_key import key_file
+from buildkit.tools import podman
 
 _MOST_BYTES = 1 << 20  # of a file of rules
 
@@ -68,11 +69,23 @@ def _load_stack(folder: Path, stages: Path, options: argparse.Namespace) -> tupl
     """Return what watches, where its images are delivered to, and the file of findings."""
     with open_view(sys.stderr) as emit:
         with open_planner(folder, emit, args=options.arg) as planner:
-            watched = _load_watched(planner, options.environment, in_cluster=options.format == "kubernetes")
+            runs = options.down or options.status
+            name = options.environment or (_find_watched(planner) if runs else "")
+            watched = _load_watched(planner, name, in_cluster=options.format == "kubernetes")
             to_docker = choose_delivery("", planner.context.project) is Delivery.DOCKER
         with open_planner(stages, ignore_event) as planner:  # what it says, a build of the stages says, too
             stack = make_stack(watched, partial(describe_container, planner), str(key_file().parent))
     return stack, Delivery.AUTO if to_docker else "", watched.services.observe.findings
+
+
+def _find_watched(planner: Planner) -> str:
+    """Return the environment that is watched now, as the networks of Prometheus say; any if none is."""
+    project, services = planner.context.project.name, _load_services(planner)
+    names, container = [one.name for one in services.environments], f"{project}-{STACK}-prometheus"
+    is_there = podman.has_container(container)
+    networks = podman.inspect_container(container)["NetworkSettings"]["Networks"] if is_there else {}
+    joined = [name for name in names if f"{project}-{name}" in networks]
+    return next(filter(None, (*joined, services.observe.environment, *names)), "")
 
 
 def load_running_stack(folder: Path, networks: frozenset[str]) -> tuple[Path, RunningEnvironment] | None:
