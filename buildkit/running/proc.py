@@ -120,7 +120,9 @@ def _connections(text: str, protocol: str) -> Iterator[Connection]:
         fields = line.split()
         if len(fields) < 4 or (fields[3] == _BOUND if protocol == "udp" else fields[3] in _NOT_OURS):
             continue
-        (_, port), (remote, remote_port) = _parse_end(fields[1]), _parse_end(fields[2])
+        (own, port), (remote, remote_port) = _parse_end(fields[1]), _parse_end(fields[2])
+        if remote == own:  # who asks an address of its own is asked from it
+            continue
         if isinstance(remote, ipaddress.IPv6Address):
             remote = remote.ipv4_mapped or remote
         if not remote.is_loopback:

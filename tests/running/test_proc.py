@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from buildkit.running.proc import (
+    Connection,
     ListeningSocket,
     ProcessStatus,
     parse_cgroup_limit,
+    parse_connections,
     parse_default_routes,
     parse_listening,
     parse_mounts,
@@ -46,6 +48,18 @@ def test_only_listening_sockets_are_parsed() -> None:
     loopback, other = parse_listening(observed.TCP6, "tcp")
     assert (loopback.address, loopback.port, loopback.is_loopback) == ("::1", 8002, True)
     assert (other.address, other.is_loopback) == ("2001:db8::1", False)
+
+
+def test_connections_have_another_end_outside_of_the_container() -> None:
+    ends = (
+        ("FEE76F0A:B99A", "FEE76F0A:2382"),  # of a service that asks itself by the address that others know
+        ("0100007F:B99A", "0100007F:2382"),
+        ("FEE76F0A:B99B", "01E76F0A:01BB"),
+    )
+    text = "head\n" + "".join(f" 0: {own} {other} 01\n" for own, other in ends)
+    assert parse_connections(text, "tcp") == (
+        Connection(protocol="tcp", port=0xB99B, remote="10.111.231.1", remote_port=443),
+    )
 
 
 def test_default_routes_exclude_loopback() -> None:
