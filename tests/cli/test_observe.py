@@ -17,7 +17,7 @@ class WhatRuns:
 
     def __init__(self, networks: tuple[str, ...] | None, patch: pytest.MonkeyPatch) -> None:
         self.watched = ""
-        settings = {"NetworkSettings": {"Networks": dict.fromkeys(networks or (), {})}}
+        settings = {"NetworkSettings": {"Networks": {name: {} for name in networks or ()}}}
         patch.setattr(observe.podman, "has_container", lambda name: self.knows(name) and networks is not None)
         patch.setattr(observe.podman, "inspect_container", lambda name: settings if self.knows(name) else {})
         patch.setattr(observe, "_load_watched", self.look_up)

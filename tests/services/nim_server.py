@@ -1,4 +1,4 @@
-"""A stand-in for an inference container: it keeps the contract of one, and its model loads until it was asked twice whether it is ready."""
+"""A stand-in for an inference container with the contract of one; its model loads until two checks have asked."""
 
 import http.server
 import json
