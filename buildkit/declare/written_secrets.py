@@ -9,7 +9,9 @@ from typing import Protocol
 _NAME = re.compile(
     r"PASSWORD|PASSWD|PASSPHRASE|(?:^|_)(?:PASS|PWD|SECRETS?|TOKEN|CREDENTIALS?|APIKEY|KEY|PRIVATE_KEY)$", re.IGNORECASE
 )
-_HARMLESS = re.compile(r"(?i)|true|false|yes|no|on|off|none|/.*")  # a path names a file that holds it
+_HARMLESS = re.compile(
+    r"(?i)|true|false|yes|no|on|off|none|/.*|\$\{\w+\}"
+)  # a path names a file that holds it, a reference what is given elsewhere
 _HEADERS = re.compile(r"OTEL_EXPORTER_OTLP(?:_[A-Z]+)?_HEADERS")
 _LOGIN_HEADER = re.compile(r"(?i)(?:^|,)\s*[\w.-]*(?:auth|cookie|key|password|secret|token)[\w.-]*\s*=")
 _REFERENCE = r"\$(?:\w+|\{\w+\}|\(\w+\))"  # that of a shell or a compose file

@@ -8,7 +8,7 @@ import pytest
 
 from buildkit.declare.project import parse_project
 from buildkit.declare.stage_file import parse_stage
-from buildkit.declare.written_secrets import has_login, hide_logins
+from buildkit.declare.written_secrets import find_secret, has_login, hide_logins
 from buildkit.errors import DefinitionError
 from buildkit.locks.input_lines import find_input_problems
 from buildkit.locks.models_lock import parse_models
@@ -110,6 +110,11 @@ def test_a_login_of_an_input_is_never_shown(line: str) -> None:
 )
 def test_addresses_without_a_password_are_none(text: str) -> None:
     assert not has_login(text)
+
+
+@pytest.mark.parametrize("value", ["", "false", "/run/secrets/token", "${RELEASE}"])
+def test_variables_that_hold_no_value_of_their_own_are_none(value: str) -> None:
+    assert find_secret("API_KEY", value) == ""
 
 
 @pytest.mark.parametrize("text", ["x=https://:p@h", "a://u:p@h", "https://u:${X}y@h"])
