@@ -121,7 +121,7 @@ def _connections(text: str, protocol: str) -> Iterator[Connection]:
         if len(fields) < 4 or (fields[3] == _BOUND if protocol == "udp" else fields[3] in _NOT_OURS):
             continue
         (own, port), (remote, remote_port) = _parse_end(fields[1]), _parse_end(fields[2])
-        if remote == own:  # who asks an address of its own is asked from it
+        if remote == own:  # the container asks itself by the address that others know
             continue
         if isinstance(remote, ipaddress.IPv6Address):
             remote = remote.ipv4_mapped or remote
