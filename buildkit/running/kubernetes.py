@@ -98,10 +98,7 @@ def _objects(environment: RunningEnvironment, form: GpuFormat) -> Iterator[dict[
     jobs = environment.jobs
     for service in environment.services:
         own = {**labels, _SERVICE: service.name}
-        for mount in service.container.mounts:
-            if isinstance(mount, BindMount) and mount.files:
-                name = _files_name(service.container, mount)
-                yield {**_object("v1", "ConfigMap", name, own, {}), "data": dict(mount.files)}
+        yield from _config_maps(service.container, own)
         pod = {
             "metadata": {"labels": own, **_scraped(service.container)},
             "spec": _pod(service.container, form, is_job=service.name in jobs),
@@ -109,31 +106,41 @@ def _objects(environment: RunningEnvironment, form: GpuFormat) -> Iterator[dict[
         if service.name in jobs:
             yield _object("batch/v1", "Job", service.container.name, own, {"template": pod})
             continue
-        strategy = "RollingUpdate" if service.replica else "Recreate"
-        deployed: dict[str, Any] = {
-            "replicas": 1,
-            "strategy": {"type": strategy},
-            "selector": {"matchLabels": own},
-            "template": pod,
-        }
-        if (wait := service.container.health) and wait.start_period > _PROGRESS - _MARGIN:
-            deployed["progressDeadlineSeconds"] = wait.start_period + _MARGIN
-        yield _object("apps/v1", "Deployment", service.container.name, own, deployed)
+        yield _object("apps/v1", "Deployment", service.container.name, own, _deployed(service, own, pod))
         headless = {"clusterIP": "None", "selector": own}
         balanced = _reachable(service.container.ports[0].number, own) if service.replica else headless
         yield _object("v1", "Service", service.name, own, balanced)
         if not service.container.running.outgoing:
-            policy = _policy(service, own, labels)
-            if environment.joined and len(service.container.networks) > 1:
-                watched = {_ENVIRONMENT: environment.joined.network.name}
-                policy["egress"].append({"to": [{"podSelector": {"matchLabels": watched}}]})
-                allowed = {
-                    "podSelector": {"matchLabels": watched},
-                    "policyTypes": ["Ingress"],
-                    "ingress": [{"from": [{"podSelector": {"matchLabels": own}}]}],
-                }
-                yield _object(_POLICY, "NetworkPolicy", f"{service.container.name}-watches", own, allowed)
-            yield _object(_POLICY, "NetworkPolicy", service.container.name, own, policy)
+            yield from _policies(environment, service, own, labels)
+
+
+def _config_maps(container: ContainerSpec, own: dict[str, str]) -> Iterator[dict[str, Any]]:
+    for mount in container.mounts:
+        if isinstance(mount, BindMount) and mount.files:
+            about = _object("v1", "ConfigMap", _files_name(container, mount), own, {})
+            yield {**about, "data": dict(mount.files)}
+
+
+def _deployed(service: RunningService, own: dict[str, str], pod: dict[str, Any]) -> dict[str, Any]:
+    strategy = "RollingUpdate" if service.replica else "Recreate"
+    spec = {"replicas": 1, "strategy": {"type": strategy}, "selector": {"matchLabels": own}, "template": pod}
+    if (wait := service.container.health) and wait.start_period > _PROGRESS - _MARGIN:
+        spec["progressDeadlineSeconds"] = wait.start_period + _MARGIN
+    return spec
+
+
+def _policies(
+    environment: RunningEnvironment, service: RunningService, own: dict[str, str], labels: dict[str, str]
+) -> Iterator[dict[str, Any]]:
+    """Yield the policy of a closed service, after that by which it reaches an environment that it watches."""
+    policy = _policy(service, own, labels)
+    if environment.joined and len(service.container.networks) > 1:
+        watched = {"podSelector": {"matchLabels": {_ENVIRONMENT: environment.joined.network.name}}}
+        policy["egress"].append({"to": [watched]})
+        ingress = [{"from": [{"podSelector": {"matchLabels": own}}]}]
+        allowed = {**watched, "policyTypes": ["Ingress"], "ingress": ingress}
+        yield _object(_POLICY, "NetworkPolicy", f"{service.container.name}-watches", own, allowed)
+    yield _object(_POLICY, "NetworkPolicy", service.container.name, own, policy)
 
 
 def _files_name(container: ContainerSpec, mount: BindMount) -> str:

@@ -9,7 +9,6 @@ from buildkit.events import Emit, Note, ignore_event
 from buildkit.rollout.state import RolloutState, VersionReplicas
 from buildkit.running.environment import RunningEnvironment, RunningService
 from buildkit.running.replicas import ProxiedPlan, keep_running
-from buildkit.services.compare import ServiceChange
 from buildkit.services.proxy import LiveProxy, apply_state, configure_anew, target_of
 from buildkit.services.rollout_files import changing, find_proxies, load_state, plan_of
 
@@ -65,10 +64,8 @@ def write_proxies(environment: RunningEnvironment) -> None:
         write_proxy(proxy, ignore_event)
 
 
-def follow_proxy(proxy: RunningService, change: ServiceChange) -> None:
+def follow_proxy(proxy: RunningService) -> None:
     """Bring a proxy that ran already to what is declared now. Raises BuildError."""
-    if change is not ServiceChange.KEEP:
-        return
     with changing(proxy) as write:
         state = with_fewest(plan_of(proxy), load_state(proxy))
         text = write(state)

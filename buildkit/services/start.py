@@ -152,8 +152,8 @@ def _run(
                 handle.note = what.value
     for service in environment.services:
         awaited.until(service.name, "completed" if service.name in environment.jobs else "healthy")
-        if service.proxied:
-            follow_proxy(service, changes.steps[service.name])
+        if service.proxied and changes.steps[service.name] is ServiceChange.KEEP:
+            follow_proxy(service)
 
 
 def replace_service(
