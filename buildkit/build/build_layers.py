@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from buildkit.build.containers import ContainerRunner, open_containers
+from buildkit.build.context import BuildContext
 from buildkit.build.executor import Executor
 from buildkit.build.layer_writer import LayerWriter
 from buildkit.build.model_gate import ModelGate
@@ -38,17 +40,8 @@ def build_layers(
     last task. ``also`` is given the tasks that make layers and returns others to run with them. Raises the failure, one
     BuildError for several failures, or Interrupted.
     """
-    limit_arenas()
-    context = planner.context
-    context.blobs.sweep()
-    if context.image_store is not None:
-        context.image_store.sweep()
-    writer = writer or LayerWriter(context=context)
-    with (
-        open_containers(context, writer) as containers,
-        ModelGate(context) as gate,
-    ):
-        executor = Executor(planner, containers, gate, writer, stage)
+    _prepare(planner.context)
+    with _open_executor(planner, stage, writer) as (executor, _):
         executor.require(specs)
         tasks = dict(reversed(executor.tasks.items())) if backwards else dict(executor.tasks)
         tasks |= also(tasks)
@@ -57,7 +50,7 @@ def build_layers(
         ordered: Tasks = tasks
         for kind in (TaskKind.SCAN, TaskKind.COMPARE, TaskKind.COMPILE_WHEEL):
             ordered = put_first(ordered, kind)
-        run_tasks(ordered, _lanes(jobs), context.emit, context.stop, context.meter)
+        _run(ordered, jobs, planner.context)
 
 
 def act_in_stage(
@@ -69,22 +62,12 @@ def act_in_stage(
     name: str,
 ) -> None:
     """Build a stage, bring models here, and then ``act`` with containers, as the task ``name``; raises the same."""
-    limit_arenas()
-    context = planner.context
-    context.blobs.sweep()
-    if context.image_store is not None:
-        context.image_store.sweep()
-    writer = LayerWriter(context=context)
-    with (
-        open_containers(context, writer) as containers,
-        ModelGate(context) as gate,
-    ):
-        executor = Executor(planner, containers, gate, writer, stage)
+    _prepare(planner.context)
+    with _open_executor(planner, stage) as (executor, containers):
         needs = executor.require_stage(stage, models)
         action = partial(act, containers)
         last = Task(name=name, phase="derive", lane=Lane.CONTAINER, action=action, needs=needs)
-        tasks = executor.tasks | {TaskId(TaskKind.DERIVE, name): last}
-        run_tasks(tasks, _lanes(jobs), context.emit, context.stop, context.meter)
+        _run(executor.tasks | {TaskId(TaskKind.DERIVE, name): last}, jobs, planner.context)
 
 
 def warm_compiler(planner: Planner, stages: Iterable[str], jobs: int) -> None:
@@ -98,12 +81,27 @@ def warm_compiler(planner: Planner, stages: Iterable[str], jobs: int) -> None:
     context.state.learn(planner.lookup(spec.key for spec in root), only_remote=False)
     if not root or not all(context.state.is_here(spec.key) for spec in root):
         return
-    writer = LayerWriter(context=context)
-    with open_containers(context, writer) as containers, ModelGate(context) as gate:
-        executor = Executor(planner, containers, gate, writer)
+    with _open_executor(planner) as (executor, _):
         executor.require_compiler()
-        run_tasks(executor.tasks, _lanes(jobs), context.emit, context.stop, context.meter)
+        _run(executor.tasks, jobs, context)
 
 
-def _lanes(jobs: int) -> dict[Lane, int]:
-    return {Lane.CPU: jobs, Lane.NET: _DOWNLOADS, Lane.UP: _UPLOADS, Lane.CONTAINER: 1}
+def _prepare(context: BuildContext) -> None:
+    limit_arenas()
+    context.blobs.sweep()
+    if context.image_store is not None:
+        context.image_store.sweep()
+
+
+@contextmanager
+def _open_executor(
+    planner: Planner, stage: str = "", writer: LayerWriter | None = None
+) -> Iterator[tuple[Executor, ContainerRunner]]:
+    writer = writer or LayerWriter(context=planner.context)
+    with open_containers(planner.context, writer) as containers, ModelGate(planner.context) as gate:
+        yield Executor(planner, containers, gate, writer, stage), containers
+
+
+def _run(tasks: Tasks, jobs: int, context: BuildContext) -> None:
+    lanes = {Lane.CPU: jobs, Lane.NET: _DOWNLOADS, Lane.UP: _UPLOADS, Lane.CONTAINER: 1}
+    run_tasks(tasks, lanes, context.emit, context.stop, context.meter)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,26 @@ class ModelChanges(StrEnum):
     """Raise DefinitionError; but a file that is missing keeps its key, because the build may not need its bytes."""
     FROZEN = "frozen"
     """Raise DefinitionError, for a missing file as well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannerOptions:
+    """What is planned otherwise than the project declares.
+
+    ``models`` says what happens if a model of the repository differs from its lock. ``secrets`` are sources of steps'
+    secrets by name, ``args`` values of build arguments. ``locks`` are texts of locks by path that count in place of
+    those on disk. ``delivery`` is where images go, if it is not where environment and settings say. ``arch`` is the
+    processor of the images; by default the host's, if the project has images for it. ``compilers`` keeps the bytecode
+    compiler.
+    """
+
+    models: ModelChanges = ModelChanges.REPORT
+    secrets: tuple[tuple[str, str], ...] = ()
+    args: Sequence[tuple[str, str]] = ()
+    locks: Mapping[str, str] | None = None
+    delivery: str = ""
+    arch: str = ""
+    compilers: CompilerKeeper | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

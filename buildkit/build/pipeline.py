@@ -7,13 +7,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buildkit.build.context import BuildContext
 from buildkit.build.mounted_models import name_models, with_models
-from buildkit.build.options import BuildOptions, open_remote_cache
+from buildkit.build.options import BuildOptions, PlannerOptions, open_remote_cache
 from buildkit.build.planner import open_planner, shipping_stages
 from buildkit.build.stage_build import StageBuild
 from buildkit.declare.graph import Graph
@@ -42,10 +41,9 @@ def build_stages(
     image of these, which is reported last. ``locks`` are texts of locks by path that count in place of those on disk.
     ``recorder`` gets what happens as spans.
     """
-    attestations, models = _open_attestations(options), options.model_changes(os.environ)
-    opened = partial(
-        open_planner,
-        models=models,
+    attestations = _open_attestations(options)
+    planned = PlannerOptions(
+        models=options.model_changes(os.environ),
         secrets=options.secrets,
         args=options.args,
         locks=locks,
@@ -56,7 +54,7 @@ def build_stages(
     made: dict[str, dict[str, Report]] = {}  # by stage and processor
     with open_view(sys.stderr) as emit:
         for arch in arches:
-            with opened(folder, emit, arch=arch) as planner:
+            with open_planner(folder, emit, replace(planned, arch=arch)) as planner:
                 planner.context.meter.recorder = recorder
                 _sweep(planner.context)
                 open_remote_cache(planner.context, options.share)
@@ -70,11 +68,15 @@ def build_stages(
                     if options.push and len(arches) > 1 and arch == arches[-1]:
                         made[stage] = _publish_index(planner.context, targets, made[stage], attestations)
     reports = [report for stage in dict.fromkeys((*asked, *made)) for report in made[stage].values()]
+    _print(reports, timings=options.timings)
+    return reports
+
+
+def _print(reports: Sequence[Report], *, timings: bool) -> None:
     for report in reports:
         print_report(report, sys.stderr)
-        if options.timings:
+        if timings:
             print_timings(report, sys.stderr)
-    return reports
 
 
 def _run(build: StageBuild, stage: str, arch: str, recorder: TraceRecorder | None) -> Report:

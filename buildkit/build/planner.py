@@ -15,7 +15,7 @@ from buildkit.build.context import BuildContext, open_context
 from buildkit.build.deliver import Stored, find_stored, find_visible
 from buildkit.build.delivery import choose_delivery, open_delivery
 from buildkit.build.disk_checkout import DiskCheckout
-from buildkit.build.options import ModelChanges
+from buildkit.build.options import PlannerOptions
 from buildkit.declare.graph import Graph, load_graph
 from buildkit.declare.project import load_project
 from buildkit.digest import DiffId, Key
@@ -31,11 +31,11 @@ from buildkit.plan.spec import PackModel, PackPython, PackWheels, Spec
 from buildkit.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
-    from buildkit.build.compiler_keeper import CompilerKeeper
     from buildkit.build.layer_causes import Reasons
     from buildkit.remote.cache_record import CacheRecord as Shared
 
 _ASKED_AT_ONCE = 4
+_AS_DECLARED = PlannerOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,32 +204,20 @@ class Planner:
 def open_planner(
     folder: Path,
     emit: Emit,
+    options: PlannerOptions = _AS_DECLARED,
     *,
-    models: ModelChanges = ModelChanges.REPORT,
-    secrets: tuple[tuple[str, str], ...] = (),
-    locks: Mapping[str, str] | None = None,
-    args: Iterable[tuple[str, str]] = (),
-    delivery: str = "",
     stop: threading.Event | None = None,
-    arch: str = "",
-    compilers: CompilerKeeper | None = None,
 ) -> Iterator[Planner]:
-    """Open a planner for the project in ``folder`` and the user's cache; raises DefinitionError and BuildError.
-
-    ``arch`` is the processor of the images; by default the host's, if the project has images for it.
-
-    ``models`` says what happens if a model of the repository differs from its lock; ``secrets`` are sources of steps'
-    secrets by name; ``locks`` are texts of locks by path that count in place of those on disk;
-    ``args`` are values of build arguments; ``delivery`` is where images go, if it is not where environment and settings
-    say. ``compilers`` keeps the bytecode compiler.
-    """
-    project = load_project(folder, arch)
-    graph = load_graph(folder, dict(args), lambda: _ready_arguments(folder))
-    chosen = choose_delivery(delivery, project)
+    """Open a planner for the project in ``folder`` and the user's cache; raises DefinitionError and BuildError."""
+    project = load_project(folder, options.arch)
+    graph = load_graph(folder, dict(options.args), lambda: _ready_arguments(folder))
+    chosen = choose_delivery(options.delivery, project)
     with open_context(project, emit, stop=stop) as opened, open_delivery(chosen, emit) as store:
         layers = replace(opened.layers, trees=store or opened.layers.trees)
-        context = replace(opened, secrets=secrets, image_store=store, layers=layers, compilers=compilers)
-        checkout = DiskCheckout(project, graph, context.stat_index, emit, models=models, locks=locks)
+        context = replace(
+            opened, secrets=options.secrets, image_store=store, layers=layers, compilers=options.compilers
+        )
+        checkout = DiskCheckout(project, graph, context.stat_index, emit, models=options.models, locks=options.locks)
         yield Planner(context, graph, checkout)
 
 

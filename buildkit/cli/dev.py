@@ -34,7 +34,7 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
 def _start(folder: Path, options: argparse.Namespace) -> int:
     from buildkit.build.build_layers import warm_compiler
     from buildkit.build.compiler_keeper import CompilerKeeper
-    from buildkit.build.options import BuildOptions
+    from buildkit.build.options import BuildOptions, PlannerOptions
     from buildkit.build.planner import open_planner
     from buildkit.cli.building import build
     from buildkit.cli.options import count_cpus
@@ -51,7 +51,7 @@ def _start(folder: Path, options: argparse.Namespace) -> int:
             build(folder, tuple(stages), BuildOptions(jobs=count_cpus(), delivery="auto", compilers=compilers))
 
     def warm(stages: Sequence[str]) -> None:
-        with open_planner(folder, ignore_event, delivery="auto", compilers=compilers) as planner:
+        with open_planner(folder, ignore_event, PlannerOptions(delivery="auto", compilers=compilers)) as planner:
             warm_compiler(planner, stages, count_cpus())
 
     request = DevRequest(

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from buildkit.build.options import PlannerOptions
 from buildkit.build.planner import check_stage, open_planner
 from buildkit.cli.options import add_arch_argument, add_arg_argument, make_parser
 from buildkit.inspection.explain import explain_stage, print_explanation
@@ -17,7 +18,10 @@ from buildkit.report.view import open_view
 def run(folder: Path, arguments: Sequence[str]) -> None:
     """Print why the layers of a stage will be built, or were built; raises DefinitionError or BuildError."""
     options = _parse(arguments)
-    with open_view(sys.stderr) as emit, open_planner(folder, emit, args=options.arg, arch=options.arch) as planner:
+    with (
+        open_view(sys.stderr) as emit,
+        open_planner(folder, emit, PlannerOptions(args=options.arg, arch=options.arch)) as planner,
+    ):
         explanation = explain_stage(planner, check_stage(planner.graph, options.stage), options.layer)
     if options.json:
         sys.stdout.write(json.dumps(explanation.as_json(), indent=2) + "\n")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from buildkit.build.options import RemoteCacheOptions, open_remote_cache
+from buildkit.build.options import PlannerOptions, RemoteCacheOptions, open_remote_cache
 from buildkit.build.planner import check_stage, open_planner
 from buildkit.cli.options import add_arch_argument, make_parser
 from buildkit.inspection.graph import collect
@@ -21,7 +21,7 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     options = _parse(arguments)
     if options.svg is not None:
         check_writable(options.svg)  # before the work, not after it
-    with open_view(sys.stderr) as emit, open_planner(folder, emit, arch=options.arch) as planner:
+    with open_view(sys.stderr) as emit, open_planner(folder, emit, PlannerOptions(arch=options.arch)) as planner:
         names = [check_stage(planner.graph, name) for name in options.stages] or sorted(planner.graph.stages)
         if options.shared or options.cache:  # else no network is touched
             open_remote_cache(planner.context, RemoteCacheOptions(cache=options.cache, cache_read_only=True))

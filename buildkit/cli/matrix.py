@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from buildkit.build.options import RemoteCacheOptions, open_remote_cache
+from buildkit.build.options import PlannerOptions, RemoteCacheOptions, open_remote_cache
 from buildkit.build.planner import check_stage, open_planner, shipping_stages
 from buildkit.cli.options import add_arch_argument, make_parser, parse_positive
 from buildkit.errors import DefinitionError
@@ -22,7 +22,7 @@ _MOST_NAMED = 5  # layers of a stage that are named on standard error
 def run(folder: Path, arguments: Sequence[str]) -> None:
     """Print the matrix of the stages that are named, or of all that ship; raises DefinitionError or BuildError."""
     options = _parse(arguments)
-    with open_view(sys.stderr) as emit, open_planner(folder, emit, arch=options.arch) as planner:
+    with open_view(sys.stderr) as emit, open_planner(folder, emit, PlannerOptions(arch=options.arch)) as planner:
         requested = tuple(dict.fromkeys(check_stage(planner.graph, name) for name in options.stages))
         images = requested or shipping_stages(planner.graph)
         open_remote_cache(planner.context, RemoteCacheOptions(cache=options.cache, cache_read_only=True))

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from buildkit.build.delivery import Delivery, choose_delivery
+from buildkit.build.options import PlannerOptions
 from buildkit.build.own_files import own_path
 from buildkit.build.planner import Planner, open_planner
 from buildkit.cli.up import load_environment, parse_options, run_environment
@@ -68,7 +69,7 @@ def _reading(feed: Path, ensure: Callable[[Emit], None]) -> Iterator[None]:
 def _load_stack(folder: Path, stages: Path, options: argparse.Namespace) -> tuple[RunningEnvironment, str, str]:
     """Return what watches, where its images are delivered to, and the file of findings."""
     with open_view(sys.stderr) as emit:
-        with open_planner(folder, emit, args=options.arg) as planner:
+        with open_planner(folder, emit, PlannerOptions(args=options.arg)) as planner:
             runs = options.down or options.status
             name = options.environment or (_find_watched(planner) if runs else "")
             watched = _load_watched(planner, name, in_cluster=options.format == "kubernetes")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from buildkit.build.mounted_models import with_models
-from buildkit.build.options import RemoteCacheOptions, open_remote_cache
+from buildkit.build.options import PlannerOptions, RemoteCacheOptions, open_remote_cache
 from buildkit.build.planner import check_stage, open_planner, shipping_stages
 from buildkit.cli.options import add_arch_argument, add_arg_argument, make_parser
 from buildkit.inspection.plan import forecast_stage, print_forecast
@@ -20,7 +20,10 @@ from buildkit.report.view import open_view
 def run(folder: Path, arguments: Sequence[str]) -> None:
     """Print the plans of the stages that are named, or of all that ship; raises DefinitionError or BuildError."""
     options = _parse(arguments)
-    with open_view(sys.stderr) as emit, open_planner(folder, emit, args=options.arg, arch=options.arch) as planner:
+    with (
+        open_view(sys.stderr) as emit,
+        open_planner(folder, emit, PlannerOptions(args=options.arg, arch=options.arch)) as planner,
+    ):
         asked = [check_stage(planner.graph, name) for name in options.stages] or shipping_stages(planner.graph)
         names = with_models(planner.graph, asked)
         if options.shared or options.cache:  # else no network is touched

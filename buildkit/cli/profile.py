@@ -11,6 +11,7 @@ from pathlib import Path
 
 from buildkit.build.delivery import Delivery, choose_delivery
 from buildkit.build.mounted_models import check_models
+from buildkit.build.options import PlannerOptions
 from buildkit.build.planner import Planner, open_planner
 from buildkit.cli.building import build
 from buildkit.cli.options import add_prior_build_arguments, make_parser, parse_positive, prior_build_options
@@ -36,7 +37,7 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
     if "cpu" in passes:
         require_py_spy()
     requests = load_requests(options.requests) if options.requests else ()
-    with open_view(sys.stderr) as emit, open_planner(folder, emit, args=options.arg) as planner:
+    with open_view(sys.stderr) as emit, open_planner(folder, emit, PlannerOptions(args=options.arg)) as planner:
         profiling = _describe(planner, options.stage)
         to_docker = choose_delivery("", planner.context.project) is Delivery.DOCKER
     image = profiling.container.image

@@ -12,6 +12,7 @@ from pathlib import Path
 from buildkit.build.delivery import Delivery, choose_delivery
 from buildkit.build.gpu_grants import plan_gpus
 from buildkit.build.mounted_models import check_models
+from buildkit.build.options import PlannerOptions
 from buildkit.build.planner import open_planner
 from buildkit.cli.building import build
 from buildkit.cli.options import add_prior_build_arguments, make_parser, prior_build_options
@@ -35,7 +36,7 @@ def run(folder: Path, stage: str, arguments: Sequence[str]) -> int:
     Raises DefinitionError, BuildError and Interrupted.
     """
     options = _parse(stage, arguments)
-    with open_view(sys.stderr) as emit, open_planner(folder, emit, args=options.arg) as planner:
+    with open_view(sys.stderr) as emit, open_planner(folder, emit, PlannerOptions(args=options.arg)) as planner:
         if not options.format:
             check_runnable(planner.composer.compose(stage), options.command)
         container = describe_container(planner, stage, name=options.name, host_port=options.port)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from buildkit.build.options import open_remote_cache
+from buildkit.build.options import PlannerOptions, open_remote_cache
 from buildkit.build.planner import check_stage, open_planner
 from buildkit.build.sbom import FORMATS, collect_sbom, render_sbom
 from buildkit.cli.options import add_arch_argument, add_remote_cache_arguments, make_parser, remote_cache_options
@@ -21,7 +21,7 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     options = _parse(arguments)
     if options.output is not None:
         check_writable(options.output)
-    with open_view(sys.stderr) as emit, open_planner(folder, emit, arch=options.arch) as planner:
+    with open_view(sys.stderr) as emit, open_planner(folder, emit, PlannerOptions(arch=options.arch)) as planner:
         open_remote_cache(planner.context, remote_cache_options(options))
         sbom = collect_sbom(planner, check_stage(planner.graph, options.stage))
     text = render_sbom(sbom, options.format).decode()

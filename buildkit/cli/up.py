@@ -13,6 +13,7 @@ from typing import Any
 
 from buildkit.build.delivery import Delivery, choose_delivery
 from buildkit.build.gpu_environment import planned_environment, with_counted_gpus
+from buildkit.build.options import PlannerOptions
 from buildkit.build.planner import Planner, open_planner
 from buildkit.cli.building import build
 from buildkit.cli.options import add_prior_build_arguments, make_parser, prior_build_options
@@ -46,7 +47,7 @@ from buildkit.tools.podman_objects import find_image_ids
 def run(folder: Path, arguments: Sequence[str]) -> int:
     """Start, end, show or print an environment. Raises DefinitionError, BuildError and Interrupted."""
     options = parse_options("up", arguments)
-    with open_view(sys.stderr) as emit, open_planner(folder, emit, args=options.arg) as planner:
+    with open_view(sys.stderr) as emit, open_planner(folder, emit, PlannerOptions(args=options.arg)) as planner:
         environment = choose_replicas(load_environment(planner, options.environment))
         to_docker = choose_delivery("", planner.context.project) is Delivery.DOCKER
     return run_environment(folder, environment, options, delivery=Delivery.AUTO if to_docker else "")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from buildkit.build.options import ModelChanges, open_remote_cache
+from buildkit.build.options import ModelChanges, PlannerOptions, open_remote_cache
 from buildkit.build.planner import check_stage, open_planner
 from buildkit.cli.options import add_arch_argument, add_remote_cache_arguments, make_parser, remote_cache_options
 from buildkit.declare.target import ARCH_NAMES
@@ -79,7 +79,7 @@ class _ImageVerifier:
     def verify(self, ref: Ref, emit: Emit, *, arch: str, tag: str = "") -> ImageVerification:
         """Verify an image for a processor, and with ``tag`` that this is signed, too."""
         options, key = self.options, self.key
-        with open_planner(self.folder, emit, models=ModelChanges.REFUSE, arch=arch) as planner:
+        with open_planner(self.folder, emit, PlannerOptions(models=ModelChanges.REFUSE, arch=arch)) as planner:
             open_remote_cache(planner.context, remote_cache_options(options))
             registries = RegistryClient(planner.context.stop)
             stage = check_stage(planner.graph, options.stage)
@@ -103,7 +103,7 @@ class _ImageVerifier:
             for arch, digest in images
             if arch == (asked or arch)
         ]
-        with open_planner(self.folder, emit, models=ModelChanges.REFUSE) as planner:
+        with open_planner(self.folder, emit, PlannerOptions(models=ModelChanges.REFUSE)) as planner:
             registries, blobs = RegistryClient(planner.context.stop), planner.context.blobs
             reader = AttachmentReader(index.ref, index.digest, registries, blobs, self.key)
             tag = index.ref.tag if self.options.signed_tag else ""
