@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from buildkit.build.options import PlannerOptions
 from buildkit.build.planner import open_planner
 from buildkit.cli.building import build
 from buildkit.cli.options import add_prior_build_arguments, make_parser, prior_build_options
+from buildkit.cli.printed_formats import PrintedFormat, add_format_arguments
 from buildkit.digits import find_number
 from buildkit.errors import BuildError
 from buildkit.inspection.stage_container import check_runnable, describe_container, warn_of_notes
@@ -45,9 +46,10 @@ def run(folder: Path, stage: str, arguments: Sequence[str]) -> int:
     container = replace(container, options=tuple(options.option), command=tuple(options.command))
     if options.format:
         (planned,) = plan_gpus((container,))
-        sys.stdout.write(RENDERERS[options.format](planned))
-        form = _GPU_FORMATS.get(options.format, GpuFormat.HOST)
-        warn_of_notes(gpu_notes((planned,) if options.format != "seccomp" else (), form), sys.stderr)
+        form = FORMATS[options.format]
+        sys.stdout.write(form.render(planned))
+        if form.reader:
+            warn_of_notes(gpu_notes((planned,), form.reader), sys.stderr)
         return 0
     if not options.no_build:
         build(folder, (stage,), prior_build_options(options, delivery))
@@ -62,33 +64,22 @@ def _render_units(container: ContainerSpec) -> str:
     return "\n".join(f"# {name}\n{text}" for name, text in render_quadlet(container))
 
 
-def _render_profile(_: ContainerSpec) -> str:
-    return render_seccomp()
-
-
-RENDERERS: dict[str, Callable[[ContainerSpec], str]] = {
-    "print": render_command,
-    "compose": render_compose,
-    "docker-compose": partial(render_compose, form=GpuFormat.DOCKER),
-    "quadlet": _render_units,
-    "seccomp": _render_profile,
+FORMATS: dict[str, PrintedFormat[ContainerSpec]] = {
+    "print": PrintedFormat(about="commands", render=render_command, reader=GpuFormat.HOST),
+    "compose": PrintedFormat(about="compose file", render=render_compose, reader=GpuFormat.PODMAN),
+    "docker-compose": PrintedFormat(
+        about="compose file for docker compose, which reads GPUs otherwise",
+        render=partial(render_compose, form=GpuFormat.DOCKER),
+        reader=GpuFormat.DOCKER,
+    ),
+    "quadlet": PrintedFormat(about="units for systemd", render=_render_units, reader=GpuFormat.HOST),
+    "seccomp": PrintedFormat(about="seccomp profile that those name", render=lambda _: render_seccomp()),
 }
-_GPU_FORMATS = {"compose": GpuFormat.PODMAN, "docker-compose": GpuFormat.DOCKER}
 
 
 def _parse(stage: str, arguments: Sequence[str]) -> argparse.Namespace:
     parser = make_parser("run", stage)
-    formats = parser.add_mutually_exclusive_group()
-    for name, description in (
-        ("print", "commands"),
-        ("compose", "compose file"),
-        ("docker-compose", "compose file for docker compose, which reads GPUs otherwise"),
-        ("quadlet", "units for systemd"),
-        ("seccomp", "seccomp profile that those name"),
-    ):
-        formats.add_argument(
-            f"--{name}", dest="format", action="store_const", const=name, help=f"only print the {description}"
-        )
+    add_format_arguments(parser.add_mutually_exclusive_group(), FORMATS)
     parser.add_argument(
         "--port", type=_port, metavar="N", help="publish the first port as N; with 0, all ports as free ones"
     )

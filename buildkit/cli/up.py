@@ -5,37 +5,29 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from buildkit.build.delivery import Delivery, choose_delivery
-from buildkit.build.gpu_environment import planned_environment, with_counted_gpus
+from buildkit.build.gpu_environment import with_counted_gpus
 from buildkit.build.options import PlannerOptions
 from buildkit.build.planner import Planner, open_planner
 from buildkit.cli.building import build
+from buildkit.cli.environment_formats import FORMATS, print_environment
 from buildkit.cli.options import add_prior_build_arguments, make_parser, prior_build_options
+from buildkit.cli.printed_formats import add_format_arguments
 from buildkit.declare.services import Services
 from buildkit.declare.services_file import load_services
 from buildkit.errors import DefinitionError
-from buildkit.inspection.stage_container import check_runnable, describe_container, warn_of_lacks, warn_of_notes
+from buildkit.inspection.stage_container import check_runnable, describe_container, warn_of_lacks
 from buildkit.report.table import print_table
 from buildkit.report.view import open_view
-from buildkit.running.commands import render_commands
-from buildkit.running.compose import render_compose_environment
 from buildkit.running.environment import RunningEnvironment, make_environment
 from buildkit.running.flags import ContainerSpec
-from buildkit.running.gpu_notes import GpuFormat, gpu_notes
-from buildkit.running.kubernetes import render_kubernetes
 from buildkit.running.mps import with_mps
-from buildkit.running.quadlet import render_quadlet_environment
-from buildkit.running.seccomp import render_seccomp
-from buildkit.running.secret_notes import secret_notes
-from buildkit.services.mounted_files import ensure_mounted_files
-from buildkit.services.replicas import choose_replicas, forget_replicas, shadow_notes, write_proxies
-from buildkit.services.rollout_files import find_proxies
+from buildkit.services.replicas import choose_replicas, forget_replicas
 from buildkit.services.start import PATIENCE, StartOptions, start_environment
 from buildkit.services.state import ServiceState, find_states
 from buildkit.services.stop import stop_environment
@@ -61,7 +53,7 @@ def run_environment(
     Its stages are built from the folder ``stages``, by default the project's. Raises BuildError and Interrupted.
     """
     if options.format:
-        print_format(without(environment, options.excluded), options.format)
+        print_environment(without(environment, options.excluded), FORMATS[options.format])
         return 0
     environment = with_mps(environment)
     if options.down:
@@ -101,25 +93,6 @@ def load_environment(planner: Planner, name: str, option: str = "") -> RunningEn
         if service.stage:
             check_runnable(planner.composer.compose(service.stage), service.container.command)
     return environment
-
-
-def print_format(environment: RunningEnvironment, form: str) -> None:
-    """Print an environment in a format; what that cannot say is a warning, too.
-
-    What services on this host read is written where the format says that it lies.
-    """
-    if form in _HOST_FORMATS:
-        write_proxies(environment)
-        ensure_mounted_files(environment)
-        warn_of_notes([note for proxy in find_proxies(environment) for note in shadow_notes(proxy)], sys.stderr)
-    planned = planned_environment(environment)
-    if form not in _OTHER_MPS:
-        planned = with_mps(planned)
-    sys.stdout.write(RENDERERS[form](planned))
-    if form in _GPU_FORMATS:
-        containers = [service.container for service in planned.services]
-        secrets = secret_notes(containers, _GPU_FORMATS[form]) if form in _COMPOSE else ()
-        warn_of_notes((*secrets, *gpu_notes(containers, _GPU_FORMATS[form])), sys.stderr)
 
 
 def without(environment: RunningEnvironment, names: Sequence[str]) -> RunningEnvironment:
@@ -181,36 +154,6 @@ def _format_state(state: ServiceState) -> str:
     return f"ended with exit code {state.exit_code}" if state.state == "ended" else state.state
 
 
-def _render_units(environment: RunningEnvironment) -> str:
-    return "\n".join(f"# {name}\n{text}" for name, text in render_quadlet_environment(environment))
-
-
-def _render_profile(_: RunningEnvironment) -> str:
-    return render_seccomp()
-
-
-RENDERERS: dict[str, Callable[[RunningEnvironment], str]] = {
-    "print": render_commands,
-    "compose": render_compose_environment,
-    "quadlet": _render_units,
-    "kubernetes": render_kubernetes,
-    "docker-compose": partial(render_compose_environment, form=GpuFormat.DOCKER),
-    "kube-play": partial(render_kubernetes, form=GpuFormat.PLAY),
-    "seccomp": _render_profile,
-}
-_HOST_FORMATS = ("print", "compose", "docker-compose", "quadlet")
-_COMPOSE = ("compose", "docker-compose")
-_OTHER_MPS = ("kubernetes", "kube-play")  # the daemon of a cluster is that of its plugin
-_GPU_FORMATS = {
-    "print": GpuFormat.HOST,
-    "compose": GpuFormat.PODMAN,
-    "quadlet": GpuFormat.HOST,
-    "kubernetes": GpuFormat.KUBERNETES,
-    "docker-compose": GpuFormat.DOCKER,
-    "kube-play": GpuFormat.PLAY,
-}
-
-
 def parse_options(session: str, arguments: Sequence[str]) -> argparse.Namespace:
     """Return the options of ``up``, or of another session that starts an environment."""
     parser = make_parser(session)
@@ -218,18 +161,7 @@ def parse_options(session: str, arguments: Sequence[str]) -> argparse.Namespace:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--down", action="store_true", help="end it; volumes stay")
     what.add_argument("--status", action="store_true", help="only show what runs")
-    for name, description in (
-        ("print", "commands"),
-        ("compose", "compose file"),
-        ("quadlet", "units for systemd"),
-        ("kubernetes", "Kubernetes objects"),
-        ("docker-compose", "compose file for docker compose, which reads GPUs otherwise"),
-        ("kube-play", "Kubernetes objects for podman kube play"),
-        ("seccomp", "seccomp profile that those name"),
-    ):
-        what.add_argument(
-            f"--{name}", dest="format", action="store_const", const=name, help=f"only print the {description}"
-        )
+    add_format_arguments(what, FORMATS)
     parser.add_argument("--volumes", action="store_true", help="with --down: remove volumes and generated secrets, too")
     parser.add_argument(
         "--except", dest="excluded", action="append", default=[], metavar="SERVICE",

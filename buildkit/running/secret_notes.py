@@ -7,12 +7,15 @@ from collections.abc import Iterable
 from buildkit.running.flags import ContainerSpec
 from buildkit.running.gpu_notes import GpuFormat
 
+_BECOMES = {
+    GpuFormat.PODMAN: "is a secret of podman by `type: env`, which docker compose refuses: --docker-compose",
+    GpuFormat.DOCKER: "is taken from the shell, and `docker inspect` shows it",
+}
+
 
 def secret_notes(containers: Iterable[ContainerSpec], form: GpuFormat) -> tuple[str, ...]:
     """Return a line for each variable whose secret the readers of a compose file treat in their own way."""
+    if (becomes := _BECOMES.get(form)) is None:
+        return ()
     found = ((one.name, secret.variable) for one in containers for secret in one.secret_variables)
-    if form is GpuFormat.DOCKER:
-        shown = "is taken from the shell, and `docker inspect` shows it"
-    else:
-        shown = "is a secret of podman by `type: env`, which docker compose refuses: --docker-compose"
-    return tuple(f"{name}: {variable} {shown}" for name, variable in found)
+    return tuple(f"{name}: {variable} {becomes}" for name, variable in found)

@@ -6,7 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from buildkit.cli.run import RENDERERS
+from buildkit.cli.run import FORMATS
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
 from buildkit.declare.stage import Running
@@ -25,14 +25,15 @@ def written() -> str:
     resolved = load_graph(ROOT).resolve("hardened")
     image = load_project(ROOT).ref("hardened")
     container = make_container(image, "xoe-hardened", resolved.config, resolved.running)
-    text = _MADE.sub(lambda found: f"{found[1]}{found[2]}{RENDERERS[found[1]](container)}", PAGE.read_text("utf-8"))
+    made = {name: form.render(container) for name, form in FORMATS.items()}
+    text = _MADE.sub(lambda found: f"{found[1]}{found[2]}{made[found[1]]}", PAGE.read_text("utf-8"))
     rows = "".join(f"| {group.what} | {group.why} |\n" for group in REFUSED)
     return _REFUSED.sub(lambda found: f"{found[1]}{rows}", text)
 
 
 def test_page_shows_the_printed_output() -> None:
     text = PAGE.read_text("utf-8")
-    assert {found[1] for found in _MADE.finditer(text)} == set(RENDERERS) - {"seccomp", "docker-compose"}
+    assert {found[1] for found in _MADE.finditer(text)} == set(FORMATS) - {"seccomp", "docker-compose"}
     assert written() == text
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.cli.up import RENDERERS, print_format
+from buildkit.cli.environment_formats import FORMATS, print_environment
 from buildkit.declare.services_file import parse_services
 from buildkit.declare.stage import Config, Healthcheck, Running
 from buildkit.declare.target import Target
@@ -45,12 +45,12 @@ def scaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunningEnvironmen
     return choose_replicas(make_environment(services, "t", describe, project="x", state=str(key_file().parent)))
 
 
-@pytest.mark.parametrize("form", RENDERERS)
+@pytest.mark.parametrize("form", FORMATS)
 def test_a_file_waits_for_no_replica_that_it_does_not_have(
     form: str, scaled: RunningEnvironment, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert {one.name for one in scaled.services} == {"app", "app-1"}
-    print_format(scaled, form)
+    print_environment(scaled, FORMATS[form])
     assert "app-2" not in capsys.readouterr().out
 
 
@@ -62,7 +62,7 @@ def test_whoever_declares_a_shadow_is_told_where_it_gets_nothing(
     rollout = '[services.app.rollout]\nsplit = { old = 100 }\nshadow = "next"\nversions = { old = {}, next = {} }\n'
     services = parse_services(TEXT.replace("[environments", f"{rollout}[environments"), stages=("proxy", "runtime"))
     made = choose_replicas(make_environment(services, "t", describe, project="x", state=str(tmp_path)))
-    print_format(made, form)
+    print_environment(made, FORMATS[form])
     assert "app: next gets no copies of requests, for HAProxy sends none" in capsys.readouterr().err
     (proxy,) = find_proxies(made)
     notes: list[Event] = []
@@ -73,7 +73,7 @@ def test_whoever_declares_a_shadow_is_told_where_it_gets_nothing(
 def test_the_configuration_that_a_file_mounts_is_there(
     scaled: RunningEnvironment, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    print_format(scaled, "print")
+    print_environment(scaled, FORMATS["print"])
     folder = tmp_path / "proxies/x-t-app/run"
     assert f"--volume={folder}:" in capsys.readouterr().out
     text = (folder / "haproxy.cfg").read_text()
