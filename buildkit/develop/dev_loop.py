@@ -33,7 +33,7 @@ class DevActions:
     """
 
     build: Callable[[Sequence[str]], None]
-    replace: Callable[[str], None]
+    replace: Callable[[str], object]
     restart: Callable[[str], None]
     check_services: Callable[[], None]
 

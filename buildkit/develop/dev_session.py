@@ -52,7 +52,6 @@ from buildkit.services.wait import wait_healthy
 from buildkit.tools import composed, podman
 from buildkit.tools.process import stop_all
 
-_PATIENCE = 120.0  # seconds until a service must be healthy
 _RESTART_PATIENCE = 20.0  # the next save waits for that
 
 
@@ -98,13 +97,16 @@ def run_dev(request: DevRequest, tell: Tell, emit: Emit, show: Callable[[DevStar
         services = _load(request, emit)
         request.build(_stages(services, request.environment))
         start = _prepare(request, services, run, emit)
-        options = StartOptions(folder=request.folder, patience=_PATIENCE, host=start.host)
         with _ending(request, start.environment, run, tell, emit):
-            start_environment(start.environment, options, emit)
+            start_environment(start.environment, _start_options(request, start), emit)
             remove_runs(run.parent, but=run)  # of detached containers, which were replaced
             show(start)
             if not request.detach:
                 _attend(request, start, run, tell, emit)
+
+
+def _start_options(request: DevRequest, start: DevStart) -> StartOptions:
+    return StartOptions(folder=request.folder, host=start.host)
 
 
 def _load(request: DevRequest, emit: Emit) -> Services:
@@ -217,10 +219,10 @@ def _attend(request: DevRequest, start: DevStart, run: Path, tell: Tell, emit: E
         DevService(running=service, stage=service.stage, rules=_rules(service))
         for service in start.environment.services
     ]
-    options = StartOptions(folder=request.folder, patience=_PATIENCE, host=start.host)
+    options = _start_options(request, start)
     actions = DevActions(
         build=request.build,
-        replace=lambda name: _ignore(replace_service(start.environment, name, options, emit)),
+        replace=lambda name: replace_service(start.environment, name, options, emit),
         restart=partial(_restart, start.environment, options, emit),
         check_services=partial(_check_services, request, start.services),
     )
@@ -292,10 +294,6 @@ def _restart(environment: RunningEnvironment, options: StartOptions, emit: Emit,
         return
     composed.restart(service.container.name)
     wait_healthy(service, _RESTART_PATIENCE)
-
-
-def _ignore(_result: object) -> None:
-    """Drop a result that says what was done."""
 
 
 def _rules(service: RunningService) -> tuple[WatchRule, ...]:
