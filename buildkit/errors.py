@@ -14,8 +14,9 @@ BuildkitError
 │   ├── RegistryError    a registry is unreachable, or refused a request
 │   └── LostError        something that the plan relies on is gone or damaged; a new plan repairs it
 │       ├── RemoteLostError      the remote cache lacks a layer that it listed
-│       ├── BlobsMissingError    a registry lacks blobs that the local cache lacks, too
-│       └── DamagedError         the local cache holds other bytes under a digest
+│       └── LostBlobsError       blobs are not where they should be
+│           ├── BlobsMissingError    a registry lacks blobs that the local cache lacks, too
+│           └── DamagedError         the local cache holds other bytes under a digest
 └── Interrupted          Ctrl-C or SIGTERM                                         exit code 130
 
 ``Interrupted`` is not a ``BuildError``, so ``except BuildError`` handles failures and never swallows a stop.
@@ -163,8 +164,8 @@ class RemoteLostError(LostError):
         self.reported = reported
 
 
-class BlobsMissingError(LostError):
-    """A registry lacks blobs that the local cache lacks, too; ``digests`` are their hexadecimal digits."""
+class LostBlobsError(LostError):
+    """Blobs are not where they should be; ``digests`` are their hexadecimal digits."""
 
     details = (*LostError.details, "digests")
 
@@ -173,14 +174,12 @@ class BlobsMissingError(LostError):
         self.digests = digests
 
 
-class DamagedError(LostError):
-    """The local cache holds other bytes under a digest; ``digests`` are the hexadecimal digits of those."""
+class BlobsMissingError(LostBlobsError):
+    """A registry lacks blobs that the local cache lacks, too."""
 
-    details = (*LostError.details, "digests")
 
-    def __init__(self, message: str, *, digests: tuple[str, ...], hint: str = "", output: str = "") -> None:
-        super().__init__(message, hint=hint, output=output)
-        self.digests = digests
+class DamagedError(LostBlobsError):
+    """The local cache holds other bytes under these digests."""
 
 
 class RegistryError(BuildError):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
+from itertools import chain
 
 from buildkit.build.context import BuildContext
 from buildkit.digest import Key
 from buildkit.layers.root.paths import RootPaths, follow_links
 from buildkit.layers.tar.contents import FOLDER, LINK
+from buildkit.layers.tar.member_path import parents_of
 from buildkit.layers.tar.reader import TarReader
 from buildkit.plan.spec import Spec
 from buildkit.store.layer_listings import find_listing
@@ -71,7 +72,7 @@ class ImagePaths:
 
     def _may_have(self, key: Key, path: str) -> bool:
         prefixes = self._prefixes.get(key)
-        return prefixes is None or not set(prefixes).isdisjoint(_with_parents(path))
+        return prefixes is None or not set(prefixes).isdisjoint(chain((path,), parents_of(path)))
 
     def _read(self, spec: Spec) -> dict[str, str]:
         if not self._context.ledger.layers.find([spec.key]):
@@ -85,10 +86,3 @@ class ImagePaths:
 def sorted_pairs(contents: dict[str, str]) -> list[tuple[str, str]]:
     """Return contents as a listing."""
     return sorted(contents.items())
-
-
-def _with_parents(path: str) -> Iterator[str]:
-    yield path
-    while "/" in path:
-        path = path.rpartition("/")[0]
-        yield path

@@ -92,7 +92,7 @@ def collect_needed(project: Project, graph: Graph, composer: Composer) -> Needed
             for sha256 in _downloads(spec):
                 downloads.setdefault(sha256, {})[name] = None
     specs = {spec.key: spec for composition in compositions for spec in composition.specs}
-    wheels = {item.key: item for spec in specs.values() for item in _compiled(spec)}
+    wheels = {item.key: item for spec in specs.values() for item in spec.compiled}
     for item in wheels.values():  # a layer of the stage contains them
         users.setdefault(item.key, {}).update(_users_of(item.key, compositions))
     return Needed(
@@ -159,15 +159,11 @@ def _model_downloads(model: Model, files: Iterable[ModelFile]) -> Iterator[FileH
         yield from _model_downloads(model.origin.source, model.origin.source.files)
 
 
-def _compiled(spec: Spec) -> tuple[Compile, ...]:
-    return spec.work.compiled if isinstance(spec.work, PackWheels) else ()
-
-
 def _users_of(wheel: Key, compositions: Iterable[Composition]) -> dict[str, None]:
     return {
         composition.stage.name: None
         for composition in compositions
-        if any(item.key == wheel for spec in composition.specs for item in _compiled(spec))
+        if any(item.key == wheel for spec in composition.specs for item in spec.compiled)
     }
 
 

@@ -7,10 +7,11 @@ handful. Layers whose prefixes do not overlap cannot own the same path, nor can 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from buildkit.digest import Key
 from buildkit.layers.tar.contents import FOLDER
+from buildkit.layers.tar.member_path import parents_of
 
 MAX_PREFIXES = 1000
 """Prefixes of a layer; the records of 64 layers must fit into a manifest."""
@@ -44,13 +45,7 @@ def find_overlaps(layers: Mapping[Key, Iterable[str]]) -> set[Key]:
             owners.setdefault(prefix, set()).add(key)
     overlapping: set[Key] = set()
     for prefix, keys in owners.items():
-        together = keys.union(*(owners[parent] for parent in _parents(prefix) if parent in owners))
+        together = keys.union(*(owners[parent] for parent in parents_of(prefix) if parent in owners))
         if len(together) > 1:
             overlapping |= together
     return overlapping
-
-
-def _parents(path: str) -> Iterator[str]:
-    while "/" in path:
-        path = path.rpartition("/")[0]
-        yield path

@@ -10,7 +10,7 @@ from buildkit.declare.target import deb_arch_of
 from buildkit.digest import Key
 from buildkit.lazy_dataclass import dataclass
 from buildkit.plan.compose import Composer
-from buildkit.plan.spec import BuildContainerfile, Compile, MakeRoot, PackPython, PackWheels, RunStep, Spec, arch_of
+from buildkit.plan.spec import BuildContainerfile, MakeRoot, PackPython, PackWheels, RunStep, Spec, arch_of
 
 _PYTHON = re.compile(r"(?:lib)?python3\.\d+(?:-minimal|-stdlib)?")
 
@@ -33,7 +33,7 @@ def find_emulated(
     if not is_foreign(project.target.deb_arch, project):
         return
     for spec in specs:
-        todo = [item.artifact.name for item in _compiled(spec) if not has_wheel(item.key)]
+        todo = [item.artifact.name for item in spec.compiled if not has_wheel(item.key)]
         what = f"the builder, for {', '.join(todo)}" if todo else _explain(spec, project, composer)
         if what:
             yield EmulatedWork(layer=spec.name, what=what)
@@ -62,10 +62,6 @@ def _explain(spec: Spec, project: Project, composer: Composer) -> str:
             return "the bytecode compiler, whose release this machine has not"
         case _:
             return ""
-
-
-def _compiled(spec: Spec) -> tuple[Compile, ...]:
-    return spec.work.compiled if isinstance(spec.work, PackWheels) else ()
 
 
 def needs_library(spec: Spec) -> bool:

@@ -283,6 +283,11 @@ class Spec:
         """Whether the layer belongs to a root, whose paths other layers may not replace."""
         return self.kind in OF_ROOT
 
+    @property
+    def compiled(self) -> tuple[Compile, ...]:
+        """The wheels of the layer that are compiled here."""
+        return self.work.compiled if isinstance(self.work, PackWheels) else ()
+
 
 def arch_of(chain: Sequence[Spec]) -> str:
     """Return the processor of a root, in Debian's terms; empty if it is not known."""

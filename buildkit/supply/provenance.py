@@ -26,7 +26,6 @@ from buildkit.plan.compose import Composition
 from buildkit.plan.roots import find_apt_pins
 from buildkit.plan.spec import (
     BuildContainerfile,
-    Compile,
     MakeRoot,
     PackFiles,
     PackFramework,
@@ -124,7 +123,7 @@ def recipe_byproducts(
         if spec.key not in seen:
             seen.add(spec.key)
             yield _recipe(spec.name, spec.kind, spec.recipe, spec.key, made[spec.key] if with_results else None)
-    compiled = {item.key: item for spec in composition.specs for item in _compiled(spec)}
+    compiled = {item.key: item for spec in composition.specs for item in spec.compiled}
     for key, item in sorted(compiled.items()):
         yield _recipe(item.artifact.name, "compile", item.recipe, key)
     models = [spec.work.model for spec in composition.specs if isinstance(spec.work, PackModel)]
@@ -240,10 +239,6 @@ def _derivations(model: Model) -> Iterator[dict[str, Any]]:
         described = _recipe(model.name, "derive", model.origin.recipe, Key(model.origin.key.hex))
         yield {**described, "annotations": {"kind": "derive", "report": dict(model.derivation.report)}}
         yield from _derivations(model.origin.source)
-
-
-def _compiled(spec: Spec) -> tuple[Compile, ...]:
-    return spec.work.compiled if isinstance(spec.work, PackWheels) else ()
 
 
 def _recipe(name: str, kind: str, recipe: str, key: Key, result: LayerResult | None = None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from buildkit.layers.tar.header import padding
+from buildkit.layers.tar.header import padding, pax_record
 
 FILE, HARDLINK, SYMLINK, DIRECTORY = b"0", b"1", b"2", b"5"
 _EXTENDED = b"x"
@@ -57,7 +57,7 @@ def render_entry(entry: RootEntry) -> bytes:
     block = _block(entry, path)
     if not records:
         return block
-    data = b"".join(_record(key, value) for key, value in records)
+    data = b"".join(pax_record(key, value) for key, value in records)
     head = _block(RootEntry(path="././@PaxHeader", kind=_EXTENDED, size=len(data)), "././@PaxHeader")
     return head + data + padding(len(data)) + block
 
@@ -78,12 +78,3 @@ def _block(entry: RootEntry, path: str) -> bytes:
 
 def _octal(number: int, digits: int) -> bytes:
     return b"%0*o\0" % (digits, number if number < 8**digits else 0)
-
-
-def _record(key: str, value: bytes) -> bytes:
-    """Return ``LENGTH KEY=VALUE\\n``, where LENGTH counts its own digits too."""
-    rest = b" " + key.encode() + b"=" + value + b"\n"
-    length = len(rest) + 1
-    while len(rest) + len(str(length)) != length:
-        length = len(rest) + len(str(length))
-    return str(length).encode() + rest

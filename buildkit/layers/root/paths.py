@@ -7,11 +7,12 @@ layers below have; a file or a link replaces whatever is there.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from buildkit.layers.tar.contents import EXECUTABLE, FOLDER, LINK, SPECIAL, Listing
 from buildkit.layers.tar.listing import root_listing
+from buildkit.layers.tar.member_path import parents_of
 from buildkit.layers.tar.whiteout import find_removed_path
 from buildkit.lazy_dataclass import dataclass
 
@@ -45,7 +46,7 @@ class RootPaths:
 
     def find_clash(self, path: str, content: str) -> RootClash | None:
         """Return what packing ``content`` at ``path`` would replace; None for nothing, and for the same content."""
-        for folder in _parents(path):
+        for folder in parents_of(path):
             present = self._contents.get(folder, FOLDER)
             if present != FOLDER:
                 return self._clash(folder, present, path)
@@ -73,7 +74,7 @@ class RootPaths:
             if self._contents.get(path) == FOLDER:
                 self._remove([path])
             self._contents[path] = content
-        for folder in _parents(path):
+        for folder in parents_of(path):
             self._contents.setdefault(folder, FOLDER)
 
     def _clash(self, place: str, present: str, path: str) -> RootClash:
@@ -91,7 +92,7 @@ class RootPaths:
         self._contents = {
             path: content
             for path, content in self._contents.items()
-            if not (everything or path in gone or any(parent in emptied for parent in _parents(path)))
+            if not (everything or path in gone or any(parent in emptied for parent in parents_of(path)))
         }
 
 
@@ -122,12 +123,6 @@ def follow_links(path: str, content_of: Callable[[str], str]) -> str:
             done = []
         parts += target.split("/")[::-1]
     return "/".join(done)
-
-
-def _parents(path: str) -> Iterator[str]:
-    while "/" in path:
-        path = path.rpartition("/")[0]
-        yield path
 
 
 def _is_file(content: str) -> bool:

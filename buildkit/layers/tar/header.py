@@ -79,14 +79,14 @@ def _block(place: tuple[bytes, bytes], typeflag: bytes, size: int, mode: int, li
 
 
 def _render_extended(records: list[tuple[str, str]]) -> bytes:
-    data = b"".join(_record(key, value) for key, value in records)
+    data = b"".join(pax_record(key, value.encode()) for key, value in records)
     place = b"", b"././@PaxHeader"
     return _block(place, _EXTENDED, len(data), 0o644, b"") + data + padding(len(data))
 
 
-def _record(key: str, value: str) -> bytes:
+def pax_record(key: str, value: bytes) -> bytes:
     """Return ``LENGTH KEY=VALUE\\n``, where LENGTH counts its own digits too."""
-    rest = b" " + key.encode() + b"=" + value.encode() + b"\n"
+    rest = b" " + key.encode() + b"=" + value + b"\n"
     length = len(rest) + 1
     while len(rest) + len(str(length)) != length:
         length = len(rest) + len(str(length))

@@ -7,6 +7,7 @@ below. No content that is packed here may use such a name (OCI image specificati
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from buildkit.layers.tar.whiteout import WHITEOUT_PREFIX
 
@@ -16,6 +17,13 @@ _WHITEOUT = re.compile(rf"(?:^|/){re.escape(WHITEOUT_PREFIX)}")
 _LONGEST_NAME = 255  # bytes (limits.h, NAME_MAX)
 # every path that one of the rules forbids has a part that is empty, or that begins like this
 _SUSPICIOUS = re.compile(rf"(?:^|/)(?:/|\Z|\.\.?(?:/|\Z)|{re.escape(WHITEOUT_PREFIX)})|\0")
+
+
+def parents_of(path: str) -> Iterator[str]:
+    """Yield the folders above a relative path, the nearest first."""
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path
 
 
 def find_path_problem(path: str) -> str:
