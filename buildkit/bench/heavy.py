@@ -86,4 +86,4 @@ def ensure_heavy(folder: Path, emit: Emit) -> None:
     if not (folder / "requirements/models.lock").exists():
         emit(Note(text="locking the heavy workload, once"))
         request = make_request(load_project(folder), load_graph(folder))
-        lock_all(request, upgrade=False, check=False, emit=emit)
+        lock_all(request, emit)

@@ -32,12 +32,12 @@ def inspect_in_storage(env: Mapping[str, str], image: str, paths: Iterable[str])
     return {name: digits for digits, _, name in (line.partition("  ") for line in lines) if name}
 
 
-def inspect_in_registry(data: Path, repository: str, tag: str, paths: Iterable[str]) -> dict[str, str]:
-    """Return the same for an image in a registry whose storage folder is ``data``. Each layer is read once.
+def inspect_in_registry(data: Path, repository: str, paths: Iterable[str]) -> dict[str, str]:
+    """Return the same for the latest image of a registry whose storage folder is ``data``. Each layer is read once.
 
     As in a container, the topmost layer that has a path decides. Raises OSError if the image does not exist.
     """
-    link = data / f"docker/registry/v2/repositories/{repository}/_manifests/tags/{tag}/current/link"
+    link = data / f"docker/registry/v2/repositories/{repository}/_manifests/tags/latest/current/link"
     manifest = _manifest(data, link.read_text("ascii").strip())
     hashes: dict[str, str] = {}
     hidden: set[str] = set()

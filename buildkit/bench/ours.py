@@ -60,7 +60,7 @@ class Ours:
         """Return the SHA-256 of those paths that the image has."""
         if goal is Goal.RUNNABLE:
             return inspect_in_storage(self._lanes[goal].env, self._checkout.project.ref(self._checkout.stage), paths)
-        return inspect_in_registry(self._environment.data, self._repository(goal), "latest", paths)
+        return inspect_in_registry(self._environment.data, self._repository(goal), paths)
 
     def space(self, goal: Goal) -> int:
         """Return the bytes of cache and storage."""

@@ -70,7 +70,7 @@ class Buildah:
         if goal is Goal.RUNNABLE:
             return inspect_in_storage(self._lanes[goal].env, _IMAGE, paths)
         try:
-            return inspect_in_registry(self._environment.data, f"{NAME}/{goal}", "latest", paths)
+            return inspect_in_registry(self._environment.data, f"{NAME}/{goal}", paths)
         except OSError as error:
             raise BuildError(f"the image was not pushed: {error}") from error
 

@@ -69,7 +69,7 @@ class DaemonPeer:
     def inspect(self, goal: Goal, paths: Iterable[str]) -> Mapping[str, str]:
         """Return the SHA-256 of those paths that the image has."""
         try:
-            return inspect_in_registry(self.environment.data, f"{self.name}/{goal}", "latest", paths)
+            return inspect_in_registry(self.environment.data, f"{self.name}/{goal}", paths)
         except OSError as error:
             raise BuildError(f"the image was not pushed: {error}") from error
 

@@ -1,8 +1,7 @@
 """Compose files (https://github.com/compose-spec/compose-spec): what watching needs of them, text to values.
 
-Read are names, ``image``, ``build``, ``profiles`` and ``develop.watch`` of services, with anchors, merge keys and
-``${VARIABLE}``, from several files with what they include and extend. Everything else is left to the program that
-starts the containers.
+Read are names, ``build``, ``profiles`` and ``develop.watch`` of services, with anchors, merge keys and ``${VARIABLE}``,
+from several files with what they include and extend. Everything else is left to the program that starts the containers.
 """
 
 from __future__ import annotations
@@ -62,7 +61,6 @@ class ComposeService:
     """A service of a compose file."""
 
     name: str
-    image: str = ""
     build: ComposeBuild | None = None
     watch: tuple[ComposeWatch, ...] = ()
     profiles: tuple[str, ...] = ()
@@ -159,7 +157,6 @@ def _service(name: str, value: object, place: ValueLocation) -> ComposeService:
         rules = []
     service = ComposeService(
         name=name,
-        image=str(table.get("image") or ""),
         build=_build(build, place.at("build")) if build is not None else None,
         watch=tuple(_rule(rule, where.at(number)) for number, rule in enumerate(rules)),
         profiles=_words(table.get("profiles"), place.at("profiles")),

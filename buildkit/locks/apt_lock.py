@@ -7,7 +7,7 @@ import re
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem
 from buildkit.lazy_dataclass import dataclass
-from buildkit.locks.freshness import find_inputs, render_header
+from buildkit.locks.freshness import read_inputs, render_header
 from buildkit.locks.pins import AptPin
 
 # Debian policy 5.6.1 (names) and 5.6.12 (versions)
@@ -65,9 +65,7 @@ def _explain_line(place: str, line: str) -> Problem:
 def parse_apt_lock(text: str, file: str) -> AptLock:
     """Parse an apt lock. Raises DefinitionError with every problem found."""
     problems: list[Problem] = []
-    inputs = find_inputs(text)
-    if inputs is None:
-        problems.append(Problem(file=file, what="does not say what it was made from", hint="run: nox -s lock"))
+    inputs = read_inputs(text, file, problems)
     pins: dict[str, AptPin] = {}
     for number, line in _lines(text):
         name, _, version = line.partition("=")

@@ -40,6 +40,13 @@ def find_inputs(lock: str) -> FileHash | None:
     return FileHash(found[1]) if found else None
 
 
+def read_inputs(lock: str, file: str, problems: list[Problem]) -> FileHash | None:
+    """Return the hash in the header of the lock ``file``; that it has none is added to ``problems``."""
+    if (found := find_inputs(lock)) is None:
+        problems.append(Problem(file=file, what="does not say what it was made from", hint="run: nox -s lock"))
+    return found
+
+
 def find_release(lock: str) -> str:
     """Return the release of Python for which a requirements lock was made, or the empty string."""
     found = _PYTHON.search(lock[:4096])

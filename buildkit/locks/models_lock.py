@@ -27,7 +27,7 @@ from buildkit.locks.derivation import (
     read_derive_requests,
 )
 from buildkit.locks.derive_schema import DERIVE, LOCKED_DERIVATION
-from buildkit.locks.freshness import find_inputs, render_header
+from buildkit.locks.freshness import read_inputs, render_header
 from buildkit.locks.model_file_runs import FileRuns, Run
 from buildkit.locks.model_source import (
     SOURCES,
@@ -189,11 +189,6 @@ def request_hash(request: ModelRequest) -> FileHash:
     return FileHash.of(canonical_json(parts).encode())
 
 
-def parse_models(text: str, file: str) -> tuple[ModelRequest, ...]:
-    """Return the models of sources of the user's models file; raises as `parse_models_file` does."""
-    return parse_models_file(text, file).models
-
-
 def parse_models_file(text: str, file: str) -> ModelsFile:
     """Parse the user's models file. Raises DefinitionError with every problem found."""
     problems: list[Problem] = []
@@ -224,9 +219,7 @@ def parse_models_lock(text: str, file: str) -> ModelsLock:
 
 def _parse_lock(text: str, file: str, runs: FileRuns) -> ModelsLock:
     problems: list[Problem] = []
-    inputs = find_inputs(text)
-    if inputs is None:
-        problems.append(Problem(file=file, what="does not say what it was made from", hint="run: nox -s lock"))
+    inputs = read_inputs(text, file, problems)
     parsed = parse_toml(runs.text, file, "run: nox -s lock")
     runs.unfold(parsed)
     table = _LOCK.read(parsed, ValueLocation(file, problems)) or {}

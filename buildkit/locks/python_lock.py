@@ -9,7 +9,7 @@ from buildkit.declare.target import ARCHES, Target
 from buildkit.declare.toml import parse_toml, render_toml
 from buildkit.digest import FileHash, canonical_json
 from buildkit.errors import DefinitionError, Problem
-from buildkit.locks.freshness import check_fresh, find_inputs, render_header
+from buildkit.locks.freshness import check_fresh, read_inputs, render_header
 from buildkit.locks.pins import PythonArchive
 
 PYTHON_LOCK = "requirements/python.lock"
@@ -74,8 +74,7 @@ def find_locked_release(text: str | None) -> str:
 def parse_python_lock(text: str) -> tuple[PythonArchive, ...]:
     """Parse the lock: archives of one release and build, sorted by processor. Raises DefinitionError."""
     problems: list[Problem] = []
-    if find_inputs(text) is None:
-        problems.append(Problem(file=PYTHON_LOCK, what="does not say what it was made from", hint="run: nox -s lock"))
+    read_inputs(text, PYTHON_LOCK, problems)
     parsed = parse_toml(text, PYTHON_LOCK, "run: nox -s lock")
     table: dict[str, Any] = _SCHEMA.read(parsed, ValueLocation(PYTHON_LOCK, problems)) or {}
     entries = table.get("archive", ())

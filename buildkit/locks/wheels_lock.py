@@ -14,7 +14,7 @@ from buildkit.declare.toml import parse_toml, render_toml
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem
 from buildkit.lazy_dataclass import dataclass
-from buildkit.locks.freshness import find_inputs, render_header
+from buildkit.locks.freshness import read_inputs, render_header
 from buildkit.locks.git_source import is_git, parse_git_source
 from buildkit.locks.pins import Artifact
 
@@ -54,15 +54,13 @@ def make_wheels_lock(inputs: FileHash, target: Target, artifacts: tuple[Artifact
 
 def parse_wheels_lock(text: str, file: str) -> WheelsLock:
     """Parse a wheels lock. Raises DefinitionError with every problem found."""
-    inputs = find_inputs(text)
     table = parse_toml(text, file, "run: nox -s lock")
     target, entries = table.get("target", {}), table.get("artifact", [])
     problems: list[Problem] = []
     for key, value, kind in (("target", target, dict), ("artifact", entries, list)):
         if not isinstance(value, kind):
             raise DefinitionError.of([Problem(file=file, key=key, what="must be tables", hint="run: nox -s lock")])
-    if inputs is None:
-        problems.append(Problem(file=file, what="does not say what it was made from", hint="run: nox -s lock"))
+    inputs = read_inputs(text, file, problems)
     problems += [
         Problem(file=file, key=f"target.{key}", what="must be a string", hint="run: nox -s lock")
         for key in ("python", "glibc", "arch")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from buildkit.errors import BuildError
 from buildkit.running.environment import RunningEnvironment, RunningService
 from buildkit.services.labels import environment_labels
 from buildkit.tools import podman
@@ -54,13 +53,3 @@ def _addresses(service: RunningService, container: FoundContainer) -> Iterator[s
     published = {(port.number, port.protocol): port.host for port in container.ports}
     for port in service.container.ports:
         yield f"{port.where}:{published.get((port.number, port.protocol), port.host)}"
-
-
-def service_address(environment: RunningEnvironment, name: str) -> str:
-    """Return the host's address of a service's first port. Raises BuildError if it has none or does not run."""
-    service = environment.get(name)
-    found = [one for one in list_containers(environment_labels(environment)) if one.name == service.container.name]
-    addresses = [address for one in found if one.state == "running" for address in _addresses(service, one)]
-    if not addresses:
-        raise BuildError(f"{name} has no address on this host", hint=f"nox -s up -- {environment.name} starts it")
-    return addresses[0]

@@ -21,6 +21,7 @@ from buildkit.store.private_folder import trusted_users
 VARIABLE = "BUILDKIT_LEDGER_KEY"
 _SHORTEST = 32
 _DIGEST = 16  # bytes
+_HINT = f"name a file of yours, which is written if it is missing: export {VARIABLE}=/path"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,7 @@ def key_file() -> Path:
         state = os.environ.get("XDG_STATE_HOME", "")  # platformdirs takes a millisecond to import
         folder = Path(state) if state.startswith("/") else Path.home() / ".local/state"
     except RuntimeError:
-        raise BuildError("the ledger's key has no place: there is no home folder", hint=_hint("/path")) from None
+        raise BuildError("the ledger's key has no place: there is no home folder", hint=_HINT) from None
     return folder / "xoe-buildkit/ledger.key"
 
 
@@ -83,7 +84,7 @@ def ensure_ledger_key() -> LedgerKey:
             _create(path)
             return _load(path)
     except OSError as error:
-        raise BuildError(f"{path}: the ledger's key cannot be used: {error.strerror}", hint=_hint("/path")) from error
+        raise BuildError(f"{path}: the ledger's key cannot be used: {error.strerror}", hint=_HINT) from error
 
 
 def _load(path: Path) -> LedgerKey:
@@ -91,7 +92,7 @@ def _load(path: Path) -> LedgerKey:
         status, text = os.fstat(file.fileno()), file.read(4096).strip()
     remove = f"remove it, and layers are built again: rm {shlex.quote(str(path))}"
     if status.st_uid not in trusted_users():
-        raise BuildError(f"{path}: the ledger's key belongs to user {status.st_uid}", hint=_hint("/path"))
+        raise BuildError(f"{path}: the ledger's key belongs to user {status.st_uid}", hint=_HINT)
     if status.st_mode & 0o077:
         raise BuildError(f"{path}: others may read or write the ledger's key", hint=remove)
     if len(text) < _SHORTEST:
@@ -114,7 +115,3 @@ def _create(path: Path) -> None:
             path.hardlink_to(temporary)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _hint(path: str) -> str:
-    return f"name a file of yours, which is written if it is missing: export {VARIABLE}={path}"

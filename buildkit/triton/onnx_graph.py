@@ -112,10 +112,10 @@ def read_graph(chunks: Iterator[bytes]) -> OnnxGraph:
                 into.append(_tensor(reader.read(length)))
                 _limit(into)
             elif part == 5:  # GraphProto.initializer
-                constants.add(_text_field(reader, reader.at + length, 8))
+                constants.add(_name(reader, reader.at + length))
             elif part == 15:  # GraphProto.sparse_initializer, whose values have the name
                 constants |= {
-                    _text_field(reader, reader.at + more, 8)
+                    _name(reader, reader.at + more)
                     for field, more in _fields(reader, reader.at + length)
                     if field == 1 and more is not None
                 }
@@ -143,12 +143,12 @@ def _fields(reader: _ForwardReader, end: int | None) -> Iterator[tuple[int, int 
         reader.skip_to(after)
 
 
-def _text_field(reader: _ForwardReader, end: int, wanted: int) -> str:
-    text = ""
+def _name(reader: _ForwardReader, end: int) -> str:
+    name = ""
     for number, size in _fields(reader, end):
-        if number == wanted and size is not None:
-            text = _text(reader.read(size))
-    return text
+        if number == 8 and size is not None:  # TensorProto.name
+            name = _text(reader.read(size))
+    return name
 
 
 def _text(data: bytes) -> str:

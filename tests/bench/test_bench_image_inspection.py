@@ -60,7 +60,7 @@ def test_inspection_reads_layers_of_every_compression(tmp_path: Path, index: boo
         (gzip.compress(_layer(d="d")), "application/vnd.docker.image.rootfs.diff.tar.gzip"),
     ]
     _push(tmp_path, layers, index=index)
-    found = inspect_in_registry(tmp_path, "a/b", "latest", ["etc/a", "etc/b", "c", "d", "none"])
+    found = inspect_in_registry(tmp_path, "a/b", ["etc/a", "etc/b", "c", "d", "none"])
     assert found == {"etc/a": _sha("new"), "etc/b": _sha("b"), "c": _sha("c"), "d": _sha("d")}
 
 
@@ -69,10 +69,10 @@ def test_inspection_respects_whiteouts(tmp_path: Path) -> None:
     middle = _layer(**{"x/.wh.a": "", "y/.wh..wh..opq": "", ".wh.z": ""})
     above = _layer(**{"z/d": "5"})
     _push(tmp_path, [(blob, f"{OCI}.layer.v1.tar") for blob in (below, middle, above)])
-    found = inspect_in_registry(tmp_path, "a/b", "latest", ["x/a", "x/b", "y/c", "z/d"])
+    found = inspect_in_registry(tmp_path, "a/b", ["x/a", "x/b", "y/c", "z/d"])
     assert found == {"x/b": _sha("2"), "z/d": _sha("5")}
 
 
 def test_inspection_of_a_missing_image_raises(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="link"):
-        inspect_in_registry(tmp_path, "a/b", "latest", ["x"])
+        inspect_in_registry(tmp_path, "a/b", ["x"])

@@ -11,7 +11,7 @@ from buildkit.declare.stage_file import parse_stage
 from buildkit.declare.written_secrets import find_secret, has_login, hide_logins
 from buildkit.errors import DefinitionError
 from buildkit.locks.input_lines import find_input_problems
-from buildkit.locks.models_lock import parse_models
+from buildkit.locks.models_lock import parse_models_file
 
 ROOT = 'summary = "s"\n[root]\nsuite = "trixie"\npackages = "p.txt"\n'
 SOURCE = '[[root.source]]\nsuite = "/"\nkey = "k.asc"\nuri = "{}"\n'
@@ -74,7 +74,7 @@ def test_a_registry_without_a_login_is_none(value: str) -> None:
 def test_a_login_of_a_models_source_is_an_error() -> None:
     text = f'[[model]]\nname = "m"\nsource = "{URL}"\nfiles = ["x"]\n'
     with pytest.raises(DefinitionError) as caught:
-        parse_models(text, "models.toml")
+        parse_models_file(text, "models.toml")
     assert [one.hint for one in caught.value.problems if one.key.endswith("source")] == ["put them into netrc"]
     assert "hunter22" not in str(caught.value)
 

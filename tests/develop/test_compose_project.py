@@ -18,8 +18,7 @@ from buildkit.tools.process import Command
 COMPOSE = """
 services:
   web:
-    image: "web:${TAG}"
-    build: { context: web }
+    build: { context: web, target: "of-${TAG}" }
     develop: { watch: [{ action: rebuild, path: web }] }
   db: { image: db }
 """
@@ -29,9 +28,9 @@ def test_variables_come_from_the_environment_before_the_file(tmp_path: Path, mon
     (tmp_path / "compose.yml").write_text(COMPOSE)
     (tmp_path / ".env").write_text("# a comment\nexport TAG='one'\n")
     monkeypatch.delenv("TAG", raising=False)
-    assert load_compose(find_compose(tmp_path)).services[0].image == "web:one"
+    assert load_compose(find_compose(tmp_path)).services[0].build.target == "of-one"
     monkeypatch.setenv("TAG", "two")
-    assert load_compose([tmp_path / "compose.yml"]).services[0].image == "web:two"
+    assert load_compose([tmp_path / "compose.yml"]).services[0].build.target == "of-two"
 
 
 @pytest.mark.parametrize("name", [".env", "web/.containerignore"])

@@ -174,9 +174,9 @@ def apt(data: bytes) -> None:
 
 @target("text", partial(files, "requirements/models.toml"), DefinitionError)
 def models(data: bytes) -> None:
-    from buildkit.locks.models_lock import parse_models, request_hash
+    from buildkit.locks.models_lock import parse_models_file, request_hash
 
-    for request in parse_models(as_text(data), "models.toml"):
+    for request in parse_models_file(as_text(data), "models.toml").models:
         request_hash(request)
 
 

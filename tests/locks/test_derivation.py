@@ -7,7 +7,6 @@ from buildkit.errors import DefinitionError
 from buildkit.locks.derivation import sort_requests
 from buildkit.locks.model_source import DerivedSource
 from buildkit.locks.models_lock import (
-    parse_models,
     parse_models_file,
     parse_models_lock,
     render_models_lock,
@@ -39,7 +38,7 @@ def test_request_is_read_with_its_gate_and_options():
         "higher",
     )
     assert derivation.scripts == ("evaluation/accuracy.py:f1",)
-    assert [model.name for model in parse_models(MODEL + derive(), FILE)] == ["vad"]
+    assert [model.name for model in parse_models_file(MODEL + derive(), FILE).models] == ["vad"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from buildkit.locks.models_lock import (
     ModelsLock,
     models_lock_path,
     models_source_path,
-    parse_models,
+    parse_models_file,
     parse_models_lock,
     render_models_lock,
     request_hash,
@@ -37,7 +37,7 @@ source = "path:models/own"
 
 
 def test_model_requests_are_parsed():
-    vad, voice, own = parse_models(INPUT, "x")
+    vad, voice, own = parse_models_file(INPUT, "x").models
     assert (vad.source, vad.version) == (PypiSource(project="silero-vad"), ">=6,<7")
     assert voice.source == UrlSource(url="https://models.example/v1")
     assert (voice.files, voice.license) == (("a.onnx", "sub/b.json"), "MIT")
@@ -65,14 +65,14 @@ name = "c"
 source = "path:../outside"
 """
     with pytest.raises(DefinitionError) as caught:
-        parse_models(text, "requirements/models.toml")
+        parse_models_file(text, "requirements/models.toml")
     message = str(caught.value)
     for word in ("did you mean `name`?", "`ftp://x`", "needs `files`", "`one two`", "a password in a URL", "a pattern",
                  "../up", "../outside"):  # fmt: skip
         assert word in message
     assert "secret" not in message
     with pytest.raises(DefinitionError, match="twice"):
-        parse_models('[[model]]\nname="a"\nsource="path:x"\n[[model]]\nname="a"\nsource="path:y"\n', "x")
+        parse_models_file('[[model]]\nname="a"\nsource="path:x"\n[[model]]\nname="a"\nsource="path:y"\n', "x")
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ def test_models_lock_parses_back_to_the_same_value():
 
 
 def test_request_hash_covers_every_field():
-    vad, voice, own = parse_models(INPUT, "x")
-    changed = parse_models(INPUT.replace(">=6,<7", ">=6"), "x")
+    vad, voice, own = parse_models_file(INPUT, "x").models
+    changed = parse_models_file(INPUT.replace(">=6,<7", ">=6"), "x").models
     assert request_hash(changed[0]) != request_hash(vad)
     assert [request_hash(one) for one in changed[1:]] == [request_hash(voice), request_hash(own)]
 
@@ -133,9 +133,9 @@ def test_paths_of_models_lock_and_input_correspond():
 
 def test_model_is_not_placed_where_the_runtime_mounts():
     text = '[[model]]\nname = "m"\nsource = "path:m"\ntarget = "%s"\n'
-    assert parse_models(text % "/srv/m", "x.toml")[0].target == "/srv/m"
+    assert parse_models_file(text % "/srv/m", "x.toml").models[0].target == "/srv/m"
     with pytest.raises(DefinitionError, match=r"`model m\.target`: `/proc/m` is below /proc"):
-        parse_models(text % "/proc/m", "x.toml")
+        parse_models_file(text % "/proc/m", "x.toml")
 
 
 def test_lock_with_marks_of_a_merge_names_the_command_that_makes_it_anew():

@@ -15,7 +15,13 @@ from buildkit.layers.models import model_members, snapshot_members
 from buildkit.layers.tar.member import Compression
 from buildkit.layers.tar.writer import write_layer
 from buildkit.locks.model_source import parse_model_source
-from buildkit.locks.models_lock import ModelsLock, parse_models, parse_models_lock, render_models_lock, request_hash
+from buildkit.locks.models_lock import (
+    ModelsLock,
+    parse_models_file,
+    parse_models_lock,
+    render_models_lock,
+    request_hash,
+)
 from buildkit.locks.pins import Model, ModelFile
 from buildkit.plan.model_layout import hub_environment, pack_model, snapshot_links, snapshot_recipe, snapshot_refs
 
@@ -107,7 +113,8 @@ TEXT = '[[model]]\nname = "m"\nsource = "hf:org/name"\nrevision = "v1.0"\n'
 
 
 def test_another_place_needs_no_other_files_and_is_in_the_lock():
-    (plain,), (placed,) = parse_models(TEXT, "x"), parse_models(f'{TEXT}layout = "hf-cache"\ntarget = "/hub/"\n', "x")
+    (plain,) = parse_models_file(TEXT, "x").models
+    (placed,) = parse_models_file(f'{TEXT}layout = "hf-cache"\ntarget = "/hub/"\n', "x").models
     assert request_hash(plain) == request_hash(placed)
     model = make_model(layout="plain", revision="")
     moved = placed.place(model)
@@ -120,9 +127,9 @@ def test_another_place_needs_no_other_files_and_is_in_the_lock():
         assert ("layout" in text) == (one is moved)
     for wrong in ('layout = "flat"', 'target = "opt"', 'target = "/opt/../etc"'):
         with pytest.raises(DefinitionError):
-            parse_models(f"{TEXT}{wrong}\n", "x")
+            parse_models_file(f"{TEXT}{wrong}\n", "x")
     with pytest.raises(DefinitionError, match="is for models of a hub"):
-        parse_models('[[model]]\nname = "m"\nsource = "path:x"\nlayout = "hf-cache"\n', "x")
+        parse_models_file('[[model]]\nname = "m"\nsource = "path:x"\nlayout = "hf-cache"\n', "x")
     for was, hostile in ((COMMIT, "../../etc"), ("v1.0", "../../../etc/x"), ("hf:org/name", "path:x")):
         with pytest.raises(DefinitionError):
             parse_models_lock(text.replace(f'"{was}"', f'"{hostile}"'), "x")

@@ -22,13 +22,13 @@ from buildkit.services.rollout import RunningRollout, choose_service, find_rollo
 from buildkit.services.rollout_files import find_proxies, load_state
 from buildkit.services.scaler import Scaler
 from buildkit.services.start import StartOptions, check_checkout, start_environment
-from buildkit.services.state import service_address
 from buildkit.services.stop import stop_environment
 from buildkit.services.wait import wait_healthy
 from buildkit.tools.podman_objects import list_containers
 from tests.imagestore.hosts import StorageHost
 from tests.rollout.conftest import REPLICA, MakeRollout
 from tests.rollout.proxies import Load, ask_users
+from tests.services.addresses import address_of
 
 pytestmark = pytest.mark.tools
 OPTIONS = StartOptions(folder=Path(__file__).parent, patience=20.0)
@@ -70,7 +70,7 @@ USERS = [f"user-{number}" for number in range(8)]
 
 
 def port_of(environment: RunningEnvironment) -> int:
-    return int(service_address(environment, "app").rpartition(":")[2])
+    return int(address_of(environment, "app").rpartition(":")[2])
 
 
 def containers(host: StorageHost) -> set[str]:

@@ -14,10 +14,10 @@ import pytest
 from buildkit.events import ignore_event
 from buildkit.running.environment import RunningEnvironment
 from buildkit.services.start import StartOptions, start_environment
-from buildkit.services.state import service_address
 from buildkit.services.stop import stop_environment
 from tests.e2e.tinyroot import make_root_tar
 from tests.imagestore.hosts import StorageHost
+from tests.services.addresses import address_of
 from tests.services.conftest import MakeEnvironment
 
 pytestmark = pytest.mark.tools
@@ -75,8 +75,8 @@ def environment(make: MakeEnvironment, image: str, monkeypatch: pytest.MonkeyPat
 
 
 def ask(environment: RunningEnvironment) -> Any:
-    port = service_address(environment, "llm").rpartition(":")[2]
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=10) as answer:
+    port = address_of(environment, "llm").rpartition(":")[2]
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=60) as answer:
         return json.load(answer)
 
 

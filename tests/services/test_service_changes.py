@@ -143,9 +143,9 @@ def test_a_second_start_waits_for_the_first_and_says_so(monkeypatch: pytest.Monk
     thread = threading.Thread(target=second)
     with in_turn(made(), events.append):
         thread.start()
-        assert waiting.wait(10)
+        assert waiting.wait(60)
         order.append("first")
-    thread.join(10)
+    thread.join(60)
     assert order == ["first", "second"]
     assert events == [Note(text="waiting for another start of production")]
     assert list(tmp_path.iterdir()) == [], "no lock is left"

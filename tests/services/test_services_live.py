@@ -18,10 +18,11 @@ from buildkit.errors import BuildError
 from buildkit.events import ignore_event
 from buildkit.running.environment import RunningEnvironment
 from buildkit.services.start import StartOptions, replace_service, start_environment
-from buildkit.services.state import find_states, service_address
+from buildkit.services.state import find_states
 from buildkit.services.stop import stop_environment
 from buildkit.tools.process import run
 from tests.imagestore.hosts import StorageHost
+from tests.services.addresses import address_of
 from tests.services.conftest import ASK, SERVE, MakeEnvironment
 from tests.services.fake_podman import FakePodman, Recorder
 
@@ -92,8 +93,8 @@ def ids(host: StorageHost, environment: RunningEnvironment) -> dict[str, str]:
 
 
 def answer(environment: RunningEnvironment) -> str:
-    address, _, port = service_address(environment, "app").rpartition(":")
-    with socket.create_connection((address, int(port)), 5) as connection:
+    address, _, port = address_of(environment, "app").rpartition(":")
+    with socket.create_connection((address, int(port)), 60) as connection:
         return connection.recv(100).decode()
 
 

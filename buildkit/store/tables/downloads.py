@@ -52,7 +52,7 @@ class DownloadTable:
                     fetched=row.fetched,
                     used=float(used),
                 )
-                for row, used in self._table.select_with("used")
+                for row, used in self._table.select_with_use()
             )
 
     def add(self, sha256: FileHash, name: str, size: int, seconds: float) -> None:

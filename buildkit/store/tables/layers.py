@@ -93,7 +93,7 @@ class LayerTable:
                     used=float(used),
                     times=row.times,
                 )
-                for row, used in self._table.select_with("used")
+                for row, used in self._table.select_with_use()
             )
 
     def is_damaged(self, key: Key) -> bool:

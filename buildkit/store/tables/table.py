@@ -27,10 +27,10 @@ class LedgerTable(Generic[RowT]):
         """Return the intact rows; ``condition`` as in `Database.select_intact`."""
         return [self._row(*row) for row in self.database.select_intact(self.name, condition, values)]
 
-    def select_with(self, extra: str, condition: str = "", values: Values = ()) -> list[tuple[RowT, Any]]:
-        """Return the intact rows, each with the column ``extra``, which the sum does not cover."""
-        rows = self.database.select_intact(self.name, condition, values, extra=extra)
-        return [(self._row(*row), value) for *row, value in rows]
+    def select_with_use(self, condition: str = "", values: Values = ()) -> list[tuple[RowT, float]]:
+        """Return the intact rows, each with its last use, which the sum does not cover."""
+        rows = self.database.select_intact(self.name, condition, values, extra="used")
+        return [(self._row(*row), used) for *row, used in rows]
 
     def find(self, keys: Sequence[str]) -> list[RowT]:
         """Return the intact rows with these keys."""

@@ -38,7 +38,7 @@ class VerdictTable:
 
     def find(self, hashes: Iterable[FileHash], rules: str) -> list[VerdictRow]:
         """Return the verdicts on these contents, and record their use, at most once a day."""
-        rows = self._table.select_with("used", "WHERE sha256 IN", tuple(sha256.hex for sha256 in hashes))
+        rows = self._table.select_with_use("WHERE sha256 IN", tuple(sha256.hex for sha256 in hashes))
         now, found = time.time(), []
         for row, used in rows:
             if row.rules != rules:

@@ -54,7 +54,7 @@ class WheelTable:
                     built=row.built,
                     used=float(used),
                 )
-                for row, used in self._table.select_with("used")
+                for row, used in self._table.select_with_use()
             )
 
     def add(self, key: Key, recipe: str, file: str, sha256: FileHash, seconds: float) -> None:
