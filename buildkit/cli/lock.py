@@ -14,7 +14,7 @@ from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
 from buildkit.errors import BuildError
 from buildkit.report.view import open_view
-from buildkit.resolve.all_locks import lock_all
+from buildkit.resolve.all_locks import Renewed, check_locks, lock_all
 from buildkit.resolve.builder import open_builder
 from buildkit.resolve.images import report_moved
 from buildkit.resolve.package_metadata import HOST_BUILDS
@@ -31,16 +31,12 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     request = replace(make_request(project, graph), host_builds=allowed)
     with open_view(sys.stderr) as emit, open_builder(project, graph, emit, allowed=allowed) as describe:
         request = replace(request, describe=describe)
-        changes = lock_all(
-            request,
-            upgrade=options.upgrade,
-            upgrade_apt=options.upgrade_apt,
-            upgrade_images=options.upgrade_images,
-            check=options.check,
-            emit=emit,
-        )
         if options.check:
+            changes = check_locks(request)
             report_moved(request, emit)
+        else:
+            renewed = Renewed(all=options.upgrade, apt=options.upgrade_apt, images=options.upgrade_images)
+            changes = lock_all(request, emit, renewed)
     if options.check and changes:
         lines = "\n".join(f"  - {change.file}: {', '.join(change.details)}" for change in changes)
         raise BuildError(f"locks to refresh:\n{lines}", hint="run: nox -s lock")

@@ -10,15 +10,14 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import NamedTuple
 
 from buildkit.build.fetch import Fetcher
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Interrupted, Problem
-from buildkit.events import Emit
+from buildkit.events import Emit, ignore_event
 from buildkit.locks.input_sources import find_input_sources
 from buildkit.resolve.apt import AptResolver, find_stale_apt, lock_apt
 from buildkit.resolve.changes import describe_changes
@@ -49,27 +48,26 @@ from buildkit.tools.uv_project import export_lock
 from buildkit.worker_pool import WorkerPool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewed:
+    """Which locks are made although they are not stale: all, those of apt, that of images."""
+
+    all: bool = False
+    apt: bool = False
+    images: bool = False
+
+
+_STALE_ONLY = Renewed()
+
+
 def lock_all(
-    request: LockRequest,
-    *,
-    upgrade: bool,
-    check: bool,
-    emit: Emit,
-    upgrade_apt: bool = False,
-    upgrade_images: bool = False,
-    stop: threading.Event | None = None,
+    request: LockRequest, emit: Emit, renewed: Renewed = _STALE_ONLY, stop: threading.Event | None = None
 ) -> tuple[LockChange, ...]:
-    """Make the locks that are missing or stale, with ``upgrade`` all of them; return the changes by file.
+    """Make the locks that are missing, stale or to be ``renewed``; return the changes by file.
 
-    ``upgrade_apt`` is the same for apt locks alone, ``upgrade_images`` for the lock of images.
-
-    With ``check`` nothing is written, no network is used, and the changes are those still to be made. Raises
-    DefinitionError, ToolError, FetchError or Interrupted (``stop``), and then no lock has changed.
+    Raises DefinitionError, ToolError, FetchError or Interrupted (``stop``), and then no lock has changed.
     """
     services = _LockServices(request, emit, stop or threading.Event())
-    if check:
-        return check_all(request, services)
-    renewed = _Renewed(all=upgrade, apt=upgrade or upgrade_apt, images=upgrade or upgrade_images)
     with closing(services):
         run_jobs(_jobs(request, services, emit, renewed), services.stop)
         if problems := check_root_python(request, services.drafts):
@@ -166,8 +164,9 @@ def _check_meetings(request: LockRequest, services: _LockServices, emit: Emit) -
         check_meetings(request.images, services.drafts, services.contents(target), emit, arch=target.lock_arch)
 
 
-def check_all(request: LockRequest, services: _LockServices) -> tuple[LockChange, ...]:
-    """Return the locks that are missing, stale or in conflict with each other; uses no network."""
+def check_locks(request: LockRequest) -> tuple[LockChange, ...]:
+    """Return the locks that are missing, stale or in conflict with each other; writes nothing, and uses no network."""
+    services = _LockServices(request, ignore_event, threading.Event())
     drafts, images, problems = services.drafts, services.images.find_stale(), list[Problem]()
     if not (images and request.target.sees_system):  # else nobody knows which packages the requirements stand on
         for group in merge_groups(request.groups):
@@ -187,15 +186,7 @@ def check_all(request: LockRequest, services: _LockServices) -> tuple[LockChange
     return tuple(LockChange(file=problem.file, details=(problem.what,)) for problem in unique.values())
 
 
-class _Renewed(NamedTuple):
-    """Which locks are made although they are not stale."""
-
-    all: bool
-    apt: bool
-    images: bool
-
-
-def _jobs(request: LockRequest, services: _LockServices, emit: Emit, renewed: _Renewed) -> list[Callable[[], None]]:
+def _jobs(request: LockRequest, services: _LockServices, emit: Emit, renewed: Renewed) -> list[Callable[[], None]]:
     """Return jobs that run at the same time."""
     drafts = services.drafts
     roots_done = threading.Event()
@@ -220,11 +211,11 @@ def _jobs(request: LockRequest, services: _LockServices, emit: Emit, renewed: _R
 
     def lock_each(requests: Sequence[LockRequest]) -> None:
         for one in requests:
-            lock_apt(one, drafts, services.apt, emit, upgrade=renewed.apt)
+            lock_apt(one, drafts, services.apt, emit, upgrade=renewed.all or renewed.apt)
 
     def roots() -> None:
         try:
-            services.images.lock(emit, upgrade=renewed.images)
+            services.images.lock(emit, upgrade=renewed.all or renewed.images)
             lock_python(request, drafts, list_pythons, pin_python, emit, upgrade=renewed.all)
             each, one_reader = request.of_each_arch(), any(entry.image for entry in request.apt)
             groups = [each] if one_reader else [(part,) for part in each]

@@ -53,7 +53,7 @@ def open_builder(project: Project, graph: Graph, emit: Emit, *, allowed: bool) -
 def _lock_builder(project: Project, graph: Graph, emit: Emit, *, allowed: bool) -> None:
     """Write the locks of the builder that are missing or stale, before those of the stages that need it."""
     request = replace(make_request(project, graph, only=project.builder), host_builds=allowed)
-    for change in lock_all(request, upgrade=False, check=False, emit=emit):
+    for change in lock_all(request, emit):
         emit(Note(text=f"{change.file}: {', '.join(change.details) or 'made'}"))
 
 

@@ -78,7 +78,7 @@ class LockRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockChange:
-    """A lock that changed, or with ``check`` would: its path and short details (``numpy 2.1 → 2.2``)."""
+    """A lock that changed, or is to change: its path and short details (``numpy 2.1 → 2.2``)."""
 
     file: str
     details: tuple[str, ...] = ()

@@ -34,7 +34,7 @@ def test_build_backends_on_the_host_are_allowed_by_option_or_variable(
     project: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], variable: str | None, allowed: bool
 ) -> None:
     seen: list[LockRequest] = []
-    monkeypatch.setattr(lock, "lock_all", lambda request, **_options: seen.append(request) or ())
+    monkeypatch.setattr(lock, "lock_all", lambda request, *_rest: seen.append(request) or ())
     monkeypatch.delenv("BUILDKIT_ALLOW_HOST_BUILDS", raising=False)
     if variable is not None:
         monkeypatch.setenv("BUILDKIT_ALLOW_HOST_BUILDS", variable)

@@ -21,7 +21,7 @@ from buildkit.events import ignore_event
 from buildkit.locks.pins import Artifact
 from buildkit.locks.poetry_lock import content_hash
 from buildkit.locks.wheels_lock import parse_wheels_lock
-from buildkit.resolve.all_locks import lock_all
+from buildkit.resolve.all_locks import Renewed, check_locks, lock_all
 from buildkit.resolve.project_locks import make_request
 from buildkit.store.ledger import Ledger
 from buildkit.store.stat_index import StatIndex
@@ -92,7 +92,7 @@ def project_of(folder: Path) -> Project:
 
 def lock(folder: Path, *, upgrade: bool = False, check: bool = False) -> list[str]:
     request = make_request(project_of(folder), load_graph(folder))
-    changes = lock_all(request, upgrade=upgrade, check=check, emit=ignore_event)
+    changes = check_locks(request) if check else lock_all(request, ignore_event, Renewed(all=upgrade))
     return [change.file for change in changes]
 
 

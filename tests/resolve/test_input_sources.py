@@ -12,7 +12,7 @@ from buildkit.errors import DefinitionError
 from buildkit.events import Note, ignore_event
 from buildkit.locks.input_sources import find_input_sources
 from buildkit.locks.wheels_lock import parse_wheels_lock
-from buildkit.resolve.all_locks import lock_all
+from buildkit.resolve.all_locks import Renewed, lock_all
 from buildkit.resolve.request import LockRequest
 from tests.installersettings import clear_installer_settings
 from tests.packageindex import serve_indexes
@@ -41,7 +41,7 @@ def root(tmp_path):
 
 def lock(root):
     request = LockRequest(root=root, target=TARGET, groups=(("requirements/app.in",),))
-    lock_all(request, upgrade=False, check=False, emit=ignore_event)
+    lock_all(request, ignore_event)
     text = (root / "requirements/app.wheels.toml").read_text()
     return {one.name: one for one in parse_wheels_lock(text, "x").artifacts}
 
@@ -98,7 +98,7 @@ def test_a_name_that_no_index_has_is_reported_at_its_line(root, indexes):
         (root / f"requirements/{name}.in").write_text(text)
     group = tuple(f"requirements/{name}.in" for name in inputs)
     with pytest.raises(DefinitionError) as caught:
-        lock_all(LockRequest(root=root, target=TARGET, groups=(group,)), upgrade=False, check=False, emit=ignore_event)
+        lock_all(LockRequest(root=root, target=TARGET, groups=(group,)), ignore_event)
     (problem,) = caught.value.problems
     assert (problem.file, problem.what) == ("requirements/dev.in:3", "no index has `no-such-thing`")
 
@@ -110,7 +110,7 @@ def test_pre_of_an_input_or_of_an_included_file_takes_versions_before_a_release(
     (root / "requirements/app.in").write_text(lines)
     request = LockRequest(root=root, target=TARGET, groups=(("requirements/app.in",),))
     events = []
-    lock_all(request, upgrade=False, check=False, emit=events.append)
+    lock_all(request, events.append)
     text = (root / "requirements/app.txt").read_text()
     assert ("alpha==2.0rc1" in text) == (lines != "alpha\n")
     assert not [event for event in events if isinstance(event, Note)], "uv's warning that it ignores the line"
@@ -121,13 +121,13 @@ def test_constraints_of_an_input_hold_and_add_nothing(root, indexes):
     (root / "limits.txt").write_text("alpha<2\nbeta<9\n")
     (root / "requirements/app.in").write_text("-c ../limits.txt\nalpha\n")
     request = LockRequest(root=root, target=TARGET, groups=(("requirements/app.in",),))
-    lock_all(request, upgrade=False, check=False, emit=ignore_event)
+    lock_all(request, ignore_event)
     pins = [line for line in (root / "requirements/app.txt").read_text().splitlines() if "==" in line]
     assert [pin.split()[0] for pin in pins] == ["alpha==1.0", "beta==1.0"], "beta is what alpha 1.0 needs"
     (root / "limits.txt").write_text("alpha\n")
-    lock_all(request, upgrade=False, check=False, emit=ignore_event)
+    lock_all(request, ignore_event)
     assert "alpha==1.0" in (root / "requirements/app.txt").read_text(), "the lock's version is kept where it may be"
-    lock_all(request, upgrade=True, check=False, emit=ignore_event)
+    lock_all(request, ignore_event, Renewed(all=True))
     assert "alpha==2.0" in (root / "requirements/app.txt").read_text()
 
 

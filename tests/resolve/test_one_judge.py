@@ -24,7 +24,7 @@ from buildkit.digest import FileHash
 from buildkit.errors import BuildkitError
 from buildkit.events import Note, ignore_event
 from buildkit.locks.wheels_lock import parse_wheels_lock
-from buildkit.resolve.all_locks import lock_all
+from buildkit.resolve.all_locks import Renewed, lock_all
 from buildkit.resolve.missing_hashes import complete_hashes
 from buildkit.resolve.packages import lock_packages
 from buildkit.resolve.request import LockDrafts, LockRequest
@@ -263,7 +263,7 @@ def lock_from(root, served, locker, monkeypatch, settings, *names, strategy=""):
         (root / "app.in").write_text(f"{name}\n")
         request = LockRequest(root=root, target=TARGET, locker=locker, groups=(("app.in",),))
         try:
-            lock_all(request, upgrade=True, check=False, emit=ignore_event)
+            lock_all(request, ignore_event, Renewed(all=True))
         except BuildkitError as error:
             found[name] = f"{error.message} {error.output}"
         else:

@@ -10,7 +10,7 @@ from buildkit.errors import DefinitionError
 from buildkit.events import ignore_event
 from buildkit.locks.apt_lists import AptList
 from buildkit.locks.wheels_lock import parse_wheels_lock
-from buildkit.resolve.all_locks import lock_all
+from buildkit.resolve.all_locks import check_locks, lock_all
 from buildkit.resolve.request import LockDrafts, LockRequest, find_release_for
 from buildkit.resolve.root_python import check_root_python
 from tests.installersettings import clear_installer_settings
@@ -62,10 +62,8 @@ def test_nothing_is_written_for_another_release(tmp_path, monkeypatch):
         apt=(AptList(file="base.apt", suite="trixie", variant="apt"),),
     )
     with pytest.raises(DefinitionError, match=r"base\.apt\.lock has Python 3\.13\.5"):
-        lock_all(request, upgrade=False, check=False, emit=ignore_event)
-    assert any(
-        "has Python 3.13.5" in str(one) for one in lock_all(request, upgrade=False, check=True, emit=ignore_event)
-    )
+        lock_all(request, ignore_event)
+    assert any("has Python 3.13.5" in str(one) for one in check_locks(request))
 
 
 @pytest.fixture
@@ -96,7 +94,7 @@ def lock_for(project, release, locker, *, check=False):
         groups=(("app.in",),),
         roots={"app.in": (("base.apt",),)},
     )
-    return lock_all(request, upgrade=False, check=check, emit=ignore_event)
+    return check_locks(request) if check else lock_all(request, ignore_event)
 
 
 def files(project):
@@ -144,5 +142,5 @@ def test_python_waits_for_the_roots_locks(project, monkeypatch):
         apt=(AptList(file="base.apt", suite="trixie", variant="apt"),),
         roots={"app.in": (("base.apt",),)},
     )
-    lock_all(request, upgrade=False, check=False, emit=ignore_event)
+    lock_all(request, ignore_event)
     assert seen == [f"{HERE}.99"]

@@ -15,7 +15,7 @@ from buildkit.errors import DefinitionError
 from buildkit.events import ignore_event
 from buildkit.locks.requirements_txt import check_agreement, parse_requirements
 from buildkit.locks.wheels_lock import parse_wheels_lock
-from buildkit.resolve.all_locks import lock_all
+from buildkit.resolve.all_locks import check_locks, lock_all
 from buildkit.resolve.project_locks import make_request
 from buildkit.store.ledger import Ledger
 from buildkit.store.stat_index import StatIndex
@@ -171,7 +171,7 @@ def request_of(folder, python="3.13.5", stage=""):
 
 
 def lock(folder, **changes):
-    return lock_all(request_of(folder, **changes), upgrade=False, check=False, emit=ignore_event)
+    return lock_all(request_of(folder, **changes), ignore_event)
 
 
 def chosen(folder, stage, **changes):
@@ -231,11 +231,11 @@ def test_the_index_of_a_source_is_asked_for_its_project_alone(project, indexes):
 
 
 def test_sidecars_are_stale_when_lock_or_needs_change_and_not_for_linters(project, uv):
-    assert lock_all(request_of(project), upgrade=False, check=True, emit=ignore_event)
+    assert check_locks(request_of(project))
     lock(project)
 
     def check():
-        changes = lock_all(request_of(project), upgrade=False, check=True, emit=ignore_event)
+        changes = check_locks(request_of(project))
         return sorted({change.file for change in changes})
 
     assert check() == []
@@ -369,7 +369,7 @@ def test_no_binary_package_takes_the_sdist_and_a_changed_setting_makes_the_sidec
     before = {one.name: one.file for one in chosen(project, "0")}
     assert before["native"].endswith(".whl")
     add_settings(project, file, settings)
-    assert lock_all(request_of(project), upgrade=False, check=True, emit=ignore_event)
+    assert check_locks(request_of(project))
     lock(project)
     after = {one.name: one.file for one in chosen(project, "0")}
     assert after == {**before, "native": "native-1.0.tar.gz"}
