@@ -22,3 +22,12 @@ def take_port() -> int:
         else:
             _held.append(mark)
             return port
+
+
+def listens(port: int, address: str = "127.0.0.1") -> bool:
+    """Return whether a program accepts connections at a port."""
+    try:
+        socket.create_connection((address, port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True

@@ -8,12 +8,14 @@ import random
 import socket
 import ssl
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tests.ports import listens
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.tokenservice import TokenService
@@ -113,12 +115,5 @@ def write_login(path: Path, *hosts: str, password: str = PASSWORD) -> Path:
 
 def _await(host: str, child: subprocess.Popen[bytes], log: Path) -> None:
     address, _, port = host.partition(":")
-    end = time.monotonic() + 60
-    while child.poll() is None and time.monotonic() < end:
-        try:
-            socket.create_connection((address, int(port))).close()
-        except ConnectionRefusedError:
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError(f"the registry does not answer: {log.read_text()}")
+    wait_until(lambda: child.poll() is not None or listens(int(port), address), log.read_text)
+    assert child.poll() is None, log.read_text()

@@ -37,7 +37,7 @@ def test_block_interrupted_while_a_thread_starts_waits_for_its_work(monkeypatch:
             try:
                 pool.submit(work)
             finally:
-                began.wait(10)
+                began.wait(60)
 
     interrupt_after_start(monkeypatch)
     with pytest.raises(KeyboardInterrupt):

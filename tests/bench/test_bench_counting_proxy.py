@@ -75,7 +75,7 @@ def test_proxy_closes_connections_without_a_server() -> None:
         behind = free.getsockname()[:2]
     with open_counting_proxy(behind) as proxy:
         host, _, port = proxy.host.partition(":")
-        with socket.create_connection((host, int(port)), timeout=10) as client:
+        with socket.create_connection((host, int(port)), timeout=60) as client:
             assert client.recv(1) == b""
         time.sleep(0.01)
         assert proxy.traffic == Traffic(0, 0)

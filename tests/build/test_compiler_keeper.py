@@ -37,7 +37,7 @@ class Workers:
 
 
 def compile_one(compiler: Compiler) -> bool:
-    (pyc,) = compiler.submit([("/x.py", b"x = 1\n")]).result(timeout=20)
+    (pyc,) = compiler.submit([("/x.py", b"x = 1\n")]).result(timeout=60)
     return bool(pyc)
 
 
@@ -64,6 +64,6 @@ def test_a_compiler_that_was_killed_or_does_not_start_is_no_obstacle() -> None:
         killed = keeper.get("root", workers.start)
         workers.started[0].kill()
         with pytest.raises(BuildError, match="ended before it had compiled everything"):
-            killed.submit([("/x.py", b"x = 1\n")]).result(timeout=20)
+            killed.submit([("/x.py", b"x = 1\n")]).result(timeout=60)
         assert compile_one(keeper.get("root", workers.start))
     assert [child.poll() for child in workers.started] == [-9, 0]

@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +20,7 @@ from buildkit.build.root_folders import remove_root_folders, root_folder, select
 from buildkit.store.blobs import Blobs
 from buildkit.store.leases import Leases
 from buildkit.tools.apt import AptResolveRequest, resolve_apt
+from tests.waiting import wait_until
 
 _REPOSITORY = Path(__file__).parents[2]
 
@@ -126,14 +126,14 @@ def test_killed_mmdebstrap_leaves_neither_mounts_nor_files(
         assert making.stdout is not None
         place = Path(making.stdout.readline().strip())
         assert any("installing" in line for line in iter(making.stdout.readline, ""))
-        _await(lambda: any(_mounts_below(place, pid) for pid in _descendants(making.pid)))
+        wait_until(lambda: any(_mounts_below(place, pid) for pid in _descendants(making.pid)))
         doomed = list(_descendants(making.pid)) if whole else []
         for pid in (making.pid, *doomed):
             with suppress(ProcessLookupError):  # a child that ends meanwhile
                 os.kill(pid, signal.SIGKILL)
     assert _mounts_below(reachable, os.getpid()) == []
     assert list(place.iterdir()) != []
-    _await(lambda: _swept(leases))
+    wait_until(lambda: _swept(leases))
     assert list(reachable.iterdir()) == []
 
 
@@ -156,10 +156,3 @@ def _mounts_below(folder: Path, pid: int) -> list[str]:
         lines = Path(f"/proc/{pid}/mounts").read_text().splitlines()
         return [line for line in lines if line.split(" ")[1].startswith(str(folder))]
     return []
-
-
-def _await(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)

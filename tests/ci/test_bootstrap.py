@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import wait_until
+
 ROOT = Path(__file__).resolve().parents[2]
 
 PYPROJECT = """\
@@ -135,10 +137,7 @@ class Project:
         return len(log.read_text().splitlines()) if log.exists() else 0
 
     def wait_for_install(self, number: int) -> None:
-        deadline = time.monotonic() + 60
-        while self.installs < number:
-            assert time.monotonic() < deadline, "the install never began"
-            time.sleep(0.05)
+        wait_until(lambda: self.installs >= number, lambda: "the install never began")
 
 
 @pytest.fixture
@@ -152,9 +151,7 @@ def test_second_run_installs_nothing(project: Project) -> None:
     assert first.stdout == "nox -s lint\n", "the command runs with .venv/bin first on its PATH"
     assert "installing the project into .venv" in first.stderr
 
-    began = time.monotonic()
     second = project.bootstrap("nox", "-s", "lint")
-    assert time.monotonic() - began < 5
     assert (second.returncode, second.stdout, second.stderr) == (0, "nox -s lint\n", "")
     assert project.installs == 1
 

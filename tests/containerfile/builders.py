@@ -15,7 +15,8 @@ from typing import Any, Protocol
 import pytest
 
 from tests.containerfile.trees import Entry, read_tree
-from tests.e2e.tinyproject import Tiny, wait_until
+from tests.e2e.tinyproject import Tiny
+from tests.waiting import wait_until
 
 _DEBIANS_DOCKER = "/usr/bin/docker"  # of the daemon's version; a newer one asks for buildx
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from tests.once import shared_folder
 from tests.reference.builds import build, run_json
 from tests.reference.engine import Podman
 from tests.scanner import scan_image
+from tests.waiting import wait_until
 
 CONFINED = (
     "--read-only", "--read-only-tmpfs=false", "--tmpfs=/tmp:rw,nosuid,nodev,noexec,size=16m,mode=1777",
@@ -47,12 +47,10 @@ class Container:
     name: str
     password: str
 
-    def wait(self, seconds: float = 30) -> None:
+    def wait(self) -> None:
         """Wait until the health check passes."""
-        until = time.monotonic() + seconds
-        while not self.is_healthy:
-            assert self.state == "running", self.logs
-            assert time.monotonic() < until, self.logs
+        wait_until(lambda: self.is_healthy or self.state != "running", lambda: self.logs)
+        assert self.state == "running", self.logs
 
     @property
     def is_healthy(self) -> bool:
@@ -74,11 +72,9 @@ class Container:
         )
         return done.stdout
 
-    def wait_for_log(self, text: str, seconds: float = 30) -> None:
+    def wait_for_log(self, text: str) -> None:
         """Wait until it has written something."""
-        until = time.monotonic() + seconds
-        while text not in self.logs:
-            assert time.monotonic() < until, self.logs
+        wait_until(lambda: text in self.logs, lambda: self.logs)
 
     def end(self) -> int:
         """Wait for its end and return its exit code."""

@@ -71,7 +71,7 @@ class Scene:
 
     def hear(self, **event: Any) -> LoopEvent:
         self.loop.hear(self.service, event)
-        return self.said.get(timeout=10)
+        return self.said.get(timeout=60)
 
     def connect(self, *, connected: bool) -> Client:
         client = Client(connected=connected)
@@ -108,7 +108,7 @@ def test_service_is_restarted_where_no_reloader_answers(scene: Scene, connected:
         scene.connect(connected=connected)
     scene.write("api.py", "two")
     scene.loop.handle(frozenset(["app/api.py"]))
-    reacted = scene.said.get(timeout=10)
+    reacted = scene.said.get(timeout=60)
     assert isinstance(reacted, Reacted)
     assert (reacted.what, reacted.files, scene.restarted) == ("restarted", ("app/api.py",), ["app"])
 
@@ -130,7 +130,7 @@ def test_failed_restart_is_reported_with_the_output(scene: Scene) -> None:
     scene.error = BuildError("app ended with exit code 7", hint="look", output="Traceback")
     scene.write("api.py", "two")
     scene.loop.handle(frozenset(["app/api.py"]))
-    reacted = scene.said.get(timeout=10)
+    reacted = scene.said.get(timeout=60)
     assert isinstance(reacted, Reacted)
     assert (reacted.ok, reacted.what, reacted.output) == (False, "app ended with exit code 7 (look)", "Traceback")
 
@@ -140,7 +140,7 @@ def test_rule_of_the_user_comes_first(scene: Scene) -> None:
     scene.service.rules = (WatchRule(service="app", path="app/main.py", action=Action.RESTART),)
     scene.write("main.py", "two")
     scene.loop.handle(frozenset(["app/main.py"]))
-    reacted = scene.said.get(timeout=10)
+    reacted = scene.said.get(timeout=60)
     assert isinstance(reacted, Reacted)
     assert (reacted.action, client.told, scene.restarted) == ("restart", [], ["app"])
 

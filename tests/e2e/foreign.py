@@ -23,6 +23,7 @@ from tests.e2e.conftest import short_folder
 from tests.e2e.tinyproject import Tiny
 from tests.packageindex import PackageIndexes, serve_indexes
 from tests.ports import take_port
+from tests.waiting import wait_until
 
 _PAGE = Path(__file__).parents[2] / "docs/adopt.md"
 _TABLE = re.compile(r"(?<=<!-- made: adoption -->\n)(?:\|.*\n)*")
@@ -122,14 +123,16 @@ class ForeignHost:
 
 
 def _fetch(url: str) -> str:
-    end = time.monotonic() + 30
-    while True:
+    """Return what a service answers, which may have just started."""
+
+    def ask() -> list[str]:
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                return str(answer.read().decode())
+            with urllib.request.urlopen(url, timeout=60) as answer:
+                return [answer.read().decode()]
         except OSError:
-            assert time.monotonic() < end, "the service does not answer"
-            time.sleep(0.1)
+            return []
+
+    return wait_until(ask, lambda: "the service does not answer")[0]
 
 
 @contextmanager

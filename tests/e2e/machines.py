@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.tinyproject import SessionResult, Tiny, wait_until
+from tests.e2e.tinyproject import SessionResult, Tiny
 from tests.faultyproxy import FaultyProxy, Request
+from tests.waiting import wait_until
 
 _KINDS = (("manifest", "/manifests/"), ("upload", "/blobs/uploads/"), ("blob", "/blobs/"), ("ping", "/v2/$"))
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.e2e.tinyproject import SessionResult, Tiny, wait_until
+from tests.e2e.tinyproject import SessionResult, Tiny
+from tests.waiting import wait_until
 
 _ACTS = Path(__file__).parent / "acts"
 _MARK = "BUILDKIT_TEST_MARK"

@@ -14,7 +14,8 @@ import jsonschema
 import pytest
 
 from tests.audit.samples import TOKENS
-from tests.e2e.tinyproject import SessionResult, Tiny, one_error, wait_until
+from tests.e2e.tinyproject import SessionResult, Tiny, one_error
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.tools
 _PLANT = Path(__file__).with_name("acts") / "plant.c"
@@ -115,7 +116,7 @@ def test_every_violation_is_found_and_a_container_as_declared_is_clean(
         bad = found_in(look()[1], "bad")
         return PLANTED.keys() <= bad.keys() and any(GONE in what for what in bad["code-not-in-image"])
 
-    wait_until(is_planted, 180)
+    wait_until(is_planted)
     code, audit = look()
     bad = found_in(audit, "bad")
     for rule, (words, severity) in PLANTED.items():
@@ -165,16 +166,16 @@ def test_exceptions_of_a_service_are_accepted_and_a_watch_follows_what_comes_and
             stdout=out, stderr=errors, start_new_session=True,
         )  # fmt: skip
     try:
-        wait_until(lambda: bool(looks(lines)) and looks(lines)[-1]["containers"] != [], 180)
+        wait_until(lambda: bool(looks(lines)) and looks(lines)[-1]["containers"] != [])
         assert looks(lines)[-1]["interval"] == 1
         service.tool("podman", "cp", str(plant / "plant"), "tiny-only-app:/usr/bin/evil")
         service.tool("podman", "exec", "--detach", "tiny-only-app", "/usr/bin/evil", "sleep")
-        wait_until(lambda: "code-not-in-image" in found_in(looks(lines)[-1], "tiny-only-app"), 180)
+        wait_until(lambda: "code-not-in-image" in found_in(looks(lines)[-1], "tiny-only-app"))
         service.tool("podman", "rm", "--force", "--time", "0", "tiny-only-app")
-        wait_until(lambda: looks(lines)[-1]["containers"] == [], 180)
+        wait_until(lambda: looks(lines)[-1]["containers"] == [])
         assert looks(lines)[-1]["complete"], "what has ended needs not be examined"
         os.killpg(child.pid, signal.SIGINT)
-        said = child.wait(timeout=30), (service.folder / "errors").read_text()
+        said = child.wait(timeout=60), (service.folder / "errors").read_text()
         assert said[0] == 0, said
         assert "Traceback" not in said[1]
     finally:

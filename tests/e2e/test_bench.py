@@ -18,7 +18,8 @@ import pytest
 
 from buildkit.bench.results import render_results
 from tests.bench.races import race, samples
-from tests.e2e.tinyproject import Tiny, wait_until
+from tests.e2e.tinyproject import Tiny
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.tools
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.tinyproject import Tiny, wait_until
+from tests.e2e.tinyproject import Tiny
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.tools, pytest.mark.usefixtures("imports")]
 

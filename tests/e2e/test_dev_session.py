@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.test_survival_disk import small_disk
-from tests.e2e.tinyproject import Tiny, one_error, read_event, wait_until
+from tests.e2e.tinyproject import Tiny, one_error, read_event
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.tools
 MAIN = "trap 'exit 0' TERM\ncat /app/words.txt > /tmp/answer\nwhile :; do sleep 0.1; done\n"

@@ -19,11 +19,11 @@ from buildkit.monitor.metrics import OPENMETRICS, render_metrics
 from buildkit.monitor.state import MonitorState
 from buildkit.services.stack_project import ensure_stack_project
 from tests.containers import container_environment
-from tests.e2e.tinyproject import wait_until
 from tests.monitor.test_feed import FIGURES
 from tests.monitor.test_metrics import read
 from tests.reference.builds import IMPORTED, ROOT, shared_cache
 from tests.reference.engine import CONFINED, Podman
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.tools, pytest.mark.network]
 LOOK = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ import pytest
 
 from buildkit.running.labels import ENVIRONMENT, PROJECT, SERVICE
 from tests.e2e.test_audit_running_session import HOSTS_OWN
-from tests.e2e.tinyproject import SessionResult, Tiny, one_error, wait_until
+from tests.e2e.tinyproject import SessionResult, Tiny, one_error
 from tests.e2e.tinyroot import push_root
 from tests.observe.webhook import Receiver, receiving
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.tools, pytest.mark.network]
 # answers each request with the metrics in a file; its socket is packed by hand, as no module is there
@@ -118,17 +119,13 @@ def observed(tiny: Tiny) -> Iterator[Observed]:
 
 
 def ask(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return json.load(answer)["data"]
 
 
 def up(prometheus: str) -> dict[str, str]:
     """The health of what is asked, by instance."""
     return {one["labels"]["instance"]: one["health"] for one in ask(f"{prometheus}/api/v1/targets")["activeTargets"]}
-
-
-def until(holds: Callable[[], bool]) -> None:
-    wait_until(holds, 180)
 
 
 def audited(tiny: Tiny) -> dict[str, dict[str, str]]:
@@ -150,15 +147,15 @@ def test_what_watches_asks_a_closed_service_tells_a_webhook_and_leaves_nothing(o
     observed.say(1)
     observed.run("production")
     prometheus = observed.address("prometheus")
-    until(lambda: up(prometheus) == dict.fromkeys((*PARTS, "web"), "up"))
-    with urllib.request.urlopen(observed.address("monitor"), timeout=10) as page:  # its image has little of Python
+    wait_until(lambda: up(prometheus) == dict.fromkeys((*PARTS, "web"), "up"))
+    with urllib.request.urlopen(observed.address("monitor"), timeout=60) as page:  # its image has little of Python
         assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     [web] = [one for one in ask(f"{prometheus}/api/v1/targets")["activeTargets"] if one["labels"]["instance"] == "web"]
     assert web["labels"]["environment"] == "production"
     found = ask(f"{prometheus}/api/v1/query?query=node_filesystem_avail_bytes")["result"]
     assert [one["metric"]["mountpoint"] for one in found] == ["/"]  # of the disk with the containers
     names = ("production-web", *(f"observe-{part}" for part in PARTS))
-    until(lambda: audited(tiny) == {f"{project}-{name}": {} for name in names})
+    wait_until(lambda: audited(tiny) == {f"{project}-{name}": {} for name in names})
     image = tiny.tool("podman", "inspect", "--format", "{{.ImageName}}", f"{project}-observe-node-exporter").strip()
     labels = (f"{PROJECT}={project}", f"{ENVIRONMENT}=observe", f"{SERVICE}=node-exporter")
     options = [f"--label={label}" for label in labels]
@@ -166,7 +163,7 @@ def test_what_watches_asks_a_closed_service_tells_a_webhook_and_leaves_nothing(o
     assert audited(tiny)["rogue"].keys() >= {"process-root", "root-writable", "writable-place"}
     tiny.tool("podman", "rm", "--force", "--time=0", "--volumes", "rogue")
     observed.say(9)
-    until(lambda: observed.receiver.told("WebSays"))
+    wait_until(lambda: observed.receiver.told("WebSays"))
     [alert] = [one for one in observed.receiver.alerts if one["labels"]["alertname"] == "WebSays"]
     assert (alert["labels"]["service"], alert["labels"]["project"]) == ("web", project)
     kept = tiny.tool("podman", "ps", "--format", "{{.ID}}")
@@ -178,7 +175,7 @@ def test_what_watches_asks_a_closed_service_tells_a_webhook_and_leaves_nothing(o
     assert "prometheus ended with exit code" in one_error(failed, 1)
     assert "own-0-rules.yml" in failed.text  # of its log
     again = observed.address("prometheus")
-    until(lambda: up(again).get("web") == "up")  # the old one, with its old rules
+    wait_until(lambda: up(again).get("web") == "up")  # the old one, with its old rules
     tiny.write("ops/rules.yml", _RULES)
 
     ended = tiny.run("up", "production", "--down")

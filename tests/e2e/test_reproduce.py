@@ -21,9 +21,10 @@ import pytest
 import zstandard
 
 from tests.e2e.conftest import new_tiny
-from tests.e2e.tinyproject import SessionResult, Tiny, one_error, wait_until
+from tests.e2e.tinyproject import SessionResult, Tiny, one_error
 from tests.ledgers import update_checksums
 from tests.otlpcollector import serve_collector
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.tools
 MADE = (

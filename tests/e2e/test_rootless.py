@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.tinyproject import SessionResult, Tiny, wait_until
+from tests.e2e.tinyproject import SessionResult, Tiny
 from tests.monitor.test_metrics import read
 from tests.users import become, ordinary_user, python_of
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.tools, pytest.mark.network]
 

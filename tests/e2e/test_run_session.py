@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.tinyproject import Tiny, one_error, wait_until
+from tests.e2e.tinyproject import Tiny, one_error
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.tools
 LOOK = Path(__file__).with_name("acts") / "look.py"

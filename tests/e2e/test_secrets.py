@@ -17,8 +17,9 @@ import pytest
 from buildkit.layers.tar.decompress import inflate
 from buildkit.layers.tar.member import Compression
 from tests.e2e.machines import succeeded, trust
-from tests.e2e.tinyproject import Tiny, one_error, wait_until
+from tests.e2e.tinyproject import Tiny, one_error
 from tests.registry import serve_registry
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.tools
 

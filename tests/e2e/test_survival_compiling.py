@@ -12,8 +12,9 @@ import pytest
 from tests.e2e.conftest import short_folder
 from tests.e2e.speaking import fill_links, make_speaking, serve_model
 from tests.e2e.survival import Doomed, Moment, build_again, damage, find_blob, find_file, forget_images
-from tests.e2e.tinyproject import Tiny, wait_until
+from tests.e2e.tinyproject import Tiny
 from tests.registry import make_authority
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.tools
 
@@ -93,5 +94,5 @@ def test_next_build_completes_a_killed_compilation(speaking: tuple[Tiny, str], f
     doomed = Doomed(tiny, "app")
     assert doomed.kill(Moment(file=file), whole=whole)
     tiny.build("app")
-    wait_until(lambda: not doomed.living(), 120)  # the compiler waits a minute for its parent
+    wait_until(lambda: not doomed.living())  # the compiler waits a minute for its parent
     build_again(tiny, digest)

@@ -23,7 +23,8 @@ from tests.e2e.survival import (
     unsound_so_far,
     wipe,
 )
-from tests.e2e.tinyproject import SessionResult, Tiny, wait_until
+from tests.e2e.tinyproject import SessionResult, Tiny
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.tools
 

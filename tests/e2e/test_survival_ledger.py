@@ -35,7 +35,8 @@ from buildkit.store import database, schema
 from buildkit.store.build_history import find_built
 from buildkit.store.scan_verdicts import ScanVerdicts
 from tests.e2e.survival import Doomed, Moment, left_behind, make_rng, unsound, wipe
-from tests.e2e.tinyproject import Tiny, one_error, wait_until
+from tests.e2e.tinyproject import Tiny, one_error
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.tools
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.survival import left_behind, make_rng, unsound, wipe
-from tests.e2e.tinyproject import Tiny, wait_until
+from tests.e2e.tinyproject import Tiny
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.tools
 

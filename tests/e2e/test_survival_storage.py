@@ -15,8 +15,9 @@ import pytest
 
 from tests.e2e.conftest import new_tiny
 from tests.e2e.survival import find_blob, left_behind, unsound
-from tests.e2e.tinyproject import Tiny, wait_until
+from tests.e2e.tinyproject import Tiny
 from tests.ledgers import update_checksums
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.tools, pytest.mark.usefixtures("imports")]
 

@@ -16,8 +16,9 @@ import pytest
 
 from buildkit.monitor.feed import FeedReader
 from buildkit.monitor.metrics import render_metrics
-from tests.e2e.tinyproject import Tiny, one_error, wait_until
+from tests.e2e.tinyproject import Tiny, one_error
 from tests.monitor.test_metrics import read
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.tools
 BUSY = "trap 'exit 0' TERM\nwhile :; do :; done\n"
@@ -62,7 +63,7 @@ def test_top_shows_what_the_kernel_says_counts_kills_and_ends(tiny: Tiny) -> Non
         wait_until(lambda: looks(output)[-1]["containers"] == [])
         assert {look["containers"][0]["state"] for look in looks(output) if look["containers"]} <= {"running", "gone"}
         os.killpg(child.pid, signal.SIGINT)
-        said = (child.wait(timeout=30), (tiny.folder / "errors").read_text())
+        said = (child.wait(timeout=60), (tiny.folder / "errors").read_text())
         assert said[0] == 0, said
         assert "Traceback" not in said[1]
     finally:
@@ -93,7 +94,7 @@ def check_exporter(tiny: Tiny, found: dict[str, Any]) -> None:
     """The session `monitor` tells the same, over HTTP and through a feed."""
     feed = tiny.folder / "feed"
     with started(tiny, "--listen", "127.0.0.1:0") as address, started(tiny, "--feed", str(feed)):
-        with urlopen(address, timeout=30) as answer:
+        with urlopen(address, timeout=60) as answer:
             series = read(answer.read().decode())
         label = (("image", "localhost/tiny/app:latest"), ("name", found["name"]))
         assert series["container_spec_memory_limit_bytes"][label] == 64 << 20
@@ -124,7 +125,7 @@ def started(tiny: Tiny, *arguments: str) -> Iterator[str]:
             yield child.stdout.readline().strip()
         finally:
             os.killpg(child.pid, signal.SIGTERM)
-        assert child.wait(timeout=30) == 0
+        assert child.wait(timeout=60) == 0
 
 
 def check_cpu(seen: list[dict[str, Any]]) -> None:

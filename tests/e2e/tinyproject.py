@@ -13,7 +13,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 
 from tests.containers import container_environment
 from tests.e2e.forked import run_forked, starts_alike
+from tests.waiting import wait_until
 
 _KEPT = (
     "BUILDKIT_LEDGER_KEY",
@@ -325,11 +325,3 @@ def read_event(child: subprocess.Popen[str], event: str) -> dict[str, Any]:
         if said["event"] == event:
             return said
     raise AssertionError(f"the session ended with {child.wait()}")
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Wait until ``holds`` is true, at most ``seconds``."""
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.05)

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from buildkit.declare.gpu_request import MpsLimits
 from buildkit.gpu.mps import ASK, CONTROL, EXCLUSIVE, limit_variables
 from buildkit.tools.gpu import find_gpus
 from tests.mpsstub import mps_programs
+from tests.waiting import wait_until
 
 MIB = 1 << 20
 
@@ -60,15 +60,16 @@ def daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
         yield Daemon(request.param(folder), folder)
 
 
+def answers(daemon: Daemon) -> bool:
+    return daemon.ask(ASK).stdout[:1].isdigit()
+
+
 def test_daemon_in_the_foreground_answers_once_it_works_and_ends_when_told(daemon: Daemon) -> None:
-    assert not daemon.ask(ASK).stdout[:1].isdigit(), "nobody answers before it runs"
+    assert not answers(daemon), "nobody answers before it runs"
     with subprocess.Popen((daemon.program, "-f"), env=daemon.env, stdout=subprocess.DEVNULL) as running:
         try:
-            end = time.monotonic() + 30
-            while not (answer := daemon.ask(ASK)).stdout[:1].isdigit():
-                assert time.monotonic() < end, answer
-                time.sleep(0.05)
-            assert float(answer.stdout) == 100.0
+            wait_until(lambda: answers(daemon))
+            assert float(daemon.ask(ASK).stdout) == 100.0
             assert (Path(daemon.env["CUDA_MPS_PIPE_DIRECTORY"]) / f"{CONTROL}.pid").exists()
             daemon.ask("set_default_active_thread_percentage 40")
             assert float(daemon.ask(ASK).stdout) == 40.0
@@ -76,7 +77,7 @@ def test_daemon_in_the_foreground_answers_once_it_works_and_ends_when_told(daemo
             assert running.wait(30) == 0
         finally:
             running.kill()
-    assert not daemon.ask(ASK).stdout[:1].isdigit()
+    assert not answers(daemon)
 
 
 _ALLOCATE = """
@@ -102,8 +103,7 @@ def test_two_clients_have_their_own_caps_and_more_than_the_cap_is_refused() -> N
         mode = find_gpus().devices[0].compute_mode
         with subprocess.Popen((daemon.program, "-f"), env=daemon.env, stdout=subprocess.DEVNULL) as running:
             try:
-                while not daemon.ask(ASK).stdout[:1].isdigit():
-                    time.sleep(0.05)
+                wait_until(lambda: answers(daemon))
                 small = _run(daemon, MpsLimits(threads=30, memory="1g"), 256 * MIB, 2048 * MIB)
                 large = _run(daemon, MpsLimits(threads=70, memory="4g"), 2048 * MIB, 8192 * MIB)
                 assert (small, large) == (["0", _OUT_OF_MEMORY],) * 2, (

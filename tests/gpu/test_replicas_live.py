@@ -9,7 +9,6 @@ import secrets
 import shutil
 import tempfile
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from tests import nvmlstub
 from tests.e2e.tinyroot import make_root_tar
 from tests.imagestore.hosts import StorageHost
 from tests.rollout.conftest import IMAGE
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.tools
 REPLICA = ("/usr/sbin/haproxy", "-W", "-db", "-f", "/etc/replica.cfg")
@@ -58,10 +58,10 @@ from buildkit.events import ignore_event
 from buildkit.running.environment import make_environment
 from buildkit.services.replicas import choose_replicas, forget_replicas
 from buildkit.services.start import StartOptions, start_environment
-from buildkit.services.state import service_address
 from buildkit.services.stop import stop_environment
 from buildkit.store.ledger_key import key_file
 from tests.rollout.conftest import describe
+from tests.services.addresses import address_of
 
 services = parse_services({TEXT!r}, stages=("proxy", "server"))
 made = make_environment(services, "t", describe, project=sys.argv[2], state=str(key_file().parent))
@@ -139,13 +139,11 @@ class Clients:
             thread.join()
 
     def wait(self, count: int) -> None:
-        goal, end = self.gpus.total() + count, time.monotonic() + 30
-        while self.gpus.total() < goal:
-            assert time.monotonic() < end, self.failed
-            time.sleep(0.01)
+        goal = self.gpus.total() + count
+        wait_until(lambda: self.gpus.total() >= goal, lambda: self.failed)
 
     def _ask(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         while not self._end.is_set():
             try:
                 connection.request("GET", "/")
@@ -168,7 +166,7 @@ def test_each_replica_has_a_gpu_of_its_own_and_one_that_is_killed_loses_no_reque
     found = {name: sorted(set(text.split()) & {"nvidia0", "nvidia1"}) for name, text in devices.items()}
     assert sorted((*found["app-1"], *found["app-2"])) == ["nvidia0", "nvidia1"]
     assert [len(found[name]) for name in ("app-1", "app-2", "app")] == [1, 1, 0]
-    port = int(host.asked('service_address(environment, "app")').rpartition(":")[2])
+    port = int(host.asked('address_of(environment, "app")').rpartition(":")[2])
     with Clients(port) as clients:
         clients.wait(60)
         share = {gpu: count / clients.gpus.total() for gpu, count in clients.gpus.items()}
@@ -183,8 +181,5 @@ def test_each_replica_has_a_gpu_of_its_own_and_one_that_is_killed_loses_no_reque
     assert len(answering) == 1
     assert host.asked("up()") == {"app-1": "replaced", "app-2": "unchanged", "app": "unchanged"}
     with Clients(port) as clients:
-        end = time.monotonic() + 20
-        while len(clients.gpus) < 2:
-            assert time.monotonic() < end, "the proxy sees it again"
-            time.sleep(0.05)
+        wait_until(lambda: len(clients.gpus) == 2, lambda: "the proxy does not see it again")
     assert clients.failed == []

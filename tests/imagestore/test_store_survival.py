@@ -21,10 +21,10 @@ import pytest
 from buildkit.errors import BuildError
 from buildkit.imagestore.image_store import ImageStore
 from tests.e2e.test_survival_disk import enlarge, small_disk
-from tests.e2e.tinyproject import wait_until
 from tests.e2e.tinyroot import make_root_tar
 from tests.imagestore.hosts import StorageHost
 from tests.imagestore.tars import add_layer, diff_id_of, entry, image_of, make_tar
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.tools
 _ACT = Path(__file__).with_name("acts") / "store.py"

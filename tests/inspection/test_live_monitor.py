@@ -23,9 +23,9 @@ from buildkit.inspection.service_watch import ServiceWatch
 from buildkit.inspection.watch_scope import WatchScope
 from buildkit.monitor.metrics import MetricFamily, render_metrics
 from buildkit.monitor.state import MonitorState, render_state
-from tests.e2e.tinyproject import wait_until
 from tests.inspection.test_container_watch import Host
 from tests.monitor.test_metrics import read
+from tests.waiting import wait_until
 
 Found = dict[str, dict[tuple[tuple[str, str], ...], float]]
 GPU = GpuUse(

@@ -10,9 +10,9 @@ import pytest
 from buildkit.cli.monitor import _pushing
 from buildkit.errors import DefinitionError
 from buildkit.inspection.metric_push import open_push
-from tests.e2e.tinyproject import wait_until
 from tests.inspection.test_live_monitor import GPU, WatchedHost
 from tests.otlpcollector import attributes, serve_collector
+from tests.waiting import wait_until
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 SOON = {"OTEL_METRIC_EXPORT_INTERVAL": "20"}

@@ -47,7 +47,7 @@ def test_program_that_is_no_worker_raises_an_error():
 def test_worker_that_ends_early_raises_an_error():
     compiler = Compiler(io.BytesIO(), io.BytesIO(b"buildkit-pyc 1 cpython-313\n"))
     with pytest.raises(BuildError, match="ended before"):
-        compiler.submit([("/a.py", b"")]).result(timeout=10)
+        compiler.submit([("/a.py", b"")]).result(timeout=60)
 
 
 @pytest.mark.tools
@@ -60,7 +60,7 @@ def test_worker_ends_after_its_caller_was_killed(tmp_path, reads):
     reader = os.open(pipes[0], os.O_RDONLY | os.O_NONBLOCK) if reads else None
     try:
         with start(Command(argv=tuple(argv))) as worker:
-            assert worker.wait(timeout=30) != 0
+            assert worker.wait(timeout=60) != 0
     finally:
         if reader is not None:
             os.close(reader)
@@ -149,7 +149,7 @@ def test_batch_of_a_dead_child_raises_an_error():
         answers.write(struct.pack(">IBI", 0, 1, 0))
         answers.close()
         with pytest.raises(BuildError, match="died while compiling"):
-            future.result(timeout=10)
+            future.result(timeout=60)
 
 
 @pytest.mark.tools

@@ -15,7 +15,7 @@ from buildkit.monitor import exporter
 from buildkit.monitor.exporter import HttpReply, MonitorRequest, MonitorServer, is_local_name
 from buildkit.monitor.metrics import OPENMETRICS, PROMETHEUS, gauge
 from buildkit.monitor.state import MonitorState
-from tests.e2e.tinyproject import wait_until
+from tests.waiting import wait_until
 
 STATE = MonitorState(time=1.0, families=(gauge("x_bytes", "X.", ((("name", "a"),), 1)),))
 LIMIT = 30

@@ -22,8 +22,9 @@ from buildkit.observe.configuration import (
 )
 from buildkit.observe.targets import ScrapeTarget
 from tests.observe.serving import SeriesPage, serving
-from tests.observe.webhook import answers, ask, receiving, running, wait_for
+from tests.observe.webhook import answers, ask, receiving, running
 from tests.ports import take_port
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 OF_OTHERS = re.compile(r"\b(?:prometheus|alertmanager|node)_[a-z0-9_A-Z]+")
@@ -97,29 +98,29 @@ def test_alerts_reach_a_webhook_and_an_outage_of_alertmanager_loses_none(tmp_pat
         write(tmp_path, observe, page, ports)
         with prometheus(tmp_path, ports["prometheus"]) as url:
             with alertmanager(tmp_path, ports["alertmanager"]):
-                wait_for(lambda: page.asked > 1)
+                wait_until(lambda: page.asked > 1)
                 assert not receiver.told("ServiceNotReady")
                 page.series = {"speech_ready": 0}
-                wait_for(lambda: receiver.told("ServiceNotReady"))
+                wait_until(lambda: receiver.told("ServiceNotReady"))
                 [alert] = [one for one in receiver.alerts if one["labels"]["alertname"] == "ServiceNotReady"]
                 known = {"service": "app", "instance": "app-1", "environment": "production", "project": "p"}
                 assert known.items() <= alert["labels"].items()
                 assert alert["annotations"]["summary"].startswith("app-1 runs and is not ready")
                 assert receiver.tokens == {"Bearer abc"}
                 page.series = {"speech_ready": 1}
-                wait_for(lambda: receiver.told("ServiceNotReady", "resolved"))
+                wait_until(lambda: receiver.told("ServiceNotReady", "resolved"))
             page.series = {"speech_ready": 1, "xoe_gpu_temperature_celsius": 99}
-            wait_for(lambda: "GpuHot" in firing(url))  # while nobody is there to be told
-            wait_for(lambda: "AlertmanagerUnreachable" in firing(url))
+            wait_until(lambda: "GpuHot" in firing(url))  # while nobody is there to be told
+            wait_until(lambda: "AlertmanagerUnreachable" in firing(url))
             assert not receiver.told("GpuHot")
             with alertmanager(tmp_path, ports["alertmanager"]):
-                wait_for(lambda: receiver.told("GpuHot") and receiver.told("AlertmanagerUnreachable"))
+                wait_until(lambda: receiver.told("GpuHot") and receiver.told("AlertmanagerUnreachable"))
             assert not receiver.told("Watchdog")
             names = set(ask(f"{url}/api/v1/label/__name__/values")["data"])
             assert {one for text in dict(load_rules()).values() for one in OF_OTHERS.findall(text)} <= names
             before = len([one for one in receiver.alerts if one["labels"]["alertname"] == "GpuHot"])
             with alertmanager(tmp_path, ports["alertmanager"]) as told:  # it knows what it said
-                wait_for(lambda: any(one["labels"]["alertname"] == "GpuHot" for one in ask(f"{told}/api/v2/alerts")))
+                wait_until(lambda: any(one["labels"]["alertname"] == "GpuHot" for one in ask(f"{told}/api/v2/alerts")))
             assert len([one for one in receiver.alerts if one["labels"]["alertname"] == "GpuHot"]) == before
 
 
@@ -129,7 +130,7 @@ def test_a_service_that_is_down_is_told_and_is_not_slow_too(tmp_path: Path) -> N
         write(tmp_path, Observe(webhook=Webhook(url=f"http://127.0.0.1:{receiver.port}/x")), page, ports)
         page.status = 500
         with prometheus(tmp_path, ports["prometheus"]) as url, alertmanager(tmp_path, ports["alertmanager"]):
-            wait_for(lambda: receiver.told("TargetDown"))
+            wait_until(lambda: receiver.told("TargetDown"))
             [down] = [one for one in receiver.alerts if one["labels"]["alertname"] == "TargetDown"]
             assert down["labels"]["instance"] == "app-1"
             assert answers(f"{url}/-/healthy")

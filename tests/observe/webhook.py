@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 60.0
+from tests.waiting import wait_until
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,19 +63,12 @@ def running(argv: tuple[str, ...], folder: Path, ready: str) -> Iterator[subproc
     with (folder / f"{Path(argv[0]).name}.log").open("ab") as log:
         child = subprocess.Popen(argv, cwd=folder, stdout=log, stderr=log)
     try:
-        wait_for(lambda: answers(ready) or child.poll() is not None)
+        wait_until(lambda: answers(ready) or child.poll() is not None)
         assert child.poll() is None, (folder / f"{Path(argv[0]).name}.log").read_text()
         yield child
     finally:
         child.terminate()
         child.wait()
-
-
-def wait_for(done: Callable[[], bool], seconds: float = PATIENCE) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def answers(url: str) -> bool:
@@ -88,5 +80,5 @@ def answers(url: str) -> bool:
 
 
 def ask(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return json.load(answer)

@@ -14,7 +14,7 @@ import pytest
 from buildkit.errors import BuildError
 from buildkit.inspection.profile_exchange import DONE, MOST_BYTES, STARTED, Exchange, ProcessReport
 from buildkit.profiling.trace_files import TraceError, sum_functions, sum_memory, sum_onnx
-from tests.e2e.tinyproject import wait_until
+from tests.waiting import wait_until
 
 AGENT = Path(__file__).parents[2] / "buildkit/profiling/agent"
 TORCH = """

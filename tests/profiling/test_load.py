@@ -11,7 +11,7 @@ import pytest
 
 from buildkit.profiling.load import ask_once, sending
 from buildkit.profiling.requests_file import ServiceRequest
-from tests.e2e.tinyproject import wait_until
+from tests.waiting import wait_until
 
 SEEN: Counter[tuple[str, str, bytes, str]] = Counter()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.running.seccomp import PROFILE
+from tests.waiting import wait_until
 
 CONFINED = (
     "--read-only", "--read-only-tmpfs=false", "--tmpfs=/dev/shm:ro,nosuid,nodev,noexec,size=4k", "--cap-drop=all",
@@ -96,12 +96,9 @@ class Service:
         assert status == 200, body
         return dict(json.loads(body))
 
-    def wait(self, seconds: float = 60) -> None:
+    def wait(self) -> None:
         """Wait until it is ready."""
-        until = time.monotonic() + seconds
-        while self.get("/readyz")[0] != 200:
-            assert time.monotonic() < until, self.podman("logs", self.container)
-            time.sleep(0.005)
+        wait_until(lambda: self.get("/readyz")[0] == 200, lambda: self.podman("logs", self.container))
 
     def _ask(self, method: str, path: str, body: bytes, kind: str) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)

@@ -10,6 +10,7 @@ import pytest
 from tests.databases.places import POSTGRES, REDIS, build_image, keeping
 from tests.reference.conftest import Project, Speech
 from tests.reference.engine import Podman, Service, serving
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.tools, pytest.mark.network]
 
@@ -60,10 +61,8 @@ def test_hardened_service_uses_what_is_there_and_answers_without(
         with cache.running(PASSWORD, network), journal.running(PASSWORD, network) as database:
             answers += ask_until(service, clip, "miss")
             answers += ask_until(service, clip, "hit")
-            until = time.monotonic() + 30
-            while count(service, 'speech_journal_rows_total{outcome="written"}') < len(answers):
-                assert time.monotonic() < until, podman("logs", service.container)
-                time.sleep(0.2)
+            written = 'speech_journal_rows_total{outcome="written"}'
+            wait_until(lambda: count(service, written) >= len(answers), lambda: podman("logs", service.container))
             inside = ("exec", database.name, "psql", "-Upostgres", "-dapp", "-Atc", ROWS)
             assert podman(*inside).strip() == f"{len(answers)}|1|t"  # those from before it was there, too
         answers += ask_until(service, clip, "unavailable")  # both are gone

@@ -72,7 +72,7 @@ class Session:
 def ask() -> str:
     """Return the hint of the service about an address that it does not have."""
     try:
-        urllib.request.urlopen("http://127.0.0.1:8000/nowhere", timeout=20)
+        urllib.request.urlopen("http://127.0.0.1:8000/nowhere", timeout=60)
     except urllib.error.HTTPError as error:
         hint: str = json.loads(error.read())["hint"]
         return hint
@@ -109,7 +109,7 @@ def work_in_a_notebook(checkout: Path, said: str, podman: Podman) -> None:
         address, body = "http://127.0.0.1:8888/api/contents/first.ipynb", json.dumps(content).encode()
         request = urllib.request.Request(address, method="PUT", data=body, headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code

@@ -13,11 +13,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from tests.e2e.tinyproject import wait_until
 from tests.profiling.test_trace_files import SCHEMA
 from tests.reference.builds import ROOT
 from tests.reference.conftest import Project, speak
 from tests.reference.engine import Podman
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.tools, pytest.mark.network]
 
@@ -84,7 +84,7 @@ def test_a_service_that_dies_and_ctrl_c_leave_nothing(project: Project, podman: 
             start_new_session=True,
         ) as child:  # fmt: skip
             try:
-                wait_until(lambda: list(tmp_path.glob("out/.making-*/.pass-*/out/started-*")) != [], 240)
+                wait_until(lambda: list(tmp_path.glob("out/.making-*/.pass-*/out/started-*")) != [])
                 if interrupted:
                     os.killpg(child.pid, signal.SIGINT)
                 else:

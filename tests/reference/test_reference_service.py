@@ -110,11 +110,9 @@ print(json.dumps([path for path in found if not os.path.islink(path)]))
 def test_service_stops_promptly_on_sigterm(podman: Podman, image: str) -> None:
     with serving(podman, image) as service:
         service.wait()
-        began = time.monotonic()
         podman("stop", "--time=9", service.container)
-        assert time.monotonic() - began < 8
         (state,) = json.loads(podman("container", "inspect", service.container))
-        assert state["State"]["ExitCode"] == 0
+        assert state["State"]["ExitCode"] == 0  # 137: killed after nine seconds
 
 
 def test_service_starts_in_less_than_two_seconds(podman: Podman, image: str) -> None:

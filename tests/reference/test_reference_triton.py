@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from tests.reference.builds import build
 from tests.reference.conftest import Project, extract_model
 from tests.reference.engine import Podman
 from tests.reference.kserve import KINDS, Refused, ask_http, infer_grpc, infer_http
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.tools, pytest.mark.network]
 CONFINED = (
@@ -129,16 +129,11 @@ class Server:
 
     def wait(self) -> None:
         """Wait until it answers."""
-        until = time.monotonic() + 120
-        while True:
-            state = self.podman("container", "inspect", "--format={{.State.Status}}", self.name).strip()
-            assert state == "running", self.podman("logs", self.name)
-            if self._ready():
-                return
-            assert time.monotonic() < until, self.podman("logs", self.name)
-            time.sleep(0.2)
+        wait_until(self._ready, lambda: self.podman("logs", self.name))
 
     def _ready(self) -> bool:
+        state = self.podman("container", "inspect", "--format={{.State.Status}}", self.name).strip()
+        assert state == "running", self.podman("logs", self.name)
         try:
             return ask_http(self.port(8000), "/v2/health/ready")[0] == 200
         except OSError:

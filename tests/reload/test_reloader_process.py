@@ -14,6 +14,7 @@ import pytest
 from buildkit.bench.dev_samples import attach_debugger
 from tests.ports import take_port
 from tests.reload.reloading import members, run_reloader, stay
+from tests.waiting import wait_until
 
 ASGI = """
 import os
@@ -83,7 +84,7 @@ def ask_steadily(reloader, failures, stop, *, keep_alive):
     while not stop.is_set():
         try:
             if connection is None or not keep_alive:
-                connection = http.client.HTTPConnection("127.0.0.1", reloader.port, timeout=30)
+                connection = http.client.HTTPConnection("127.0.0.1", reloader.port, timeout=60)
             connection.request("GET", "/")
             response = connection.getresponse()
             response.read()
@@ -365,8 +366,7 @@ def test_installed_distribution_asks_for_another_container(place):
 
 
 def wait_for_text(path, text):
-    while not path.exists() or path.read_text() != text:
-        time.sleep(0.01)
+    wait_until(lambda: path.exists() and path.read_text() == text)
 
 
 def test_other_program_is_restarted_and_that_is_said(place):

@@ -14,6 +14,7 @@ from buildkit.report.plain import PlainView, render_event
 from buildkit.report.table import print_table
 from buildkit.report.text import format_bytes, format_seconds, sanitize
 from buildkit.report.view import open_view
+from tests.waiting import wait_until
 
 
 class Terminal(io.StringIO):
@@ -151,12 +152,7 @@ def test_live_view_shows_a_row_with_bytes_for_each_step() -> None:
 
 
 def wait_for(out: Terminal, text: str) -> None:
-    tick = threading.Event()
-    for _ in range(200):
-        if text in sanitize(out.getvalue()):
-            return
-        tick.wait(0.02)
-    pytest.fail(f"never shown: {text}")
+    wait_until(lambda: text in sanitize(out.getvalue()), lambda: f"never shown: {text}")
 
 
 def test_live_view_removes_escapes_and_markup_in_step_names() -> None:

@@ -10,12 +10,13 @@ import socket
 import subprocess
 import tempfile
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from buildkit.rollout.haproxy import VERSION_HEADER
+from tests.ports import listens
+from tests.waiting import wait_until
 
 
 @contextlib.contextmanager
@@ -51,7 +52,7 @@ class RunningProxy:
     def stop(self) -> None:
         if self.process and self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(10)
+            self.process.wait(60)
 
     def reload(self) -> None:
         assert self.process is not None
@@ -62,16 +63,11 @@ class RunningProxy:
         assert self.process is not None
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         subprocess.run(("kill", "-9", str(self.process.pid), *children), check=False)
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 def wait_for(port: int) -> None:
-    end = time.monotonic() + 20
-    while True:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        assert time.monotonic() < end, f"nothing listens at {port}"
-        time.sleep(0.02)
+    wait_until(lambda: listens(port), lambda: f"nothing listens at {port}")
 
 
 def replicas_text(named: dict[str, int], *, errors: dict[str, int] | None = None, stats: Path | None = None) -> str:
@@ -107,14 +103,12 @@ class Load:
             thread.join()
 
     def wait_for_answers(self, count: int) -> None:
-        goal, end = sum(self.answers.values()) + count, time.monotonic() + 30
-        while sum(self.answers.values()) < goal and not self.broken:
-            assert time.monotonic() < end, "no answers come"
-            time.sleep(0.005)
+        goal = sum(self.answers.values()) + count
+        wait_until(lambda: sum(self.answers.values()) >= goal or self.broken, lambda: "no answers come")
 
     def _ask(self, number: int) -> None:
         count = 0
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         while not self._end.is_set():
             count += 1
             try:
@@ -161,17 +155,17 @@ class AskSocket:
         self._path = path
 
     def __call__(self, command: str) -> str:
-        end = time.monotonic() + 10
-        while True:
-            try:
-                return self._ask(command)
-            except OSError:  # it has just started
-                assert time.monotonic() < end, f"nothing answers `{command}`"
-                time.sleep(0.05)
+        return wait_until(lambda: self._find_answer(command), lambda: f"nothing answers `{command}`")[0]
+
+    def _find_answer(self, command: str) -> list[str]:
+        try:
+            return [self._ask(command)]
+        except OSError:  # it has just started
+            return []
 
     def _ask(self, command: str) -> str:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(10)
+            connection.settimeout(60)
             connection.connect(str(self._path))
             connection.sendall(command.encode() + b"\n")
             parts = []

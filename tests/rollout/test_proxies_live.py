@@ -23,6 +23,7 @@ from buildkit.services.proxy import configure_anew
 from tests.ports import take_port
 from tests.rollout.buckets import choose_pool, find_bucket
 from tests.rollout.proxies import AskSocket, Load, RunningProxy, ask_users, replicas_text, running
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.tools
 USERS = [f"user-{number}" for number in range(2000)]
@@ -166,10 +167,7 @@ def test_a_replica_counts_when_the_proxy_has_seen_it_serve(lab: Lab, ports: list
     assert parse_stat(lab.ask("show stat")).servers["late"].status == "DOWN"
     assert set(ask_users(lab.port, USERS[:100])) == {"old"}
     with running("haproxy", replicas_text({"late": ports[3]}), ports[3]):
-        end = time.monotonic() + 60
-        while parse_stat(lab.ask("show stat")).servers["late"].status != "UP":
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        wait_until(lambda: parse_stat(lab.ask("show stat")).servers["late"].status == "UP")
         assert set(ask_users(lab.port, USERS[:100])) == {"new"}
 
 
@@ -228,7 +226,7 @@ def test_nginx_knows_users_by_cookies_whose_names_are_no_names_of_variables(port
         assert len(set(ask_users(listen, USERS[:20], "X-None: "))) == 1  # known by their address
     with running("nginx", render_nginx(replace(service, by="cookie"), folder=str(tmp_path)), listen):
         for _ in range(10):
-            connection = HTTPConnection("127.0.0.1", listen, timeout=10)
+            connection = HTTPConnection("127.0.0.1", listen, timeout=60)
             connection.request("GET", "/")
             answer = connection.getresponse()
             answer.read()

@@ -47,7 +47,7 @@ def test_haproxy_passes_the_context_of_a_trace() -> None:
         thread.start()
         try:
             with running("haproxy", render_haproxy(replace(service, listen=f"127.0.0.1:{listen}")), listen):
-                connection = HTTPConnection("127.0.0.1", listen, timeout=20)
+                connection = HTTPConnection("127.0.0.1", listen, timeout=60)
                 connection.request("GET", "/", headers=CONTEXT)
                 assert connection.getresponse().status == 200
                 connection.close()

@@ -21,6 +21,7 @@ from buildkit.store import stat_index as statindex
 from buildkit.store.ledger import Ledger
 from buildkit.store.stat_index import StatIndex
 from buildkit.store.tables.files import StatKey
+from tests.waiting import wait_until
 
 SECOND = 1_000_000_000
 
@@ -345,9 +346,9 @@ def test_large_file_is_recorded_before_the_others_are_read(
         if os.fstat(descriptor).st_size > 1:
             monkeyed.set()
             return FileHash.of(b"large")
-        assert monkeyed.wait(10)
-        time.sleep(0.2)
-        assert ledger.files.find(statindex.stat_key((tmp_path / "a-large").stat())) is not None
+        assert monkeyed.wait(60)
+        key = statindex.stat_key((tmp_path / "a-large").stat())
+        wait_until(lambda: ledger.files.find(key) is not None, lambda: "it is recorded after the others only")
         return real(descriptor, progress)
 
     monkeypatch.setattr(statindex, "_hash", read)
@@ -365,7 +366,7 @@ def test_interrupt_stops_threads_that_hash(index: StatIndex, tmp_path: Path, mon
 
     def read(descriptor: int, progress: Callable[[int], None]) -> FileHash:
         if os.pread(descriptor, 1, 0) == b"a":  # the one that is waited for
-            assert under_way.wait(10)
+            assert under_way.wait(60)
             raise KeyboardInterrupt
         under_way.set()
         try:

@@ -124,7 +124,7 @@ def test_needless_task_counts_as_done_without_running() -> None:
 
 def test_lanes_run_concurrently_up_to_their_limits() -> None:
     lanes = [Lane.CPU] * 2 + [Lane.NET] * 4 + [Lane.UP] * 3 + [Lane.CONTAINER]
-    met = threading.Barrier(len(lanes), timeout=10)  # breaks unless all run at once
+    met = threading.Barrier(len(lanes), timeout=60)  # breaks unless all run at once
     run(*(task(str(number), met.wait, lane=lane) for number, lane in enumerate(lanes)))
 
 
@@ -201,7 +201,7 @@ def test_failure_stops_dependent_tasks_and_lets_others_finish() -> None:
     ],
 )
 def test_first_full_disk_stops_everything_and_is_said_once(error: Exception) -> None:
-    meeting, began, events = threading.Barrier(2, timeout=10), list[int](), list[Event]()
+    meeting, began, events = threading.Barrier(2, timeout=60), list[int](), list[Event]()
 
     def act(number: int) -> None:
         began.append(number)

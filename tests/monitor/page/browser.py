@@ -10,11 +10,12 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import wait_until
 
 PROGRAMS = ("chromium-headless-shell", "chromium")
 _PATIENCE = 60.0  # seconds; the suite may run while others do
@@ -97,12 +98,8 @@ class BrowserPage:
 
     def until(self, expression: str) -> Any:
         """Wait until an expression is true, and return its value; what it needs may not be there yet."""
-        end = time.monotonic() + _PATIENCE
         tried = f"(() => {{ try {{ return {expression}; }} catch {{ return false; }} }})()"
-        while not (value := self.evaluate(tried)):
-            assert time.monotonic() < end, f"{expression} did not become true; {self.console}"
-            time.sleep(0.05)
-        return value
+        return wait_until(lambda: self.evaluate(tried), lambda: f"{expression} did not become true; {self.console}")
 
     def open(self, url: str) -> None:
         """Go to an address."""
@@ -157,7 +154,7 @@ def open_browser(folder: Path) -> Iterator[BrowserPage]:
             page.call("Browser.close")
     finally:
         with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=10)
+            process.wait(timeout=60)
         process.kill()
         process.wait()
         os.close(down_in)

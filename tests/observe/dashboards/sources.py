@@ -26,6 +26,7 @@ from buildkit.tools.cgroups import CgroupReader
 from buildkit.tools.scrape import scrape
 from tests.monitor.page.samples import make_snapshot, make_view
 from tests.ports import take_port
+from tests.waiting import wait_until
 
 Known = dict[str, set[str]]
 _APP = Path("stages/runtime/app").absolute()
@@ -133,14 +134,15 @@ def ask_haproxy(folder: Path) -> Known:
     file.write_text(_PROXY.format(port=port), "utf-8")
     process = subprocess.Popen(("haproxy", "-db", "-f", str(file)), stderr=subprocess.DEVNULL)
     try:
-        end = time.monotonic() + 60
-        while True:
-            try:
-                return read_names(scrape(f"http://127.0.0.1:{port}/metrics"))
-            except FetchError:
-                assert process.poll() is None
-                assert time.monotonic() < end
-                time.sleep(0.05)
+        return read_names(wait_until(lambda: _find_metrics(process, port)))
     finally:
         process.terminate()
         process.wait()
+
+
+def _find_metrics(process: subprocess.Popen[bytes], port: int) -> str:
+    assert process.poll() is None
+    try:
+        return scrape(f"http://127.0.0.1:{port}/metrics")
+    except FetchError:  # it has just started
+        return ""
