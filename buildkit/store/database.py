@@ -3,8 +3,8 @@
 All migrations (store/schema.py) run in one exclusive transaction, so that a crash leaves the old version intact.
 
 Rows have a sum over the columns that are trusted (`SUMMED`), made with a key that is not in the cache
-(store/ledger_key.py): a row that is damaged, or that somebody else wrote, counts as absent. ``phases`` has none, for
-its rows are only displayed; the rows of ``checked`` are nothing but sums.
+(store/ledger_key.py): a row that is damaged, or that somebody else wrote, counts as absent. The rows of ``checked`` are
+nothing but sums.
 """
 
 from __future__ import annotations

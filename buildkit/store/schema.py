@@ -1,6 +1,6 @@
 """The schema of the ledger: its migrations, its version, and the columns that a row's sum covers.
 
-``PRAGMA user_version`` holds the version; ``MIGRATIONS[n]`` leads from version n to n + 1. Tables (version 8); a star
+``PRAGMA user_version`` holds the version; ``MIGRATIONS[n]`` leads from version n to n + 1. Tables (version 9); a star
 marks those whose rows have a keyed sum (column ``sum``):
 
     layers *    key, kind, name, recipe (JSON), blobs (JSON), config (JSON), contents (sealed zlib JSON), seconds,
@@ -11,7 +11,6 @@ marks those whose rows have a keyed sum (column ``sum``):
     downloads * sha256, name, size, seconds, fetched, used
     files *     device, inode, size, mtime_ns, ctime_ns, sha256, hashed_ns          the stat index
     builds *    id, stage, image, digest, started, seconds, report (JSON)
-    phases      build, name, seconds, cpu (seconds), read, written (bytes)
     tombstones* key, name, why, at          layers whose blobs were removed on purpose, until they are built again
     checked     key          keyed sums of sets of layers without path collisions
     remote *    repository, digest, seen          blobs that a registry has
@@ -128,6 +127,10 @@ UPDATE starts SET sum = keyed_sum_of('starts', key, said, at)
     """
 CREATE TABLE derivations (key TEXT PRIMARY KEY, report TEXT NOT NULL, at REAL NOT NULL, sum TEXT NOT NULL DEFAULT '')
   WITHOUT ROWID;
+""",
+    # Reports of builds say what phases took, and nothing read the table.
+    """
+DROP TABLE phases;
 """,
 )
 VERSION = len(MIGRATIONS)

@@ -62,7 +62,6 @@ _ROWS = {
     "layers": "key, kind, name, recipe, blobs, env, contents, seconds, built, used",
     "files": "device, inode, size, mtime_ns, ctime_ns, sha256, hashed_ns",
     "builds": "id, stage, image, digest, started, seconds, report",
-    "phases": "build, name, seconds",
     "checked": "key",
 }
 
@@ -188,7 +187,7 @@ def ask(tiny: Tiny, scanned: Sequence[tuple[str, str]]) -> Believed:
         assert all(format_causes(planner.reasons(plan.composition).find(spec)) for spec in specs)
         _ = find_built(held, [key.hex for key in keys]), [held.builds.uses_of(key) for key in keys]
         _ = held.remote_blobs.find("r")
-        _ = held.builds.phases(5), held.tombstones.find(keys), held.starts.find(set_key(plan.composition))
+        _ = held.tombstones.find(keys), held.starts.find(set_key(plan.composition))
         _ = find_builds(planner, ["app"], 5), take_inventory(held, context.blobs.folder, None)
         made = {x.spec.name: x.result for x in plan.entries if x.source is LayerSource.CACHE and x.result}
         if len(made) == len(specs):

@@ -177,15 +177,13 @@ def test_prune_deletes_old_file_hashes_unless_retained(ledger: Ledger, maintenan
     assert [ledger.files.find(stat) is not None for stat in (old, kept, new)] == [False, True, True]
 
 
-def test_prune_keeps_the_last_builds_of_each_image_with_phases(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
+def test_prune_keeps_the_last_builds_of_each_image(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
     columns = "(id, stage, image, digest, started, seconds, report)"
     for number in range(1, 206):
         ledger.database.execute(f"INSERT INTO builds {columns} VALUES (?, 's', 'i', 'd', 0, 0, '{{}}')", (number,))
-        ledger.database.execute("INSERT INTO phases (build, name, seconds) VALUES (?, 'pack', 1.0)", (number,))
     ledger.database.execute(f"INSERT INTO builds {columns} VALUES (999, 's', 'of another project', 'd', 0, 0, '{{}}')")
     assert maintenance.prune(NOTHING, time.time())["builds"] == 5
     assert ledger.database.select_one("SELECT MIN(id), COUNT(*) FROM builds") == (6, 201)
-    assert ledger.database.select_one("SELECT MIN(build), COUNT(*) FROM phases") == (6, 200)
 
 
 def test_prune_deletes_collision_checks_of_unknown_sets(ledger: Ledger, maintenance: LedgerMaintenance) -> None:

@@ -1,4 +1,4 @@
-"""The tables ``builds`` and ``phases``: reports of builds that did something, and what their phases took."""
+"""The table ``builds``: reports of builds that did something."""
 
 from __future__ import annotations
 
@@ -23,18 +23,6 @@ class BuildRow(NamedTuple):
     started: float
     seconds: float
     report: str
-
-
-class PhaseRow(NamedTuple):
-    """A phase of a build: ``started`` is when the build was; wall and CPU seconds, bytes read and written."""
-
-    stage: str
-    name: str
-    started: float
-    seconds: float
-    cpu: float
-    read: int
-    written: int
 
 
 class LayerUse(NamedTuple):
@@ -63,12 +51,7 @@ class BuildTable:
             seconds=float(report["seconds"]),
             report=canonical_json(report),
         )
-        with self._database.transaction():
-            self._table.put(row)
-            (build,) = self._database.select_one("SELECT last_insert_rowid()")
-            for name, spent in report["timings"].items():
-                phase = (build, name, spent["seconds"], spent["cpu"], spent["read"], spent["written"])
-                self._database.execute("INSERT INTO phases VALUES (?,?,?,?,?,?)", phase)
+        self._table.put(row)
 
     def last(self, stage: str, image: str, count: int) -> list[tuple[float, dict[str, Any]]]:
         """Return start (seconds since the epoch) and report of a stage's last builds, the latest first."""
@@ -83,18 +66,6 @@ class BuildTable:
         """Return whether the last build of a stage's image produced this digest; one query, as every build runs it."""
         query = "SELECT digest FROM builds WHERE stage = ? AND image = ? ORDER BY id DESC LIMIT 1"
         return bool(self._database.select_one(query, (stage, image)) == (digest,))
-
-    def phases(self, builds: int) -> list[PhaseRow]:
-        """Return the phases of the last builds."""
-        rows = self._database.select(
-            "SELECT stage, name, started, phases.seconds, cpu, read, written FROM phases JOIN builds ON id = build "
-            "WHERE id > (SELECT MAX(id) FROM builds) - ? ORDER BY id, phases.seconds DESC",
-            (builds,),
-        )
-        with self._database.decoding():
-            return [
-                PhaseRow(str(a), str(b), float(c), float(d), float(e), int(f), int(g)) for a, b, c, d, e, f, g in rows
-            ]
 
     def import_times(self) -> list[tuple[int, float]]:
         """Return bytes and seconds of recent imports into local storage."""
@@ -121,11 +92,9 @@ class BuildTable:
         return tuple(uses)
 
     def delete_old(self) -> int:
-        """Delete all but the last builds of each image, with their phases; return how many builds."""
-        count = self._database.execute(
+        """Delete all but the last builds of each image; return how many."""
+        return self._database.execute(
             "DELETE FROM builds WHERE id IN (SELECT id FROM "
             "(SELECT id, ROW_NUMBER() OVER (PARTITION BY stage, image ORDER BY id DESC) AS n FROM builds) WHERE n > ?)",
             (_KEPT_BUILDS,),
         )
-        self._database.execute("DELETE FROM phases WHERE build NOT IN (SELECT id FROM builds)")
-        return count
