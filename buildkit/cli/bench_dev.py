@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import sys
 from collections.abc import Sequence
@@ -12,21 +13,7 @@ from buildkit.cli.options import make_parser, parse_positive
 
 def run(folder: Path, arguments: Sequence[str]) -> None:
     """Measure in a copy of the committed project, print a table, and write it where ``--write`` says."""
-    parser = make_parser("bench-dev")
-    parser.add_argument("--stage", default="development", help="stage to work in (default: development)")
-    parser.add_argument("--file", default="stages/runtime/app/api.py", help="file to edit")
-    parser.add_argument("--text", default="see /openapi.json for the routes", help="text in it that an answer shows")
-    parser.add_argument("--url", default="http://127.0.0.1:8000/nowhere", help="address whose answer shows it")
-    parser.add_argument("--tests", default="-q tests/test_settings.py", help="arguments of a quick test")
-    parser.add_argument("--suite", default="-q -n auto", help="arguments of a run of all tests; empty: none")
-    parser.add_argument(
-        "--server",
-        default="uvicorn main:app --host 0.0.0.0 --port 8000 --reload",
-        help="a server that reloads, to compare with; empty: none",
-    )
-    parser.add_argument("--repeat", type=parse_positive, default=20, metavar="N", help="saves (default: 20)")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write this host's column in this document")
-    options = parser.parse_args(list(arguments))
+    options = _parse(arguments)
 
     from buildkit.bench.alone import measuring_alone
     from buildkit.bench.dev_bench import DevBenchRequest, run_dev_bench
@@ -58,3 +45,21 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     with measuring_alone():
         run_dev_bench(request, report)
     sys.stdout.write(render_samples(host, samples))
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = make_parser("bench-dev")
+    parser.add_argument("--stage", default="development", help="stage to work in (default: development)")
+    parser.add_argument("--file", default="stages/runtime/app/api.py", help="file to edit")
+    parser.add_argument("--text", default="see /openapi.json for the routes", help="text in it that an answer shows")
+    parser.add_argument("--url", default="http://127.0.0.1:8000/nowhere", help="address whose answer shows it")
+    parser.add_argument("--tests", default="-q tests/test_settings.py", help="arguments of a quick test")
+    parser.add_argument("--suite", default="-q -n auto", help="arguments of a run of all tests; empty: none")
+    parser.add_argument(
+        "--server",
+        default="uvicorn main:app --host 0.0.0.0 --port 8000 --reload",
+        help="a server that reloads, to compare with; empty: none",
+    )
+    parser.add_argument("--repeat", type=parse_positive, default=20, metavar="N", help="saves (default: 20)")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write this host's column in this document")
+    return parser.parse_args(list(arguments))

@@ -12,22 +12,7 @@ from buildkit.cli.options import make_parser, parse_positive
 
 def run(folder: Path, arguments: Sequence[str]) -> None:
     """Measure, print Markdown, and write it where ``--write`` says."""
-    parser = make_parser("bench-serve")
-    parser.add_argument("--stage", default="runtime", help="stage to serve (default: runtime)")
-    parser.add_argument(
-        "--before", type=_parse_commit, default="", metavar="COMMIT",
-        help="measure the application of this commit beside it",
-    )  # fmt: skip
-    parser.add_argument("--guide", action="store_true", help="measure the guide's own service, and its claims")
-    parser.add_argument("--starts", type=parse_positive, default=5, metavar="N", help="starts (default: 5)")
-    parser.add_argument(
-        "--requests", type=parse_positive, default=100, metavar="N", help="of each of 50 clients for the claims (100)"
-    )
-    parser.add_argument(
-        "--option", action="append", default=[], metavar="OPTION", help="one more option of podman run, e.g. --cpus=1"
-    )
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the figures in this document")
-    options = parser.parse_args(list(arguments))
+    options = _parse(arguments)
 
     from buildkit.bench.alone import measuring_alone
     from buildkit.bench.serve_session import ServeBenchRequest, compare_service, hold_claims
@@ -55,6 +40,25 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     if options.write is not None:
         write_text(options.write, replace_between(read_document(options.write), mark, text))
     sys.stdout.write(text)
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = make_parser("bench-serve")
+    parser.add_argument("--stage", default="runtime", help="stage to serve (default: runtime)")
+    parser.add_argument(
+        "--before", type=_parse_commit, default="", metavar="COMMIT",
+        help="measure the application of this commit beside it",
+    )  # fmt: skip
+    parser.add_argument("--guide", action="store_true", help="measure the guide's own service, and its claims")
+    parser.add_argument("--starts", type=parse_positive, default=5, metavar="N", help="starts (default: 5)")
+    parser.add_argument(
+        "--requests", type=parse_positive, default=100, metavar="N", help="of each of 50 clients for the claims (100)"
+    )
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="OPTION", help="one more option of podman run, e.g. --cpus=1"
+    )
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the figures in this document")
+    return parser.parse_args(list(arguments))
 
 
 def _parse_commit(text: str) -> str:

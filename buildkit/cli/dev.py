@@ -7,9 +7,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from buildkit.cli.options import make_parser
 from buildkit.develop.dev_environment import ENVIRONMENT
+
+if TYPE_CHECKING:
+    from buildkit.build.compiler_keeper import CompilerKeeper
+    from buildkit.develop.dev_session import DevRequest
 
 
 def run(folder: Path, arguments: Sequence[str]) -> int:
@@ -32,19 +37,38 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
 
 
 def _start(folder: Path, options: argparse.Namespace) -> int:
-    from buildkit.build.build_layers import warm_compiler
     from buildkit.build.compiler_keeper import CompilerKeeper
+    from buildkit.develop.dev_session import DevStart, run_dev
+    from buildkit.develop.dev_table import show_start
+    from buildkit.report.loop_view import LoopView
+    from buildkit.report.view import open_view
+
+    view = LoopView(sys.stdout, sys.stderr, as_json=options.json)
+    started = False
+
+    def show(start: DevStart) -> None:
+        nonlocal started
+        show_start(start, folder, options, view)
+        started = True
+
+    compilers = CompilerKeeper()
+    with open_view(sys.stderr) as emit, closing(compilers):
+        try:
+            run_dev(_make_request(folder, options, compilers), view, emit, show)
+        except KeyboardInterrupt:
+            if not started:
+                raise
+    return 0  # Ctrl-C is how it ends
+
+
+def _make_request(folder: Path, options: argparse.Namespace, compilers: CompilerKeeper) -> DevRequest:
+    from buildkit.build.build_layers import warm_compiler
     from buildkit.build.options import BuildOptions, PlannerOptions
     from buildkit.build.planner import open_planner
     from buildkit.cli.building import build
     from buildkit.cli.options import count_cpus
-    from buildkit.develop.dev_session import DevRequest, DevStart, run_dev
-    from buildkit.develop.dev_table import show_start
+    from buildkit.develop.dev_session import DevRequest
     from buildkit.events import ignore_event
-    from buildkit.report.loop_view import LoopView
-    from buildkit.report.view import open_view
-
-    compilers = CompilerKeeper()
 
     def build_quietly(stages: Sequence[str]) -> None:
         if stages:
@@ -54,7 +78,7 @@ def _start(folder: Path, options: argparse.Namespace) -> int:
         with open_planner(folder, ignore_event, PlannerOptions(delivery="auto", compilers=compilers)) as planner:
             warm_compiler(planner, stages, count_cpus())
 
-    request = DevRequest(
+    return DevRequest(
         folder=folder,
         build=build_quietly,
         warm=warm,
@@ -66,21 +90,6 @@ def _start(folder: Path, options: argparse.Namespace) -> int:
         jupyter=options.jupyter,
         detach=options.detach,
     )
-    view = LoopView(sys.stdout, sys.stderr, as_json=options.json)
-    started = False
-
-    def show(start: DevStart) -> None:
-        nonlocal started
-        show_start(start, folder, options, view)
-        started = True
-
-    with open_view(sys.stderr) as emit, closing(compilers):
-        try:
-            run_dev(request, view, emit, show)
-        except KeyboardInterrupt:
-            if not started:
-                raise
-    return 0  # Ctrl-C is how it ends
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
