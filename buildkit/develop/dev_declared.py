@@ -36,7 +36,7 @@ def find_added(home: Path, folder: Path, one: DescribedContainer) -> Additions:
     ours = {(source, target) for source, target in one.flags.sources if _is_of_run(home, source)}
     if not ours:
         return NOTHING
-    service, targets = one.labels.get(SERVICE, ""), {target: source for source, target in ours}
+    service, targets = one.labels.get(SERVICE, ""), {target: source for source, target in sorted(ours)}
     ports: list[int] = []
     accepted: list[tuple[str, str, str]] = []
     if _below(home, targets.get(CONTROL, "")) == f"control/{service}":
