@@ -1,5 +1,7 @@
 """The environment in which podman runs containers on any host, for all cgroups and limits."""
 
+import shutil
+import subprocess
 from functools import cache
 from pathlib import Path
 
@@ -21,3 +23,12 @@ def container_environment(folder: Path) -> dict[str, str]:
 def _containers_conf() -> str:
     """Probe the host once per process: podman takes a quarter of a second to answer."""
     return render_containers_conf(probe_containers())
+
+
+def remove_with_mounts(folder: Path) -> None:
+    """Remove a folder, and first what containers left mounted below it."""
+    mounts = Path("/proc/self/mounts").read_text().splitlines()
+    for mount in sorted((line.split(" ")[1] for line in mounts), reverse=True):
+        if mount.startswith(f"{folder}/"):
+            subprocess.run(("umount", "--lazy", mount), check=False)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -11,17 +11,9 @@ from buildkit.declare.stage import Config, Healthcheck
 from buildkit.digest import Key
 from buildkit.errors import DefinitionError
 from buildkit.oci.blob import LayerResult
-from buildkit.plan.spec import Kind, PackPrefix, Spec
-from tests.plan.planfakes import blob_of
+from tests.plan.planfakes import blob_of, spec_of
 
-
-def spec(name: str) -> Spec:
-    return Spec(
-        name=name, kind=Kind.WHEELS, recipe="{}", key=Key.of(name.encode()), work=PackPrefix(), history=f"of {name}"
-    )
-
-
-ROOT, LOW, HIGH = spec("root"), spec("low"), spec("high")
+ROOT, LOW, HIGH = spec_of("root"), spec_of("low"), spec_of("high")
 
 
 def test_image_has_all_blobs_of_layers_in_spec_order() -> None:

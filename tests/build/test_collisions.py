@@ -21,21 +21,14 @@ from buildkit.layers.tar.member import Compression
 from buildkit.locks.pins import Artifact
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composition
-from buildkit.plan.spec import Kind, PackFiles, PackPrefix, PackWheels, Spec, Tree
+from buildkit.plan.spec import Kind, PackFiles, PackWheels, Spec, Tree
 from buildkit.store.blobs import Blobs
 from buildkit.store.layer_bytes import LayerBytes
 from buildkit.store.ledger import Ledger
 from tests.ledgers import LayerId
-from tests.plan.planfakes import blob_of
+from tests.plan.planfakes import blob_of, spec_of
 
-
-def spec(name: str) -> Spec:
-    return Spec(
-        name=name, kind=Kind.WHEELS, recipe="{}", key=Key.of(name.encode()), work=PackPrefix(), history=f"of {name}"
-    )
-
-
-ROOT, LOW, HIGH = spec("root"), spec("low"), spec("high")
+ROOT, LOW, HIGH = spec_of("root"), spec_of("low"), spec_of("high")
 COMPOSITION = Composition(
     stage=Stage(name="x", file="f", summary="s"), root=(ROOT,), layers=(LOW, HIGH), config=Config()
 )
@@ -60,7 +53,7 @@ def check(composition: Composition, ledger: Ledger, blobs: Blobs | None = None, 
 
 def own(ledger: Ledger, **contents: list[tuple[str, str]]) -> None:
     for name, owned in contents.items():
-        ledger.add_layer(LayerId(spec(name).key, "wheels", name, "{}"), LayerResult(blobs=(blob_of(name),)), owned)
+        ledger.add_layer(LayerId(spec_of(name).key, "wheels", name, "{}"), LayerResult(blobs=(blob_of(name),)), owned)
 
 
 def test_disjoint_layers_and_equal_files_do_not_collide(ledger: Ledger) -> None:
@@ -89,7 +82,7 @@ def test_collision_error_names_wheels_that_are_cached(ledger: Ledger, tmp_path: 
             assert wheel.sha256 is not None
             with ZipFile(blobs.file_path(wheel.sha256, wheel.file), "w") as file:
                 file.writestr(path, b"")
-        return replace(spec(name), work=PackWheels(wheels=tuple(wheels)))
+        return replace(spec_of(name), work=PackWheels(wheels=tuple(wheels)))
 
     low, high = bin_of("low", "pkg/x.py"), bin_of("high", "high-1.data/purelib/pkg/x.py")
     own(ledger, low=[("opt/site-packages/pkg/x.py", "1")], high=[("opt/site-packages/pkg/x.py", "2")])
@@ -118,7 +111,9 @@ def test_each_set_of_layers_is_checked_for_collisions_once(ledger: Ledger) -> No
 
 
 def share(ledger: Ledger, name: str, *claims: str) -> None:
-    ledger.add_remote_layer(LayerId(spec(name).key, "wheels", name, "{}"), LayerResult(blobs=(blob_of(name),)), claims)
+    ledger.add_remote_layer(
+        LayerId(spec_of(name).key, "wheels", name, "{}"), LayerResult(blobs=(blob_of(name),)), claims
+    )
 
 
 def test_listing_of_a_remote_layer_is_fetched_only_if_path_prefixes_overlap(ledger: Ledger) -> None:
@@ -132,11 +127,11 @@ def test_listing_of_a_remote_layer_is_fetched_only_if_path_prefixes_overlap(ledg
         asked.append(key)
         return [("a/b/c/d/e/low/x", "2")]
 
-    composition = replace(COMPOSITION, layers=(*COMPOSITION.layers, spec("third")))
+    composition = replace(COMPOSITION, layers=(*COMPOSITION.layers, spec_of("third")))
     for _ in range(2):
         with pytest.raises(CollisionError, match="/a/b/c/d/e/low/x is in the layer low and in the layer third"):
             check(composition, ledger, ask=ask)
-    assert asked == [spec("third").key]  # what was asked once is kept
+    assert asked == [spec_of("third").key]  # what was asked once is kept
 
 
 def test_file_of_a_remote_layer_collides_with_a_local_folder(ledger: Ledger) -> None:
@@ -154,7 +149,7 @@ ROOT_LISTING = [
 
 def copying(name: str) -> Spec:
     work = PackFiles(tree=Tree(path="app", files=()), copy=Copy(source="app", target="/"))
-    return replace(spec(name), kind=Kind.FILES, work=work)
+    return replace(spec_of(name), kind=Kind.FILES, work=work)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +167,7 @@ def copying(name: str) -> Spec:
         ("dev/null", "9", "would replace /dev/null, a device or a pipe of the root", "another target"),
     ],
 )
-@pytest.mark.parametrize("make", [spec, copying])
+@pytest.mark.parametrize("make", [spec_of, copying])
 def test_no_layer_replaces_a_link_or_a_folder_of_the_root(
     ledger: Ledger, make: Callable[[str], Spec], path: str, content: str, message: str, hint: str
 ) -> None:
@@ -201,11 +196,11 @@ def test_layers_are_checked_again_on_another_root(ledger: Ledger) -> None:
     own(ledger, root=[], other=[("x", "/")], low=[("x", "1")], high=[])
     check(COMPOSITION, ledger)
     with pytest.raises(CollisionError, match="a folder of the root"):
-        check(replace(COMPOSITION, root=(spec("other"),)), ledger)
+        check(replace(COMPOSITION, root=(spec_of("other"),)), ledger)
 
 
 def test_upper_layer_of_a_root_counts_as_a_runtime_applies_it(ledger: Ledger) -> None:
-    step = replace(spec("step"), kind=Kind.RUN)
+    step = replace(spec_of("step"), kind=Kind.RUN)
     own(ledger, root=ROOT_LISTING, step=[("var/.wh.run", "0"), ("srv/.wh..wh..opq", "0")], high=[])
     own(ledger, low=[("var/run/tool", "9")])
     check(replace(COMPOSITION, root=(ROOT, step)), ledger)
@@ -247,7 +242,7 @@ def test_listing_of_a_root_is_read_from_its_blobs_once(ledger: Ledger, tmp_path:
             [(".wh.gone", tarfile.REGTYPE), ("f", tarfile.LNKTYPE)],
         )
     )
-    image = replace(spec("image"), kind=Kind.IMAGE)
+    image = replace(spec_of("image"), kind=Kind.IMAGE)
     ledger.add_layer(LayerId(image.key, "image", "image", "{}"), LayerResult(blobs=stored), None)
     own(ledger, low=[("gone/x", "1")], high=[])
     check(replace(COMPOSITION, root=(image,)), ledger, blobs)
@@ -256,7 +251,7 @@ def test_listing_of_a_root_is_read_from_its_blobs_once(ledger: Ledger, tmp_path:
     for stored_blob in stored:
         blobs.path(stored_blob.digest).unlink()
     with pytest.raises(CollisionError, match="/var/run, a link to target of the root"):
-        check(replace(COMPOSITION, root=(image,), layers=(spec("third"),)), ledger, blobs)
+        check(replace(COMPOSITION, root=(image,), layers=(spec_of("third"),)), ledger, blobs)
 
 
 def store_tar(blobs: Blobs, *members: tuple[str, bytes]) -> Blob:
@@ -280,7 +275,7 @@ def store_tar(blobs: Blobs, *members: tuple[str, bytes]) -> Blob:
 
 def wheel_layer(name: str) -> Spec:
     wheel = Artifact(name=name, version="1.0", file=f"{name}.whl", sha256=FileHash.of(name.encode()), size=1)
-    return replace(spec(name), work=PackWheels(wheels=(wheel,)))
+    return replace(spec_of(name), work=PackWheels(wheels=(wheel,)))
 
 
 def preferring(*names: str) -> Composition:

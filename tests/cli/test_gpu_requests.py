@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from buildkit.errors import BuildError
 from buildkit.gpu.device import Gpus
 from buildkit.gpu.host_devices import GpuHost
 from buildkit.tools import podman, podman_objects
+from tests.referencecopy import copy_reference
 
 ROOT = Path(__file__).parents[2]
 STAGE = "stages/hardened/stage.toml"
@@ -26,11 +26,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("buildkit.build.gpu_grants.find_gpu_host", lambda: GpuHost(gpus=Gpus(problem="no driver")))
     monkeypatch.setattr("buildkit.build.gpu_grants.find_held", lambda _host: ())
-    folder = tmp_path / "project"
-    for name in ("stages", "requirements"):
-        shutil.copytree(ROOT / name, folder / name)
-    for name in ("pyproject.toml", "services.toml"):
-        shutil.copy(ROOT / name, folder / name)
+    folder = copy_reference(tmp_path / "project")
     with (folder / STAGE).open("a") as file:
         file.write('[gpu]\ncount = 2\nmemory = "8g"\n')
     with (folder / "services.toml").open("a") as file:

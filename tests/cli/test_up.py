@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from ruamel.yaml import YAML
 
 from buildkit.cli import rollout, scale, up
 from buildkit.errors import DefinitionError
+from tests.referencecopy import copy_reference
 
 ROOT = Path(__file__).parents[2]
 EMPTY = """
@@ -31,12 +31,7 @@ services = ["split"]
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("BUILDKIT_LEDGER_KEY", str(tmp_path / "ledger.key"))
-    folder = tmp_path / "project"
-    for name in ("stages", "requirements"):
-        shutil.copytree(ROOT / name, folder / name)
-    for name in ("pyproject.toml", "services.toml"):
-        shutil.copy(ROOT / name, folder / name)
-    return folder
+    return copy_reference(tmp_path / "project")
 
 
 def test_printed_environment_lacks_an_excluded_service_and_waits_for_it_no_more(

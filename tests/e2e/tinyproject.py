@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.containers import container_environment
+from tests.containers import container_environment, remove_with_mounts
 from tests.e2e.forked import run_forked, starts_alike
 from tests.waiting import wait_until
 
@@ -302,11 +302,7 @@ class Tiny:
         if "CONTAINERS_STORAGE_CONF" not in self.env:  # files of subordinate ids are there
             argv = (*self.before, "buildah", "unshare", "rm", "-rf", str(self.folder / "home/.local"))
             subprocess.run(argv, env=self.env, cwd=self.folder, check=False)
-        mounts = Path("/proc/self/mounts").read_text().splitlines()
-        for mount in sorted((line.split(" ")[1] for line in mounts), reverse=True):
-            if mount.startswith(f"{self.folder}/"):
-                subprocess.run(("umount", "--lazy", mount), check=False)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_with_mounts(self.folder)
 
 
 def one_error(ended: SessionResult, code: int) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.containers import container_environment
+from tests.containers import container_environment, remove_with_mounts
 
 _KEPT = ("PATH", "LANG", "SSL_CERT_FILE", "BUILDAH_ISOLATION")
 _STORAGE = """[storage]
@@ -68,8 +67,4 @@ class StorageHost:
         return self.tool("podman", "run", "--rm", "--network=none", *options, image, *argv)
 
     def remove(self) -> None:
-        mounts = Path("/proc/self/mounts").read_text().splitlines()
-        for mount in sorted((line.split(" ")[1] for line in mounts), reverse=True):
-            if mount.startswith(f"{self.folder}/"):
-                subprocess.run(("umount", "--lazy", mount), check=False)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_with_mounts(self.folder)

@@ -15,13 +15,13 @@ from buildkit.declare.graph import Graph, make_graph
 from buildkit.declare.project import Project, parse_project
 from buildkit.declare.stage import Copy, Stage
 from buildkit.declare.stage_file import parse_stage
-from buildkit.digest import DiffId, Digest, FileHash
+from buildkit.digest import DiffId, Digest, FileHash, Key
 from buildkit.layers.tar.member import Compression
 from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile, Pin, PinnedImage, PythonArchive
 from buildkit.oci.blob import Blob
 from buildkit.plan.compose import Composer, Composition
-from buildkit.plan.spec import Tree, TreeFile
+from buildkit.plan.spec import Kind, PackPrefix, Spec, Tree, TreeFile
 
 MB = 1 << 20
 
@@ -29,6 +29,12 @@ MB = 1 << 20
 def blob_of(name: str) -> Blob:
     data = name.encode()
     return Blob(digest=Digest.of(data), diff_id=DiffId.of(data), size=1, unpacked=1, compression=Compression.ZSTD)
+
+
+def spec_of(name: str) -> Spec:
+    """The definition of a layer that holds nothing."""
+    key = Key.of(name.encode())
+    return Spec(name=name, kind=Kind.WHEELS, recipe="{}", key=key, work=PackPrefix(), history=f"of {name}")
 
 
 def wheel(name: str, version: str = "1.0", size: int = 1000) -> Artifact:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from buildkit.cli import devcontainer as session
 from buildkit.declare.target import Target
 from buildkit.errors import BuildError, DefinitionError
 from buildkit.running.devcontainer import render_devcontainer
+from tests.referencecopy import copy_reference
 from tests.running.test_environment import made
 
 ROOT = Path(__file__).parents[2]
@@ -42,11 +42,7 @@ def test_session_writes_the_file_and_checks_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
-    folder = tmp_path / "project"
-    for name in ("stages", "requirements"):
-        shutil.copytree(ROOT / name, folder / name)
-    for name in ("pyproject.toml", "services.toml"):
-        shutil.copy(ROOT / name, folder / name)
+    folder = copy_reference(tmp_path / "project")
     with pytest.raises(BuildError, match=r"differs from services\.toml") as raised:
         session.run(folder, ("--check",))
     assert raised.value.hint == "nox -s devcontainer"

@@ -18,11 +18,12 @@ from buildkit.errors import ToolError
 from buildkit.store.leases import Leases
 from buildkit.tools import buildah
 from buildkit.tools.buildah import commit, open_stream, remove_image, run_in, working_container
+from buildkit.tools.isolation import Isolation
 from buildkit.tools.process import Command, run
 from buildkit.tools.skopeo import copy_upper_layers, raw_manifest
 from tests.tools.tinyimage import answer, import_tiny_image
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.usefixtures("layer")]
 
 REF = f"localhost/buildkit-test/buildah:{os.getpid()}"
 
@@ -31,27 +32,6 @@ REF = f"localhost/buildkit-test/buildah:{os.getpid()}"
 def layer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DiffId]:
     yield import_tiny_image(tmp_path_factory.mktemp("tiny"), REF)
     remove_image(REF)
-
-
-@pytest.fixture
-def refs() -> Iterator[list[str]]:
-    """Names of images to remove at the end."""
-    made: list[str] = []
-    yield made
-    for ref in reversed(made):
-        remove_image(ref)
-
-
-@pytest.fixture(params=["oci", "chroot"])
-def isolation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, layer: DiffId) -> Iterator[str]:
-    buildah.find_isolation.cache_clear()
-    monkeypatch.delenv("BUILDAH_ISOLATION", raising=False)
-    if request.param == "oci" and buildah.find_isolation().kind != "oci":
-        pytest.skip("no OCI runtime works on this host")
-    buildah.find_isolation.cache_clear()
-    monkeypatch.setenv("BUILDAH_ISOLATION", request.param)
-    yield request.param
-    buildah.find_isolation.cache_clear()
 
 
 @pytest.fixture
@@ -88,30 +68,30 @@ def containers() -> str:
     return run(Command(argv=("buildah", "containers", "--format", "{{.ContainerName}}"))).text
 
 
-def test_command_runs_with_its_environment_and_container_is_removed(isolation: str) -> None:
+def test_command_runs_with_its_environment_and_container_is_removed(isolation: Isolation) -> None:
     with working_container(REF) as box:
         assert box.name in containers()
         assert run_in(box, bash('echo "$SAID"'), env={"SAID": "a b=c"}, network=False).text == "a b=c"
     assert box.name not in containers()
 
 
-def test_container_is_removed_after_a_failure(isolation: str) -> None:
+def test_container_is_removed_after_a_failure(isolation: Isolation) -> None:
     with pytest.raises(ToolError, match="exit code 3") as caught, working_container(REF) as box:
         run_in(box, bash("exit 3"), env={}, network=False)
     assert "exit status 3" in caught.value.output
     assert box.name not in containers()
 
 
-def test_a_failure_has_the_message_of_its_command(isolation: str) -> None:
+def test_a_failure_has_the_message_of_its_command(isolation: Isolation) -> None:
     def fail() -> str:
         with pytest.raises(ToolError, match="exit code 3") as caught, working_container(REF) as box:
             run_in(box, bash("echo message before >&2; exit 3"), env={}, network=False)
         return caught.value.output
 
-    assert any("message before" in fail() for _ in range(1 if isolation == "oci" else 5))  # buildah may lose it
+    assert any("message before" in fail() for _ in range(1 if isolation.kind == "oci" else 5))  # buildah may lose it
 
 
-def test_what_comes_by_a_stream_is_whole(isolation: str, tmp_path: Path) -> None:
+def test_what_comes_by_a_stream_is_whole(isolation: Isolation, tmp_path: Path) -> None:
     """buildah's own relay leaves up to 64 KiB behind when it ends, more while nobody reads."""
     script = "x=0123456789abcdef; while [ ${#x} -lt 200000 ]; do x=$x$x; done; echo $x"
     with working_container(REF) as box, open_stream(box, piped(script), tmp_path) as (_, stdout):
@@ -167,7 +147,7 @@ def test_missing_image_is_not_pulled() -> None:
         pass
 
 
-def test_host_is_unreachable_unless_network_is_requested(isolation: str, port: int) -> None:
+def test_host_is_unreachable_unless_network_is_requested(isolation: Isolation, port: int) -> None:
     connect = f"(exec 3<>/dev/tcp/127.0.0.1/{port} && cat <&3) 2>&1; true"
     with working_container(REF) as box:
         assert answer(box, connect, network=True) == "hello"
@@ -175,7 +155,7 @@ def test_host_is_unreachable_unless_network_is_requested(isolation: str, port: i
         assert "Network is unreachable" in answer(box, "(exec 3<>/dev/tcp/192.0.2.1/80) 2>&1; true")
 
 
-def test_mounts_are_read_only(isolation: str, tmp_path: Path) -> None:
+def test_mounts_are_read_only(isolation: Isolation, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("from the host")
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
@@ -188,11 +168,11 @@ def test_mounts_are_read_only(isolation: str, tmp_path: Path) -> None:
 
 
 def test_commit_contains_only_changes_and_is_independent_of_time(
-    isolation: str, layer: DiffId, tmp_path: Path, refs: list[str]
+    isolation: Isolation, layer: DiffId, tmp_path: Path, refs: list[str]
 ) -> None:
     found = []
     for number in range(2):
-        ref, folder = f"{REF}-{isolation}-{number}", tmp_path / str(number)
+        ref, folder = f"{REF}-{isolation.kind}-{number}", tmp_path / str(number)
         refs.append(ref)
         with working_container(REF) as box:
             script = "mkdir /opt/new && echo hello > /opt/new/file && touch /opt/new/empty"
@@ -221,7 +201,7 @@ def test_a_step_that_changes_nothing_still_makes_a_layer(layer: DiffId, tmp_path
         assert not tar.getnames()
 
 
-def test_stream_transfers_megabytes_in_both_directions(isolation: str, tmp_path: Path) -> None:
+def test_stream_transfers_megabytes_in_both_directions(isolation: Isolation, tmp_path: Path) -> None:
     data = os.urandom(1 << 20)
     with working_container(REF) as box, open_stream(box, piped("exec cat"), tmp_path) as (stdin, stdout):
         writer = threading.Thread(target=lambda: ([stdin.write(data) for _ in range(16)], stdin.close()))
@@ -231,7 +211,7 @@ def test_stream_transfers_megabytes_in_both_directions(isolation: str, tmp_path:
         assert stdout.read() == b""
 
 
-def test_a_stream_whose_reader_pauses_is_not_slowed_down(isolation: str, tmp_path: Path) -> None:
+def test_a_stream_whose_reader_pauses_is_not_slowed_down(isolation: Isolation, tmp_path: Path) -> None:
     # 400 pauses of a millisecond with more waiting than a pipe holds; buildah's own relay takes 0.1 s for each
     script = "for i in {1..400}; do read -r -N 65000 data; sleep 0.001; done; echo done"
     with working_container(REF) as box, open_stream(box, piped(script), tmp_path) as (stdin, stdout):
@@ -243,7 +223,7 @@ def test_a_stream_whose_reader_pauses_is_not_slowed_down(isolation: str, tmp_pat
 
 
 @pytest.mark.parametrize("script", ["exit 3", "exit 0"])
-def test_a_stream_whose_command_never_opens_it_fails(isolation: str, tmp_path: Path, script: str) -> None:
+def test_a_stream_whose_command_never_opens_it_fails(isolation: Isolation, tmp_path: Path, script: str) -> None:
     message = "exit code 3" if script == "exit 3" else "ended before it opened its pipes"
     with (
         pytest.raises(ToolError, match=message),
@@ -253,7 +233,7 @@ def test_a_stream_whose_command_never_opens_it_fails(isolation: str, tmp_path: P
         pytest.fail("it never began")
 
 
-def test_a_stream_answers_line_by_line_and_has_no_network(isolation: str, port: int, tmp_path: Path) -> None:
+def test_a_stream_answers_line_by_line_and_has_no_network(isolation: Isolation, port: int, tmp_path: Path) -> None:
     script = f"while read -r line; do echo got $line; done; exec 3<>/dev/tcp/127.0.0.1/{port} || exit 7"
     answers = []
     with (  # noqa: PT012 - that it fails on leaving, not before, is the point
@@ -268,7 +248,7 @@ def test_a_stream_answers_line_by_line_and_has_no_network(isolation: str, port: 
     assert answers == [b"got one\n", b"got two\n"]
 
 
-def test_stream_ends_if_its_block_raises(isolation: str, tmp_path: Path) -> None:
+def test_stream_ends_if_its_block_raises(isolation: Isolation, tmp_path: Path) -> None:
     with (
         pytest.raises(KeyError),
         working_container(REF) as box,

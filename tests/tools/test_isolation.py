@@ -32,18 +32,6 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     remove_image(REF)
 
 
-@pytest.fixture(params=["oci", "chroot"])
-def isolation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Isolation]:
-    buildah.find_isolation.cache_clear()
-    monkeypatch.delenv("BUILDAH_ISOLATION", raising=False)
-    if request.param == "oci" and buildah.find_isolation().kind != "oci":
-        pytest.skip("no OCI runtime works on this host")
-    buildah.find_isolation.cache_clear()
-    monkeypatch.setenv("BUILDAH_ISOLATION", request.param)
-    yield buildah.find_isolation()
-    buildah.find_isolation.cache_clear()
-
-
 @pytest.fixture
 def folder_in_memory() -> Iterator[Path]:
     folder = MEMORY / f"buildkit-test-{secrets.token_hex(4)}"

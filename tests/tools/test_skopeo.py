@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,15 +19,6 @@ from tests.tools.tinyimage import import_tiny_image
 pytestmark = pytest.mark.tools
 
 REF = f"localhost/buildkit-test/skopeo:{os.getpid()}"
-
-
-@pytest.fixture
-def refs() -> Iterator[list[str]]:
-    """Names of images to remove at the end."""
-    made: list[str] = []
-    yield made
-    for ref in reversed(made):
-        remove_image(ref)
 
 
 @pytest.mark.parametrize("compressed", [False, True])
