@@ -127,7 +127,7 @@ def _find_others(folder: Path, place: str, listing: WorkTreeFiles) -> Iterator[s
 def _parents(names: Iterable[str], place: str) -> set[str]:
     """Return the folders above files, as far as ``place``."""
     found = {place}
-    for folder in sorted({posixpath.dirname(name) for name in names}):
+    for folder in sorted({name.rpartition("/")[0] for name in names}):
         parent = folder or "."
         while parent not in found and len(parent) > 1:
             found.add(parent)

@@ -45,7 +45,7 @@ def _tar_size(members: Iterable[tuple[str, int, str]]) -> int:
     size = len(END)
     parents = {""}
     for path, length, link in members:
-        size += header_size(path, size=length, link=link) + length + -length % BLOCK
+        size += header_size(path, length, link) + length + -length % BLOCK
         parent = path.rpartition("/")[0]
         while parent not in parents:
             parents.add(parent)

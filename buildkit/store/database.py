@@ -91,8 +91,8 @@ class Database:
         columns = SUMMED[table]
         query = f"SELECT sum, {columns}{extra and ', '}{extra} FROM {table} {condition}"  # noqa: S608 - our own text
         rows = self.select_in(query, values) if condition.endswith(" IN") else self.select(query, values)
-        end = columns.count(",") + 2
-        return [row[1:] for row in rows if row[0] == self.key.sum_of(table, *row[1:end])]
+        end, sum_of = columns.count(",") + 2, self.key.sum_of
+        return [row[1:] for row in rows if row[0] == sum_of(table, *row[1:end])]
 
     def execute(self, statement: str, values: Values = ()) -> int:
         """Run a statement that changes something; return how many rows changed."""

@@ -52,7 +52,8 @@ class StatIndex:
 
         A link, and what cannot be read, is not among them. All known files take one query.
         """
-        stats = {name: status for name in names if (status := _stat_file(f"{folder}/{name}")) is not None}
+        at = f"{folder}/"  # once: a path makes its text anew for each name
+        stats = {name: status for name in names if (status := _stat_file(at + name)) is not None}
         keys = [stat_key(status) for status in stats.values()]
         known, now = self._files.find_all(keys), time.time_ns()
         found, unknown = {}, []

@@ -42,9 +42,9 @@ def render_header(path: str, typeflag: bytes, *, size: int = 0, mode: int = 0o64
     return _render_extended(extended) + block if extended else block
 
 
-def header_size(path: str, *, size: int = 0, link: str = "") -> int:
+def header_size(path: str, size: int = 0, link: str = "") -> int:
     """Return the number of bytes of `render_header`, which does not depend on the type."""
-    is_plain = len(path) <= _NAME and path.isascii() and len(link) <= _LINK and link.isascii() and size <= _BIGGEST
+    is_plain = len(path) <= _NAME and path.isascii() and size <= _BIGGEST and not link
     return BLOCK if is_plain else len(render_header(path, FILE, size=size, link=link))
 
 

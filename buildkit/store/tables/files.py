@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from buildkit.digest import FileHash
 from buildkit.store.database import Database
@@ -59,20 +59,19 @@ class FileTable:
 
     def find_all(self, stats: Iterable[StatKey]) -> dict[StatKey, tuple[FileHash, int]]:
         """Return what `find` returns, of those that are known; one query a device."""
-        inodes: dict[int, list[int]] = {}
-        asked = dict.fromkeys(stats)
-        for stat in asked:
-            inodes.setdefault(_signed(stat.device), []).append(_signed(stat.inode))
-        found: dict[tuple[int, ...], tuple[FileHash, int]] = {}
-        for device, numbers in inodes.items():
+        asked: dict[int, dict[int, StatKey]] = {}  # by device and inode, of which one stat at a time is true
+        for stat in stats:
+            asked.setdefault(stat.device, {})[stat.inode] = stat
+        found = {}
+        for device, by_inode in asked.items():
             condition = "WHERE device = ? AND inode IN (SELECT value FROM json_each(?))"
-            rows = self._database.select_intact("files", condition, (device, json.dumps(numbers)))
-            unsigned = device % _UNSIGNED
+            numbers = json.dumps(list(map(_signed, by_inode)))
+            rows = self._database.select_intact("files", condition, (_signed(device), numbers))
             for _, inode, size, mtime_ns, ctime_ns, sha256, hashed_ns in rows:
-                known = (unsigned, inode % _UNSIGNED, size, mtime_ns, ctime_ns)  # equals a StatKey, and is made sooner
-                if known in asked:
-                    found[known] = (FileHash(sha256), hashed_ns)
-        return cast("dict[StatKey, tuple[FileHash, int]]", found)
+                stat = by_inode[inode % _UNSIGNED]
+                if (size, mtime_ns, ctime_ns) == stat[2:]:
+                    found[stat] = FileHash(sha256), hashed_ns
+        return found
 
     def add(self, stat: StatKey, sha256: FileHash, hashed_ns: int) -> None:
         """Record the hash of a file."""
