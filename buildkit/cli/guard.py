@@ -45,7 +45,8 @@ def _guarded(action: Callable[[], int | None]) -> int:
         if error.filename is None and not trouble:
             raise  # not about a file: a defect of buildkit, shown with its traceback
         where = f"{error.filename}: " if error.filename else ""
-        print_error(BuildError(f"{where}{trouble or error.strerror}", hint="free some room" if trouble else ""))
+        room = "free some room" if where else "free some room: df -h shows where"
+        print_error(BuildError(f"{where}{trouble or error.strerror}", hint=room if trouble else ""))
         return BuildError.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")

@@ -116,7 +116,7 @@ def test_full_disk_is_reported_with_a_hint(capsys: pytest.CaptureFixture[str]) -
         raise OSError(errno.ENOSPC, "x")
 
     assert guarded(fail) == 1
-    assert capsys.readouterr().err == "error: the disk is full\nhint: free some room\n"
+    assert capsys.readouterr().err == "error: the disk is full\nhint: free some room: df -h shows where\n"
 
 
 def test_written_file_is_complete_or_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
