@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -95,6 +97,7 @@ def start_container(service: RunningService, argv: tuple[str, ...], what: Servic
     end = time.monotonic() + (_RELEASE_SECONDS if what is ServiceChange.REPLACE else 0.0)
     while True:
         try:
+            _check_ports(service)
             podman.start_detached(argv)
         except ToolError as error:
             if not _TAKEN.search(error.output) or time.monotonic() > end:
@@ -103,6 +106,23 @@ def start_container(service: RunningService, argv: tuple[str, ...], what: Servic
             time.sleep(_PAUSE)
         else:
             return
+
+
+def _check_ports(service: RunningService) -> None:
+    """Raise ToolError for a port that another program has: CNI keeps the address of a user's container that fails then.
+
+    Every later start would fail, because that address stays reserved. What else forbids a port podman says.
+    """
+    for port in service.container.ports:
+        if port.host and port.protocol == "tcp":
+            with socket.socket(socket.AF_INET6 if ":" in port.address else socket.AF_INET) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as podman's own programs do
+                try:
+                    probe.bind((port.address, port.host))
+                except OSError as error:
+                    if error.errno == errno.EADDRINUSE:
+                        output = f"listen tcp {port.where}:{port.host}: bind: address already in use"
+                        raise ToolError("a port is taken", output=output) from None
 
 
 def _explain(service: RunningService, error: ToolError) -> BuildError:

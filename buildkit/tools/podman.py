@@ -22,6 +22,7 @@ FAILED = 125  # podman's own exit code if it could not start the container
 HINT = "nox -s doctor reports what containers lack on this host"
 _PODMANS_LIMIT = 1048576
 _ANY = tuple(range(256))
+_KEPT_ADDRESS = re.compile(r"requested IP address ([0-9.]+) is not available in range set")
 _UNSUPPORTED_NETWORK = ("unsupported network option", "unsupported bridge network option", "unknown flag")
 
 
@@ -113,6 +114,10 @@ def find_hint(message: str) -> str:
         return "podman rm --force NAME removes what has the name; --name gives the new one another"
     if "address already in use" in message or "port is already allocated" in message:
         return "--port N publishes another port, --port 0 any that is free"
+    if kept := _KEPT_ADDRESS.search(message):
+        inside = "podman unshare --rootless-netns " if os.geteuid() else ""
+        mend = f"{inside}find /var/lib/cni/networks -name {kept[1]} -delete"
+        return f"podman keeps the address of a container that it could not start: {mend}"
     if "error setting rlimit" in message:
         return "this host refuses podman's limits: nox -s doctor shows those for default_ulimits in containers.conf"
     if "unable to execute nft" in message:

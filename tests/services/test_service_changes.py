@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from buildkit.declare.ports import PublishedPort
 from buildkit.errors import BuildError, ToolError
 from buildkit.events import Event, Note
 from buildkit.running.environment import RunningEnvironment
@@ -103,10 +106,23 @@ def test_podmans_message_becomes_one_about_the_service(
         raise ToolError("podman could not start x", hint="nox -s doctor reports what lacks", output=output)
 
     monkeypatch.setattr(containers.podman, "start_detached", fail)
+    monkeypatch.setattr(containers, "_check_ports", lambda _service: None)  # 8000 may be another's here
     with pytest.raises(BuildError) as raised:
         containers.start_container(made().get("app"), (), containers.ServiceChange.START, containers.MadeObjects())
     assert raised.value.message.startswith(what)
     assert hint in raised.value.hint
+
+
+def test_a_port_that_is_taken_is_found_before_podman_reserves_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = made().get("app")
+    monkeypatch.setattr(containers.podman, "start_detached", pytest.fail)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        number = taken.getsockname()[1]
+        service = replace(app, container=replace(app.container, ports=(PublishedPort(number=8000, host=number),)))
+        with pytest.raises(BuildError, match=f"app: port 127.0.0.1:{number} of this host is in use"):
+            containers.start_container(service, (), containers.ServiceChange.START, containers.MadeObjects())
 
 
 def test_a_secret_without_a_value_is_named_with_its_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -18,6 +18,10 @@ from buildkit.tools.podman import HINT, find_hint
             "XDG_RUNTIME_DIR=/run",
         ),
         ("Error: runc create failed: error setting rlimit type 7: operation not permitted", "default_ulimits"),
+        (
+            "cni plugin bridge failed: requested IP address 10.1.2.3 is not available in range set 10.1.2.1-10.1.2.9",
+            "find /var/lib/cni/networks -name 10.1.2.3 -delete",
+        ),
         ("Error: something else", HINT),
         ('Error: creating container: the container name "x" is already in use', "podman rm --force"),
         ("Error: rootlessport listen tcp 127.0.0.1:80: bind: address already in use", "--port 0"),
