@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from buildkit.bench.dev_samples import attach_debugger
+from tests.e2e.test_audit_running_session import HOSTS_OWN
 from tests.e2e.tinyproject import read_event
 from tests.reference.builds import ROOT
 from tests.reference.conftest import Project
@@ -136,6 +137,8 @@ def test_service_follows_saves_and_keeps_answering_through_mistakes(
         assert attach_debugger(launch["connect"]["port"]) > 0
 
         work_in_a_notebook(checkout, str(jupyter), podman)
+        findings = json.loads(session.run("audit-running", "--json").stdout)["findings"]
+        assert [one for one in findings if one["rule"] not in HOSTS_OWN] == [], "as the session starts it"
 
         session.save(HINT, "the second edition")
         said = session.next("reacted")
