@@ -313,7 +313,7 @@ class Executor:
         """Write a layer, which is kept if ``settle`` raises nothing."""
         collector = NativeCollector()
         progress = self._context.progress(spec.name)
-        with self._writer.open(compression) as to:
+        with self._writer.open(compression, key=spec.key) as to:
             observed = observe_members(members, collector)
             written = write_layer(observed, to.blob, to.compression, progress=progress, tee=to.tee)
             if settle is not None:

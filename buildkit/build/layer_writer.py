@@ -6,16 +6,20 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from buildkit.build.context import BuildContext
-from buildkit.layers.tar.blob_stream import Take
+from buildkit.digest import Key
+from buildkit.layers.tar.blob_stream import BlobOutput, Take
 from buildkit.layers.tar.member import Compression, PackedLayer
 from buildkit.lazy_dataclass import dataclass
 from buildkit.plan.spec import Spec
 from buildkit.store.blobs import Blobs
 from buildkit.store.ingest import OpenTree
 from buildkit.store.layer_bytes import TreeOutput
+
+if TYPE_CHECKING:
+    from buildkit.remote.layer_stream import LayerStream, LayerStreams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,18 +33,23 @@ class LayerWriter:
     context: BuildContext
     compress: bool = True
     trees: bool = True
+    streams: LayerStreams | None = None
 
     @contextmanager
-    def open(self, compression: Compression, *, foreign_owners: bool = False) -> Iterator[LayerOutput]:
+    def open(
+        self, compression: Compression, *, key: Key | None = None, foreign_owners: bool = False
+    ) -> Iterator[LayerOutput]:
         """Open the output of one layer, which is kept only if `LayerOutput.keep` is called.
 
-        ``compression`` is that of its blob; ``foreign_owners`` is whether files may belong to others than uid 0.
+        ``compression`` is that of its blob; ``foreign_owners`` is whether files may belong to others than uid 0. With
+        its ``key``, the blob may go up while it is written.
         """
         store, blobs = self.context.image_store if self.trees else None, self.context.blobs
         with ExitStack() as stack:
             tree = stack.enter_context(store.writing_tree(foreign_owners=foreign_owners)) if store else None
             blob = stack.enter_context(blobs.writing()) if self.compress or tree is None else None
-            yield LayerOutput(blobs=blobs, blob=blob, tree=tree, wanted=compression)
+            stream = stack.enter_context(self.streams.open(key, blob)) if self.streams and key and blob else None
+            yield LayerOutput(blobs=blobs, file=blob, stream=stream, tree=tree, wanted=compression)
 
     def open_tree_of(self, spec: Spec) -> OpenTree:
         """Return what opens the tree of a layer that is fetched as a blob."""
@@ -53,14 +62,20 @@ class LayerOutput:
     """What the tar of one layer is written to. ``blob``, ``compression`` and ``tee`` are arguments of `BlobStream`."""
 
     blobs: Blobs
-    blob: BinaryIO | None
+    file: BinaryIO | None
+    stream: LayerStream | None
     tree: TreeOutput | None
     wanted: Compression
 
     @property
+    def blob(self) -> BlobOutput | None:
+        """What takes the blob, if one is made."""
+        return self.stream or self.file
+
+    @property
     def compression(self) -> Compression:
         """How these bytes are compressed."""
-        return self.wanted if self.blob else Compression.NONE
+        return self.wanted if self.file else Compression.NONE
 
     @property
     def tee(self) -> Take | None:
@@ -69,8 +84,10 @@ class LayerOutput:
 
     def keep(self, packed: PackedLayer) -> PackedLayer:
         """Give what was written its names; return the layer as the ledger records it."""
+        if self.stream:
+            self.stream.accept(packed.digest)
         if self.tree:
             self.tree.keep(packed.diff_id, packed.unpacked)
-        if self.blob:
-            self.blobs.keep(self.blob, self.blobs.path(packed.digest))
-        return packed if self.blob else replace(packed, compression=self.wanted)
+        if self.file:
+            self.blobs.keep(self.file, self.blobs.path(packed.digest))
+        return packed if self.file else replace(packed, compression=self.wanted)

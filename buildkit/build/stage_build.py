@@ -122,14 +122,14 @@ class StageBuild:
                 hint="add `from`, [root], `include`, [wheels], [models] or [[copy]]",
             )
         advises = self._options.json is None
-        publisher = Publisher(self._planner, self._targets, self._attestations, advises=advises)
+        publisher = Publisher(self._planner, plan, self._targets, self._attestations, advises=advises)
         with ExitStack() as stack:
             self._build_layers(plan, fetch, publisher, stack)
             self._check_models(plan)
             image = replace(self._assemble(plan), models=self._models)
             with native_check_in_background(plan.composition, image, self._context) as check:
                 delivered = self._deliver(image, planned)
-                pushed = publisher.publish(plan, image, check)
+                pushed = publisher.publish(image, check)
         done = replace(plan, entries=tuple(reported[layer.spec.key] for layer in plan.entries))
         report = self._report(planned, done, image, delivered, pushed)
         record_build(self._context.ledger, done, report, self._started)
@@ -249,7 +249,9 @@ class StageBuild:
             return compared | dict(preimport.tasks(tasks)) | dict(publisher.tasks(building))
 
         uploads = bool(self._targets) or self._context.remote_cache.writes
-        writer = LayerWriter(context=self._context, compress=uploads, trees=imports or not uploads)
+        streams = stack.enter_context(publisher.streams) if uploads else None
+        trees = imports or not uploads
+        writer = LayerWriter(context=self._context, compress=uploads, trees=trees, streams=streams)
         name, jobs = plan.composition.stage.name, self._options.jobs
         build_layers(self._planner, needed, jobs, stage=name, writer=writer, also=also)
 

@@ -16,22 +16,15 @@ from buildkit.oci.blob import LayerResult
 from buildkit.oci.image import Image, Layer
 from buildkit.oci.reference import Ref
 from buildkit.plan.spec import Spec
+from buildkit.remote.layer_stream import LayerStreams
 from buildkit.store.blobs import Blobs
 from buildkit.tasks.scheduler import Lane, Outcome, Task
 from buildkit.tasks.task_id import TaskId, TaskKind
 from buildkit.tools.registry import PushDetails, RegistryClient
-from buildkit.tools.registry_errors import RegistryTimeouts
 from buildkit.tools.skopeo import write_layout
 
 MIN_UPLOAD_BYTES = 8 << 20
 """Size from which a layer is uploaded on its own: smaller ones go up with the image. skopeo takes 0.1 s for each."""
-
-_IMPATIENT = RegistryTimeouts(look=10.0, waits=())
-
-
-def without_retries(registries: RegistryClient) -> RegistryClient:
-    """Return the same access with short time limits and no retries, for work that is repeated later if it fails."""
-    return registries.with_timeouts(_IMPATIENT)
 
 
 class LayerUpload:
@@ -39,7 +32,8 @@ class LayerUpload:
 
     ``results`` is a live view of the layers that are built; ``progress`` returns a function that is told the bytes sent
     of a step. ``find_mount`` gives the path of another repository of the registry that may have a blob, or "".
-    ``uploaded`` lists the digests that went up. Once ``failed`` is true, nothing more is uploaded.
+    Layers of ``streams`` have gone up when they are built. ``uploaded`` lists the digests that went up. Once ``failed``
+    is true, nothing more is uploaded.
     """
 
     def __init__(
@@ -49,16 +43,23 @@ class LayerUpload:
         registries: RegistryClient,
         results: Mapping[Key, LayerResult],
         progress: Callable[[str], Callable[[int], None]],
-        find_mount: Callable[[Digest], str] = lambda _digest: "",
+        find_mount: Callable[[Digest], str],
+        streams: LayerStreams,
     ) -> None:
         self._ref = ref
         self._blobs = blobs
-        self._registries = without_retries(registries)
+        self._registries = registries.without_retries()
         self._results = results
         self._progress = progress
         self._find_mount = find_mount
+        self._streams = streams
         self.failed = False
         self.uploaded: list[Digest] = []
+
+    @property
+    def vain(self) -> int:
+        """The bytes that went up and became no blob."""
+        return self._streams.vain
 
     def tasks(self, building: Mapping[TaskId, Spec], *needs: TaskId) -> Iterator[tuple[TaskId, Task]]:
         """Yield a task for each layer that is built, by the id of the task that builds it; all wait for ``needs``."""
@@ -67,14 +68,21 @@ class LayerUpload:
             yield TaskId.of_key(TaskKind.UPLOAD, spec.key), self._task(spec, specs, (layer_task, *needs))
 
     def _task(self, spec: Spec, others: Collection[Spec], needs: tuple[TaskId, ...]) -> Task:
-        def needless() -> bool:
+        def is_late() -> bool:
             is_last = all(other.key in self._results for other in others)  # the push comes next
             size = sum(blob.size for blob in self._results[spec.key].blobs)
             made = all(blob.is_made for blob in self._results[spec.key].blobs)
             return is_last or self.failed or not made or size < MIN_UPLOAD_BYTES
 
+        def needless() -> bool:
+            return is_late() and not self._streams.has(spec.key)
+
         def action() -> Outcome:
-            size = self._upload(spec)
+            if self._streams.finish(spec.key):
+                digests = [blob.digest for blob in self._results[spec.key].blobs]
+                self.uploaded += digests
+                return Outcome(size=sum(blob.size for blob in self._results[spec.key].blobs))
+            size = 0 if is_late() else self._upload(spec)
             return Outcome(size=size, note="left to the push at the end" if self.failed else "")
 
         return Task(name=spec.name, phase="push", lane=Lane.UP, action=action, needs=needs, is_needless=needless)

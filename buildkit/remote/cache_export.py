@@ -14,6 +14,7 @@ from buildkit.hostile_json import MalformedError
 from buildkit.oci.blob import LayerResult
 from buildkit.plan.spec import Spec
 from buildkit.remote.cache_record import MAX_NATIVE_FACTS, BuilderScan, CacheRecord
+from buildkit.remote.layer_stream import LayerStreams
 from buildkit.remote.remote_cache import RemoteCache
 from buildkit.store.layer_bytes import LayerBytes
 from buildkit.store.layer_listings import find_listing
@@ -34,7 +35,7 @@ class CacheExport:
     layers are on this host, and ``make_blobs`` compresses those of them that the cache has no blob of.
     ``find_native_facts`` returns the encoded native facts of blobs, and waits for those that are being read;
     ``find_scans`` returns the scans of a layer's model files that this host has made.
-    ``count_pushed`` is called with the bytes of each upload.
+    ``streams`` have uploaded layers while they were built. ``count_pushed`` is called with the bytes of each upload.
     """
 
     cache: RemoteCache
@@ -44,6 +45,7 @@ class CacheExport:
     find_present: Callable[[Iterable[Key]], Mapping[Key, LayerResult]]
     find_native_facts: Callable[[Sequence[Digest]], Mapping[Digest, bytes]]
     find_scans: Callable[[Spec], tuple[BuilderScan, ...]]
+    streams: LayerStreams
     count_pushed: Callable[[int], None]
     make_blobs: Callable[[Iterable[Spec]], None]
     emit: Emit
@@ -100,11 +102,12 @@ class CacheExport:
 
     def _task(self, spec: Spec, results: Mapping[Key, LayerResult]) -> Task:
         def action() -> Outcome:
+            streamed = self.streams.finish(spec.key)
             record = self._describe(spec, results[spec.key])
             uploaded = self._publish(record) if record else None
             if record is None or uploaded is None:
                 return Outcome(note="not shared")
-            size = sum(blob.size for blob in record.result.blobs if blob.digest in uploaded)
+            size = sum(blob.size for blob in record.result.blobs if streamed or blob.digest in uploaded)
             self.count_pushed(size)
             return Outcome(size=size)
 

@@ -10,7 +10,7 @@ from buildkit.errors import DamagedError, RegistryError
 from buildkit.oci.image import Image
 from buildkit.oci.reference import Ref
 from buildkit.plan.spec import Spec
-from buildkit.remote.blob_upload import LayerUpload, link_layers, without_retries
+from buildkit.remote.blob_upload import LayerUpload, link_layers
 from buildkit.store.blobs import Blobs
 from buildkit.tasks.scheduler import Lane, Outcome, Task
 from buildkit.tasks.task_id import TaskId, TaskKind
@@ -76,14 +76,14 @@ class Push:
         size = len(manifest) * len(outdated) + (len(image.config_blob()) if outdated else 0)
         return Pushed(
             digest=digest,
-            size=size + sum(sizes.get(digest, 0) for digest in uploaded),
+            size=size + sum(sizes.get(digest, 0) for digest in uploaded) + (self._upload.vain if self._upload else 0),
             why_skopeo=next(filter(None, map(self._registries.why_skopeo, outdated)), ""),
         )
 
     def _lookup_task(self, ref: Ref) -> Task:
         def action() -> Outcome:
             try:
-                self._find(ref, without_retries(self._registries))
+                self._find(ref, self._registries.without_retries())
             except RegistryError:  # `run` looks again, and reports what fails
                 if self._upload:
                     self._upload.failed = True

@@ -88,6 +88,12 @@ class RemoteCache:
             self._records |= dict.fromkeys(unknown) | records
         return {key: record for key in requested if (record := self._records[key]) is not None}
 
+    def lacks(self, key: Key) -> bool:
+        """Return whether the cache that is written to was asked for a layer in this run, and has others, but not it."""
+        asked = self._write is not None and self._write is self._read and key in self._records
+        others = any(index.records for index in self._indexes.values())
+        return asked and others and self._records[key] is None and key not in self._published
+
     def find_native_facts(self, stage: str, digests: Iterable[Digest], blobs: Blobs) -> dict[Digest, bytes]:
         """Return the native facts of blobs that the stage's index has, by one request in a run."""
         cache, requested = self._read, list(digests)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from buildkit.digest import Digest
 from buildkit.errors import RegistryError
 from buildkit.oci.reference import Ref
+from buildkit.tools.growing_blob import GrowingBlob
 from buildkit.tools.process import stop_all
 from buildkit.tools.registry_errors import TIMEOUTS, RegistryTimeouts
 from buildkit.tools.skopeo_registry import SkopeoRegistry
@@ -28,6 +29,7 @@ _Result = TypeVar("_Result")
 CLIENT = "BUILDKIT_REGISTRY_CLIENT"
 """The environment variable that makes skopeo do everything if it is `skopeo`."""
 _ASKED_AT_ONCE = 8
+_IMPATIENT = RegistryTimeouts(look=10.0, waits=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,10 @@ class RegistryClient:
         other = RegistryClient(self.stop, timeouts)
         other._repositories = self._repositories
         return other
+
+    def without_retries(self) -> RegistryClient:
+        """Return the same access with short time limits and no retries, for work that is repeated later if it fails."""
+        return self.with_timeouts(_IMPATIENT)
 
     def manifest(self, ref: Ref) -> bytes | None:
         """Return the manifest of a tag or a digest, byte for byte, or None; a digest is verified.
@@ -167,6 +173,18 @@ class RegistryClient:
             lambda ours: ours.send(folder, ref, self.timeouts, details.mounts, details.report),
             lambda skopeo: skopeo.send(folder, ref),
         )
+
+    def stream(self, ref: Ref, blob: GrowingBlob) -> bool:
+        """Upload a blob while it is written; return False if skopeo is used, which cannot.
+
+        The repository has the blob only if all is sent and the registry takes the digest. Raises what ``blob`` does.
+        """
+
+        def send(ours: DistributionRepository) -> bool:
+            ours.stream(ref, blob, self.timeouts)
+            return True
+
+        return self._either(ref, send, lambda _skopeo: False)
 
     def push_index(self, folder: Path, ref: Ref) -> bool:
         """Push only the index of a ``dir:`` layout to a tag; the registry must have the manifests that it lists.

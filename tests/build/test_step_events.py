@@ -49,7 +49,9 @@ def test_failed_import_into_storage_fails_its_step(
 
 
 def test_failed_push_fails_its_step_and_counts_nothing(context: BuildContext, events: list[Event]) -> None:
-    publisher = Publisher(SimpleNamespace(context=context), (REF,), None)  # type: ignore[arg-type]
+    planner: Any = SimpleNamespace(context=context)
+    plan: Any = SimpleNamespace(composition=None)
+    publisher = Publisher(planner, plan, (REF,), None)
     push: Any = SimpleNamespace(run=fail)
     with pytest.raises(ToolError):
         publisher._run_push(push, IMAGE)
@@ -65,10 +67,11 @@ def test_failed_attestation_fails_its_step(
 
     monkeypatch.setattr(attestations, "attach_attestations", fail)
     request = attestations.AttestationRequest(attest=True)
-    publisher = Publisher(SimpleNamespace(context=context), (REF,), request)  # type: ignore[arg-type]
+    planner: Any = SimpleNamespace(context=context)
     plan: Any = SimpleNamespace(composition=None)
+    publisher = Publisher(planner, plan, (REF,), request)
     with pytest.raises(ToolError):
-        publisher._attest(plan, IMAGE)
+        publisher._attest(IMAGE)
     step = {"step": str(REF), "phase": "attest"}
     assert events == [StepStarted(**step), StepFailed(**step, message="it broke")]
 

@@ -1,20 +1,16 @@
-"""Upload one blob: mounted from another repository, whole, or in chunks where the connection or the registry cuts.
-
-Distribution specification 1.1, "Pushing blobs". Nothing is hashed here: the registry verifies the known digest.
-"""
+"""Upload one blob: mounted from another repository, whole, or in chunks where the connection or the registry cuts."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from buildkit.digest import Digest
 from buildkit.errors import DamagedError
-from buildkit.tools.distribution.connections import FilePart, HttpRequest, HttpResponse, Operation, RegistryOrigin
+from buildkit.tools.distribution.begun_upload import BegunUpload, read_range
+from buildkit.tools.distribution.connections import FilePart, HttpRequest, HttpResponse, Operation
 from buildkit.tools.distribution.session import RepositorySession, RequestFailed, failure_of
 
 _CHUNK = 32 << 20
@@ -22,7 +18,6 @@ _SMALLEST_CHUNK = 8 << 20
 _TOO_LARGE, _WRONG_RANGE = 413, 416
 _NOT_WHOLE = frozenset((405, 501))  # a registry that takes blobs in chunks only
 _AGAIN = frozenset(("BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "DIGEST_INVALID", "SIZE_INVALID"))
-_RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +56,7 @@ class BlobPush:
         self._operation = operation
         self._blob = blob
         self._report = report
-        self._scopes = session.push_scopes
-        self._place: tuple[RegistryOrigin, str] | None = None  # of the upload that has begun
+        self._upload = BegunUpload(session, operation, report)
         self._offset = 0
         self._chunk = 0  # bytes of a request; 0: all at once
         self._tries = 0
@@ -79,7 +73,7 @@ class BlobPush:
         except RequestFailed as failure:
             if failure.codes and set(failure.codes) <= _AGAIN:
                 self._blob.verify()
-                self._place = None
+                self._upload.place = None
                 failure.transient = True
             elif failure.status == _WRONG_RANGE:
                 failure.transient = True
@@ -90,84 +84,63 @@ class BlobPush:
     def mount(self) -> bool:
         """Return whether the registry has mounted the blob from the other repository; nothing else is begun."""
         mounted = self._mount()
-        if self._place is not None:
-            with suppress(RequestFailed):
-                self._send("DELETE", self._place)
+        self._upload.cancel()
         return mounted
 
     def is_there(self) -> bool:
         """Return whether the repository has the blob."""
-        target = f"/v2/{self._session.path}/blobs/{self._blob.digest}"
-        response = self._send("HEAD", (self._session.origin(self._operation), target))
+        response = self._look("HEAD")
         elsewhere = response.origin != self._session.origin(self._operation)
         if response.status in (405, 501) or (elsewhere and response.status in (401, 403)):
-            response = self._send("GET", (self._session.origin(self._operation), target))
+            response = self._look("GET")
         if response.status not in (200, 404):
             raise failure_of(response)
         return response.status == 200
 
+    def _look(self, method: str) -> HttpResponse:
+        origin, target = self._session.origin(self._operation), f"/v2/{self._session.path}/blobs/{self._blob.digest}"
+        request = HttpRequest(method=method, origin=origin, target=target)
+        return self._session.request(self._operation, request, self._session.push_scopes)
+
     def _run(self) -> bool:
-        if self._place is None and self._open():
+        if self._upload.place is None and self._open():
             return False
         try:
             while self._chunk and self._offset < self._blob.size:
                 self._put_chunk()
-            self._finish()
+            whole = self._part(self._blob.size) if not self._offset and not self._chunk else b""
+            self._upload.finish(self._blob.digest, whole)
         except RequestFailed as failure:
             if not self._cut_smaller(failure):
                 raise
-            self._place, self._offset = None, 0
+            self._upload.place, self._offset = None, 0
             return self._run()
+        self._offset = self._blob.size
         return True
 
     def _open(self) -> bool:
         """Begin the upload; return True if the registry has mounted the blob instead."""
         if self._tries == 1 and self._mount():
             return True
-        if self._place is None:
-            place = self._session.origin(self._operation), f"/v2/{self._session.path}/blobs/uploads/"
-            response = self._send("POST", place)
-            if response.status != 202:
-                raise failure_of(response)
-            self._follow(response, place)
+        if self._upload.place is None:
+            self._upload.begin()
         return False
 
     def _mount(self) -> bool:
         """Return whether the blob was mounted; a registry that cannot begins an upload, or refuses."""
-        if not self._blob.mount:
-            return False
-        place = self._session.origin(self._operation), f"/v2/{self._session.path}/blobs/uploads/"
-        source = self._session.full_path(self._blob.mount)
-        query = f"?mount={quote(str(self._blob.digest))}&from={quote(source, safe='')}"
-        scopes = (*self._scopes, f"repository:{source}:pull")
-        with suppress(RequestFailed):  # perhaps for lack of rights there
-            response = self._send("POST", (place[0], place[1] + query), scopes=scopes)
-            if response.status == 202:
-                self._follow(response, place)
-            return response.status == 201
+        if self._blob.mount:
+            with suppress(RequestFailed):  # perhaps for lack of rights there
+                return self._upload.mount(self._blob.digest, self._blob.mount)
         return False
 
     def _put_chunk(self) -> None:
-        place = self._current()
-        size = min(self._chunk, self._blob.size - self._offset)
+        size = min(max(self._chunk, self._upload.smallest), self._blob.size - self._offset)
         headers = {"Content-Range": f"{self._offset}-{self._offset + size - 1}"}
-        response = self._send("PATCH", place, self._part(size), headers)
-        if not 200 <= response.status < 300:
-            raise failure_of(response)
-        end = _read_range(response)
+        response = self._upload.patch(self._part(size), headers)
+        end = read_range(response)
         if end is not None and not self._offset < end <= self._offset + size:
             raise RequestFailed("the registry says that it has other parts than were sent", transient=True)
         self._offset = end or self._offset + size
-        self._follow(response, place)
-
-    def _finish(self) -> None:
-        origin, target = self._current()
-        query = f"{'&' if '?' in target else '?'}digest={quote(str(self._blob.digest))}"
-        body = self._part(self._blob.size) if not self._offset and not self._chunk else b""
-        response = self._send("PUT", (origin, target + query), body)
-        if response.status not in (200, 201, 204):
-            raise failure_of(response)
-        self._offset = self._blob.size
 
     def _cut_smaller(self, failure: RequestFailed) -> bool:
         """Take smaller chunks after a refusal of the size; return False if that is not the cause."""
@@ -181,58 +154,18 @@ class BlobPush:
 
     def _resume(self) -> None:
         """Ask the registry how much it has; begin anew if it has forgotten the upload."""
-        place, self._place, self._offset = self._place, None, 0
-        if place is None:
+        self._offset = 0
+        if self._upload.place is None:
             return
+        end = None
         with suppress(RequestFailed):
-            response = self._send("GET", place)
-            end = _read_range(response)
-            if 200 <= response.status < 300 and end is not None and 1 < end <= self._blob.size:
-                self._offset, self._chunk = end, self._chunk or _CHUNK
-                self._place = place
-                self._follow(response, place)
-
-    def _follow(self, response: HttpResponse, place: tuple[RegistryOrigin, str]) -> None:
-        """Keep where the upload goes on."""
-        location = response.headers.get("location")
-        if location:
-            request = HttpRequest(method="GET", origin=place[0], target=place[1])
-            self._place = self._session.resolve(self._operation, request, location)
-        elif self._place is None:
-            raise RequestFailed("the registry names no place for an upload")
-        smallest = response.headers.get("oci-chunk-min-length", "")
-        if self._chunk and smallest.isascii() and smallest.isdecimal() and len(smallest) < 12:
-            self._chunk = max(self._chunk, int(smallest))
-
-    def _current(self) -> tuple[RegistryOrigin, str]:
-        if self._place is None:
-            raise AssertionError("no upload has begun")
-        return self._place
+            end = self._upload.find_received()
+        if end is not None and 1 < end <= self._blob.size:
+            self._offset, self._chunk = end, self._chunk or _CHUNK
+        else:
+            self._upload.place = None
 
     def _part(self, size: int) -> FilePart:
         if self._blob.path is None:
             raise AssertionError("a blob without a file is not uploaded")
         return FilePart(path=self._blob.path, start=self._offset, size=size)
-
-    def _send(
-        self,
-        method: str,
-        place: tuple[RegistryOrigin, str],
-        body: FilePart | bytes = b"",
-        headers: dict[str, str] | None = None,
-        *,
-        scopes: tuple[str, ...] = (),
-    ) -> HttpResponse:
-        kind = {"Content-Type": "application/octet-stream"} if isinstance(body, FilePart) else {}
-        request = HttpRequest(
-            method=method, origin=place[0], target=place[1], headers={**kind, **(headers or {})}, body=body
-        )
-        if isinstance(body, FilePart):
-            request = replace(request, sent=lambda done: self._report(body.start + done))
-        return self._session.request(self._operation, request, scopes or self._scopes)
-
-
-def _read_range(response: HttpResponse) -> int | None:
-    """Return how many bytes of an upload the registry has; None if it does not say."""
-    found = _RANGE.fullmatch(response.headers.get("range", ""))
-    return int(found[1]) + 1 if found else None

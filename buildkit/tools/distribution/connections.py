@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from buildkit.errors import is_disk_error
 from buildkit.tools.distribution.proxies import Proxy, find_proxy
+from buildkit.tools.growing_blob import GrowingBlob
 
 _CONNECTING = 15.0  # seconds
 _BLOCK = 1 << 20
@@ -70,7 +71,7 @@ class HttpRequest:
     origin: RegistryOrigin
     target: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    body: bytes | FilePart = b""
+    body: bytes | FilePart | GrowingBlob = b""
     limit: int = 64 << 10
     sent: Callable[[int], None] = field(default=lambda _done: None, repr=False)  # called with the bytes sent so far
     into: Callable[[int, Mapping[str, str]], Callable[[memoryview], None]] | None = field(default=None, repr=False)
@@ -171,7 +172,7 @@ class Operation:
 
     def request(self, request: HttpRequest) -> HttpResponse:
         """Return the response, whatever its status; raises ConnectionFailed and LeftToSkopeo."""
-        again = () if isinstance(request.body, FilePart) or request.into else (ConnectionError,)
+        again = (ConnectionError,) if isinstance(request.body, bytes) and not request.into else ()
         try:
             if kept := self._connections.take(request.origin):
                 with suppress(*again):  # the other side has closed it just now
@@ -267,7 +268,9 @@ def _send(connection: HTTPConnection, request: HttpRequest) -> bool:
     connection.putrequest(request.method, target, skip_host=True, skip_accept_encoding=True)
     headers = {"Host": request.origin.authority, "User-Agent": "xoe-buildkit", **request.headers}
     body = request.body
-    if body or request.method in ("POST", "PUT", "PATCH"):
+    if isinstance(body, GrowingBlob):
+        headers["Transfer-Encoding"] = "chunked"
+    elif body or request.method in ("POST", "PUT", "PATCH"):
         headers["Content-Length"] = str(body.size if isinstance(body, FilePart) else len(body))
     for name, value in (headers | (_proxy_headers(proxy) if proxy else {})).items():
         connection.putheader(name, value)
@@ -276,24 +279,39 @@ def _send(connection: HTTPConnection, request: HttpRequest) -> bool:
         request.sent(len(body))
         return False
     connection.endheaders()
-    return _send_file(connection.sock, body, request.sent)
-
-
-def _send_file(out: socket.socket, part: FilePart, sent: Callable[[int], None]) -> bool:
-    """Send a part of a file; an answer that comes meanwhile is a refusal, and the rest is not sent."""
-    send = _send_encrypted if isinstance(out, ssl.SSLSocket) else _send_plainly
-    with part.path.open("rb", buffering=0) as file:
-        done = 0
-        while done < part.size:
-            try:
-                count = send(out, file.fileno(), part.start + done, min(part.size - done, _BLOCK))
-            except (_AnsweredError, BrokenPipeError, ConnectionResetError):
-                return True
-            if not count:
-                raise ConnectionError(f"{part.path}: the file became shorter")
-            done += count
-            sent(done)
+    try:
+        if isinstance(body, GrowingBlob):
+            _send_growing(connection.sock, body, request.sent)
+        else:
+            with body.path.open("rb", buffering=0) as file:
+                _send_range(connection.sock, file.fileno(), (body.start, body.size), request.sent)
+    except (_AnsweredError, BrokenPipeError, ConnectionResetError):
+        return True  # a refusal, and the rest is not sent
     return False
+
+
+def _send_growing(out: socket.socket, body: GrowingBlob, sent: Callable[[int], None]) -> None:
+    """Send a file in chunks as it grows."""
+    done = 0
+    while (size := min(body.wait(done) - done, _BLOCK)) > 0:
+        out.sendall(b"%x\r\n" % size)
+        _send_range(out, body.file, (done, size), lambda _more: None)
+        out.sendall(b"\r\n")
+        done += size
+        sent(done)
+    out.sendall(b"0\r\n\r\n")
+
+
+def _send_range(out: socket.socket, file: int, part: tuple[int, int], sent: Callable[[int], None]) -> None:
+    """Send the bytes of a file from a position on, so many; raises _AnsweredError if an answer comes meanwhile."""
+    send = _send_encrypted if isinstance(out, ssl.SSLSocket) else _send_plainly
+    (start, size), done = part, 0
+    while done < size:
+        count = send(out, file, start + done, min(size - done, _BLOCK))
+        if not count:
+            raise ConnectionError("the file became shorter")
+        done += count
+        sent(done)
 
 
 class _AnsweredError(Exception):

@@ -26,6 +26,7 @@ from buildkit.tools.distribution.progress import SentBytes
 from buildkit.tools.distribution.registries_conf import check_policy, load_registries_conf
 from buildkit.tools.distribution.session import RepositorySession, RequestFailed, failure_of
 from buildkit.tools.distribution.workers import Workers
+from buildkit.tools.growing_blob import GrowingBlob
 from buildkit.tools.registry_errors import RegistryTimeouts, registry_error
 from buildkit.tools.skopeo import write_layout
 
@@ -91,6 +92,27 @@ class DistributionRepository:
         with self._pushing(ref, timeouts) as workers:
             sources = [source for source in _read_sources(folder, mounts) if source.path]
             return tuple(sorted(self._push_blobs(workers, ref, sources, report)))
+
+    def stream(self, ref: Ref, blob: GrowingBlob, timeouts: RegistryTimeouts) -> None:
+        """Upload a blob while its file is written; if it raises in place of a digest, the upload is cancelled.
+
+        The body has an end even then, so the registry is ready to drop what it has.
+        """
+        from buildkit.tools.distribution.begun_upload import BegunUpload
+
+        with self._pushing(ref, timeouts) as workers:
+            upload = BegunUpload(self._session, workers.operation, _ignore)
+
+            def attempt() -> None:
+                try:
+                    upload.begin()
+                    upload.patch(blob)
+                    upload.finish(blob.digest())
+                except BaseException:
+                    upload.cancel()
+                    raise
+
+            workers.run(attempt)
 
     def push_manifest(self, folder: Path, ref: Ref, timeouts: RegistryTimeouts) -> None:
         """Push only the manifest or the index of a layout; the repository has what it refers to."""
