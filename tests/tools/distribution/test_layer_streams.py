@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from buildkit.tools.registry import CLIENT, RegistryClient
 from buildkit.tools.registry_errors import RegistryTimeouts
 from tests.faultyproxy import Fault, FaultyProxy
 from tests.registryplace import Place, insecure, registries
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.tools
 
@@ -53,13 +53,6 @@ def writing(streams: LayerStreams, tmp_path: Path) -> Iterator[LayerStream]:
     with (tmp_path / "blob").open("wb") as out, streams.open(KEY, out) as stream:
         assert stream is not None
         yield stream
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def has(place: Place, name: str, data: bytes) -> bool:
