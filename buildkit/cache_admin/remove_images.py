@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from buildkit.cache_admin.store_use import holding_store_use
+from buildkit.imagestore.store_use import holding_store_use
 from buildkit.errors import BuildError, DefinitionError
 from buildkit.imagestore.image_records import StoreImage
 from buildkit.imagestore.store_folder import find_image_store

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from buildkit.cache_admin.store_use import StoreUse, ask_store_use, holding_store_use
+from buildkit.imagestore.store_use import StoreUse, ask_store_use, holding_store_use
 from buildkit.cache_admin.stored_images import is_base_image
 from buildkit.digest import DiffId
 from buildkit.errors import MissingTool, ToolError

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from pathlib import Path
 
 from buildkit.declare.toml import parse_toml
 from buildkit.doctor.facts import ImageStoreFacts
-from buildkit.errors import BuildError
+from buildkit.errors import BuildError, MissingTool
 from buildkit.imagestore.image_store import ImageStore, is_store, read_version
 from buildkit.imagestore.store_folder import store_folder
+from buildkit.imagestore.store_use import find_borrowers
 from buildkit.tools.file_system import describe_file_system, find_file_system
 from buildkit.tools.storage_settings import check_other_stores, find_settings_file, listed_stores, read_settings
 from buildkit.tools.store_setting import plan_disabling, plan_enabling, try_setting, write_setting
@@ -60,13 +63,31 @@ def enable_image_store() -> tuple[str, ...]:
 
 
 def disable_image_store() -> tuple[str, ...]:
-    """Take the image store out of storage.conf; return lines that say what was done. Raises BuildError."""
+    """Take the image store out of storage.conf; return lines that say what was done.
+
+    Raises BuildError, also if the user's own images or containers stand on layers of the store.
+    """
     folder = store_folder()
     change = plan_disabling(folder)
     if not change:
         return (f"podman does not see the image store: {change.file} does not name {folder}",)
+    if borrowers := _find_borrowers(folder):
+        raise BuildError(
+            f"the image store carries what is in your own storage: {', '.join(borrowers)}; without it, podman would list no"
+            " image at all, and start no such container",
+            hint="remove containers with podman rm and images with podman rmi --no-prune, then try again",
+        )
     write_setting(change)
     return (
         *(f"{change.file}: {line}" for line in change.lines),
         f"the images in {folder} stay there, and podman sees them no more; the next builds import theirs",
     )
+
+
+def _find_borrowers(folder: Path) -> tuple[str, ...]:
+    """Return what stands on the store: nothing if the store is gone, or nobody has a podman that it could break."""
+    if not is_store(folder):
+        return ()
+    with suppress(MissingTool):
+        return find_borrowers(ImageStore.open(folder).layers())
+    return ()

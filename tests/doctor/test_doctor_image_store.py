@@ -91,6 +91,25 @@ def test_root_runs_images_of_the_store_after_one_command(root: StorageHost) -> N
     assert "does not name" in doctor(root, "--disable-store")
 
 
+@pytest.mark.parametrize("borrow", ["image", "container"])
+def test_store_stays_while_something_of_the_user_stands_on_it(root: StorageHost, borrow: str) -> None:
+    doctor(root, "--enable-store")
+    run_image(root)
+    if borrow == "image":
+        (root.folder / "Containerfile").write_text(f"FROM {_NAME}\nLABEL mine=1\n")
+        root.tool("podman", "build", "--quiet", "--tag", "mine", "--file", "Containerfile", ".")
+    else:
+        root.tool("podman", "create", "--name", "mine", _NAME, "ls")
+    before = (root.folder / "storage.conf").read_text()
+    said = doctor(root, "--disable-store", code=1)
+    assert "the image store carries what is in your own storage: " in said
+    assert "mine" in said
+    assert (root.folder / "storage.conf").read_text() == before
+    root.tool("podman", *(("rmi", "--no-prune") if borrow == "image" else ("rm",)), "mine")
+    doctor(root, "--disable-store")
+    root.tool("podman", "images")
+
+
 def test_user_without_settings_runs_images_of_the_store(rootless: StorageHost) -> None:
     said = doctor(rootless, "--enable-store")
     file = rootless.folder / "home/.config/containers/storage.conf"

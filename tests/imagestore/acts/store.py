@@ -9,7 +9,7 @@ import pickle
 import sys
 from pathlib import Path
 
-from buildkit.cache_admin.store_use import holding_store_use
+from buildkit.imagestore.store_use import holding_store_use
 from buildkit.declare.stage import Config
 from buildkit.digest import DiffId, Digest
 from buildkit.errors import BuildkitError

@@ -7,7 +7,7 @@ their lock is held, so that none can be added meanwhile (containers/storage: ima
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +31,7 @@ def holding_store_use() -> Iterator[StoreUse]:
     """Keep others from using more layers during the block, and tell what they use. Raises ToolError, MissingTool."""
     root, driver = storage.find_graph_root()
     containers = {container.image for container in storage.list_containers()}
-    with ExitStack() as stack:
-        for kind in ("images", "layers"):  # in the order in which podman locks them
-            if (lock := root / f"{driver}-{kind}" / f"{kind}.lock").exists():
-                stack.enter_context(storage_held(lock))
+    with _held(root, driver):
         images = _records(root, driver, "images")
         tops = {layer for image in images for layer in (image.get("layer"), *(image.get("mapped-layers") or ()))}
         parents = {layer.get("parent") for layer in _records(root, driver, "layers")}
@@ -49,6 +46,40 @@ def ask_store_use() -> StoreUse:
     """Return what is used now. Raises ToolError, MissingTool."""
     with holding_store_use() as use:
         return use
+
+
+def find_borrowers(layers: Collection[str]) -> tuple[str, ...]:
+    """Return what of the user's own storage stands on one of these layers, and has not got it itself: names, or ids.
+
+    Without the layers of one image, podman lists none at all. Raises ToolError, MissingTool.
+    """
+    root, driver = storage.find_graph_root()
+    with _held(root, driver):
+        parents = {layer["id"]: layer.get("parent", "") for layer in _records(root, driver, "layers")}
+        standing = [
+            (name, top)
+            for kind in ("images", "containers")
+            for record in _records(root, driver, kind)
+            for name in [(record.get("names") or [record["id"][:12]])[0]]
+            for top in (record.get("layer", ""), *(record.get("mapped-layers") or ()))
+        ]
+    return tuple(sorted({name for name, top in standing if _first_missing(top, parents) in layers}))
+
+
+def _first_missing(layer: str, parents: Mapping[str, str]) -> str:
+    """Return the first layer at or below one that own storage has not got; empty if it has all."""
+    while layer in parents:
+        layer = parents[layer]
+    return layer
+
+
+@contextmanager
+def _held(root: Path, driver: str) -> Iterator[None]:
+    with ExitStack() as stack:
+        for kind in ("images", "layers"):  # in the order in which podman locks them
+            if (lock := root / f"{driver}-{kind}" / f"{kind}.lock").exists():
+                stack.enter_context(storage_held(lock))
+        yield
 
 
 def _records(root: Path, driver: str, kind: str) -> list[dict[str, Any]]:
