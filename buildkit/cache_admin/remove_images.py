@@ -7,10 +7,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from buildkit.imagestore.store_use import holding_store_use
 from buildkit.errors import BuildError, DefinitionError
 from buildkit.imagestore.image_records import StoreImage
 from buildkit.imagestore.store_folder import find_image_store
+from buildkit.imagestore.store_use import holding_store_use
 
 _ID = re.compile(r"(sha256:)?(?P<digits>[0-9a-f]{12,64})")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from buildkit.imagestore.store_use import StoreUse, ask_store_use, holding_store_use
 from buildkit.cache_admin.stored_images import is_base_image
 from buildkit.digest import DiffId
 from buildkit.errors import MissingTool, ToolError
@@ -17,6 +16,7 @@ from buildkit.events import Emit, Note
 from buildkit.imagestore.image_records import StoreImage
 from buildkit.imagestore.image_store import ImageStore
 from buildkit.imagestore.layer_records import StoreLayer, find_below
+from buildkit.imagestore.store_use import StoreUse, ask_store_use, holding_store_use
 
 PREFIX = "trees/"
 

@@ -9,11 +9,11 @@ import pickle
 import sys
 from pathlib import Path
 
-from buildkit.imagestore.store_use import holding_store_use
 from buildkit.declare.stage import Config
 from buildkit.digest import DiffId, Digest
 from buildkit.errors import BuildkitError
 from buildkit.imagestore.image_store import ImageStore
+from buildkit.imagestore.store_use import holding_store_use
 from buildkit.layers.tar.blob_stream import TarPiece
 from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob
