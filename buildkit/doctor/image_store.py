@@ -73,8 +73,8 @@ def disable_image_store() -> tuple[str, ...]:
         return (f"podman does not see the image store: {change.file} does not name {folder}",)
     if borrowers := _find_borrowers(folder):
         raise BuildError(
-            f"the image store carries what is in your own storage: {', '.join(borrowers)}; without it, podman would list no"
-            " image at all, and start no such container",
+            f"the image store carries what is in your own storage: {', '.join(borrowers)}; without it, podman would"
+            " list no image at all, and start no such container",
             hint="remove containers with podman rm and images with podman rmi --no-prune, then try again",
         )
     write_setting(change)
