@@ -40,11 +40,15 @@ class DevActions:
 
 @dataclass(kw_only=True)
 class DevService:
-    """A service as the loop knows it; ``stage`` is empty for an image by digest, ``rules`` are the user's own."""
+    """A service as the loop knows it; ``stage`` is empty for an image by digest, ``rules`` are the user's own.
+
+    Changed code does not restart one that ``holds_work``: Jupyter's kernels hold what their user has computed.
+    """
 
     running: RunningService
     stage: str = ""
     rules: tuple[WatchRule, ...] = ()
+    holds_work: bool = False
     client: ReloadClient | None = None
     since: dict[int, float] = field(default_factory=dict)  # generation of the code → when it began to answer
     changed: tuple[str, ...] = ()  # the files of the last save
@@ -199,7 +203,7 @@ class DevLoop:
         service.changed = files
         if changed and service.client is not None and service.client.changed(changed, at):
             return  # it answers with an event
-        if changed or reaction is not None:
+        if (changed and not service.holds_work) or reaction is not None:
             service.restarts = service.restarts or SingleRunner(partial(self._restart, service))
             service.restarts.request(files or (reaction.causes if reaction else ()))
 

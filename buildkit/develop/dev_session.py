@@ -216,7 +216,12 @@ def _end(environment: RunningEnvironment, emit: Emit) -> None:
 def _attend(request: DevRequest, start: DevStart, run: Path, tell: Tell, emit: Emit) -> None:
     """React to changes until Ctrl-C."""
     services = [
-        DevService(running=service, stage=service.stage, rules=_rules(service))
+        DevService(
+            running=service,
+            stage=service.stage,
+            rules=_rules(service),
+            holds_work=service.name == JUPYTER and start.notebooks is not None,
+        )
         for service in start.environment.services
     ]
     options = _start_options(request, start)

@@ -60,7 +60,7 @@ def test_compose_file_is_read_with_anchors_and_variables() -> None:
         ComposeWatch(path="sql", action="sync+exec", target="/sql", exec=("/bin/sh", "-c", "psql < /sql/x")),
         ComposeWatch(path="a.conf", action="sync+restart", target="/etc/a.conf", include=("*.conf",)),
     )
-    assert (redis.image, redis.build, redis.watch) == ("redis:7", None, ())
+    assert (redis.name, redis.build, redis.watch) == ("redis", None, ())
 
 
 def test_project_without_a_name_is_called_as_its_folder() -> None:
@@ -74,8 +74,8 @@ def test_project_without_a_name_is_called_as_its_folder() -> None:
      ("${B+y}", ""), ("$B", ""), ("a$", "a$")],
 )  # fmt: skip
 def test_variables(written: str, read: str) -> None:
-    (service,) = parse(f"services: {{ a: {{ image: '{written}' }} }}", A="1", E="").services
-    assert service.image == read
+    (service,) = parse(f"services: {{ a: {{ build: {{ target: '{written}' }} }} }}", A="1", E="").services
+    assert service.build == ComposeBuild(target=read)
 
 
 def test_every_mistake_is_reported_with_its_place() -> None:
@@ -151,13 +151,13 @@ def test_files_are_merged_with_what_they_include_and_extend() -> None:
     services = {service.name: service for service in parse_files("compose.yaml", "ci/override.yaml").services}
     assert set(services) == {"web", "job", "db"}
     web = services["web"]
-    assert (web.image, web.build) == ("mine", ComposeBuild(context=".", args=(("A", "1"),)))
+    assert web.build == ComposeBuild(context=".", args=(("A", "1"),))
     assert [(rule.action, rule.path) for rule in web.watch] == [
         ("sync", "parts/src"),
         ("restart", "web.conf"),
         ("restart", "own"),
     ]
-    assert (services["job"].image, services["job"].profiles) == ("job", ("once",))
+    assert services["job"].profiles == ("once",)
     assert services["job"].watch == web.watch[:2]
     assert services["db"].build == ComposeBuild(context="parts/image")
 

@@ -126,6 +126,14 @@ def test_change_of_services_that_asks_for_something_else_is_said(
         assert cast("Reacted", scene.said.get(timeout=10)).what == "it has changed (Ctrl-C)"
 
 
+def test_service_that_holds_the_users_work_goes_on(scene: Scene) -> None:
+    """Its kernels see the new file, and are restarted by who uses them."""
+    scene.service.holds_work = True
+    scene.write("api.py", "two")
+    scene.loop.handle(frozenset(["app/api.py"]))
+    assert scene.service.restarts is None, "none was asked for"
+
+
 def test_failed_restart_is_reported_with_the_output(scene: Scene) -> None:
     scene.error = BuildError("app ended with exit code 7", hint="look", output="Traceback")
     scene.write("api.py", "two")

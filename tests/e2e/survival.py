@@ -13,7 +13,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -177,7 +177,7 @@ class Doomed:
     def kill(self, moment: Moment, *, whole: bool) -> bool:
         """Start the build and kill it at the moment, ``whole``: with children; False if it ended before."""
         env = {_MARK: self._mark, **(acting(self._tiny, at=moment.acts) if moment.acts else {})}
-        before = set(self._tiny.folder.glob(moment.file)) if moment.file else set()
+        before = self._files(moment)
         began = time.monotonic()
         with self._log.open("wb") as out:
             child = subprocess.Popen(
@@ -208,7 +208,14 @@ class Doomed:
             return seconds >= moment.seconds
         if moment.lines:
             return self._log.read_bytes().count(b"\n") >= moment.lines
-        return bool(moment.file) and not before.issuperset(self._tiny.folder.glob(moment.file))
+        return not before.issuperset(self._files(moment))
+
+    def _files(self, moment: Moment) -> set[Path]:
+        """Return the files that the moment waits for; a folder may go away while it is looked through."""
+        while moment.file:
+            with suppress(FileNotFoundError):
+                return set(self._tiny.folder.glob(moment.file))
+        return set()
 
 
 def _processes() -> Iterator[tuple[int, int]]:
