@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,17 @@ def sends(request: pytest.FixtureRequest, machine: Tiny, tiny: Tiny) -> Iterator
     machine.env[CLIENT] = request.param
     yield {"ours": "PUT", "skopeo": "PATCH"}[request.param]
     del machine.env[CLIENT]
+
+
+@pytest.fixture
+def other(make_tiny: Callable[[], Tiny], registry: str, proxy: FaultyProxy) -> Tiny:
+    """Another machine."""
+    tiny = make_tiny()
+    trust(tiny, registry, proxy.host)
+    return tiny
+
+
+@pytest.fixture
+def repo(proxy: FaultyProxy, request: pytest.FixtureRequest) -> str:
+    """A repository of the test's own."""
+    return f"{proxy.host}/{re.sub('[^a-z0-9]+', '-', request.node.name.lower()).strip('-')}"

@@ -25,11 +25,6 @@ CYCLONEDX = "https://cyclonedx.org/bom"
 SLSA = "https://slsa.dev/provenance/v1"
 
 
-@pytest.fixture
-def repo(proxy: FaultyProxy, request: pytest.FixtureRequest) -> str:
-    return f"{proxy.host}/{hashlib.sha256(request.node.name.encode()).hexdigest()[:12]}"
-
-
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two pairs of keys, as openssl makes them: ``one`` and ``two``, each with its ``.pub``."""

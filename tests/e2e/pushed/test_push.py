@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,20 +35,6 @@ pytestmark = pytest.mark.tools
 
 NO_LOGIN = "unauthorized|authentication required"  # by skopeo 1.9, and by 1.18
 ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
-
-
-@pytest.fixture
-def other(make_tiny: Callable[[], Tiny], registry: str, proxy: FaultyProxy) -> Tiny:
-    """Another machine."""
-    tiny = make_tiny()
-    trust(tiny, registry, proxy.host)
-    return tiny
-
-
-@pytest.fixture
-def repo(proxy: FaultyProxy, request: pytest.FixtureRequest) -> str:
-    """A repository of the test's own."""
-    return f"{proxy.host}/{re.sub('[^a-z0-9]+', '-', request.node.name.lower()).strip('-')}"
 
 
 def push(tiny: Tiny, *arguments: str) -> SessionResult:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-
 import pytest
 
 from tests.e2e.machines import (
@@ -16,7 +13,6 @@ from tests.e2e.machines import (
     read_manifest,
     sources,
     succeeded,
-    trust,
     uploaded,
 )
 from tests.e2e.tinyproject import SessionResult, Tiny, one_error
@@ -32,17 +28,8 @@ _REFUSE = (
 
 
 @pytest.fixture
-def other(make_tiny: Callable[[], Tiny], registry: str, proxy: FaultyProxy) -> Tiny:
-    """Another machine."""
-    tiny = make_tiny()
-    trust(tiny, registry, proxy.host)
-    return tiny
-
-
-@pytest.fixture
-def repo(tiny: Tiny, proxy: FaultyProxy, request: pytest.FixtureRequest) -> str:
-    """A repository of the test's own, to which this machine has pushed."""
-    repo = f"{proxy.host}/{re.sub('[^a-z0-9]+', '-', request.node.name.lower()).strip('-')}"
+def repo(tiny: Tiny, proxy: FaultyProxy, repo: str) -> str:
+    """The same, to which this machine has pushed."""
     succeeded(tiny.run("push-app", repo))
     proxy.clear()
     return repo

@@ -16,26 +16,19 @@ from buildkit.remote.layer_stream import LayerStream, LayerStreams
 from buildkit.tools.registry import CLIENT, RegistryClient
 from buildkit.tools.registry_errors import RegistryTimeouts
 from tests.faultyproxy import Fault, FaultyProxy
-from tests.registryplace import Place, insecure, registries
+from tests.registryplace import Place, registries
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.usefixtures("home")]
 
 KEY = Key.of(b"a layer")
 SIZE = 3 << 20
 
 
 @pytest.fixture(autouse=True)
-def home(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home in which that registry needs no TLS, and blobs that are worth a stream from their first byte."""
-    (tmp_path / "home/.config/containers").mkdir(parents=True)
-    insecure(tmp_path, place.proxy.host)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for name in (CLIENT, "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
+def _small_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let blobs be worth a stream from their first byte."""
     monkeypatch.setattr(layer_stream, "MIN_STREAM_BYTES", 1)
-    place.proxy.clear()
-    return tmp_path
 
 
 @pytest.fixture

@@ -28,19 +28,7 @@ from tests.registryplace import Place, insecure, make_image, refusal, registries
 from tests.tokenservice import IDENTITY, TokenService, serve_tokens
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.tools
-
-
-@pytest.fixture(autouse=True)
-def home(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home in which that registry needs no TLS."""
-    (tmp_path / "home/.config/containers").mkdir(parents=True)
-    insecure(tmp_path, place.proxy.host)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for name in (CLIENT, "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
-    place.proxy.clear()
-    return tmp_path
+pytestmark = [pytest.mark.tools, pytest.mark.usefixtures("home")]
 
 
 def seed() -> int:
