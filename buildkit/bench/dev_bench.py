@@ -149,8 +149,8 @@ def _measure_peers(request: DevBenchRequest, folder: Path, report: Callable[[Dev
         except Interrupted:
             raise
         except BuildkitError as error:  # another way's failure is no reason to lose what was measured
-            said = filter(None, (error.message, error.output, error.hint))
-            sys.stderr.write(f"{peer.name}: failed: {chr(10).join(said)}\n")
+            said = "\n".join(filter(None, (error.message, error.output, error.hint)))
+            sys.stderr.write(f"{peer.name}: failed: {said}\n")
 
 
 class _Events:

@@ -84,10 +84,10 @@ class LayerOutput:
 
     def keep(self, packed: PackedLayer) -> PackedLayer:
         """Give what was written its names; return the layer as the ledger records it."""
-        if self.stream:
-            self.stream.accept(packed.digest)
         if self.tree:
             self.tree.keep(packed.diff_id, packed.unpacked)
         if self.file:
             self.blobs.keep(self.file, self.blobs.path(packed.digest))
+        if self.stream:
+            self.stream.accept(packed.digest)
         return packed if self.file else replace(packed, compression=self.wanted)

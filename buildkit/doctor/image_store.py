@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
-from pathlib import Path
 
 from buildkit.declare.toml import parse_toml
 from buildkit.doctor.facts import ImageStoreFacts
-from buildkit.errors import BuildError, MissingTool
+from buildkit.errors import BuildError
 from buildkit.imagestore.image_store import ImageStore, is_store, read_version
 from buildkit.imagestore.store_folder import store_folder
 from buildkit.imagestore.store_use import find_borrowers
@@ -65,13 +63,13 @@ def enable_image_store() -> tuple[str, ...]:
 def disable_image_store() -> tuple[str, ...]:
     """Take the image store out of storage.conf; return lines that say what was done.
 
-    Raises BuildError, also if the user's own images or containers stand on layers of the store.
+    Raises BuildError, also if the user's own images or containers stand on layers of the store, or cannot be listed.
     """
     folder = store_folder()
     change = plan_disabling(folder)
     if not change:
         return (f"podman does not see the image store: {change.file} does not name {folder}",)
-    if borrowers := _find_borrowers(folder):
+    if borrowers := find_borrowers(ImageStore.open(folder).layers()) if is_store(folder) else ():
         raise BuildError(
             f"the image store carries what is in your own storage: {', '.join(borrowers)}; without it, podman would"
             " list no image at all, and start no such container",
@@ -82,12 +80,3 @@ def disable_image_store() -> tuple[str, ...]:
         *(f"{change.file}: {line}" for line in change.lines),
         f"the images in {folder} stay there, and podman sees them no more; the next builds import theirs",
     )
-
-
-def _find_borrowers(folder: Path) -> tuple[str, ...]:
-    """Return what stands on the store: nothing if the store is gone, or nobody has a podman that it could break."""
-    if not is_store(folder):
-        return ()
-    with suppress(MissingTool):
-        return find_borrowers(ImageStore.open(folder).layers())
-    return ()

@@ -63,6 +63,15 @@ def test_other_failures_fail_the_suite(tmp_path: Path, times: dict[int, int]) ->
     assert runs == [1 + (len(times) < 6 and number in times) for number in range(9)]
 
 
+def test_suite_that_did_not_end_fails(tmp_path: Path) -> None:
+    """What is known to have failed would pass alone, but the rest was never run."""
+    end = "def pytest_runtest_logreport(report):\n    if report.failed:\n        pytest.exit('stopped', 3)\n"
+    (tmp_path / "conftest.py").write_text(f"import pytest\n\n{end}")
+    done, runs = _suite(tmp_path, {3: 1})
+    assert done.returncode != 0
+    assert runs == [1, 1, 1, 1, 0, 0, 0, 0, 0]
+
+
 def test_suite_that_cannot_be_read_fails(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text("raise RuntimeError")
     done, runs = _suite(tmp_path, {})
