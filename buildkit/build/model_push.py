@@ -19,7 +19,8 @@ from buildkit.locks.pins import Model
 from buildkit.oci.model_artifact import render_model_artifact
 from buildkit.oci.reference import Ref
 from buildkit.remote.referrers import ReferrerStore, SignedImage
-from buildkit.tools.registry import PushDetails, RegistryClient
+from buildkit.tools.push_details import PushDetails
+from buildkit.tools.registry import RegistryClient
 from buildkit.tools.skopeo import write_layout
 
 if TYPE_CHECKING:

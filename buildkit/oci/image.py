@@ -24,8 +24,8 @@ OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
-_OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
-_DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 _DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 OCI_LAYER = {
     Compression.NONE: "application/vnd.oci.image.layer.v1.tar",
@@ -107,12 +107,12 @@ class Image:
             for x in self._blobs
         ]
         annotations = {"annotations": {MODELS: str(self.models)}} if self.models else {}
-        return self._manifest(OCI_MANIFEST, _OCI_CONFIG, layers, annotations)
+        return self._manifest(OCI_MANIFEST, OCI_CONFIG, layers, annotations)
 
     def docker_manifest(self) -> bytes:
         """Return the manifest of uncompressed layers, for local storage."""
         layers = [_descriptor(_DOCKER_LAYER, x.diff_id, x.unpacked) for x in self._blobs]
-        return self._manifest(DOCKER_MANIFEST, _DOCKER_CONFIG, layers)
+        return self._manifest(DOCKER_MANIFEST, DOCKER_CONFIG, layers)
 
     def _manifest(
         self, media_type: str, config_type: str, layers: Sequence[dict[str, Any]], more: dict[str, Any] | None = None

@@ -20,7 +20,8 @@ from buildkit.remote.layer_stream import LayerStreams
 from buildkit.store.blobs import Blobs
 from buildkit.tasks.scheduler import Lane, Outcome, Task
 from buildkit.tasks.task_id import TaskId, TaskKind
-from buildkit.tools.registry import PushDetails, RegistryClient
+from buildkit.tools.push_details import PushDetails
+from buildkit.tools.registry import RegistryClient
 from buildkit.tools.skopeo import write_layout
 
 MIN_UPLOAD_BYTES = 8 << 20

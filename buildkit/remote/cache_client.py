@@ -31,7 +31,8 @@ from buildkit.remote.stage_index import (
 )
 from buildkit.store.blobs import Blobs
 from buildkit.store.ingest import OpenTree, ingest_blob
-from buildkit.tools.registry import PushDetails, RegistryClient
+from buildkit.tools.push_details import PushDetails
+from buildkit.tools.registry import RegistryClient
 from buildkit.tools.skopeo import write_layout
 
 ReportRefused = Callable[[str], None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from buildkit.digest import Digest
@@ -14,7 +14,8 @@ from buildkit.remote.blob_upload import LayerUpload, link_layers
 from buildkit.store.blobs import Blobs
 from buildkit.tasks.scheduler import Lane, Outcome, Task
 from buildkit.tasks.task_id import TaskId, TaskKind
-from buildkit.tools.registry import PushDetails, RegistryClient
+from buildkit.tools.push_details import PushDetails
+from buildkit.tools.registry import RegistryClient
 from buildkit.tools.skopeo import write_layout
 
 
@@ -101,19 +102,26 @@ class Push:
                 self._found[ref] = None  # some registries deny what does not exist; if access is denied, the push fails
         return self._found[ref]
 
+    def _listed_blobs(self, ref: Ref) -> Set[Digest]:
+        """Return what the image lists that the name has now, or another of the names in its repository."""
+        names = (ref, *(other for other in self._refs if other.repository == ref.repository))
+        digest = next(filter(None, map(self._found.get, names)), None)
+        return self._registries.listed_blobs(replace(ref, digest=digest)) if digest else frozenset()
+
     def _push(self, image: Image, refs: Sequence[Ref], report: Callable[[int], None]) -> tuple[Digest, ...]:
         """Push to each of ``refs``; return the digests that went up."""
         uploaded: list[Digest] = []
-        details, repositories = PushDetails(mounts=self._find_mount, report=report), set[str]()
+        config, present = image.config_blob(), dict[str, Set[Digest]]()
         with self._blobs.working_folder() as folder:
-            write_layout(folder, image.oci_manifest(), image.config_blob())
+            write_layout(folder, image.oci_manifest(), config)
             link_layers(folder, image, self._blobs)
             for ref in refs:
+                believed = present.get(ref.repository) or self._listed_blobs(ref)
+                details = PushDetails(mounts=self._find_mount, report=report, present=believed)
                 try:
-                    has_blobs = ref.repository in repositories
-                    uploaded += self._registries.push(folder, ref, replace(details, has_blobs=has_blobs))
-                    repositories.add(ref.repository)
+                    uploaded += self._registries.push(folder, ref, details)
                 except DamagedError as error:
                     self._blobs.drop_damaged(map(Digest, error.digests))
                     raise
+                present[ref.repository] = {Digest.of(config), *(layer.blob.digest for layer in image.layers)}
         return tuple(uploaded)

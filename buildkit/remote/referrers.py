@@ -47,7 +47,8 @@ from buildkit.supply.statement import (
     render_envelope,
     render_statement,
 )
-from buildkit.tools.registry import PushDetails, RegistryClient
+from buildkit.tools.push_details import PushDetails
+from buildkit.tools.registry import RegistryClient
 from buildkit.tools.skopeo import write_layout
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
@@ -17,6 +16,7 @@ from buildkit.errors import RegistryError
 from buildkit.oci.reference import Ref
 from buildkit.tools.growing_blob import GrowingBlob
 from buildkit.tools.process import stop_all
+from buildkit.tools.push_details import PushDetails
 from buildkit.tools.registry_errors import TIMEOUTS, RegistryTimeouts
 from buildkit.tools.skopeo_registry import SkopeoRegistry
 from buildkit.worker_pool import WorkerPool
@@ -30,22 +30,6 @@ CLIENT = "BUILDKIT_REGISTRY_CLIENT"
 """The environment variable that makes skopeo do everything if it is `skopeo`."""
 _ASKED_AT_ONCE = 8
 _IMPATIENT = RegistryTimeouts(look=10.0, waits=())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PushDetails:
-    """What helps a push: ``mounts`` gives the path of another repository of the registry that may have a blob, or "".
-
-    ``report`` is called with the bytes that have been sent. Without ``notes`` skopeo keeps no blob info cache, which
-    costs more than it saves for small blobs. With ``has_blobs`` the repository has just got all of them.
-    """
-
-    mounts: Callable[[Digest], str] = lambda _digest: ""
-    report: Callable[[int], None] = lambda _sent: None
-    notes: bool = True
-    has_blobs: bool = False
-
-
 _PLAIN = PushDetails()
 
 
@@ -158,19 +142,17 @@ class RegistryClient:
         Raises BlobsMissingError for blobs that neither has, DamagedError for blobs that do not match their digest.
         """
 
-        def push(ours: DistributionRepository) -> tuple[Digest, ...]:
-            if details.has_blobs:
-                ours.push_manifest(folder, ref, self.timeouts)
-                return ()
-            return ours.push(folder, ref, self.timeouts, details.mounts, details.report)
-
-        return self._either(ref, push, lambda skopeo: skopeo.push(folder, ref, notes=details.notes))
+        return self._either(
+            ref,
+            lambda ours: ours.push(folder, ref, self.timeouts, details),
+            lambda skopeo: skopeo.push(folder, ref, notes=details.notes),
+        )
 
     def send(self, folder: Path, ref: Ref, details: PushDetails = _PLAIN) -> tuple[Digest, ...]:
         """Push only the layers of a ``dir:`` layout without a config; returns and raises as ``push`` does."""
         return self._either(
             ref,
-            lambda ours: ours.send(folder, ref, self.timeouts, details.mounts, details.report),
+            lambda ours: ours.send(folder, ref, self.timeouts, details),
             lambda skopeo: skopeo.send(folder, ref),
         )
 
@@ -185,6 +167,16 @@ class RegistryClient:
             return True
 
         return self._either(ref, send, lambda _skopeo: False)
+
+    def listed_blobs(self, ref: Ref) -> Set[Digest]:
+        """Return what the image's manifest ``ref`` lists; nothing if it is no such manifest, or cannot be read now.
+
+        It saves requests, so it is not worth more than one: there are no retries, and nothing where skopeo pushes.
+        """
+        try:
+            return self._either(ref, lambda ours: ours.listed_blobs(ref, _IMPATIENT), lambda _skopeo: frozenset())
+        except RegistryError:
+            return frozenset()
 
     def push_index(self, folder: Path, ref: Ref) -> bool:
         """Push only the index of a ``dir:`` layout to a tag; the registry must have the manifests that it lists.

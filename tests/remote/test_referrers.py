@@ -20,7 +20,8 @@ from buildkit.store.blobs import Blobs
 from buildkit.supply.statement import PROVENANCE, SIMPLE_TYPE, Statement, render_claim
 from buildkit.tools.identity import IdentitySigner
 from buildkit.tools.keys import Signer
-from buildkit.tools.registry import PushDetails, RegistryClient
+from buildkit.tools.push_details import PushDetails
+from buildkit.tools.registry import RegistryClient
 
 REF = parse_ref("localhost:5000/x:one", "here")
 IMAGE = b'{"schemaVersion":2}'

@@ -1,4 +1,4 @@
-"""What a manifest asks to be fetched: which image of an index, and which blobs. The documents are distrusted."""
+"""What a manifest lists: which image of an index is fetched, and which blobs. The documents are distrusted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from buildkit.declare.target import deb_arch_of
 from buildkit.digest import Digest
 from buildkit.hostile_json import JsonValue, MalformedError
+from buildkit.oci.image import DOCKER_CONFIG, OCI_CONFIG
 from buildkit.oci.manifest import parse_manifest_json
 
 _MOST_PARTS = 10_000
@@ -48,6 +49,16 @@ def list_blobs(manifest: bytes, most: int = 0) -> list[tuple[Digest, int]]:
     if most and max(blobs.values()) > most:
         raise MalformedError(f"file too large: a blob of {max(blobs.values())} bytes")
     return sorted(blobs.items(), key=lambda blob: -blob[1])
+
+
+def find_image_blobs(manifest: bytes) -> frozenset[Digest]:
+    """Return the digests of an image's config and layers; none for an index, an artifact and what is malformed."""
+    try:
+        if parse_manifest_json(manifest).member("config").member("mediaType").text() in (OCI_CONFIG, DOCKER_CONFIG):
+            return frozenset(digest for digest, _ in list_blobs(manifest))
+    except MalformedError:
+        pass
+    return frozenset()
 
 
 def _text(value: JsonValue, key: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from buildkit.tools.distribution.registries_conf import check_policy, load_regis
 from buildkit.tools.distribution.session import RepositorySession, RequestFailed, failure_of
 from buildkit.tools.distribution.workers import Workers
 from buildkit.tools.growing_blob import GrowingBlob
+from buildkit.tools.push_details import PushDetails
 from buildkit.tools.registry_errors import RegistryTimeouts, registry_error
 from buildkit.tools.skopeo import write_layout
 
@@ -44,6 +45,7 @@ _DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 _ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, _DOCKER_INDEX))
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _LACKING = frozenset(("MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"))
+_PERHAPS_LACKING = _LACKING | {"MANIFEST_INVALID"}  # Quay's word for it, and for others
 
 
 class DistributionRepository:
@@ -71,27 +73,35 @@ class DistributionRepository:
         manifest = self.manifest(ref, timeouts)
         return None if manifest is None else Digest.of(manifest)
 
-    def push(
-        self, folder: Path, ref: Ref, timeouts: RegistryTimeouts, mounts: Mounts, report: Report
-    ) -> tuple[Digest, ...]:
+    def listed_blobs(self, ref: Ref, timeouts: RegistryTimeouts) -> Set[Digest]:
+        """Return the blobs that the image's manifest ``ref`` lists; nothing if it is anything else."""
+        from buildkit.tools.distribution.image_fetch import find_image_blobs
+
+        return find_image_blobs(self.manifest(ref, timeouts) or b"")
+
+    def push(self, folder: Path, ref: Ref, timeouts: RegistryTimeouts, details: PushDetails) -> tuple[Digest, ...]:
         """Push a layout to a tag or a digest; return the layers that went up. Other layers may be absent.
 
-        ``mounts`` gives the path of another repository that may have a blob, or an empty text. Raises
-        BlobsMissingError for blobs that neither has, DamagedError for files that do not match their digest.
+        Raises BlobsMissingError for blobs that neither has, DamagedError for files that do not match their digest.
         """
         with self._pushing(ref, timeouts) as workers:
-            sources = _read_sources(folder, mounts)
-            pushed = self._push_blobs(workers, ref, sources, report)
-            workers.run(lambda: self._put_manifest(workers.operation, ref, folder))
+            sources, sent = _read_sources(folder, details.mounts), SentBytes(details.report)
+            asked = [source for source in sources if source.digest not in details.present]
+            pushed = self._push_blobs(workers, ref, asked, sent)
+            refusal = workers.run(lambda: self._put_manifest(workers.operation, ref, folder))
+            if refusal and len(asked) < len(sources):
+                pushed += self._push_blobs(workers, ref, sources, sent)
+                refusal = workers.run(lambda: self._put_manifest(workers.operation, ref, folder))
+            if refusal:
+                _check_absent(ref, sources, refusal)
+                raise refusal
         return tuple(sorted(source.digest for source in sources if source.digest in pushed and source.is_layer))
 
-    def send(
-        self, folder: Path, ref: Ref, timeouts: RegistryTimeouts, mounts: Mounts, report: Report
-    ) -> tuple[Digest, ...]:
+    def send(self, folder: Path, ref: Ref, timeouts: RegistryTimeouts, details: PushDetails) -> tuple[Digest, ...]:
         """Push only the layers of a layout; returns and raises as ``push`` does."""
         with self._pushing(ref, timeouts) as workers:
-            sources = [source for source in _read_sources(folder, mounts) if source.path]
-            return tuple(sorted(self._push_blobs(workers, ref, sources, report)))
+            sources = [source for source in _read_sources(folder, details.mounts) if source.path]
+            return tuple(sorted(self._push_blobs(workers, ref, sources, SentBytes(details.report))))
 
     def stream(self, ref: Ref, blob: GrowingBlob, timeouts: RegistryTimeouts) -> None:
         """Upload a blob while its file is written; if it raises in place of a digest, the upload is cancelled.
@@ -117,7 +127,8 @@ class DistributionRepository:
     def push_manifest(self, folder: Path, ref: Ref, timeouts: RegistryTimeouts) -> None:
         """Push only the manifest or the index of a layout; the repository has what it refers to."""
         with self._pushing(ref, timeouts) as workers:
-            workers.run(lambda: self._put_manifest(workers.operation, ref, folder))
+            if refusal := workers.run(lambda: self._put_manifest(workers.operation, ref, folder)):
+                raise refusal
 
     def _check_rewriting(self) -> None:
         if self._session.rule.rewritten:
@@ -202,10 +213,9 @@ class DistributionRepository:
         with _explained(ref, "pushing"):
             yield Workers(Operation(self._session.connections, timeouts.push), self._stop, timeouts.waits)
 
-    def _push_blobs(self, workers: Workers, ref: Ref, sources: Sequence[BlobSource], report: Report) -> list[Digest]:
+    def _push_blobs(self, workers: Workers, ref: Ref, sources: Sequence[BlobSource], sent: SentBytes) -> list[Digest]:
         from buildkit.tools.distribution.blob_push import BlobPush  # not to look up
 
-        sent = SentBytes(report)
         pushes = {
             source: BlobPush(self._session, workers.operation, source, sent.reporter(source.digest))
             for source in sources
@@ -222,7 +232,8 @@ class DistributionRepository:
         went_up = workers.map(lambda source: pushes[source].run(), sending, _UPLOADS)
         return [source.digest for source, went in zip(sending, went_up, strict=True) if went]
 
-    def _put_manifest(self, operation: Operation, ref: Ref, folder: Path) -> None:
+    def _put_manifest(self, operation: Operation, ref: Ref, folder: Path) -> RequestFailed | None:
+        """Return None, or the refusal of a manifest whose blobs the repository may lack."""
         manifest = (folder / "manifest.json").read_bytes()
         digest, media_type = Digest.of(manifest), json.loads(manifest).get("mediaType", OCI_MANIFEST)
         request = HttpRequest(
@@ -237,11 +248,12 @@ class DistributionRepository:
             failure = failure_of(response)
             if "DIGEST_INVALID" in failure.codes and ref.digest in (None, digest):
                 failure.transient = True  # Docker's registry empties a blob's link before it writes it once more
-            elif _LACKING & set(failure.codes):
-                _check_absent(ref, folder, failure)
+            elif _PERHAPS_LACKING & set(failure.codes):
+                return failure
             raise failure
         if response.headers.get("docker-content-digest", str(digest)) != str(digest):
             raise RequestFailed("the registry stored another manifest than it was sent")
+        return None
 
 
 def _ignore(_come: int) -> None:
@@ -283,10 +295,10 @@ def _check_files(sources: Iterable[BlobSource]) -> None:
         raise DamagedError(message, digests=tuple(digest.hex for digest in damaged))
 
 
-def _check_absent(ref: Ref, folder: Path, failure: RequestFailed) -> None:
+def _check_absent(ref: Ref, sources: Iterable[BlobSource], failure: RequestFailed) -> None:
     """Raise BlobsMissingError if the registry lost blobs that are not here either: they can be made again."""
-    absent = [source for source in _read_sources(folder, lambda _digest: "") if source.path is None]
-    if absent:
+    absent = [source for source in sources if source.path is None]
+    if absent and _LACKING & set(failure.codes):
         message = f"{ref.host}: pushing {ref} failed: {failure}"
         raise BlobsMissingError(message, digests=tuple(sorted(source.digest.hex for source in absent)))
 

@@ -92,14 +92,19 @@ def test_push_uploads_only_changed_layers(tiny: Tiny, other: Tiny, proxy: Faulty
     proxy.clear()
     tiny.write("stages/app/app/main.sh", 'echo "$GREETING again"\n')
     changed = push(tiny, repo)
+    assert traffic(proxy.requests) == {  # what is new are the layer and the config
+        "HEAD manifest": 1,
+        "GET manifest": 1,
+        "HEAD blob": 2,
+        "POST upload": 2,
+        "PUT upload": 2,
+        "PUT manifest": 1,
+    }
     (layer,) = (layer for layer in changed.report["layers"] if layer["source"] == "built")
     body = len(tiny.tool("skopeo", "inspect", "--raw", f"docker://{repo}").encode())
     assert uploaded(proxy) == layer["size"] + read_manifest(tiny, repo)["config"]["size"] + body
     assert uploaded(proxy) == changed.report["bytes"]["pushed"] < 5000
     assert downloaded(proxy) == 0
-    sent = traffic(proxy.requests)
-    assert sent["PUT upload"] == 2  # layer and config
-    assert sent["PUT manifest"] == 1
     assert pull(other, repo) == "hello again\n"
     # the old image, whose blobs are all there, under a new name
     proxy.clear()
@@ -107,6 +112,62 @@ def test_push_uploads_only_changed_layers(tiny: Tiny, other: Tiny, proxy: Faulty
     back = push(tiny, f"{repo}:back")
     assert digest(back) == digest(first)
     assert uploaded(proxy) == body
+    sent = traffic(proxy.requests)
+    assert "GET manifest" not in sent  # there is none of that name
+    assert sent["HEAD blob"] == 9 + 1
+
+
+def test_new_name_beside_one_that_exists_asks_for_what_is_new(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
+    push(tiny, f"{repo}:latest")
+    tiny.write("stages/app/app/main.sh", 'echo "$GREETING beside"\n')
+    proxy.clear()
+    ended = push(tiny, f"{repo}:two", "--tag", "latest", "--tag", "three")
+    assert traffic(proxy.requests) == {
+        "HEAD manifest": 3,
+        "GET manifest": 1,
+        "HEAD blob": 2,
+        "POST upload": 2,
+        "PUT upload": 2,
+        "PUT manifest": 3,
+    }
+    assert {one["digest"] for one in ended.report["pushed"]} == {digest(ended)}
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_log_in_that_may_not_pull_asks_for_each_blob(tiny: Tiny, proxy: FaultyProxy, repo: str, status: int) -> None:
+    push(tiny, repo)
+    tiny.write("stages/app/app/main.sh", f'echo "$GREETING {status}"\n')
+    proxy.clear()
+    proxy.fault("GET", "/manifests/", Fault(status=status, body=b'{"errors":[{"code":"DENIED"}]}'))
+    push(tiny, repo)
+    assert proxy.count("GET", "/manifests/") == proxy.count("PUT", "/manifests/") == 1
+    assert proxy.count("HEAD", "/blobs/") == 9 + 1
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_blob_that_the_repository_lost_is_pushed_again_although_its_manifest_lists_it(
+    tiny: Tiny, proxy: FaultyProxy, registry: str, tmp_path: Path, here: bool
+) -> None:
+    another = serve_another(tiny, tmp_path / "another", registry, proxy.host)
+    with another as host, FaultyProxy(host) as counted:
+        trust(tiny, registry, counted.host)
+        repo = f"{counted.host}/lost/app"
+        first = tiny.build("app", "--push", repo)
+        (greeter,) = (layer["digest"] for layer in first.report["layers"] if layer["name"] == "models/greeter")
+        blob = greeter.removeprefix("sha256:")
+        link = tmp_path / "another/data/docker/registry/v2/repositories/lost/app/_layers/sha256" / blob / "link"
+        link.unlink()
+        if not here:
+            (tiny.cache / "sha256" / blob).unlink()
+        tiny.write("stages/app/app/main.sh", f'echo "$GREETING found {here}"\n')
+        counted.clear()
+        again = tiny.build("app", "--push", repo)
+        assert set(again.built()) == ({"app/app"} if here else {"app/app", "models/greeter"})
+        assert (f"{repo} lacks 1 layer that must be fetched or built here first" in again.text) == (not here)
+        assert warnings(again) == []
+        assert counted.count("PUT", "/manifests/") == (2 if here else 3)  # refused, in each attempt, and stored
+        assert link.is_file()
+        assert len(read_manifest(tiny, repo)["layers"]) == 9
 
 
 def test_build_with_push_option_pushes(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:

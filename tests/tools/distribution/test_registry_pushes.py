@@ -20,7 +20,8 @@ from buildkit.digest import Digest
 from buildkit.errors import BlobsMissingError, Interrupted, RegistryError
 from buildkit.oci.reference import parse_ref
 from buildkit.tools.distribution import blob_push
-from buildkit.tools.registry import CLIENT, PushDetails, RegistryClient
+from buildkit.tools.push_details import PushDetails
+from buildkit.tools.registry import CLIENT, RegistryClient
 from buildkit.tools.registry_errors import RegistryTimeouts
 from tests.faultyproxy import Fault, FaultyProxy
 from tests.registry import PASSWORD, USER, make_authority, serve_registry, write_login
@@ -116,6 +117,7 @@ def test_manifest_is_stored_while_another_client_links_its_blob(place: Place, tm
     """The registry empties a blob's link before it writes it, and refuses the manifests that come between."""
     digests = make_image(tmp_path / "image", seed())
     push(tmp_path / "image", place.proxy.host, "linked/one:one")
+    present = registries().listed_blobs(place.ref("linked/one:one"))
     layers = place.folder / "data/docker/registry/v2/repositories/linked/one/_layers/sha256"
     link = layers / digests[0].hex / "link"
     text = link.read_text()
@@ -129,7 +131,7 @@ def test_manifest_is_stored_while_another_client_links_its_blob(place: Place, tm
     patient = registries(RegistryTimeouts(waits=(0.3,) * 10))
     with ThreadPoolExecutor(1) as pool:
         writing = pool.submit(write_once_refused)
-        patient.push(tmp_path / "image", place.ref("linked/one:two"), PushDetails(has_blobs=True))
+        patient.push(tmp_path / "image", place.ref("linked/one:two"), PushDetails(present=present))
         writing.result()
     assert [one.status for one in place.proxy.requests] == [400, 201]
 
