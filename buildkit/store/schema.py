@@ -1,6 +1,6 @@
 """The schema of the ledger: its migrations, its version, and the columns that a row's sum covers.
 
-``PRAGMA user_version`` holds the version; ``MIGRATIONS[n]`` leads from version n to n + 1. Tables (version 9); a star
+``PRAGMA user_version`` holds the version; ``MIGRATIONS[n]`` leads from version n to n + 1. Tables (version 10); a star
 marks those whose rows have a keyed sum (column ``sum``):
 
     layers *    key, kind, name, recipe (JSON), blobs (JSON), config (JSON), contents (sealed zlib JSON), seconds,
@@ -10,6 +10,7 @@ marks those whose rows have a keyed sum (column ``sum``):
     wheels *    key, recipe, file, sha256, seconds, built, used          compiled from sdists and source trees
     downloads * sha256, name, size, seconds, fetched, used
     files *     device, inode, size, mtime_ns, ctime_ns, sha256, hashed_ns          the stat index
+    listings *  place, stats, hashed_ns, hashes          many rows of files that were all believed, in one
     builds *    id, stage, image, digest, started, seconds, report (JSON)
     tombstones* key, name, why, at          layers whose blobs were removed on purpose, until they are built again
     checked     key          keyed sums of sets of layers without path collisions
@@ -132,6 +133,10 @@ CREATE TABLE derivations (key TEXT PRIMARY KEY, report TEXT NOT NULL, at REAL NO
     """
 DROP TABLE phases;
 """,
+    """
+CREATE TABLE listings (place TEXT PRIMARY KEY, stats TEXT NOT NULL, hashed_ns INTEGER NOT NULL, hashes TEXT NOT NULL,
+  sum TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
+""",
 )
 VERSION = len(MIGRATIONS)
 
@@ -141,6 +146,7 @@ SUMMED = {
     "layers": "key, kind, name, blobs, config, seconds, built, times, claims",
     "wheels": "key, file, sha256, seconds, built",
     "files": "device, inode, size, mtime_ns, ctime_ns, sha256, hashed_ns",
+    "listings": "place, stats, hashed_ns, hashes",
     "downloads": "sha256, name, size, seconds, fetched",
     "builds": "stage, image, digest, started, seconds, report",
     "tombstones": "key, name, why, at",

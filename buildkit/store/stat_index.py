@@ -17,8 +17,9 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from operator import attrgetter
 from pathlib import Path
 
 from buildkit.digest import FileHash
@@ -34,6 +35,8 @@ _COARSE_NS = 2_000_000_000  # and some file systems (FAT, NFS servers) keep whol
 _CHUNK = 1 << 20
 _LARGE = 128 << 20  # bytes that take long enough to read to show progress
 _RECORDED_AT_ONCE = 1000
+_MANY = 1000  # files that are worth another row
+_fields = attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
 
 Hashed = tuple[FileHash, os.stat_result]
 HashedRow = tuple[StatKey, FileHash, int]
@@ -50,23 +53,37 @@ class StatIndex:
     def hash_all(self, folder: Path, names: Iterable[str]) -> dict[str, Hashed]:
         """Return hash and stat of those names below ``folder`` that are files; unknown ones are read, several at once.
 
-        A link, and what cannot be read, is not among them. All known files take one query.
+        A link, and what cannot be read, is not among them. All known files take one query; many that were all known
+        take one row from then on.
         """
         at = f"{folder}/"  # once: a path makes its text anew for each name
         stats = {name: status for name in names if (status := _stat_file(at + name)) is not None}
-        keys = [stat_key(status) for status in stats.values()]
-        known, now = self._files.find_all(keys), time.time_ns()
-        found, unknown = {}, []
-        for (name, status), key in zip(stats.items(), keys, strict=True):
-            row = known.get(key)
-            if row is not None and _is_believed(status, row[1], now):
-                found[name] = row[0], status
-            else:
-                unknown.append(name)
+        found = self._find_all(at, stats)
+        unknown = [name for name in stats if name not in found]
         for start in range(0, len(unknown), _RECORDED_AT_ONCE):
             part = unknown[start : start + _RECORDED_AT_ONCE]
             read = zip(part, self._read_all([f"{folder}/{name}" for name in part]), strict=True)
             found |= {name: hashed for name, hashed in read if hashed is not None}
+        return found
+
+    def _find_all(self, at: str, stats: Mapping[str, os.stat_result]) -> dict[str, Hashed]:
+        """Return those files that are unchanged since they were hashed."""
+        names, fields, is_many = list(stats), list(map(_fields, stats.values())), len(stats) >= _MANY
+        place = repr((at, names[:1], names[-1:]))  # names between come and go: the next listing takes the place
+        listing = self._files.find_listing(place, fields) if is_many else None
+        if listing is not None and listing[1] <= time.time_ns():
+            return dict(zip(stats, zip(listing[0], stats.values(), strict=True), strict=True))
+        keys = list(map(StatKey._make, fields))
+        known, now = self._files.find_all(keys), time.time_ns()
+        found = {
+            name: (row[0], status)
+            for (name, status), key in zip(stats.items(), keys, strict=True)
+            if (row := known.get(key)) is not None and _is_believed(status, row[1], now)
+        }
+        if is_many and len(found) == len(stats):
+            newest = max(hashed_ns for _, hashed_ns in known.values())
+            with suppress(BuildError):  # a full disk
+                self._files.add_listing(place, fields, (sha256 for sha256, _ in found.values()), newest)
         return found
 
     def _read_all(self, paths: Sequence[str]) -> list[Hashed | None]:
@@ -90,8 +107,9 @@ class StatIndex:
         return None, None
 
     def _record(self, rows: Sequence[HashedRow]) -> None:
-        with suppress(BuildError):  # a full disk cannot record them, so they are read again
-            self._files.add_all(rows)
+        if rows:
+            with suppress(BuildError):  # a full disk cannot record them, so they are read again
+                self._files.add_all(rows)
 
     def hash(self, path: Path) -> Hashed:
         """Return the file's SHA-256 and its stat; raises OSError."""
@@ -166,7 +184,7 @@ def _is_believed(stat: os.stat_result, hashed_ns: int, now: int) -> bool:
 
 def stat_key(stat: os.stat_result) -> StatKey:
     """Return what tells whether a file changed."""
-    return StatKey(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    return StatKey._make(_fields(stat))
 
 
 def _settled(stat: os.stat_result, hashed_ns: int) -> bool:

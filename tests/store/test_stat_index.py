@@ -305,7 +305,7 @@ def test_many_files_are_known_by_one_query_and_recorded_in_one_transaction(
         monkeypatch.setattr(ledger.database, method, counted)
     assert {name: sha256 for name, (sha256, _) in index.hash_all(tmp_path, names).items()} == expected
     assert reads.count == 700
-    assert [query.split()[0] for query in asked] == ["SELECT", "BEGIN", *["INSERT"] * 699, "COMMIT"]
+    assert [query.split()[0] for query in asked] == ["SELECT", "BEGIN", "DELETE", *["INSERT"] * 699, "COMMIT"]
     asked.clear()
     again = index.hash_all(tmp_path, names)
     assert {name: sha256 for name, (sha256, _) in again.items()} == expected

@@ -53,7 +53,7 @@ class Model:
     def stat(self) -> SimpleNamespace:
         node = self.node
         return SimpleNamespace(
-            st_dev=1, st_ino=node.inode, st_size=4, st_mtime_ns=node.mtime, st_ctime_ns=node.ctime, st_mode=0o644
+            st_dev=1, st_ino=node.inode, st_size=4, st_mtime_ns=node.mtime, st_ctime_ns=node.ctime, st_mode=0o100644
         )
 
     def open(self, _mode: str, buffering: int) -> BinaryIO:
@@ -97,7 +97,7 @@ class Model:
 
 WAITS = st.sampled_from([0, 1, MS, 5 * MS, 21 * MS, SECOND, 2 * SECOND + 1, DAY]).map(lambda span: ("wait", span))
 CHANGES = st.sampled_from(["write", "write_and_set_back", "rename_over", "link_over"]).map(lambda name: (name, 0))
-LOOKS = st.just(("look", 0))
+LOOKS = st.sampled_from(["look", "look at all"]).map(lambda name: (name, 0))
 BACK = st.sampled_from([0, MS, SECOND, DAY]).map(lambda span: ("set back", span))  # 0: to when the file was written
 
 
@@ -115,8 +115,15 @@ def run(ledger: Ledger, grain: int, happenings: list[tuple[str, int]]) -> None:
         found, _ = index.hash(cast("Path", model))
         assert found == FileHash.of(model.node.content)
 
+    def look_at_all() -> None:
+        found, _ = index.hash_all(Path("folder"), ["file"])["file"]
+        assert found == FileHash.of(model.node.content)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(statindex, "os", SimpleNamespace(fstat=lambda _descriptor: model.stat(), read=os.read))
+        seen = {"fstat": lambda _descriptor: model.stat(), "lstat": lambda _path: model.stat()}
+        patch.setattr(statindex, "os", SimpleNamespace(**seen, read=os.read, sched_getaffinity=lambda _process: {0}))
+        patch.setattr(statindex, "Path", lambda _path: model)
+        patch.setattr(statindex, "_MANY", 1)  # so that a listing, which is usually of many, is of one
         patch.setattr(time, "time_ns", lambda: model.now)
         for name, span in happenings:
             if name == "wait":
@@ -126,8 +133,11 @@ def run(ledger: Ledger, grain: int, happenings: list[tuple[str, int]]) -> None:
                 look()  # a build in between: without one nothing tells that the clock has been here before
             elif name == "look":
                 look()
+            elif name == "look at all":
+                look_at_all()
             else:
                 getattr(model, name)()
+        look_at_all()
         look()
 
 
@@ -139,6 +149,7 @@ def test_index_never_returns_an_outdated_hash(ledger: Ledger, grain: int, happen
 
 @settings(max_examples=300)
 @example(1, [("wait", SECOND), ("look", 0), ("set back", 0), ("write", 0), ("wait", DAY)])
+@example(1, [("wait", SECOND), *[("look at all", 0)] * 2, ("set back", 0), ("write", 0), ("wait", DAY)])
 @given(GRAINS, st.lists(st.one_of(WAITS, CHANGES, LOOKS, BACK), max_size=12))
 def test_index_never_returns_an_outdated_hash_if_the_clock_is_set_back(
     ledger: Ledger, grain: int, happenings: list[tuple[str, int]]

@@ -10,7 +10,7 @@ from buildkit.store.schema import SUMMED
 from buildkit.store.tables.builds import BuildRow
 from buildkit.store.tables.derivations import DerivationRow
 from buildkit.store.tables.downloads import DownloadRow
-from buildkit.store.tables.files import FileRow
+from buildkit.store.tables.files import FileRow, ListingRow
 from buildkit.store.tables.layers import LayerRow
 from buildkit.store.tables.natives import NativeRow, StartRow
 from buildkit.store.tables.remote_blobs import RemoteBlobRow
@@ -22,6 +22,7 @@ ROWS: dict[str, Any] = {
     "layers": LayerRow,
     "wheels": WheelRow,
     "files": FileRow,
+    "listings": ListingRow,
     "downloads": DownloadRow,
     "builds": BuildRow,
     "tombstones": TombstoneRow,

@@ -1,15 +1,19 @@
-"""The table ``files``: hashes of files by their stat, which the stat index (store/stat_index.py) relies on."""
+"""The tables of the stat index (store/stat_index.py): ``files``, hashes by stat, and ``listings``, many in one row."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from buildkit.digest import FileHash
 from buildkit.store.database import Database
 
+_HEX = 64  # the length of a hash
 _UNSIGNED = 1 << 64  # SQLite's integers are signed; device and inode numbers are not
+
+Stat = tuple[int, ...]  # the fields of a `StatKey`
 
 
 class StatKey(NamedTuple):
@@ -34,31 +38,27 @@ class FileRow(NamedTuple):
     hashed_ns: int
 
 
+class ListingRow(NamedTuple):
+    """The summed columns: place, a hash of all stats, when the last file was hashed, the hashes one after another."""
+
+    place: str
+    stats: str
+    hashed_ns: int
+    hashes: str
+
+
 class FileTable:
-    """Rows of hashed files by device and inode."""
+    """Rows of hashed files by device and inode, and listings: what the rows of many files say, by their place."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def find(self, stat: StatKey) -> tuple[FileHash, int] | None:
         """Return the hash of a file with this stat, and when its hashing began (ns since the epoch)."""
-        place = (_signed(stat.device), _signed(stat.inode), stat.size, stat.mtime_ns, stat.ctime_ns)
-        row = self._database.select_one(
-            "SELECT sum, sha256, hashed_ns FROM files "
-            "WHERE device=? AND inode=? AND size=? AND mtime_ns=? AND ctime_ns=?",
-            place,
-        )
-        if row is None:
-            return None
-        total, sha256, hashed_ns = row
-        return (
-            (FileHash(sha256), hashed_ns)
-            if total == self._database.key.sum_of("files", *place, sha256, hashed_ns)
-            else None
-        )
+        return self.find_all([stat]).get(stat)
 
     def find_all(self, stats: Iterable[StatKey]) -> dict[StatKey, tuple[FileHash, int]]:
-        """Return what `find` returns, of those that are known; one query a device."""
+        """Return what `find` returns, of those that are known, by one query for a device."""
         asked: dict[int, dict[int, StatKey]] = {}  # by device and inode, of which one stat at a time is true
         for stat in stats:
             asked.setdefault(stat.device, {})[stat.inode] = stat
@@ -73,31 +73,46 @@ class FileTable:
                     found[stat] = FileHash(sha256), hashed_ns
         return found
 
+    def find_listing(self, place: str, stats: Sequence[Stat]) -> tuple[list[FileHash], int] | None:
+        """Return the hashes of the files of a listing, if they have these stats, and when the last was hashed."""
+        condition = "WHERE place = ? AND stats = ?"
+        for *_, hashed_ns, hashes in self._database.select_intact("listings", condition, (place, _digest(stats))):
+            return [FileHash(hashes[at : at + _HEX]) for at in range(0, len(hashes), _HEX)], hashed_ns
+        return None
+
+    def add_listing(self, place: str, stats: Sequence[Stat], hashes: Iterable[FileHash], hashed_ns: int) -> None:
+        """Record what the rows of files say, all of which are believed from ``hashed_ns`` on."""
+        row = ListingRow(place, _digest(stats), hashed_ns, "".join(one.hex for one in hashes))
+        self._database.put("listings", row)
+
     def add(self, stat: StatKey, sha256: FileHash, hashed_ns: int) -> None:
         """Record the hash of a file."""
-        place = (_signed(stat.device), _signed(stat.inode), stat.size, stat.mtime_ns, stat.ctime_ns)
-        self._database.put("files", FileRow(*place, sha256.hex, hashed_ns))
+        self.add_all([(stat, sha256, hashed_ns)])
 
     def add_all(self, hashed: Iterable[tuple[StatKey, FileHash, int]]) -> None:
-        """Record the hashes of many files, all or none."""
+        """Record the hashes of files, all or none, and delete the listings that may hold others for the same stats."""
         rows = list(hashed)
-        if len(rows) < 2:  # a row is written whole, anyway
-            for row in rows:
-                self.add(*row)
-            return
+        oldest = min(stat.ctime_ns for stat, _, _ in rows)  # what is believed was changed before it was hashed
         with self._database.transaction():
-            for row in rows:
-                self.add(*row)
+            self._database.execute("DELETE FROM listings WHERE hashed_ns > ?", (oldest,))
+            for stat, sha256, hashed_ns in rows:
+                place = (_signed(stat.device), _signed(stat.inode), stat.size, stat.mtime_ns, stat.ctime_ns)
+                self._database.put("files", FileRow(*place, sha256.hex, hashed_ns))
 
     def delete_hashed_before(self, limit_ns: int, kept: Collection[StatKey]) -> int:
         """Delete files that were hashed earlier than ``limit_ns``, except ``kept`` ones; return how many."""
         query = "SELECT device, inode, size, mtime_ns, ctime_ns FROM files WHERE hashed_ns < ?"
         count = 0
+        self._database.execute("DELETE FROM listings WHERE hashed_ns < ?", (limit_ns,))
         for device, inode, *rest in self._database.select(query, (limit_ns,)):
             if StatKey(device % _UNSIGNED, inode % _UNSIGNED, *rest) not in kept:
                 statement = "DELETE FROM files WHERE device = ? AND inode = ?"
                 count += self._database.execute(statement, (device, inode))
         return count
+
+
+def _digest(stats: Sequence[Stat]) -> str:
+    return hashlib.sha256(str(stats).encode()).hexdigest()
 
 
 def _signed(number: int) -> int:
