@@ -23,7 +23,7 @@ from buildkit.build.model_tasks import ModelTasks
 from buildkit.build.native_facts import observe_members, record_collected
 from buildkit.build.recompress import recompress
 from buildkit.digest import Key
-from buildkit.errors import MismatchError, RemoteLostError
+from buildkit.errors import MismatchError, RemoteLostError, WheelError
 from buildkit.layers.tar.member import Compression, Member, PackedLayer
 from buildkit.layers.tar.writer import write_layer
 from buildkit.layers.wheel.layer import layer_of_wheels
@@ -224,13 +224,16 @@ class Executor:
         compiler = self.require_compiler() if bytecode else ()
         by_name = {item.artifact.name: item for item in work.compiled}
 
-        def members() -> Iterator[Member]:
+        def write() -> PackedLayer:
             paths = [self._inputs.wheel_path(artifact, by_name.get(artifact.name)) for artifact in work.wheels]
-            self._wheel_gate.check(paths)
-            return layer_of_wheels(paths, context.project.target, self._containers.compiler if bytecode else None)
+            with context.files.unchanged(paths) as settle:
+                self._wheel_gate.check(paths)
+                used = self._containers.compiler if bytecode else None
+                members = layer_of_wheels(paths, context.project.target, used)
+                return self._write(spec, members, self._compression, settle)
 
         needs = (*filter(None, [*fetched, *compiled]), *compiler)
-        return self._packing(spec, "pack", self._layer(spec, members), needs, total=spec.weight)
+        return self._packing(spec, "pack", write, needs, total=spec.weight)
 
     def _model(self, spec: Spec, work: PackModel) -> Task:
         model = work.model
@@ -241,7 +244,7 @@ class Executor:
             try:
                 compression = choose_compression(work, opened, self._compression)
                 return self._write(spec, members_of_model(work, opened), compression, lambda: self._gate.settle(spec))
-            except MismatchError:
+            except (MismatchError, WheelError):
                 # a damaged download is the better error: planning again repairs it
                 self._inputs.check_downloads(model, work.files)
                 raise

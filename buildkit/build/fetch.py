@@ -37,17 +37,24 @@ if TYPE_CHECKING:
 Progress = Callable[[int], None]
 """Called with the bytes of this file so far; the number falls if a download starts again."""
 
+Link = Callable[[Path], bool]
+"""Called with a local file that the settings or the lock name: whether it is used where it is, and not copied."""
+
 _CHUNK = 1 << 18  # bytes; eight files are fetched at once
 _TEMPORARY = ".part"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedFile:
-    """The file that must arrive: a name for messages, the hash, and the size in bytes if it is known."""
+    """The file that must arrive: a name for messages, the hash, and the size in bytes if it is known.
+
+    ``link`` is asked before a local file is copied.
+    """
 
     what: str
     sha256: FileHash
     size: int | None = None
+    link: Link | None = None
 
 
 class Fetcher:
@@ -62,8 +69,10 @@ class Fetcher:
         """Close idle connections; a later fetch opens new ones."""
         self._session.close()
 
-    def fetch(self, artifact: Artifact, into: Path, *, progress: Progress) -> None:
+    def fetch(self, artifact: Artifact, into: Path, *, progress: Progress, link: Link | None = None) -> None:
         """Fetch the artifact's file to ``into`` (the file, not its folder), replacing any file there.
+
+        If ``link`` returns true for a local file, nothing is copied: it has made ``into`` a link after verifying it.
 
         Raises MismatchError if the offered bytes differ from the pin's, FetchError if there are none, Interrupted, or
         BuildError if the disk cannot be written.
@@ -71,13 +80,13 @@ class Fetcher:
         if artifact.sha256 is None:
             raise ValueError(f"{artifact.name} is a package of the repository: nothing to fetch")
         pin = f"{artifact.name}=={artifact.version} ({artifact.file})"
-        expected = ExpectedFile(what=pin, sha256=artifact.sha256, size=artifact.size or None)
+        expected = ExpectedFile(what=pin, sha256=artifact.sha256, size=artifact.size or None, link=link)
         if artifact.git is not None:
             self._fetch_commit(artifact.git, expected, into, progress)
             return
         if (local := self._indexes.find_local(artifact)) is not None:
             with suppress(FetchError, MismatchError):  # then all indexes are asked, and report what is wrong
-                self._take_local(local, expected, into, progress)
+                self._use_local(local, expected, into, progress)
                 return
         failure: BuildkitError | None = None
         if listed := self._indexes.find_listed_place(artifact):
@@ -135,7 +144,7 @@ class Fetcher:
                 if candidate.sha256 and candidate.sha256 != expected.sha256:
                     raise _mismatch(expected, candidate.sha256, candidate.url)
                 if candidate.path is not None:
-                    self._take_local(candidate.path, expected, into, progress)
+                    self._use_local(candidate.path, expected, into, progress)
                 else:
                     self.fetch_url(candidate.url, expected, into, progress=progress)
             except (FetchError, MismatchError) as failure:
@@ -152,6 +161,10 @@ class Fetcher:
             with tar.open("wb") as file:
                 fetch_commit(source, file)
             self._take_local(tar, expected, into, progress)
+
+    def _use_local(self, source: Path, expected: ExpectedFile, into: Path, progress: Progress) -> None:
+        if expected.link is None or not expected.link(source):
+            self._take_local(source, expected, into, progress)
 
     def _take_local(self, source: Path, expected: ExpectedFile, into: Path, progress: Progress) -> None:
         """Copy a file of this host. A hard link would let later changes of the file bypass the hash."""

@@ -51,7 +51,7 @@ class InputTasks:
             path,
             artifact.sha256,
             artifact.size,
-            lambda progress: self._context.files.fetcher.fetch(artifact, path, progress=progress),
+            lambda progress: self._context.files.fetch(artifact, path, progress),
         )
 
     def fetch_python(self, archive: PythonArchive) -> TaskId | None:
@@ -91,7 +91,7 @@ class InputTasks:
         self, step: str, path: Path, sha256: FileHash, size: int, fetch: Callable[[Callable[[int], None]], None]
     ) -> TaskId | None:
         name = TaskId(TaskKind.FETCH, str(path))
-        if path.exists():
+        if self._context.blobs.has_file(sha256, path.name):
             return None
         if name not in self._tasks:
 
@@ -132,6 +132,8 @@ class InputTasks:
 
     def check_downloads(self, model: Model, files: Iterable[ModelFile]) -> None:
         """Raise LostError if downloads of a model were damaged since, which also removes them, or are gone."""
+        if model.wheel is not None:
+            self.wheel_path(model.wheel, None)
         if model.has_own_files:
             for file in files:
                 self._context.files.get_file(f"{model.name}: {file.path}", file.sha256, Path(file.path).name)

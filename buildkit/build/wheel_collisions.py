@@ -123,7 +123,8 @@ class WheelCollisions:
             elif wheel in self._compiled:
                 path = files.get_wheel(what, self._compiled[wheel])
             if path is not None:
-                return {member.path: member for member in read_wheel(path, self._context.project.target).members}
+                with files.unchanged([path]):
+                    return {member.path: member for member in read_wheel(path, self._context.project.target).members}
         return {}
 
     def _meeting(self, packed: set[Key]) -> Iterator[Spec]:

@@ -56,7 +56,8 @@ class WheelGate:
         known = self._verdicts.find([sha256], self._rules).get(sha256)
         if known is None:
             began = time.monotonic()
-            known = scan_or_gap(lambda: scan_wheel(wheel, self._globals))
+            with self._context.files.unchanged([wheel]):  # the verdict is of these bytes
+                known = scan_or_gap(lambda: scan_wheel(wheel, self._globals))
             if not has_failed(known):
                 with suppress(BuildError):  # with a full disk, it is scanned again the next time
                     self._verdicts.add(sha256, self._rules, known, time.monotonic() - began)

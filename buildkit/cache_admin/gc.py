@@ -7,6 +7,7 @@ blobs exist, and a row without blobs is never trusted.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
@@ -126,7 +127,7 @@ class _Collected:
     def has(self, path: str) -> bool:
         if path.startswith(PREFIX):
             return self.store is not None and self.store.has_tree(DiffId(path.removeprefix(PREFIX)))
-        return (self.context.blobs.folder / path).exists()
+        return os.path.lexists(self.context.blobs.folder / path)
 
     def remove(self, garbage: StoreGarbage, paths: Iterable[str]) -> None:
         ordered = [*paths]

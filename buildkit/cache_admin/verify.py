@@ -6,10 +6,12 @@ running build may not have written the row of a blob yet, so unknown blobs are l
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from buildkit.build.context import BuildContext
@@ -67,7 +69,8 @@ def verify_cache(context: BuildContext, emit: Emit, results: list[CacheVerificat
     inventory = take_inventory(context.ledger, context.blobs.folder, None, store)
     files = (*inventory.cache_folder.blobs, *inventory.cache_folder.files)
     trees = TreeVerifier(store, lambda done: emit(StepProgress(step=TREES_STEP, done=done)), context.stop)
-    emit(StepStarted(step=_STEP, phase="verify", total=sum(file.size for file in files)))
+    total = sum(_length(context.blobs.folder / file.path) for file in files)
+    emit(StepStarted(step=_STEP, phase="verify", total=total))
     verifier = CacheFileVerifier(
         context.blobs.folder, lambda done: emit(StepProgress(step=_STEP, done=done)), context.stop
     )
@@ -102,6 +105,14 @@ def verify_cache(context: BuildContext, emit: Emit, results: list[CacheVerificat
         maintenance.record_tombstones(_keys_and_names(missing), MISSING)
 
 
+def _length(path: Path) -> int:
+    """Return the bytes that are read of a file, which may be a link; 0 if it cannot be read."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def _verify_ledger(ledger: Ledger, maintenance: LedgerMaintenance) -> list[CacheFlaw]:
     mend = "remove ledger.sqlite: layers are built again"
     flaws = [CacheFlaw(name="ledger", what=text, then=mend) for text in ledger.database.find_corruption()]
@@ -117,7 +128,7 @@ def _row_flaw(row: DamagedRow) -> CacheFlaw:
 
 def _file_flaws(blobs: Blobs, damaged: Mapping[str, str], items: Sequence[InventoryItem]) -> Iterator[CacheFlaw]:
     for path, what in sorted(damaged.items()):
-        then = "left as it is" if (blobs.folder / path).exists() else f"removed; {_REBUILT}"
+        then = "left as it is" if os.path.lexists(blobs.folder / path) else f"removed; {_REBUILT}"
         yield CacheFlaw(name=_owners(path, items), what=what, then=then)
 
 
@@ -135,7 +146,8 @@ def find_unknown_files(blobs: Blobs) -> Iterator[CacheFlaw]:
     for file in inventory.orphans:
         yield CacheFlaw(name=file.path[:19], what=f"a blob of no layer ({format_bytes(file.size)})", then=_GC)
     for file in inventory.cache_folder.temporaries:
-        yield CacheFlaw(name=file.path, what=f"left by a build that died ({format_bytes(file.size)})", then=_GC)
+        what = "a link to a file that is gone" if file.broken else "left by a build that died"
+        yield CacheFlaw(name=file.path, what=f"{what} ({format_bytes(file.size)})", then=_GC)
 
 
 def verification_as_json(result: CacheVerification, notes: Sequence[CacheFlaw]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ A wheel's directory and its RECORD are at its end, so range requests fetch kilob
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -78,7 +79,7 @@ class WheelContents:
         with suppress(BuildError):  # whoever uses the cache reports what is wrong with it
             assert wheel.sha256 is not None  # noqa: S101 - the caller's check
             cached = [cache_folder() / "files" / wheel.sha256.hex / wheel.file]
-        return [path for path in (found, *cached) if path is not None and path.is_file()]
+        return [path for path in (found, *cached) if path is not None and os.path.isfile(path)]  # noqa: PTH113 - a link
 
     def _found_members(self, wheel: Artifact) -> Mapping[str, Member]:
         place, session = self._locate(wheel), self._indexes.session

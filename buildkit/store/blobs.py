@@ -28,7 +28,10 @@ from buildkit.store.leases import Leases
 
 
 class Blobs:
-    """The files of a cache folder: ``sha256/HEX`` are layers, ``files/HEX/NAME`` are downloads and compiled wheels."""
+    """The files of a cache folder: ``sha256/HEX`` are layers, ``files/HEX/NAME`` are downloads and compiled wheels.
+
+    A wheel of a local folder is a link to it (`InputFiles.fetch`). One that leads nowhere counts as absent.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -78,7 +81,7 @@ class Blobs:
 
     def has_file(self, sha256: FileHash, name: str) -> bool:
         """Return whether a download or a compiled wheel exists."""
-        return (self._files / sha256.hex / name).exists()
+        return os.path.exists(self._files / sha256.hex / name)  # noqa: PTH110 - a link may lead where we may not look
 
     @contextmanager
     def in_use(self, *, alone: bool, waiting: Callable[[], None], stopped: Callable[[], bool]) -> Iterator[None]:
@@ -136,7 +139,10 @@ class Blobs:
 
 
 def remove_same(path: Path, read: os.stat_result) -> bool:
-    """Remove the very file that was read; return False if it is gone or was replaced. Raises OSError."""
+    """Remove the very file that was read; return False if it is gone or was replaced. Raises OSError.
+
+    Of a link to that file, the link is removed.
+    """
     try:
         same = os.path.samestat(path.stat(), read)
         if same:

@@ -1,7 +1,7 @@
 """List the files of a cache folder, and remove some.
 
-``sha256/HEX`` are blobs, ``files/HEX/NAME`` downloads and compiled wheels. Files with other names were not created by a
-build: they are counted, and stay.
+``sha256/HEX`` are blobs, ``files/HEX/NAME`` downloads and compiled wheels, or links to wheels of local folders. Files
+with other names were not created by a build: they are counted, and stay.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -22,11 +22,15 @@ _TRANSIENT = (f"{_LEDGER}-wal", f"{_LEDGER}-shm")  # exist while it is open
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheFile:
-    """A file or folder: its path below the cache's folder, bytes (of a folder: of its content), and mtime."""
+    """A file or folder: its path below the cache's folder, bytes (of a folder: of its content), and mtime.
+
+    A download that is a link has the link's own bytes and mtime; ``broken`` is whether its file is gone.
+    """
 
     path: str
     size: int
     mtime: float
+    broken: bool = False
 
     @property
     def hex(self) -> str:
@@ -41,7 +45,10 @@ class CacheFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheFolder:
-    """The content of a cache folder. ``temporaries`` are half-written; ``ledger`` and ``other`` are bytes."""
+    """The content of a cache folder.
+
+    ``temporaries`` are half-written, or links to files that are gone; ``ledger`` and ``other`` are bytes.
+    """
 
     blobs: tuple[CacheFile, ...]
     files: tuple[CacheFile, ...]
@@ -78,7 +85,7 @@ def remove(folder: Path, paths: Iterable[str]) -> None:
     """Remove files and folders below a cache folder, unless they are gone already. Raises OSError."""
     for path in paths:
         target = folder / path
-        if target.is_dir() and not target.is_symlink():
+        if not target.is_symlink() and target.is_dir():
             shutil.rmtree(target)
         else:
             target.unlink(missing_ok=True)
@@ -92,7 +99,7 @@ def _scan(folder: Path) -> Iterator[CacheFile]:
         yield from (_cache_file(entry, name) for entry in _entries(folder / name))
     for parent in _entries(folder / "files"):
         if parent.is_dir():
-            yield from (_cache_file(entry, f"files/{parent.name}") for entry in _entries(Path(parent.path)))
+            yield from (_download(entry, f"files/{parent.name}") for entry in _entries(Path(parent.path)))
         else:
             yield _cache_file(parent, "files")
 
@@ -105,7 +112,8 @@ def _group_of(found: CacheFile) -> str:
     if not _HEX.fullmatch(found.hex):
         return "other"
     if top == "files":
-        return "tmp" if found.name.startswith(".") else "files" if "/" in rest else "other"
+        is_trash = found.name.startswith(".") or found.broken
+        return "tmp" if is_trash else "files" if "/" in rest else "other"
     return top
 
 
@@ -123,6 +131,16 @@ def _cache_file(entry: os.DirEntry[str], parent: str) -> CacheFile:
     except OSError:
         mtime = 0.0
     return CacheFile(path=f"{parent}/{entry.name}", size=_size_of(entry), mtime=mtime)
+
+
+def _download(entry: os.DirEntry[str], parent: str) -> CacheFile:
+    found = _cache_file(entry, parent)
+    with suppress(OSError):  # gone meanwhile
+        if entry.is_symlink():
+            own = entry.stat(follow_symlinks=False)
+            broken = not os.path.exists(entry.path)  # noqa: PTH110 - it may lead where we may not look
+            return replace(found, size=own.st_size, mtime=own.st_mtime, broken=broken)
+    return found
 
 
 def _size_of(entry: os.DirEntry[str]) -> int:

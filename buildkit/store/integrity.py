@@ -19,7 +19,7 @@ _WORKERS = 2  # one waits for the disk while the other hashes
 
 
 class CacheFileVerifier:
-    """Reads files below a cache's folder, and removes damaged ones.
+    """Reads files below a cache's folder, and removes damaged ones; of a link, the link only.
 
     ``damaged`` maps paths to what is wrong with them; ``files`` and ``size`` count what was read, also by a run that
     was interrupted. ``progress`` is called with the bytes read so far.
@@ -62,7 +62,7 @@ class CacheFileVerifier:
             with path.open("rb", buffering=0) as file:
                 read = os.fstat(file.fileno())
                 try:
-                    problem = "" if self._hash(file.fileno()) == expected else "its bytes are others"
+                    problem = "" if self._hash(file.fileno()) == expected else _describe(path)
                 except OSError as error:
                     if error.errno != errno.EIO:
                         raise
@@ -88,3 +88,7 @@ class CacheFileVerifier:
         with self._lock:
             self.size += size
             self._progress(self.size)
+
+
+def _describe(path: Path) -> str:
+    return f"{path.readlink()} has other bytes by now" if path.is_symlink() else "its bytes are others"

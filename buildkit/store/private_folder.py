@@ -41,8 +41,7 @@ def ensure_private(
     BuildError if another user could change what is in it, and OSError.
     """
     _make(folder)
-    excused = [os.path.normpath(Path(entry).absolute()) for entry in os.environ.get(VARIABLE, "").split(":") if entry]
-    users, visited = trusted_users(), list(_walk(folder))
+    excused, users, visited = _excused_folders(), trusted_users(), list(_walk(folder))
     above, (real, found) = {*users, visited[0][1].st_uid}, visited[-1]
     if not stat.S_ISDIR(found.st_mode):
         raise BuildError(f"{real} is not a folder, and so no {what}", hint=f"move the {what}: {mover}=/path")
@@ -61,6 +60,16 @@ def ensure_private(
                 _tighten(path, status)
 
 
+def may_others_change(file: Path) -> bool:
+    """Return whether another user could change a file, or what leads to it, by the rules of a cache. Raises OSError."""
+    excused, users, visited = _excused_folders(), trusted_users(), list(_walk(file))
+    above = {*users, visited[0][1].st_uid}
+    path, status = visited.pop()
+    writers = [(path, find_writers(path, status, users))]
+    writers += [(path, _find_writers_above(path, status, above)) for path, status in visited]
+    return any(problem and not _is_below(path, excused) for path, problem in writers)
+
+
 def trusted_users() -> frozenset[int]:
     """Return the user ids that may own what this process relies on."""
     user = os.geteuid()
@@ -69,6 +78,10 @@ def trusted_users() -> frozenset[int]:
     with suppress(OSError, RuntimeError):
         return frozenset({0, Path.home().stat().st_uid})
     return frozenset({0})
+
+
+def _excused_folders() -> list[str]:
+    return [os.path.normpath(Path(entry).absolute()) for entry in os.environ.get(VARIABLE, "").split(":") if entry]
 
 
 def _is_below(path: str, folders: Collection[str]) -> bool:

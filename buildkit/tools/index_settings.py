@@ -77,7 +77,7 @@ class PackageSources:
     def find_links(self) -> tuple[str, ...]:
         """Folders, files and pages with links; missing folders are left out, as pip does."""
         links = _once((*self.uv.find_links, *self.pip.find_links))
-        return tuple(link for link in links if "://" in link or Path(link).exists())
+        return tuple(link for link in links if "://" in link or os.path.exists(link))  # noqa: PTH110 - raises nothing
 
     @property
     def needs_default(self) -> bool:

@@ -234,10 +234,10 @@ class Indexes:
 
         It is unverified; None if there is none. Uses no network.
         """
-        if artifact.place and "://" not in artifact.place and (path := self._sources.root / artifact.place).is_file():
-            return path
-        folders = (Path(link) for link in self._sources.find_links if "://" not in link)
-        return next((path for folder in folders if (path := folder / artifact.file).is_file()), None)
+        vendored = artifact.place if "://" not in artifact.place else ""
+        paths = [self._sources.root / vendored] if vendored else []
+        paths += [Path(link) / artifact.file for link in self._sources.find_links if "://" not in link]
+        return next(filter(os.path.isfile, paths), None)  # where we may not look, there is none
 
     def find_place(self, file: PinnedFile, version: str) -> Candidate:
         """Return a file where the lock of another tool says that it is."""
@@ -284,14 +284,17 @@ def _rank(candidate: Candidate, artifact: Artifact) -> int:
 
 
 def _named(session: HttpSession, source: Source, artifact: Artifact) -> list[Candidate]:
-    """Return links to the artifact's file, without evaluating the thousands of others on a page."""
+    """Return links to the artifact's file, without evaluating the thousands of others on a page. Raises FetchError."""
     from unearth import Link
     from unearth.collector import collect_links_from_location
 
     flat = source["type"] == "find_links"
     place = source["url"] if flat else f"{source['url'].rstrip('/')}/{normalise_name(artifact.name)}/"
     link = Link(place) if "://" in place else Link.from_path(Path(place).absolute())
-    links = collect_links_from_location(as_fetcher(session), link, expand=flat)
+    try:
+        links = [*collect_links_from_location(as_fetcher(session), link, expand=flat)]
+    except OSError as error:  # of a folder
+        raise FetchError(f"{place}: {error.strerror}") from None
     return [_candidate(link, artifact.version) for link in links if link.filename == artifact.file]
 
 

@@ -102,6 +102,14 @@ class Stocked:
             self._date("downloads", "sha256", FileHash.of(data).hex, days)
         return path
 
+    def linked(self, name: str, data: bytes, days: float = 100) -> tuple[Path, Path]:
+        """A wheel that no stage needs, and that is used where it is; returns the user's file, and the link."""
+        path, own = self.download(name, data, days), self.project.with_name("wheels") / name
+        own.parent.mkdir(exist_ok=True)
+        path.rename(own)
+        path.symlink_to(own)
+        return own, path
+
     def orphan(self, data: bytes) -> Path:
         """A blob that no row speaks of."""
         path = self.blobs.path(Digest.of(data))

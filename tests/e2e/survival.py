@@ -109,6 +109,11 @@ def _sha256(path: Path) -> str:
 # damage
 
 
+def copy_wheels(tiny: Tiny) -> None:
+    """Have the wheels of the project's folder copied into the cache, because others could change that folder."""
+    (tiny.folder / "links").chmod(0o777)
+
+
 def find_blob(tiny: Tiny, layer: str) -> Path:
     """Return the path of the only blob of a layer's last build; it may be deleted already."""
     with closing(sqlite3.connect(tiny.cache / "ledger.sqlite")) as db:
@@ -123,12 +128,12 @@ def find_file(tiny: Tiny, name: str) -> Path:
 
 
 def damage(path: Path, how: str) -> None:
-    """Damage a file: ``deleted``, ``truncated`` (by a byte) or ``flipped`` (in one bit)."""
+    """Damage a file: ``deleted``, ``truncated`` (by a byte) or ``flipped`` (in one bit); a link becomes such a file."""
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
-    if how == "deleted":
+    if how == "deleted" or path.is_symlink():
         path.unlink()
-    else:
+    if how != "deleted":
         path.write_bytes(data if how == "flipped" else data[:-1])
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.survival import acting, count_acts, left_behind, make_rng, unsound, wipe
+from tests.e2e.survival import acting, copy_wheels, count_acts, left_behind, make_rng, unsound, wipe
 from tests.e2e.tinyproject import SessionResult, Tiny, one_error
 
 pytestmark = [
@@ -67,6 +67,7 @@ def sound(tiny: Tiny) -> None:
 
 
 def test_cache_disk_full_at_any_level_fails_the_build_cleanly(tiny: Tiny) -> None:
+    copy_wheels(tiny)
     digest = tiny.build("app").report["digest"]
     outputs = []
     for size in (16, 64, 136, 300, 5100, 5150, 5200, 5250, 5300, 5350, 5400, 9400):  # kB; all of it needs 11000

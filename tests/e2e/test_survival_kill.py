@@ -15,6 +15,7 @@ from tests.e2e.survival import (
     Doomed,
     Moment,
     acting,
+    copy_wheels,
     count_acts,
     kill_process,
     left_behind,
@@ -142,12 +143,17 @@ def look_at(tiny: Tiny, ended: SessionResult, undisturbed: SessionResult) -> Non
 
 
 def test_build_killed_at_any_moment_is_completed_by_the_next(project: Callable[[], Tiny]) -> None:
-    """Half of the builds die with all children; otherwise buildah, skopeo and programs in containers live on."""
+    """Half of the builds die with all children; otherwise buildah, skopeo and programs in containers live on.
+
+    The first half copy wheels, the others use them where they are.
+    """
     known = leave_alone(project())
+    copying = project()
+    copy_wheels(copying)
     with ThreadPoolExecutor(2) as pool:
         lanes = [
-            pool.submit(kill_often, project(), known, make_rng(f"whole={whole}"), whole=whole)
-            for whole in (True, False)
+            pool.submit(kill_often, tiny, known, make_rng(f"whole={whole}"), whole=whole)
+            for tiny, whole in ((copying, True), (project(), False))
         ]
         for lane in lanes:
             lane.result()

@@ -66,6 +66,20 @@ def test_links_count_with_their_targets_and_broken_ones_with_zero(cache: Path) -
     assert [one.size for one in scan_cache_folder(cache).blobs] == [1, 8192]
 
 
+def test_linked_downloads_count_with_their_own_size_and_broken_ones_as_temporary(cache: Path) -> None:
+    own, broken = cache / f"files/{A}/own.whl", cache / f"files/{A}/broken.whl"
+    own.symlink_to(cache / "mine")
+    broken.symlink_to(cache / "nowhere")
+    os.utime(cache / "mine", (5, 7))
+    found = scan_cache_folder(cache)
+    (linked,) = (one for one in found.files if one.name == "own.whl")
+    assert (linked.size, linked.mtime) == (own.lstat().st_size, own.lstat().st_mtime)
+    assert [one.name for one in found.temporaries if one.broken] == ["broken.whl"]
+    remove(cache, [f"files/{A}/{name}" for name in ("own.whl", "broken.whl", "x.whl")])
+    assert not (cache / f"files/{A}").exists()
+    assert (cache / "mine").exists()
+
+
 def test_remove_deletes_files_folders_and_empty_parents(cache: Path) -> None:
     elsewhere = cache / "elsewhere"
     elsewhere.mkdir()
