@@ -20,7 +20,8 @@ _EVERY_SECONDS = 0.1
 class RunCost:
     """Wall-clock and CPU seconds, and peak anonymous memory in bytes (None if the kernel does not report it).
 
-    Memory is the sum over all processes at one moment, sampled every tenth of a second.
+    Memory is the sum over all processes at one moment, sampled every tenth of a second; a page that several share,
+    because one was forked from another, counts once.
     """
 
     seconds: float
@@ -108,12 +109,13 @@ def _children(pid: int) -> list[int]:
 
 
 def _anonymous(pid: int) -> int | None:
+    """Return the bytes of a process's anonymous memory, of shared pages its share."""
     try:
-        text = Path(f"/proc/{pid}/status").read_text("utf-8", "replace")
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text("utf-8", "replace")
     except OSError:
         return None
     for line in text.splitlines():
-        if line.startswith("RssAnon:"):
+        if line.startswith("Pss_Anon:"):
             return int(line.split()[1]) * 1024
     return None
 
