@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -52,6 +52,10 @@ class BuildkitError(Exception):
         """Return ``{"kind", "message", …}`` with every detail, for ``from_json`` in another process."""
         details = {name: getattr(self, name) for name in self.details}
         return {"kind": type(self).__name__, "message": self.message, **details}
+
+    def __reduce__(self) -> tuple[Callable[[Mapping[str, Any]], BuildkitError], tuple[dict[str, Any]]]:
+        """Return how pickle makes it again: details are keyword arguments, which exceptions do not keep."""
+        return BuildkitError.from_json, (self.as_json(),)
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> BuildkitError:

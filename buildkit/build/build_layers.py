@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from buildkit.build.containers import ContainerRunner, open_containers
@@ -16,7 +16,11 @@ from buildkit.locks.pins import Model
 from buildkit.plan.spec import PackWheels, Spec
 from buildkit.tasks.scheduler import Lane, Outcome, Task, Tasks, put_first, run_tasks
 from buildkit.tasks.task_id import TaskId, TaskKind
+from buildkit.tools.forked_workers import ForkedWorkers
 from buildkit.tools.malloc_arenas import limit_arenas
+
+MIN_PACKED_APART = 64 << 20
+"""Unpacked bytes of wheels from which processes pack them: to fork them and to load what they need takes 0.1 s."""
 
 _DOWNLOADS = 8
 _UPLOADS = 2  # while layers are packed
@@ -40,9 +44,12 @@ def build_layers(
     last task. ``also`` is given the tasks that make layers and returns others to run with them. Raises the failure, one
     BuildError for several failures, or Interrupted.
     """
-    _prepare(planner.context)
-    with _open_executor(planner, stage, writer) as (executor, _):
-        executor.require(specs)
+    context, wanted = planner.context, list(specs)
+    _prepare(context)
+    with ExitStack() as stack:
+        packers = _open_packers(stack, context, wanted, writer, jobs)
+        executor, _ = stack.enter_context(_open_executor(planner, stage, writer, packers))
+        executor.require(wanted)
         tasks = dict(reversed(executor.tasks.items())) if backwards else dict(executor.tasks)
         tasks |= also(tasks)
         # scans use the cores while wheels are fetched; what may end the build comes before them; compiling is a long
@@ -50,7 +57,29 @@ def build_layers(
         ordered: Tasks = tasks
         for kind in (TaskKind.SCAN, TaskKind.COMPARE, TaskKind.COMPILE_WHEEL):
             ordered = put_first(ordered, kind)
-        _run(ordered, jobs, planner.context)
+        _run(ordered, jobs, context)
+
+
+def _open_packers(
+    stack: ExitStack, context: BuildContext, specs: Sequence[Spec], writer: LayerWriter | None, jobs: int
+) -> ForkedWorkers | None:
+    """Return the processes that pack the wheels of ``specs``, before there are threads; None where threads do it."""
+    streams = writer.streams if writer else None
+    if context.project.bytecode or (streams is not None and streams.are_open):
+        return None
+    count = count_packers([spec for spec in specs if not context.state.is_only_remote(spec.key)], jobs)
+    if not count:
+        return None
+    import buildkit.build.wheel_packing  # noqa: F401 - once, for all of them
+
+    return stack.enter_context(ForkedWorkers(count))
+
+
+def count_packers(specs: Sequence[Spec], jobs: int) -> int:
+    """Return how many processes pack the wheels of ``specs``, ``jobs`` at most; none where threads are as fast."""
+    weights = [spec.weight for spec in specs if isinstance(spec.work, PackWheels)]
+    count = min(jobs, len(weights))
+    return count if count > 1 and sum(weights) >= MIN_PACKED_APART else 0
 
 
 def act_in_stage(
@@ -95,11 +124,11 @@ def _prepare(context: BuildContext) -> None:
 
 @contextmanager
 def _open_executor(
-    planner: Planner, stage: str = "", writer: LayerWriter | None = None
+    planner: Planner, stage: str = "", writer: LayerWriter | None = None, packers: ForkedWorkers | None = None
 ) -> Iterator[tuple[Executor, ContainerRunner]]:
-    writer = writer or LayerWriter(context=planner.context)
+    writer = writer or LayerWriter(blobs=planner.context.blobs, store=planner.context.image_store)
     with open_containers(planner.context, writer) as containers, ModelGate(planner.context) as gate:
-        yield Executor(planner, containers, gate, writer, stage), containers
+        yield Executor(planner, containers, gate, writer, stage, packers), containers
 
 
 def _run(tasks: Tasks, jobs: int, context: BuildContext) -> None:

@@ -18,18 +18,16 @@ from buildkit.build.layer_members import (
     members_of_links,
     members_of_model,
 )
-from buildkit.build.layer_writer import LayerWriter
+from buildkit.build.layer_writer import LayerWriter, agree, write_observed
 from buildkit.build.model_tasks import ModelTasks
-from buildkit.build.native_facts import observe_members, record_collected
+from buildkit.build.native_facts import record_collected
 from buildkit.build.recompress import recompress
 from buildkit.digest import Key
 from buildkit.errors import MismatchError, RemoteLostError, WheelError
 from buildkit.layers.tar.member import Compression, Member, PackedLayer
-from buildkit.layers.tar.writer import write_layer
 from buildkit.layers.wheel.layer import layer_of_wheels
 from buildkit.layers.wheel.prefix import prefix_members
 from buildkit.locks.pins import Model
-from buildkit.native.collector import NativeCollector
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composition
 from buildkit.plan.emulation import has_library, is_foreign, needs_library
@@ -51,11 +49,15 @@ from buildkit.plan.spec import (
 )
 from buildkit.tasks.scheduler import Lane, Outcome, Task
 from buildkit.tasks.task_id import TaskId, TaskKind
+from buildkit.tools.forked_workers import run_here
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from buildkit.build.model_gate import ModelGate
     from buildkit.build.planner import Planner
     from buildkit.build.wheel_gate import WheelGate
+    from buildkit.tools.forked_workers import ForkedWorkers
 
 Write = Callable[[], PackedLayer]
 Contents = Sequence[tuple[str, str]] | None  # a listing, if it is known
@@ -65,11 +67,17 @@ class Executor:
     """Collects the tasks that build layers: one for each layer, download and image, however many need it.
 
     The composer is asked for compiler and builder only if bytecode or a wheel must be compiled. ``stage`` is the stage
-    that is built, empty for none.
+    that is built, empty for none. ``packers`` pack wheels where no compiler and no stream is needed.
     """
 
     def __init__(
-        self, planner: Planner, containers: ContainerRunner, gate: ModelGate, writer: LayerWriter, stage: str = ""
+        self,
+        planner: Planner,
+        containers: ContainerRunner,
+        gate: ModelGate,
+        writer: LayerWriter,
+        stage: str = "",
+        packers: ForkedWorkers | None = None,
     ) -> None:
         self._context = planner.context
         self._containers = containers
@@ -78,6 +86,7 @@ class Executor:
         self._gate = gate
         self._writer = writer
         self._stage = stage
+        self._packers = packers
         self._compression = Compression(self._context.project.compression)
         self.tasks: dict[TaskId, Task] = {}
         self._inputs = InputTasks(
@@ -228,12 +237,31 @@ class Executor:
             paths = [self._inputs.wheel_path(artifact, by_name.get(artifact.name)) for artifact in work.wheels]
             with context.files.unchanged(paths) as settle:
                 self._wheel_gate.check(paths)
+                if self._packers:
+                    return self._pack_apart(self._packers, spec, paths)
                 used = self._containers.compiler if bytecode else None
                 members = layer_of_wheels(paths, context.project.target, used)
                 return self._write(spec, members, self._compression, settle)
 
         needs = (*filter(None, [*fetched, *compiled]), *compiler)
         return self._packing(spec, "pack", write, needs, total=spec.weight)
+
+    def _pack_apart(self, packers: ForkedWorkers, spec: Spec, wheels: Sequence[Path]) -> PackedLayer:
+        """Pack a layer of wheels in another process."""
+        from buildkit.build.wheel_packing import WheelPacking, pack_apart
+
+        context, writer = self._context, self._writer
+        packing = WheelPacking(
+            wheels=tuple(wheels),
+            target=context.project.target,
+            compression=self._compression,
+            cache=context.blobs.folder,
+            store=writer.store.folder if writer.store else None,
+            compress=writer.compress,
+        )
+        packed, facts = pack_apart(packers, packing, spec.weight, context.progress(spec.name))
+        record_collected(context.ledger, packed.digest, facts)
+        return packed
 
     def _model(self, spec: Spec, work: PackModel) -> Task:
         model = work.model
@@ -265,7 +293,7 @@ class Executor:
     def _wheel_gate(self) -> WheelGate:
         from buildkit.build.wheel_gate import WheelGate  # a build that packs no wheel does not load it
 
-        return WheelGate(self._context)
+        return WheelGate(self._context, self._packers.run if self._packers else run_here)
 
     def _scanned(self, spec: Spec, work: PackModel, needs: tuple[TaskId, ...]) -> tuple[TaskId, ...]:
         """Return the tasks to wait for, so that every file of a model is in the cache and passed the scan."""
@@ -311,18 +339,12 @@ class Executor:
         return lambda: self._write(spec, members(), self._compression)
 
     def _write(
-        self, spec: Spec, members: Iterator[Member], compression: Compression, settle: Callable[[], None] | None = None
+        self, spec: Spec, members: Iterator[Member], compression: Compression, settle: Callable[[], None] = agree
     ) -> PackedLayer:
         """Write a layer, which is kept if ``settle`` raises nothing."""
-        collector = NativeCollector()
-        progress = self._context.progress(spec.name)
         with self._writer.open(compression, key=spec.key) as to:
-            observed = observe_members(members, collector)
-            written = write_layer(observed, to.blob, to.compression, progress=progress, tee=to.tee)
-            if settle is not None:
-                settle()
-            packed = to.keep(written)
-        record_collected(self._context.ledger, packed.digest, collector)
+            packed, facts = write_observed(members, to, self._context.progress(spec.name), settle)
+        record_collected(self._context.ledger, packed.digest, facts)
         return packed
 
     def _packing(

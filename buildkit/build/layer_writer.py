@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
-from buildkit.build.context import BuildContext
+from buildkit.build.native_facts import observe_members
 from buildkit.digest import Key
+from buildkit.imagestore.image_store import ImageStore
 from buildkit.layers.tar.blob_stream import BlobOutput, Take
-from buildkit.layers.tar.member import Compression, PackedLayer
+from buildkit.layers.tar.member import Compression, Member, PackedLayer
+from buildkit.layers.tar.writer import write_layer
 from buildkit.lazy_dataclass import dataclass
 from buildkit.plan.spec import Spec
 from buildkit.store.blobs import Blobs
@@ -22,17 +24,21 @@ if TYPE_CHECKING:
     from buildkit.remote.layer_stream import LayerStream, LayerStreams
 
 
+def agree() -> None:
+    """Let the layer be kept."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerWriter:
     """Opens the outputs of the layers of one build.
 
-    Layers become trees if there is an image store and ``trees`` is true, and blobs if ``compress`` is true or there is
-    no tree. A blob that is not made now is made when a registry needs it (`build.make_blobs`).
+    Layers become trees if there is an image ``store``, and blobs if ``compress`` is true or there is no tree. A blob
+    that is not made now is made when a registry needs it (`build.make_blobs`).
     """
 
-    context: BuildContext
+    blobs: Blobs
+    store: ImageStore | None = None
     compress: bool = True
-    trees: bool = True
     streams: LayerStreams | None = None
 
     @contextmanager
@@ -44,17 +50,33 @@ class LayerWriter:
         ``compression`` is that of its blob; ``foreign_owners`` is whether files may belong to others than uid 0. With
         its ``key``, the blob may go up while it is written.
         """
-        store, blobs = self.context.image_store if self.trees else None, self.context.blobs
         with ExitStack() as stack:
-            tree = stack.enter_context(store.writing_tree(foreign_owners=foreign_owners)) if store else None
-            blob = stack.enter_context(blobs.writing()) if self.compress or tree is None else None
+            writing = self.store.writing_tree(foreign_owners=foreign_owners) if self.store else None
+            tree = stack.enter_context(writing) if writing else None
+            blob = stack.enter_context(self.blobs.writing()) if self.compress or tree is None else None
             stream = stack.enter_context(self.streams.open(key, blob)) if self.streams and key and blob else None
-            yield LayerOutput(blobs=blobs, file=blob, stream=stream, tree=tree, wanted=compression)
+            yield LayerOutput(blobs=self.blobs, file=blob, stream=stream, tree=tree, wanted=compression)
 
     def open_tree_of(self, spec: Spec) -> OpenTree:
         """Return what opens the tree of a layer that is fetched as a blob."""
-        store = self.context.image_store if self.trees else None
-        return partial(store.writing_tree, foreign_owners=spec.is_of_root) if store else nullcontext
+        return partial(self.store.writing_tree, foreign_owners=spec.is_of_root) if self.store else nullcontext
+
+
+def write_observed(
+    members: Iterable[Member], to: LayerOutput, progress: Callable[[int], None], settle: Callable[[], None] = agree
+) -> tuple[PackedLayer, bytes]:
+    """Write a layer, which is kept if ``settle`` raises nothing; return it with its encoded native facts.
+
+    ``progress`` is called with the bytes of tar so far. Raises what `layers.tar.writer.write_layer` does.
+    """
+    from buildkit.native.collector import NativeCollector  # a build that packs nothing loads none
+    from buildkit.native.facts import encode_facts
+
+    collector = NativeCollector()
+    observed = observe_members(members, collector)
+    written = write_layer(observed, to.blob, to.compression, progress=progress, tee=to.tee)
+    settle()
+    return to.keep(written), encode_facts(collector.facts())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

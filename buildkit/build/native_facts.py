@@ -34,15 +34,13 @@ def _observe(path: str, content: Chunks, collector: NativeCollector) -> Iterator
     return collector.tee_file(path, content(), again=content)
 
 
-def record_collected(ledger: Ledger, digest: Digest, collector: NativeCollector) -> None:
-    """Record what was collected while a blob was packed.
+def record_collected(ledger: Ledger, digest: Digest, facts: bytes) -> None:
+    """Record what was collected while a blob was packed, encoded.
 
     A ledger that cannot be written to is no reason to fail here: recording the layer itself reports it.
     """
-    from buildkit.native.facts import encode_facts
-
     with suppress(BuildError):
-        ledger.natives.add(digest, encode_facts(collector.facts()))
+        ledger.natives.add(digest, facts)
 
 
 def record_remote_facts(ledger: Ledger, record: CacheRecord) -> None:

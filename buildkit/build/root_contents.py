@@ -11,6 +11,7 @@ from buildkit.layers.root.paths import RootPaths
 from buildkit.layers.tar.contents import Listing
 from buildkit.layers.tar.listing import read_listing
 from buildkit.native.collector import NativeCollector
+from buildkit.native.facts import encode_facts
 from buildkit.store.ledger import Ledger
 
 
@@ -34,7 +35,7 @@ class RootContents:
         """Record the native facts, once the layers are known to be the right ones; return the listing of the root."""
         read = [layer for layer in self._layers if layer is not None]
         for digest, _, collector in read:
-            record_collected(ledger, digest, collector)
+            record_collected(ledger, digest, encode_facts(collector.facts()))
         listings = [listing for _, listing, _ in read]
         if len(read) < len(self._layers):
             return None

@@ -250,8 +250,8 @@ class StageBuild:
 
         uploads = bool(self._targets) or self._context.remote_cache.writes
         streams = stack.enter_context(publisher.streams) if uploads else None
-        trees = imports or not uploads
-        writer = LayerWriter(context=self._context, compress=uploads, trees=trees, streams=streams)
+        store = self._context.image_store if imports or not uploads else None
+        writer = LayerWriter(blobs=self._context.blobs, store=store, compress=uploads, streams=streams)
         name, jobs = plan.composition.stage.name, self._options.jobs
         build_layers(self._planner, needed, jobs, stage=name, writer=writer, also=also)
 

@@ -24,15 +24,17 @@ from buildkit.report.findings_table import format_severity, sort_worst_first
 from buildkit.report.text import format_count, sanitize_line
 from buildkit.scan import NOT_SCANNED, UNKNOWN_CONTENT, Scan, library_globals, rules_version, scan_wheel
 from buildkit.store.scan_verdicts import ScanVerdicts, at_path
+from buildkit.tools.forked_workers import Progress, Run, run_here
 
 _MOST = 5
 
 
 class WheelGate:
-    """Judges the wheels of one build by the project's allowlist and setting."""
+    """Judges the wheels of one build by the project's allowlist and setting; ``run`` runs the scans."""
 
-    def __init__(self, context: BuildContext) -> None:
+    def __init__(self, context: BuildContext, run: Run = run_here) -> None:
         self._context = context
+        self._run = run
         self._verdicts = ScanVerdicts(context.ledger)
 
     @cached_property
@@ -57,7 +59,7 @@ class WheelGate:
         if known is None:
             began = time.monotonic()
             with self._context.files.unchanged([wheel]):  # the verdict is of these bytes
-                known = scan_or_gap(lambda: scan_wheel(wheel, self._globals))
+                known = self._run(_examine, _ignore, (wheel, self._globals))
             if not has_failed(known):
                 with suppress(BuildError):  # with a full disk, it is scanned again the next time
                     self._verdicts.add(sha256, self._rules, known, time.monotonic() - began)
@@ -85,6 +87,15 @@ class WheelGate:
             refuses = policy == "refuse" or (policy == "refuse-known" and not unknown)
             severity = Severity.HIGH if refuses else Severity.NOTE if unknown else Severity.MEDIUM
             yield Finding(rule=NOT_SCANNED, what=gap.why, path=wheel.name, member=gap.member, override=severity)
+
+
+def _ignore(_done: int) -> None:
+    """Show no progress: a wheel is scanned in a moment."""
+
+
+def _examine(_progress: Progress, question: tuple[Path, frozenset[str]]) -> Scan:
+    wheel, allowed = question
+    return scan_or_gap(lambda: scan_wheel(wheel, allowed))
 
 
 def _refusal(wheel: Path, distribution: str, findings: Sequence[Finding]) -> WheelError:

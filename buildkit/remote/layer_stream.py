@@ -104,6 +104,11 @@ class LayerStreams:
         self._streams: dict[Key, LayerStream] = {}
         self._failed = False
 
+    @property
+    def are_open(self) -> bool:
+        """Whether layers may be streamed, by threads of this process."""
+        return self._send is not None
+
     @contextmanager
     def open(self, key: Key, out: BinaryIO) -> Iterator[LayerStream | None]:
         """Yield what streams a layer whose blob is written to ``out``, if it may be; a failure abandons it."""

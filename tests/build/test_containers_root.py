@@ -50,7 +50,9 @@ def test_mmdebstrap_is_stopped_if_packing_the_root_fails(tmp_path: Path, monkeyp
     )
     work: Any = SimpleNamespace(debian=debian, arch="amd64", pins=(), sources=())
     with ExitStack() as stack, pytest.raises(BuildError, match="full"):
-        ContainerRunner(context, LayerWriter(context=context), stack).make_root("base/root", work)
+        ContainerRunner(context, LayerWriter(blobs=context.blobs, store=context.image_store), stack).make_root(
+            "base/root", work
+        )
     assert seen == ["ended"]
     assert list((tmp_path / "tmp").iterdir()) == []
 

@@ -24,7 +24,7 @@ MODEL = Model(name="m", version="1", source=UrlSource(url="https://example.org")
 
 @pytest.fixture
 def input_tasks(context: BuildContext) -> Iterator[InputTasks]:
-    with open_containers(context, LayerWriter(context=context)) as containers:
+    with open_containers(context, LayerWriter(blobs=context.blobs, store=context.image_store)) as containers:
         yield InputTasks(context, containers, {}, pytest.fail, lambda _composition: ())
 
 

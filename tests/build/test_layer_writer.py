@@ -29,6 +29,10 @@ def stored(context: BuildContext, tmp_path: Path) -> BuildContext:
     return replace(context, image_store=store, layers=replace(context.layers, trees=store))
 
 
+def make_writer(context: BuildContext, *, compress: bool = True, trees: bool = True) -> LayerWriter:
+    return LayerWriter(blobs=context.blobs, store=context.image_store if trees else None, compress=compress)
+
+
 def pack(writer: LayerWriter, compression: Compression = Compression.ZSTD) -> PackedLayer:
     with writer.open(compression) as to:
         member = Member(path="etc/words", size=len(WORDS), content=lambda: iter((WORDS,)))
@@ -42,7 +46,7 @@ def forms(context: BuildContext, packed: PackedLayer) -> tuple[bool, bool]:
 
 
 def test_without_an_image_store_there_is_a_blob(context: BuildContext) -> None:
-    assert forms(context, pack(LayerWriter(context=context, compress=False))) == (False, True)
+    assert forms(context, pack(make_writer(context, compress=False))) == (False, True)
 
 
 @pytest.mark.parametrize(
@@ -55,11 +59,11 @@ def test_without_an_image_store_there_is_a_blob(context: BuildContext) -> None:
     ],
 )
 def test_forms_of_a_layer(stored: BuildContext, *, compress: bool, trees: bool, made: tuple[bool, bool]) -> None:
-    assert forms(stored, pack(LayerWriter(context=stored, compress=compress, trees=trees))) == made
+    assert forms(stored, pack(make_writer(stored, compress=compress, trees=trees))) == made
 
 
 def test_both_forms_hold_the_same_layer(stored: BuildContext, tmp_path: Path) -> None:
-    tree, both = (pack(LayerWriter(context=stored, compress=compress)) for compress in (False, True))
+    tree, both = (pack(make_writer(stored, compress=compress)) for compress in (False, True))
     assert tree.diff_id == both.diff_id
     assert (tree.size, tree.compression) == (tree.unpacked, Compression.ZSTD)
     from_tree = b"".join(stored.layers.open_tar(Blob.of(tree)))
@@ -68,7 +72,7 @@ def test_both_forms_hold_the_same_layer(stored: BuildContext, tmp_path: Path) ->
 
 
 def test_output_that_is_not_kept_leaves_nothing(stored: BuildContext, tmp_path: Path) -> None:
-    with LayerWriter(context=stored).open(Compression.ZSTD) as to:
+    with make_writer(stored).open(Compression.ZSTD) as to:
         to.blob.write(b"x")
     for folder in ("store/trees", "store/tmp", "cache/sha256", "cache/tmp"):
         assert list((tmp_path / folder).iterdir()) == []
@@ -87,10 +91,10 @@ def record(context: BuildContext, packed: PackedLayer, name: str = "words") -> S
 
 
 def test_blob_is_made_once_and_is_that_of_packing(stored: BuildContext, events: list[Event]) -> None:
-    spec = record(stored, pack(LayerWriter(context=stored, compress=False)))
+    spec = record(stored, pack(make_writer(stored, compress=False)))
     make_blobs(stored, [spec])
     (made,) = stored.state.results[spec.key].blobs
-    assert made == Blob.of(pack(LayerWriter(context=stored, trees=False)))
+    assert made == Blob.of(pack(make_writer(stored, trees=False)))
     assert stored.ledger.layers.find([spec.key])[spec.key].blobs == (made,)
     assert stored.ledger.natives.find([made.digest]) == {made.digest: b"facts"}
     assert [path for path, _ in stored.ledger.layers.contents(spec.key) or ()] == ["etc/words"]
@@ -100,7 +104,7 @@ def test_blob_is_made_once_and_is_that_of_packing(stored: BuildContext, events: 
 
 
 def test_blob_that_was_evicted_is_made_again(stored: BuildContext) -> None:
-    packed = pack(LayerWriter(context=stored))
+    packed = pack(make_writer(stored))
     spec = record(stored, packed)
     stored.blobs.path(packed.digest).unlink()
     make_blobs(stored, [spec])
@@ -108,7 +112,7 @@ def test_blob_that_was_evicted_is_made_again(stored: BuildContext) -> None:
 
 
 def test_layer_that_is_nowhere_is_left_alone(stored: BuildContext) -> None:
-    packed = pack(LayerWriter(context=stored, trees=False))
+    packed = pack(make_writer(stored, trees=False))
     spec = record(stored, packed)
     stored.blobs.path(packed.digest).unlink()
     make_blobs(stored, [spec])
@@ -116,7 +120,7 @@ def test_layer_that_is_nowhere_is_left_alone(stored: BuildContext) -> None:
 
 
 def test_altered_tree_makes_no_blob(stored: BuildContext, tmp_path: Path) -> None:
-    packed = pack(LayerWriter(context=stored, compress=False))
+    packed = pack(make_writer(stored, compress=False))
     spec = record(stored, packed)
     (tmp_path / "store/trees" / packed.diff_id.hex / "etc/words").write_bytes(WORDS[::-1])
     with pytest.raises(DamagedError):

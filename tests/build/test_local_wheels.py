@@ -68,7 +68,7 @@ def fetch(context: BuildContext, artifact: Artifact) -> Path:
     """Run the task that fetches a file, as a build that has just started does."""
     context.files.__dict__.pop("fetcher", None)
     tasks: dict = {}
-    with open_containers(context, LayerWriter(context=context)) as containers:
+    with open_containers(context, LayerWriter(blobs=context.blobs, store=context.image_store)) as containers:
         name = InputTasks(context, containers, tasks, pytest.fail, lambda _composition: ()).fetch(artifact)
     assert name is not None, "the cache has it"
     tasks[name].action()
@@ -456,7 +456,7 @@ def test_model_in_a_wheel_that_changed_is_a_loss(
     use(wheel.parent)
     fetch(context, pinned)
     model = model_in(pinned, b"weights")
-    with open_containers(context, LayerWriter(context=context)) as containers:
+    with open_containers(context, LayerWriter(blobs=context.blobs, store=context.image_store)) as containers:
         inputs = InputTasks(context, containers, {}, pytest.fail, lambda _composition: ())
         inputs.check_downloads(model, model.files)
         change(wheel)

@@ -182,10 +182,10 @@ def test_lock_does_not_need_the_target_interpreter(tiny: Tiny) -> None:
     assert not (tiny.folder / "home/.local/share/uv/python").exists(), "uv fetched a Python only to resolve for it"
 
 
-_NO_PACKING = """from buildkit.build import executor
+_NO_PACKING = """from buildkit.build import layer_writer
 def refuse(*arguments, **named):
     raise AssertionError("a layer is packed again")
-executor.write_layer = refuse
+layer_writer.write_layer = refuse
 """  # code for `Tiny.after`
 
 

@@ -17,16 +17,16 @@ BULK = "bulk-1.0-py3-none-any.whl"
 _GONE = "its blob is missing from the cache"
 # what happens once, when the layer of this wheel is written, but not kept yet
 _MEANWHILE = """from pathlib import Path
-from buildkit.build import executor
-whole, wheel = executor.write_layer, Path({wheel!r})
+from buildkit.build import layer_writer
+whole, wheel = layer_writer.write_layer, Path({wheel!r})
 def write_layer(members, *args, **named):
     members = list(members)
     written = whole(members, *args, **named)
     if any(member.path.endswith("bulk/data.bin") for member in members):
-        executor.write_layer = whole
+        layer_writer.write_layer = whole
         {act}
     return written
-executor.write_layer = write_layer
+layer_writer.write_layer = write_layer
 """
 
 

@@ -37,9 +37,9 @@ _ROOT = Path(__file__).parents[2]
 _SESSION = Path(__file__).with_name("session.py")
 _NOX = "import runpy, sys; sys.argv = ['nox', *sys.argv[4:]]; runpy.run_module('nox', run_name='__main__')"
 SLOW = """import time
-from buildkit.build import executor
-write_layer = executor.write_layer
-executor.write_layer = lambda *args, **named: time.sleep(0.3) or write_layer(*args, **named)
+from buildkit.build import layer_writer
+write_layer = layer_writer.write_layer
+layer_writer.write_layer = lambda *args, **named: time.sleep(0.3) or write_layer(*args, **named)
 """  # code for `Tiny.after`: packing layers takes long enough to interfere
 _LIMIT = 600  # seconds of a session: on a busy machine, a root with compilers takes more than 300
 _GIT = ("git", "-c", "user.name=tester", "-c", "user.email=tester@example.org", "-c", "commit.gpgsign=false")

@@ -52,7 +52,7 @@ class Watched:
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
     found = Watch()
-    monkeypatch.setattr(blob_stream, "_LARGE", SMALL * BLOCK)
+    monkeypatch.setattr(blob_stream, "LARGE", SMALL * BLOCK)
     monkeypatch.setattr(blob_stream, "_PATIENCE", 0.01)
     monkeypatch.setattr(blob_stream, "_large", threading.BoundedSemaphore(1))
     monkeypatch.setitem(blob_stream._MAKERS, Compression.ZSTD, found.compressor)

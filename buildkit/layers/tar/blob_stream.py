@@ -15,7 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from queue import Queue
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
@@ -31,11 +31,13 @@ ZSTD_LEVEL = 3
 GZIP_LEVEL = 1
 _QUEUED = 2  # blocks
 _SMALL = 1 << 16  # bytes; smaller pieces are joined, because each hashing takes and leaves the interpreter lock
-_LARGE = 8 << 20  # bytes of a tar; a compressor's memory grows with its input up to 50 MB
-_LARGE_AT_ONCE = max(1, min(3, len(os.sched_getaffinity(0)) // 2))  # each has two threads
+LARGE = 8 << 20
+"""Bytes of a tar from which few are compressed by zstd at once: a compressor's memory grows with its input to 50 MB."""
+LARGE_AT_ONCE = max(1, min(3, len(os.sched_getaffinity(0)) // 2))
+"""How many such tars are compressed at once; each has two threads."""
 _PATIENCE = 0.2  # seconds
 
-_large = threading.BoundedSemaphore(_LARGE_AT_ONCE)
+_large = threading.BoundedSemaphore(LARGE_AT_ONCE)
 
 
 class TarPiece(NamedTuple):
@@ -95,6 +97,20 @@ _MAKERS: dict[Compression, Callable[[], _Compressor]] = {
     Compression.ZSTD: _make_zstd,
     Compression.CHUNKED: _make_chunked,
 }
+
+
+@contextmanager
+def turn_of_large(go_on: Callable[[], object]) -> Iterator[None]:
+    """Wait until few other large layers are compressed, as every `BlobStream` of this process does, and hold the turn.
+
+    For a layer that another process compresses. ``go_on`` is called now and then, and raises an error to give up.
+    """
+    while not _large.acquire(timeout=_PATIENCE):
+        go_on()
+    try:
+        yield
+    finally:
+        _large.release()
 
 
 class BlobStream:
@@ -183,7 +199,7 @@ class BlobStream:
             packed, waits = 0, self._compression is Compression.ZSTD
             while (pieces := self._blocks.get()) is not None:
                 packed += sum(len(piece.data) for piece in pieces) if waits else 0
-                if waits and packed > _LARGE:
+                if waits and packed > LARGE:
                     waits = not self._take_turn(turn)
                 if self._failure is None:
                     self._attempt(pieces)
