@@ -31,6 +31,8 @@ class Fault:
     rate: int = 0  # bytes a second, of either body
     cut_up: int | None = None  # the connection breaks once so much of the request has come
     cut_down: int | None = None  # and once so much of the answer has gone; 0: none of it, and no status either
+    hold_down: int | None = None  # the answer waits before it has more of its body than this, until `released`
+    released: threading.Event = field(default_factory=threading.Event)
     flip: int | None = None  # this byte of the answer has all its bits turned
 
 
@@ -281,6 +283,9 @@ class _Handler(BaseHTTPRequestHandler):
         cut = fault.cut_down is not None and start + len(block) >= fault.cut_down
         if cut:
             block = block[: cast("int", fault.cut_down) - start]
+        if fault.hold_down is not None and start + len(block) > fault.hold_down:
+            while not (fault.released.wait(0.05) or self.proxy.closed.is_set()):
+                pass
         request.down += len(block)
         self.wfile.write(b"%x\r\n%b\r\n" % (len(block), block) if self.chunked else block)
         if cut:

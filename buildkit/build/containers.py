@@ -102,18 +102,19 @@ class ContainerRunner:
         from buildkit.build.root_contents import RootContents
         from buildkit.oci.reference import parse_ref
         from buildkit.remote.image_pull import LayerReaders, pull_image
+        from buildkit.tools.arriving_files import ArrivingFiles
         from buildkit.tools.registry import RegistryClient
 
         context, contents, opened = self._context, RootContents(), self._writer.open_tree_of(spec)
         readers = LayerReaders(tree=opened, read=contents.read)
         registries, repository = RegistryClient(context.stop), parse_ref(work.image.ref, spec.name).repository
 
-        def fetch(ref: str, folder: Path, arch: str) -> None:
-            registries.fetch(parse_ref(ref, spec.name), folder, arch=arch)
+        def fetch(ref: str, folder: Path, arch: str, arriving: ArrivingFiles) -> None:
+            registries.fetch(parse_ref(ref, spec.name), folder, arch=arch, arriving=arriving)
 
         result = pull_image(work.image, work.arch, fetch, context.blobs, readers)
         context.ledger.remote_blobs.add(repository, (blob.digest for blob in result.blobs))  # a push mounts them
-        return result, contents.keep(context.ledger)
+        return result, contents.keep(context.ledger, [blob.digest for blob in result.blobs])
 
     def build(self, spec: Spec, work: BuildContainerfile) -> tuple[LayerResult, None]:
         """Build a Containerfile on images that this build imported, and keep what it adds as blobs."""

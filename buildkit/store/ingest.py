@@ -11,7 +11,7 @@ from pathlib import Path
 from buildkit.digest import DiffId, Digest
 from buildkit.errors import MismatchError
 from buildkit.layers.tar.blob_stream import BlobStream
-from buildkit.layers.tar.decompress import inflate
+from buildkit.layers.tar.decompress import ReadableFile, inflate_file
 from buildkit.layers.tar.member import MAGIC_SIZE, Compression
 from buildkit.oci.blob import Blob
 from buildkit.store.blobs import Blobs
@@ -19,6 +19,9 @@ from buildkit.store.layer_bytes import TreeOutput
 
 OpenTree = Callable[[], AbstractContextManager[TreeOutput | None]]
 """Opens the output of one layer's tree, as a context manager; of None if no image store takes it."""
+
+OpenFile = Callable[[Path], AbstractContextManager[ReadableFile]]
+"""Opens a file whose end is only found if its digest has been verified."""
 
 ReadTar = Callable[[Iterator[bytes]], object]
 """Reads a tar, or a part of it."""
@@ -37,21 +40,31 @@ def ingest_blob(
     max_unpacked: int | None = None,
     open_tree: OpenTree = nullcontext,
     read: ReadTar = _ignore,
+    open_file: OpenFile | None = None,
 ) -> Blob:
     """Verify a layer's file against both hashes, unpack it, and move it into the cache; all in one pass.
 
-    ``read`` gets the tar meanwhile, before it is known whether it is the right one. Raises MismatchError, also if it
-    unpacks to more than ``max_unpacked`` bytes, and what the tree raises.
+    ``read`` gets the tar meanwhile, before it is known whether it is the right one. ``open_file`` is for a file that
+    others verify. Raises MismatchError, also if it unpacks to more than ``max_unpacked`` bytes, and what the tree
+    and ``open_file`` raise.
     """
-    verify_digest(path, digest)
-    with path.open("rb") as file:
+    if open_file is None:
+        verify_digest(path, digest)
+        open_file = open_whole
+    with open_file(path) as file:
         compression = Compression.detect(file.read(MAGIC_SIZE))
-    with open_tree() as tree:
-        unpacking = Unpacking(inflate(path, compression), digest, max_unpacked)
-        unpacked = unpacking.write_tree(tree, diff_id, read)
-    size = path.stat().st_size
-    blobs.adopt(path, blobs.path(digest))
+    with open_file(path) as file:
+        with open_tree() as tree:
+            unpacking = Unpacking(inflate_file(file, compression), digest, max_unpacked)
+            unpacked = unpacking.write_tree(tree, diff_id, read)
+        size = path.stat().st_size
+        blobs.adopt(path, blobs.path(digest))
     return Blob(digest=digest, diff_id=diff_id, size=size, unpacked=unpacked, compression=compression)
+
+
+def open_whole(path: Path) -> AbstractContextManager[ReadableFile]:
+    """Open a file that is complete."""
+    return path.open("rb")
 
 
 class Unpacking:

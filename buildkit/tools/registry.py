@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from buildkit.digest import Digest
 from buildkit.errors import RegistryError
 from buildkit.oci.reference import Ref
+from buildkit.tools.arriving_files import ArrivingFiles
 from buildkit.tools.growing_blob import GrowingBlob
 from buildkit.tools.process import stop_all
 from buildkit.tools.push_details import PushDetails
@@ -111,15 +112,18 @@ class RegistryClient:
         """Return the config blob of the manifest of a tag or a digest; skopeo verifies it."""
         return self._skopeo.config(ref)
 
-    def fetch(self, ref: Ref, folder: Path, *, arch: str = "", most: int = 0) -> None:
+    def fetch(
+        self, ref: Ref, folder: Path, *, arch: str = "", most: int = 0, arriving: ArrivingFiles | None = None
+    ) -> None:
         """Fetch manifest, config and blobs into a ``dir:`` layout, and verify their digests.
 
         Of an index that is the image for Linux on ``arch`` (Go's name; this host's if empty). ``most`` limits the bytes
-        of each file, because a registry may send more than the manifest declares.
+        of each file, because a registry may send more than the manifest declares. ``arriving`` is told what has come,
+        but not by skopeo; the caller ends it.
         """
         self._either(
             ref,
-            lambda ours: ours.fetch(ref, folder, self.timeouts, arch=arch, most=most),
+            lambda ours: ours.fetch(ref, folder, self.timeouts, arriving or ArrivingFiles(), arch=arch, most=most),
             lambda skopeo: skopeo.fetch(ref, folder, arch=arch, most=most),
         )
 

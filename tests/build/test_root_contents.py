@@ -70,7 +70,7 @@ def read_again(*tars: bytes) -> Listing:
 def test_contents_are_those_that_the_blobs_have(tmp_path: Path, ledger: Ledger, tars: tuple[bytes, ...]) -> None:
     contents = RootContents()
     pull(tmp_path, contents, *tars)
-    assert contents.keep(ledger) == read_again(*tars)
+    assert contents.keep(ledger, [*map(Digest.of, tars)]) == read_again(*tars)
     known = ledger.natives.find(map(Digest.of, tars))
     assert known == {Digest.of(tar): encode_facts(read_facts((tar,), "it")) for tar in tars}
 
@@ -82,11 +82,20 @@ def test_layer_with_other_bytes_than_the_image_says_leaves_no_facts(tmp_path: Pa
     assert ledger.natives.find([Digest.of(LOWER)]) == {}
 
 
+def test_what_was_read_of_a_layer_before_does_not_count(tmp_path: Path, ledger: Ledger) -> None:
+    contents = RootContents()
+    contents.read(Digest.of(LOWER), iter((UPPER,)))
+    contents.read(Digest.of(UPPER), iter((b"?" * 512,)))
+    pull(tmp_path, contents, LOWER, UPPER)
+    assert contents.keep(ledger, [*map(Digest.of, (LOWER, UPPER))]) == read_again(LOWER, UPPER)
+    assert ledger.natives.find([Digest.of(LOWER)]) == {Digest.of(LOWER): encode_facts(read_facts((LOWER,), "it"))}
+
+
 def test_unreadable_layer_is_kept_and_its_listing_is_not_known(tmp_path: Path, ledger: Ledger) -> None:
     contents, broken = RootContents(), LOWER[:700] + b"?" * 512 + LOWER[1212:]
     with pytest.raises(BuildError):
         read_listing((broken,), "it")
     pull(tmp_path, contents, broken, UPPER)
     assert Blobs(tmp_path / "cache").has(Digest.of(broken), len(broken))
-    assert contents.keep(ledger) is None
+    assert contents.keep(ledger, [*map(Digest.of, (broken, UPPER))]) is None
     assert ledger.natives.find(map(Digest.of, (broken, UPPER))).keys() == {Digest.of(UPPER)}

@@ -673,7 +673,7 @@ def _layout(manifest: bytes, config: bytes) -> None:
     from buildkit.remote.image_pull import pull_image
     from buildkit.store.blobs import Blobs
 
-    def give(_ref: str, folder: Path, _arch: str) -> None:
+    def give(_ref: str, folder: Path, _arch: str, _arriving: object = None) -> None:
         (folder / "manifest.json").write_bytes(manifest)
         (folder / Digest.of(config).hex).write_bytes(config)
 

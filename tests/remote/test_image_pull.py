@@ -20,7 +20,9 @@ from buildkit.oci.blob import Blob, LayerResult
 from buildkit.oci.reference import parse_ref
 from buildkit.remote.image_pull import pull_image
 from buildkit.store.blobs import Blobs
+from buildkit.tools.arriving_files import ArrivingFiles
 from buildkit.tools.registry_errors import registry_error
+from tests.waiting import wait_until
 
 REF = "registry.test/x@sha256:" + "0" * 64
 TAR = bytes(range(256)) * 9000  # more than two chunks
@@ -49,7 +51,7 @@ class Registry:
         self.layers = [{"digest": str(Digest.of(layer)), "size": len(layer)} for layer in layers]
         self.manifest: object = None
 
-    def copy(self, ref: str, folder: Path, arch: str) -> None:
+    def copy(self, ref: str, folder: Path, arch: str, _arriving: object = None) -> None:
         assert (ref, arch) == (REF, "amd64")
         config = json.dumps(self.config).encode()
         digest = Digest.of(config)
@@ -87,8 +89,35 @@ def test_pulled_layer_keeps_its_bytes_and_gets_its_diff_id(pull: Pull, blobs: Bl
     assert list((blobs.folder / "tmp").iterdir()) == []
 
 
+def test_what_came_of_another_image_does_not_count(blobs: Blobs) -> None:
+    """Whoever goes on with a download may choose another image of an index."""
+    (first, _), (second, _) = PACKED["gzip"], PACKED["zstd"]
+
+    def fetch(ref: str, folder: Path, arch: str, arriving: ArrivingFiles) -> None:
+        Registry(first).copy(ref, folder, arch)
+        arriving.begin((folder / "manifest.json").read_bytes())
+        for path in folder.iterdir():
+            arriving.report(path, path.stat().st_size)
+            arriving.complete(path)
+        wait_until(lambda: blobs.has(Digest.of(first), len(first)))
+        arriving.withdraw()
+        for path in folder.iterdir():
+            path.unlink()
+        Registry(second).copy(ref, folder, arch)
+
+    made = pull_image(PinnedImage(ref=REF, pinned=REF), "amd64", fetch, blobs)
+    assert [blob.digest for blob in made.blobs] == [Digest.of(second)]
+
+
+def test_layer_that_an_image_has_twice_is_in_the_result_twice(pull: Pull) -> None:
+    other = TAR[::-1]
+    ids = [str(DiffId.of(tar)) for tar in (TAR, other, TAR)]
+    made = pull(Registry(TAR, other, TAR, diff_ids=ids))
+    assert [str(blob.diff_id) for blob in made.blobs] == ids
+
+
 def test_image_that_the_registry_no_longer_has_names_the_command_that_takes_another(blobs: Blobs) -> None:
-    def fetch(ref: str, _folder: Path, _arch: str) -> None:
+    def fetch(ref: str, _folder: Path, _arch: str, _arriving: object) -> None:
         raise registry_error(parse_ref(ref, "x"), "fetching", "404 Not Found: manifest unknown: sha256:0")
 
     digest = Digest.parse(REF.partition("@")[2])

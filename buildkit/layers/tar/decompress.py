@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import IO, Protocol, cast
 
 from buildkit.layers.tar.member import Compression
 
@@ -12,22 +12,35 @@ _CHUNK = 1 << 20
 _WRAPPED = 31  # window bits of a gzip file
 
 
+class ReadableFile(Protocol):
+    """A file that is read from its beginning."""
+
+    def read(self, size: int = ..., /) -> bytes:
+        """Return the next bytes, fewer than ``size`` only before the end."""
+
+
 def inflate(path: Path, compression: Compression) -> Iterator[bytes]:
     """Yield the tar in pieces of about a mebibyte; raises ValueError for a damaged blob."""
     with path.open("rb") as file:
-        if compression in (Compression.ZSTD, Compression.CHUNKED):
-            yield from _unzstd(file)
-            return
-        gunzip = _Gzip() if compression is Compression.GZIP else None
-        while chunk := file.read(_CHUNK):
-            yield from gunzip(chunk) if gunzip else (chunk,)
+        yield from inflate_file(file, compression)
 
 
-def _unzstd(file: BinaryIO) -> Iterator[bytes]:
+def inflate_file(file: ReadableFile, compression: Compression) -> Iterator[bytes]:
+    """Yield the tar of an open file, which is read to its end, as `inflate` does."""
+    if compression in (Compression.ZSTD, Compression.CHUNKED):
+        yield from _unzstd(file)
+        return
+    gunzip = _Gzip() if compression is Compression.GZIP else None
+    while chunk := file.read(_CHUNK):
+        yield from gunzip(chunk) if gunzip else (chunk,)
+
+
+def _unzstd(file: ReadableFile) -> Iterator[bytes]:
     import zstandard
 
     try:
-        reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)  # zstd:chunked has many
+        source = cast("IO[bytes]", file)  # of which only `read` is used
+        reader = zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True)  # zstd:chunked has many
         while chunk := reader.read(_CHUNK):
             yield chunk
     except zstandard.ZstdError as error:

@@ -33,7 +33,8 @@ class BlobFetch:
     """The download of a blob, of a digest and a size, into a file that is empty at first.
 
     ``run`` may be repeated after a failure: it opens the file again, at its end, and goes on after the last byte that
-    came. ``report`` is called with the bytes of the blob that have come.
+    came. ``report`` is called with the bytes of the blob that have come and can be read, and with 0 before it begins
+    anew.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class BlobFetch:
 
     def _begin_anew(self) -> None:
         self._hash, self._got = hashlib.sha256(), 0
+        self._report(0)
         self._cut()
 
     def _cut(self) -> None:
@@ -101,6 +103,7 @@ class BlobFetch:
         if self._got + len(block) > self._size:
             raise RequestFailed(f"file too large: a blob has more than the {self._size} bytes that its manifest names")
         self._file().write(block)
+        self._file().flush()
         self._hash.update(block)
         self._got += len(block)
         self._report(self._got)

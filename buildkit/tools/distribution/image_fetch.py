@@ -36,7 +36,7 @@ def find_image(index: bytes, arch: str) -> Digest | None:
 
 
 def list_blobs(manifest: bytes, most: int = 0) -> list[tuple[Digest, int]]:
-    """Return digest and size of config and layers, each once, the largest first; raises MalformedError.
+    """Return digest and size of the config and the layers, lowest first, each once; raises MalformedError.
 
     None may have more than ``most`` bytes, if that is not 0.
     """
@@ -48,7 +48,7 @@ def list_blobs(manifest: bytes, most: int = 0) -> list[tuple[Digest, int]]:
     }
     if most and max(blobs.values()) > most:
         raise MalformedError(f"file too large: a blob of {max(blobs.values())} bytes")
-    return sorted(blobs.items(), key=lambda blob: -blob[1])
+    return list(blobs.items())
 
 
 def find_image_blobs(manifest: bytes) -> frozenset[Digest]:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -20,6 +21,7 @@ from buildkit.errors import BlobsMissingError, DamagedError, RegistryError
 from buildkit.hostile_json import MalformedError
 from buildkit.oci.image import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from buildkit.oci.reference import Ref
+from buildkit.tools.arriving_files import ArrivingFiles
 from buildkit.tools.distribution.connections import HttpRequest, HttpResponse, Operation
 from buildkit.tools.distribution.left_to_skopeo import LeftToSkopeo
 from buildkit.tools.distribution.progress import SentBytes
@@ -153,23 +155,35 @@ class DistributionRepository:
         with _explained(ref, "looking up"):
             return workers.run(attempt)
 
-    def fetch(self, ref: Ref, folder: Path, timeouts: RegistryTimeouts, *, arch: str, most: int) -> None:
+    def fetch(
+        self, ref: Ref, folder: Path, timeouts: RegistryTimeouts, arriving: ArrivingFiles, *, arch: str, most: int
+    ) -> None:
         """Fetch an image into a layout, several blobs at once; of an index the image for Linux on ``arch``.
 
-        No blob may have more than ``most`` bytes, if that is not 0.
+        No blob may have more than ``most`` bytes, if that is not 0. ``arriving`` is told what has come.
         """
         from buildkit.tools.distribution.blob_fetch import BlobFetch, at_end_of
         from buildkit.tools.distribution.image_fetch import list_blobs
 
         with self._fetching(ref, timeouts) as workers:
             manifest = self._image_manifest(ref, timeouts, arch)
-            files = {blob: folder / blob[0].hex for blob in list_blobs(manifest, most)}
-            fetches = [BlobFetch(self._session, blob, at_end_of(path), _ignore) for blob, path in files.items()]
+            files = {folder / blob[0].hex: blob for blob in list_blobs(manifest, most)}
+            fetches = {
+                path: BlobFetch(self._session, blob, at_end_of(path), partial(arriving.report, path))
+                for path, blob in files.items()
+            }
+
+            def download(path: Path) -> None:
+                fetches[path].run(workers.operation)
+                arriving.complete(path)
+
             folder.mkdir(exist_ok=True)
+            arriving.begin(manifest)
             try:
-                workers.map(lambda fetch: fetch.run(workers.operation), fetches, _DOWNLOADS)
+                workers.map(download, files, _DOWNLOADS)
             except LeftToSkopeo:  # where blobs are; skopeo writes into empty folders only
-                for path in files.values():
+                arriving.withdraw()
+                for path in files:
                     path.unlink(missing_ok=True)
                 raise
         write_layout(folder, manifest)

@@ -16,6 +16,7 @@ from buildkit.oci.image import OCI_INDEX
 from buildkit.oci.reference import parse_ref
 from buildkit.tools.distribution.blob_fetch import BlobFetch
 from buildkit.tools.distribution.connections import Operation
+from buildkit.tools.distribution.image_fetch import list_blobs
 from buildkit.tools.distribution.left_to_skopeo import LeftToSkopeo
 from buildkit.tools.registry import CLIENT
 from buildkit.tools.skopeo import write_layout
@@ -85,6 +86,7 @@ def test_registry_that_sends_everything_again_is_read_from_the_beginning(
     registries().fetch_blob(place.ref(), (pushed[0], SIZE), out, come.append)
     assert out.getvalue() == whole
     assert come[-1] == SIZE
+    assert come.count(0) == 4  # it says so each time
 
 
 @pytest.mark.parametrize(
@@ -103,6 +105,12 @@ def test_blob_with_other_bytes_is_refused(place: Place, pushed: tuple[Digest, ..
     error = refusal(lambda: registries().fetch_blob(place.ref(), (pushed[0], SIZE), io.BytesIO()))
     assert f"Digest did not match, expected {pushed[0]}" in error.message
     assert place.proxy.count("GET", "/blobs/") == 1
+
+
+def test_config_comes_first_and_then_the_lowest_layer(pushed: tuple[Digest, ...], tmp_path: Path) -> None:
+    manifest = (tmp_path / "image/manifest.json").read_bytes()
+    config = Digest.parse(json.loads(manifest)["config"]["digest"])
+    assert [digest for digest, _ in list_blobs(manifest)] == [config, *pushed]
 
 
 def test_limit_is_held_before_anything_is_fetched(place: Place, pushed: tuple[Digest, ...], tmp_path: Path) -> None:
