@@ -54,6 +54,8 @@ class CountingProxy:
             except OSError:
                 client.close()
                 continue
+            for passing in (client, registry):  # or a small piece waits 40 ms for an acknowledgement
+                passing.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             pair = _Pair(client, registry)
             for way, source, target in (("up", client, registry), ("down", registry, client)):
                 threading.Thread(target=self._pass, args=(way, source, target, pair), daemon=True).start()

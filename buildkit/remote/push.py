@@ -49,9 +49,10 @@ class Push:
         self._upload = upload
         self._find_mount = find_mount
         self._found: dict[Ref, Digest | None] = {}
+        self._listed: dict[str, Set[Digest]] = {}  # by repository
 
     def tasks(self, building: Mapping[TaskId, Spec]) -> Iterator[tuple[TaskId, Task]]:
-        """Yield tasks to run while layers are built: look up the manifest that each name has now, and upload layers.
+        """Yield tasks to run while layers are built: look up what each name has now, and upload layers.
 
         ``building`` maps the ids of the tasks that build layers to their specs.
         """
@@ -84,7 +85,8 @@ class Push:
     def _lookup_task(self, ref: Ref) -> Task:
         def action() -> Outcome:
             try:
-                self._find(ref, self._registries.without_retries())
+                if self._find(ref, self._registries.without_retries()) and ref == self._refs[0]:
+                    self._listed_blobs(ref)  # now, as the image is another one if layers are built
             except RegistryError:  # `run` looks again, and reports what fails
                 if self._upload:
                     self._upload.failed = True
@@ -104,24 +106,26 @@ class Push:
 
     def _listed_blobs(self, ref: Ref) -> Set[Digest]:
         """Return what the image lists that the name has now, or another of the names in its repository."""
-        names = (ref, *(other for other in self._refs if other.repository == ref.repository))
-        digest = next(filter(None, map(self._found.get, names)), None)
-        return self._registries.listed_blobs(replace(ref, digest=digest)) if digest else frozenset()
+        if ref.repository not in self._listed:
+            names = (ref, *(other for other in self._refs if other.repository == ref.repository))
+            digest = next(filter(None, map(self._found.get, names)), None)
+            listed = self._registries.listed_blobs(replace(ref, digest=digest)) if digest else frozenset[Digest]()
+            self._listed[ref.repository] = listed
+        return self._listed[ref.repository]
 
     def _push(self, image: Image, refs: Sequence[Ref], report: Callable[[int], None]) -> tuple[Digest, ...]:
         """Push to each of ``refs``; return the digests that went up."""
         uploaded: list[Digest] = []
-        config, present = image.config_blob(), dict[str, Set[Digest]]()
+        config = image.config_blob()
         with self._blobs.working_folder() as folder:
             write_layout(folder, image.oci_manifest(), config)
             link_layers(folder, image, self._blobs)
             for ref in refs:
-                believed = present.get(ref.repository) or self._listed_blobs(ref)
-                details = PushDetails(mounts=self._find_mount, report=report, present=believed)
+                details = PushDetails(mounts=self._find_mount, report=report, present=self._listed_blobs(ref))
                 try:
                     uploaded += self._registries.push(folder, ref, details)
                 except DamagedError as error:
                     self._blobs.drop_damaged(map(Digest, error.digests))
                     raise
-                present[ref.repository] = {Digest.of(config), *(layer.blob.digest for layer in image.layers)}
+                self._listed[ref.repository] = {Digest.of(config), *(layer.blob.digest for layer in image.layers)}
         return tuple(uploaded)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from buildkit.tools.distribution.blob_push import BlobSource
 
 _LOOKUPS = 8
+_SMALL = 1 << 16  # bytes that are sent sooner than they are asked for
 _UPLOADS = 4
 _DOWNLOADS = 4
 _MAX_MANIFEST = 4 << 20  # the limit of skopeo and of most registries
@@ -89,7 +90,7 @@ class DistributionRepository:
         with self._pushing(ref, timeouts) as workers:
             sources, sent = _read_sources(folder, details.mounts), SentBytes(details.report)
             asked = [source for source in sources if source.digest not in details.present]
-            pushed = self._push_blobs(workers, ref, asked, sent)
+            pushed = self._push_blobs(workers, ref, asked, sent, small_are_new=bool(details.present))
             refusal = workers.run(lambda: self._put_manifest(workers.operation, ref, folder))
             if refusal and len(asked) < len(sources):
                 pushed += self._push_blobs(workers, ref, sources, sent)
@@ -227,15 +228,20 @@ class DistributionRepository:
         with _explained(ref, "pushing"):
             yield Workers(Operation(self._session.connections, timeouts.push), self._stop, timeouts.waits)
 
-    def _push_blobs(self, workers: Workers, ref: Ref, sources: Sequence[BlobSource], sent: SentBytes) -> list[Digest]:
+    def _push_blobs(
+        self, workers: Workers, ref: Ref, sources: Sequence[BlobSource], sent: SentBytes, *, small_are_new: bool = False
+    ) -> list[Digest]:
+        """Push those blobs that the repository lacks. Small ones are not asked for if they are surely new."""
         from buildkit.tools.distribution.blob_push import BlobPush  # not to look up
 
         pushes = {
             source: BlobPush(self._session, workers.operation, source, sent.reporter(source.digest))
             for source in sources
         }
-        present = workers.map(lambda push: push.is_there(), pushes.values(), _LOOKUPS)
-        missing = [source for source, there in zip(pushes, present, strict=True) if not there]
+        asked = [source for source in pushes if not (small_are_new and source.path and source.size < _SMALL)]
+        present = workers.map(lambda source: pushes[source].is_there(), asked, _LOOKUPS)
+        there = {source for source, is_there in zip(asked, present, strict=True) if is_there}
+        missing = [source for source in pushes if source not in there]
         _check_files(missing)
         absent = [source for source in missing if source.path is None]
         mounted = workers.map(lambda source: pushes[source].mount(), absent, _LOOKUPS)

@@ -95,7 +95,6 @@ def test_push_uploads_only_changed_layers(tiny: Tiny, other: Tiny, proxy: Faulty
     assert traffic(proxy.requests) == {  # what is new are the layer and the config
         "HEAD manifest": 1,
         "GET manifest": 1,
-        "HEAD blob": 2,
         "POST upload": 2,
         "PUT upload": 2,
         "PUT manifest": 1,
@@ -125,7 +124,6 @@ def test_new_name_beside_one_that_exists_asks_for_what_is_new(tiny: Tiny, proxy:
     assert traffic(proxy.requests) == {
         "HEAD manifest": 3,
         "GET manifest": 1,
-        "HEAD blob": 2,
         "POST upload": 2,
         "PUT upload": 2,
         "PUT manifest": 3,
@@ -234,7 +232,7 @@ def test_rebuilt_identical_blobs_are_not_uploaded(tiny: Tiny, proxy: FaultyProxy
     assert len(again.built()) == 9
     assert digest(again) == digest(first)
     assert uploaded(proxy) == 0
-    assert traffic(proxy.requests) == {"HEAD manifest": 1}
+    assert traffic(proxy.requests) == {"HEAD manifest": 1, "GET manifest": 1}  # looked up while layers were built
     # another recipe, the same layer: config and manifest say nothing of recipes
     tiny.write("stages/tools/stage.toml", (tiny.project / "stages/tools/stage.toml").read_text().replace("app", "base"))
     before = succeeded(tiny.run("push-tools", f"{repo}:tools"))
