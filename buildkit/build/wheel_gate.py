@@ -24,7 +24,7 @@ from buildkit.report.findings_table import format_severity, sort_worst_first
 from buildkit.report.text import format_count, sanitize_line
 from buildkit.scan import NOT_SCANNED, UNKNOWN_CONTENT, Scan, library_globals, rules_version, scan_wheel
 from buildkit.store.scan_verdicts import ScanVerdicts, at_path
-from buildkit.tools.forked_workers import Progress, Run, run_here
+from buildkit.tools.forked_workers import Progress, RunFunction, run_here
 
 _MOST = 5
 
@@ -32,7 +32,7 @@ _MOST = 5
 class WheelGate:
     """Judges the wheels of one build by the project's allowlist and setting; ``run`` runs the scans."""
 
-    def __init__(self, context: BuildContext, run: Run = run_here) -> None:
+    def __init__(self, context: BuildContext, run: RunFunction = run_here) -> None:
         self._context = context
         self._run = run
         self._verdicts = ScanVerdicts(context.ledger)

@@ -113,6 +113,11 @@ class Push:
             self._listed[ref.repository] = listed
         return self._listed[ref.repository]
 
+    def _present_blobs(self, ref: Ref) -> Set[Digest]:
+        """Return what is listed and what has gone up meanwhile; nothing where nothing is listed."""
+        listed, early = self._listed_blobs(ref), self._upload.uploaded if self._upload else []
+        return {*listed, *early} if listed and ref.repository == self._refs[0].repository else listed
+
     def _push(self, image: Image, refs: Sequence[Ref], report: Callable[[int], None]) -> tuple[Digest, ...]:
         """Push to each of ``refs``; return the digests that went up."""
         uploaded: list[Digest] = []
@@ -121,7 +126,7 @@ class Push:
             write_layout(folder, image.oci_manifest(), config)
             link_layers(folder, image, self._blobs)
             for ref in refs:
-                details = PushDetails(mounts=self._find_mount, report=report, present=self._listed_blobs(ref))
+                details = PushDetails(mounts=self._find_mount, report=report, present=self._present_blobs(ref))
                 try:
                     uploaded += self._registries.push(folder, ref, details)
                 except DamagedError as error:

@@ -33,7 +33,7 @@ Progress = Callable[[int], None]
 """Takes how much is done, and raises Interrupted if the work is to stop."""
 
 
-class Run(Protocol):
+class RunFunction(Protocol):
     """Where functions run."""
 
     def __call__(
@@ -62,14 +62,14 @@ class ForkedWorkers:
     """
 
     def __init__(self, count: int) -> None:
-        self._workers: list[_Worker] = []
-        self._free: SimpleQueue[_Worker] = SimpleQueue()
+        self._workers: list[_ForkedWorker] = []
+        self._free: SimpleQueue[_ForkedWorker] = SimpleQueue()
         self._count = count
 
     def __enter__(self) -> Self:
         try:
             for _ in range(self._count):
-                worker = _Worker()
+                worker = _ForkedWorker()
                 self._workers.append(worker)
                 self._free.put(worker)
         except BaseException:
@@ -99,7 +99,7 @@ class ForkedWorkers:
             self._free.put(worker)
 
 
-class _Worker:
+class _ForkedWorker:
     """One process. After an error of the pipe it runs nothing more."""
 
     def __init__(self) -> None:

@@ -111,7 +111,7 @@ def test_needed_images_are_those_that_containers_start_from() -> None:
 def test_needed_image_names_are_those_that_builds_use() -> None:
     made = composer()
     blobs = SimpleNamespace(leases=SimpleNamespace(hold=None))
-    shared = cast("BuildContext", SimpleNamespace(project=made._project, blobs=blobs))
+    shared = cast("BuildContext", SimpleNamespace(project=made._project, blobs=blobs, image_store=None))
     containers = ContainerRunner(shared, LayerWriter(blobs=shared.blobs, store=shared.image_store), ExitStack())
     assert {containers._root_ref(made.compiler), containers._whole_ref(made.builder)} <= needed().refs
 

@@ -18,7 +18,7 @@ def test_timings_lists_recorded_builds_by_phase(tiny: Tiny) -> None:
     timings = first.report["timings"]
     assert {"plan", "fetch", "pull", "pack", "compress", "assemble", "import"} <= set(timings)
     assert first.report["phases"] == {name: spent["seconds"] for name, spent in timings.items()}
-    assert timings["fetch"]["written"] >= first.report["bytes"]["fetched"]
+    assert timings["fetch"]["read"] >= first.report["bytes"]["fetched"]
     packed = [x for x in first.report["layers"] if x["source"] == "built" and x["kind"] != "image"]
     assert timings["compress"]["written"] == sum(layer["size"] for layer in packed)
     assert timings["import"]["cpu"] > 0  # skopeo's, for we do next to nothing there
