@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 from buildkit.build.containers import ContainerRunner, open_containers
 from buildkit.build.context import BuildContext
@@ -16,8 +17,10 @@ from buildkit.locks.pins import Model
 from buildkit.plan.spec import PackWheels, Spec
 from buildkit.tasks.scheduler import Lane, Outcome, Task, Tasks, put_first, run_tasks
 from buildkit.tasks.task_id import TaskId, TaskKind
-from buildkit.tools.forked_workers import ForkedWorkers
 from buildkit.tools.malloc_arenas import limit_arenas
+
+if TYPE_CHECKING:
+    from buildkit.tools.forked_workers import ForkedWorkers
 
 MIN_PACKED_APART = 64 << 20
 """Unpacked bytes of wheels from which processes pack them: to fork them and to load what they need takes 0.1 s."""
@@ -71,6 +74,7 @@ def _open_packers(
     if not count:
         return None
     import buildkit.build.wheel_packing  # noqa: F401 - once, for all of them
+    from buildkit.tools.forked_workers import ForkedWorkers  # few builds pack many wheels
 
     return stack.enter_context(ForkedWorkers(count))
 

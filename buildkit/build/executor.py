@@ -49,7 +49,6 @@ from buildkit.plan.spec import (
 )
 from buildkit.tasks.scheduler import Lane, Outcome, Task
 from buildkit.tasks.task_id import TaskId, TaskKind
-from buildkit.tools.forked_workers import run_here
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -293,7 +292,7 @@ class Executor:
     def _wheel_gate(self) -> WheelGate:
         from buildkit.build.wheel_gate import WheelGate  # a build that packs no wheel does not load it
 
-        return WheelGate(self._context, self._packers.run if self._packers else run_here)
+        return WheelGate(self._context, self._packers.run) if self._packers else WheelGate(self._context)
 
     def _scanned(self, spec: Spec, work: PackModel, needs: tuple[TaskId, ...]) -> tuple[TaskId, ...]:
         """Return the tasks to wait for, so that every file of a model is in the cache and passed the scan."""

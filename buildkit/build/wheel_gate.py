@@ -90,7 +90,7 @@ class WheelGate:
 
 
 def _ignore(_done: int) -> None:
-    """Show no progress: a wheel is scanned in a moment."""
+    """Show no progress of a scan."""
 
 
 def _examine(_progress: Progress, question: tuple[Path, frozenset[str]]) -> Scan:

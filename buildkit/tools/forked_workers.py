@@ -11,18 +11,17 @@ import os
 import pickle
 import signal
 import socket
-import time
 import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, NamedTuple, NoReturn, Protocol, Self, TypeVar
 
 from buildkit.errors import BuildError
-from buildkit.tools.usage import ResourceUsage, read_io, record_usage
+from buildkit.tools.process import name_signal
+from buildkit.tools.usage import ResourceUsage, measure_process, record_usage
 
 _LEFT_TO_US = (signal.SIGINT, signal.SIGTERM)  # blocked in the new process: the one that forked it decides
 
@@ -157,9 +156,10 @@ class _ForkedWorker:
     def _find_end(self) -> BuildError:
         self.leave()
         code = self.wait()
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        if code >= 0:  # a defect: it has printed its traceback
+            return BuildError(f"a process of this build ended with exit code {code}")
         return BuildError(
-            f"a process of this build {how}",
+            f"a process of this build was killed by {name_signal(-code)}",
             hint="the kernel does that where memory is short; --jobs 1 needs the least",
         )
 
@@ -201,14 +201,10 @@ def _serve(connection: socket.socket) -> None:
 
         while True:
             function, question = pickle.load(stream)  # noqa: S301 - of the process that forked this one
-            before = _measure()
+            before = measure_process()
             result, error = None, None
             try:
                 result = function(send, question)
             except Exception as raised:  # noqa: BLE001 - raised again where it was called
                 error = raised
-            send(_Answer(result, error, _measure() - before))
-
-
-def _measure() -> ResourceUsage:
-    return ResourceUsage(time.process_time(), *read_io(Path("/proc/self/io")))
+            send(_Answer(result, error, measure_process() - before))

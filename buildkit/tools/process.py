@@ -284,7 +284,8 @@ def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
         return  # it ended in the meantime
 
 
-def _signal_name(number: int) -> str:
+def name_signal(number: int) -> str:
+    """Return the name of a signal, such as ``SIGKILL``; a real-time signal has a number only."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -297,7 +298,7 @@ def _check(command: Command, code: int, stdout: bytes, stderr: bytes) -> Command
     if _stopping.is_set():
         raise Interrupted("interrupted")
     what = command.what or f"`{command}`"
-    how = f"was killed by {_signal_name(-code)}" if code < 0 else f"failed with exit code {code}"
+    how = f"was killed by {name_signal(-code)}" if code < 0 else f"failed with exit code {code}"
     output = (stdout[-_KEPT_OUTPUT:] + stderr[-_KEPT_OUTPUT:]).decode("utf-8", "replace").strip()
     if full := describe_full_disk(output):
         hint = "the output says where; free some room there. nox -s cache -- gc removes what is not needed"

@@ -50,12 +50,17 @@ class WorkCost:
 
 def measure_thread() -> ResourceUsage:
     """Return the usage of this thread so far, with the programs that it started and waited for."""
-    return ResourceUsage(time.thread_time(), *read_io(Path("/proc/thread-self/io"))) + _of_children()
+    return ResourceUsage(time.thread_time(), *_read_io(Path("/proc/thread-self/io"))) + _of_children()
+
+
+def measure_process() -> ResourceUsage:
+    """Return the usage of this process so far, by all of its threads."""
+    return ResourceUsage(time.process_time(), *_read_io(Path("/proc/self/io")))
 
 
 def record_child(pid: int) -> None:
     """Add an ended program that is not reaped yet, and its own children, to this thread's usage."""
-    record_usage(ResourceUsage(read_cpu(pid), *read_io(Path(f"/proc/{pid}/io"))))
+    record_usage(ResourceUsage(read_cpu(pid), *_read_io(Path(f"/proc/{pid}/io"))))
 
 
 def record_usage(usage: ResourceUsage) -> None:
@@ -80,8 +85,7 @@ def read_cpu(pid: int) -> float:
     return sum(map(int, fields[11:15])) / _TICKS
 
 
-def read_io(path: Path) -> tuple[int, int]:
-    """Return the bytes read and written by what ``path`` is about, ``/proc/PID/io``; 0 if it cannot be read."""
+def _read_io(path: Path) -> tuple[int, int]:
     try:
         lines = dict(line.split(": ") for line in path.read_text("ascii").splitlines())
     except OSError:
