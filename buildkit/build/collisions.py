@@ -11,7 +11,7 @@ from functools import cached_property
 
 from buildkit.digest import Key
 from buildkit.errors import CollisionError
-from buildkit.layers.path_prefixes import find_overlaps
+from buildkit.layers.path_prefixes import find_overlaps, make_overlap_test
 from buildkit.layers.root.paths import RootClash, RootPaths
 from buildkit.layers.tar.contents import Listing, describe_difference
 from buildkit.plan.compose import Composition
@@ -22,8 +22,6 @@ from buildkit.store.layer_listings import find_listing
 from buildkit.store.ledger import Ledger
 
 AskListing = Callable[[Key], Listing]
-
-_ROOT = Key.of(b"the root of the composition")  # stands for all of its layers
 
 
 class CollisionCheck:
@@ -42,11 +40,11 @@ class CollisionCheck:
     def run(self) -> None:
         """Raise CollisionError for the first collision."""
         prefixes = self._find_prefixes()
-        layers, root = self._composition.layers, {spec.key for spec in self._composition.root}
+        layers, root = self._composition.layers, self._composition.root
         self._compare_layers(find_overlaps({spec.key: prefixes[spec.key] for spec in layers}))
-        below = {prefix for key in root for prefix in prefixes[key]}
+        overlaps_root = make_overlap_test(prefix for spec in root for prefix in prefixes[spec.key])
         for spec in layers:
-            if find_overlaps({spec.key: prefixes[spec.key], _ROOT: below}):
+            if overlaps_root(prefixes[spec.key]):
                 self._compare_with_root(spec)
 
     def _find_prefixes(self) -> Mapping[Key, tuple[str, ...]]:

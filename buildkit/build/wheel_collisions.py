@@ -18,7 +18,7 @@ from buildkit.build.collisions import wheels_collide
 from buildkit.build.context import BuildContext
 from buildkit.digest import Key
 from buildkit.errors import WheelError
-from buildkit.layers.path_prefixes import find_overlaps, path_prefixes_of
+from buildkit.layers.path_prefixes import make_overlap_test, path_prefixes_of
 from buildkit.layers.tar.contents import describe_difference
 from buildkit.layers.tar.listing import describe_member
 from buildkit.layers.tar.member import Member
@@ -31,7 +31,6 @@ from buildkit.tasks.scheduler import Lane, Outcome, Task, Tasks
 from buildkit.tasks.task_id import TaskId, TaskKind
 
 _WHEELS_AT_ONCE = 4
-_PACKED = Key.of(b"the wheels that are packed")  # stands for all of them
 
 
 def wheel_comparison(context: BuildContext, composition: Composition, tasks: Tasks) -> dict[TaskId, Task]:
@@ -131,10 +130,8 @@ class WheelCollisions:
         """Yield the other layers of wheels whose path prefixes overlap those of the packed wheels."""
         others = [s for s in self._composition.layers if isinstance(s.work, PackWheels) and s.key not in packed]
         known: Mapping[Key, tuple[str, ...]] = self._context.ledger.layers.path_prefixes(s.key for s in others)
-        prefixes = path_prefixes_of((path, "") for path in self._owners)
-        for spec in others:
-            if spec.key in known and find_overlaps({_PACKED: prefixes, spec.key: known[spec.key]}):
-                yield spec
+        overlaps = make_overlap_test(path_prefixes_of((path, "") for path in self._owners))
+        yield from (spec for spec in others if spec.key in known and overlaps(known[spec.key]))
 
     def _add(self, owner: _Owner, path: str, content: str = "") -> None:
         first = self._owners.setdefault(path, owner)

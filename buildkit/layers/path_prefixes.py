@@ -7,7 +7,7 @@ handful. Layers whose prefixes do not overlap cannot own the same path, nor can 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from buildkit.digest import Key
 from buildkit.layers.tar.contents import FOLDER
@@ -49,3 +49,14 @@ def find_overlaps(layers: Mapping[Key, Iterable[str]]) -> set[Key]:
         if len(together) > 1:
             overlapping |= together
     return overlapping
+
+
+def make_overlap_test(prefixes: Iterable[str]) -> Callable[[Iterable[str]], bool]:
+    """Return what tells whether the prefixes of a layer overlap these, as `find_overlaps` does; for many layers."""
+    owned = frozenset(prefixes)
+    above = frozenset(parent for prefix in owned for parent in parents_of(prefix))
+
+    def overlaps(others: Iterable[str]) -> bool:
+        return any(one in owned or one in above or not owned.isdisjoint(parents_of(one)) for one in others)
+
+    return overlaps

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from buildkit.digest import Key
 from buildkit.layers import path_prefixes as claims
-from buildkit.layers.path_prefixes import MAX_PREFIXES, find_overlaps, path_prefixes_of
+from buildkit.layers.path_prefixes import MAX_PREFIXES, find_overlaps, make_overlap_test, path_prefixes_of
 from buildkit.layers.tar.contents import FOLDER
 
 NAMES = st.sampled_from(["a", "b", "ab", "a.b", "a-b", "__pycache__"])
@@ -46,6 +46,14 @@ def test_only_layers_with_overlapping_prefixes_are_found(layers: list[set[str]])
     for n, claimed in enumerate(short):
         others = [path for m, other in enumerate(short) if m != n for path in other]
         assert (key(n) in found) == meet(claimed, others)
+
+
+@given(LAYERS)
+def test_test_for_many_layers_says_what_a_comparison_of_two_says(layers: list[set[str]]) -> None:
+    short = [prefixes_of(paths) for paths in layers]
+    for one, other in itertools.product(short, short):
+        assert make_overlap_test(one)(other) == meet(one, other)
+        assert make_overlap_test(one)(other) == bool(find_overlaps({key(1): one, key(2): other}))
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 3)), max_size=5), st.integers(2, 40))
