@@ -22,15 +22,11 @@ _AGAIN = frozenset(("BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "DIGEST_INVALI
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobSource:
-    """A blob to be in a repository: digest, size in bytes, and its file; None if only the registry may have it.
-
-    ``mount`` is the path of another repository of the same registry that may have it.
-    """
+    """A blob to be in a repository: digest, size in bytes, and its file; None if only the registry may have it."""
 
     digest: Digest
     size: int
     path: Path | None
-    mount: str = ""
     is_layer: bool = True
 
     def verify(self) -> None:
@@ -46,16 +42,23 @@ class BlobSource:
 class BlobPush:
     """The upload of one blob. ``run`` may be repeated after a failure: it goes on where the registry is.
 
-    ``report`` is called with the bytes of the blob that have been sent.
+    ``report`` is called with the bytes of the blob that have been sent. ``find_mount`` gives the path of another
+    repository of the same registry that may have it, or "".
     """
 
     def __init__(
-        self, session: RepositorySession, operation: Operation, blob: BlobSource, report: Callable[[int], None]
+        self,
+        session: RepositorySession,
+        operation: Operation,
+        blob: BlobSource,
+        report: Callable[[int], None],
+        find_mount: Callable[[Digest], str],
     ) -> None:
         self._session = session
         self._operation = operation
         self._blob = blob
         self._report = report
+        self._find_mount = find_mount
         self._upload = BegunUpload(session, operation, report)
         self._offset = 0
         self._chunk = 0  # bytes of a request; 0: all at once
@@ -128,9 +131,9 @@ class BlobPush:
 
     def _mount(self) -> bool:
         """Return whether the blob was mounted; a registry that cannot begins an upload, or refuses."""
-        if self._blob.mount:
+        if source := self._find_mount(self._blob.digest):
             with suppress(RequestFailed):  # perhaps for lack of rights there
-                return self._upload.mount(self._blob.digest, self._blob.mount)
+                return self._upload.mount(self._blob.digest, source)
         return False
 
     def _put_chunk(self) -> None:

@@ -88,12 +88,13 @@ class DistributionRepository:
         Raises BlobsMissingError for blobs that neither has, DamagedError for files that do not match their digest.
         """
         with self._pushing(ref, timeouts) as workers:
-            sources, sent = _read_sources(folder, details.mounts), SentBytes(details.report)
+            sources, sent = _read_sources(folder), SentBytes(details.report)
             asked = [source for source in sources if source.digest not in details.present]
-            pushed = self._push_blobs(workers, ref, asked, sent, small_are_new=bool(details.present))
+            push_blobs = partial(self._push_blobs, workers, ref, mounts=details.mounts, sent=sent)
+            pushed = push_blobs(asked, small_are_new=bool(details.present))
             refusal = workers.run(lambda: self._put_manifest(workers.operation, ref, folder))
             if refusal and len(asked) < len(sources):
-                pushed += self._push_blobs(workers, ref, sources, sent)
+                pushed += push_blobs(sources)
                 refusal = workers.run(lambda: self._put_manifest(workers.operation, ref, folder))
             if refusal:
                 _check_absent(ref, sources, refusal)
@@ -103,8 +104,8 @@ class DistributionRepository:
     def send(self, folder: Path, ref: Ref, timeouts: RegistryTimeouts, details: PushDetails) -> tuple[Digest, ...]:
         """Push only the layers of a layout; returns and raises as ``push`` does."""
         with self._pushing(ref, timeouts) as workers:
-            sources = [source for source in _read_sources(folder, details.mounts) if source.path]
-            return tuple(sorted(self._push_blobs(workers, ref, sources, SentBytes(details.report))))
+            sources, sent = [source for source in _read_sources(folder) if source.path], SentBytes(details.report)
+            return tuple(sorted(self._push_blobs(workers, ref, sources, details.mounts, sent)))
 
     def stream(self, ref: Ref, blob: GrowingBlob, timeouts: RegistryTimeouts) -> None:
         """Upload a blob while its file is written; if it raises in place of a digest, the upload is cancelled.
@@ -229,13 +230,20 @@ class DistributionRepository:
             yield Workers(Operation(self._session.connections, timeouts.push), self._stop, timeouts.waits)
 
     def _push_blobs(
-        self, workers: Workers, ref: Ref, sources: Sequence[BlobSource], sent: SentBytes, *, small_are_new: bool = False
+        self,
+        workers: Workers,
+        ref: Ref,
+        sources: Sequence[BlobSource],
+        mounts: Mounts,
+        sent: SentBytes,
+        *,
+        small_are_new: bool = False,
     ) -> list[Digest]:
         """Push those blobs that the repository lacks. Small ones are not asked for if they are surely new."""
         from buildkit.tools.distribution.blob_push import BlobPush  # not to look up
 
         pushes = {
-            source: BlobPush(self._session, workers.operation, source, sent.reporter(source.digest))
+            source: BlobPush(self._session, workers.operation, source, sent.reporter(source.digest), mounts)
             for source in sources
         }
         asked = [source for source in pushes if not (small_are_new and source.path and source.size < _SMALL)]
@@ -288,7 +296,7 @@ def open_repository(ref: Ref, stop: threading.Event) -> DistributionRepository:
     return DistributionRepository(session, stop)
 
 
-def _read_sources(folder: Path, mounts: Mounts) -> list[BlobSource]:
+def _read_sources(folder: Path) -> list[BlobSource]:
     """Return the blobs of a layout, each once; one that is the config and a layer counts as a layer."""
     from buildkit.tools.distribution.blob_push import BlobSource
 
@@ -301,7 +309,6 @@ def _read_sources(folder: Path, mounts: Mounts) -> list[BlobSource]:
             digest=digest,
             size=descriptor["size"],
             path=path if path.exists() else None,
-            mount=mounts(digest),
             is_layer=descriptor is not manifest["config"],
         )
     return list(sources.values())
