@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buildkit.bench.counting_proxy import CountingProxy, open_counting_proxy
+from buildkit.bench.held_memory import HeldMemory
 from buildkit.doctor.containersconf import render_containers_conf
 from buildkit.doctor.probe_containers import probe_containers
 from buildkit.errors import BuildError
@@ -48,13 +49,17 @@ class ParticipantLane:
 
 
 class RaceEnvironment:
-    """The folder and its registry at ``proxy.host``. ``data`` is the registry's storage folder."""
+    """The folder and its registry at ``proxy.host``. ``data`` is the registry's storage folder.
 
-    def __init__(self, folder: Path, proxy: CountingProxy) -> None:
+    With ``fill_memory``, little memory is free when a turn begins.
+    """
+
+    def __init__(self, folder: Path, proxy: CountingProxy, *, fill_memory: bool = False) -> None:
         self.folder = folder
         self.proxy = proxy
         self.data = folder / "registry/data"
         self._containers = render_containers_conf(probe_containers())
+        self._memory = HeldMemory(folder) if fill_memory else None
 
     def lane(self, name: str, *, image_store: bool = False) -> ParticipantLane:
         """Create an empty lane, replacing an earlier one of the same name; its tools may see an image store.
@@ -99,18 +104,24 @@ class RaceEnvironment:
             env["CONTAINERS_CONF"] = str(folder / "containers.conf")
         return ParticipantLane(folder=folder, env=env)
 
+    def settle(self) -> None:
+        """Write what is to be written, and fill free memory if that was asked for, before a turn begins."""
+        os.sync()
+        if self._memory:
+            self._memory.fill()
+
     def forget(self, repository: str) -> None:
         """Drop a repository from the registry, so that it accepts every blob of it again."""
         shutil.rmtree(self.data / "docker/registry/v2/repositories" / repository, ignore_errors=True)
 
 
 @contextmanager
-def open_environment() -> Iterator[RaceEnvironment]:
+def open_environment(*, fill_memory: bool = False) -> Iterator[RaceEnvironment]:
     """Create an environment below ``$TMPDIR`` or /var/tmp: a race writes gigabytes. Raises BuildError."""
     folder = Path(tempfile.mkdtemp(prefix="bkb-", dir=os.environ.get("TMPDIR") or "/var/tmp"))  # noqa: S108
     try:
         with _open_registry(folder / "registry") as behind, open_counting_proxy(behind) as proxy:
-            yield RaceEnvironment(folder, proxy)
+            yield RaceEnvironment(folder, proxy, fill_memory=fill_memory)
     finally:
         remove_tree(folder)
 

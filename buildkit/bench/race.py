@@ -1,13 +1,13 @@
 """The race: the order of turns, and the sample that each turn yields.
 
 Participants take turns, a different one first in each repetition, so that other load on the machine hits all of them
-alike. Written data is flushed between turns, so that no participant pays for another's. After each turn the image is
+alike. Written data is flushed between turns, and free memory filled (`bench.held_memory`), so that no participant pays
+for another's. After each turn the image is
 inspected.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -157,7 +157,7 @@ class Race:
 
     def _build(self, participant: Participant, goal: Goal, *, clear: bool) -> tuple[BuildOutcome, Traffic]:
         """Run one turn and count the registry's traffic. A participant that cannot even be cleared has failed."""
-        proxy = self.workload.environment.proxy
+        environment, proxy = self.workload.environment, self.workload.environment.proxy
         try:
             if clear:
                 participant.clear(goal)
@@ -165,7 +165,7 @@ class Race:
             return BuildOutcome(
                 ran=MeasuredRun(finished=None, output=error.output, cost=_NO_COST, error=error.message)
             ), Traffic()
-        os.sync()
+        environment.settle()
         before = proxy.traffic
         built = participant.build(goal)
         time.sleep(0.05)  # the proxy's threads finish counting

@@ -14,6 +14,7 @@ class RaceRequest:
 
     ``workload`` is ``reference``, ``heavy`` or the folder of a project; ``fail_over`` is the share by which a build
     may be slower than in the results ``compare``.
+    ``fill_memory`` is whether free memory is filled before each turn (`bench.held_memory`).
     """
 
     workload: str = "reference"
@@ -25,5 +26,6 @@ class RaceRequest:
     output: Path | None = None
     json: bool = False
     scale: bool = False
+    fill_memory: bool = False
     compare: Path | None = None
     fail_over: float = 0.15

@@ -39,7 +39,7 @@ def run_race(folder: Path, request: RaceRequest, old: Results | None, where: Pat
     """
     keep = cache_folder() / "bench"
     skipped: list[Skipped] = []
-    with open_environment() as environment, _own_cache(environment):
+    with open_environment(fill_memory=request.fill_memory) as environment, _own_cache(environment):
         workload = _prepare(folder, request, environment, keep, emit)
         if old:
             check_workload(old, workload.describe())
@@ -56,7 +56,7 @@ def run_race(folder: Path, request: RaceRequest, old: Results | None, where: Pat
                 skipped=skipped,
             )
             results = Results(
-                machine=describe_machine(environment.folder),
+                machine=describe_machine(environment.folder) | {"memory filled": request.fill_memory},
                 versions=find_tool_versions(),
                 participants={participant.name: participant.version for participant in racing},
                 workload=workload.describe(),

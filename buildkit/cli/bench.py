@@ -19,7 +19,7 @@ from buildkit.cli.options import Parser, make_parser, parse_positive
 from buildkit.errors import DefinitionError
 from buildkit.report.view import open_view
 
-_OF_RACES = ("workload", "stage", "scenario", "until", "no-push", "peer", "compare", "fail-over")
+_OF_RACES = ("workload", "stage", "scenario", "until", "no-push", "peer", "compare", "fail-over", "fill-memory")
 _PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%?")
 
 
@@ -56,6 +56,7 @@ def parse_request(arguments: Sequence[str]) -> RaceRequest:
         output=options.output,
         json=options.json,
         scale=options.scale,
+        fill_memory=options.fill_memory,
         compare=options.compare,
         **({} if options.fail_over is None else {"fail_over": options.fail_over}),
     )
@@ -82,6 +83,9 @@ def _make_parser() -> Parser:
         "--scale",
         action="store_true",
         help="measure planning of many wheels, gigabytes and files",
+    )
+    parser.add_argument(
+        "--fill-memory", action="store_true", help="keep little memory free, for a virtual machine that lends it away"
     )
     parser.add_argument("--compare", type=Path, metavar="OLD.json", help="fail if we are slower than in these results")
     parser.add_argument("--fail-over", type=_share, metavar="PERCENT", help="slower by more than this (default: 15%%)")

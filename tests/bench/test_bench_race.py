@@ -82,6 +82,7 @@ def environment(tmp_path: Path) -> SimpleNamespace:
         proxy=proxy,
         turns=turns,
         content={"model": "m"},
+        settle=lambda: None,
         forget=lambda name: turns.append(f"forget {name}"),
     )
 

@@ -38,6 +38,7 @@ def test_request_without_options_has_defaults() -> None:
         (("--scale", "--workload", "reference"), "--workload", "without --scale"),
         (("--scale", "--stage", "app"), "--stage", "without --scale"),
         (("--scale", "--no-push"), "--no-push", "without --scale"),
+        (("--scale", "--fill-memory"), "--fill-memory", "without --scale"),
         (("--scale", "--stage", "app", "--no-push"), "--stage, --no-push", "without --scale"),
     ],
 )
