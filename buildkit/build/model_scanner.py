@@ -141,8 +141,9 @@ class ModelScanner:
         from buildkit.build.opinions import ask_all, may_ask
 
         with self._opinions.needed() as opinions, WorkerPool(1) as pool:
-            ask = partial(ask_all, self._context, name, file, opinions)
-            asked = pool.submit(ask) if may_ask(recognise(source)) else None
+            formats, ask = recognise(source), partial(ask_all, self._context, name, file, opinions)
+            # of what is of no known format the beginning is enough: loaders read a pickle from there, too
+            asked = pool.submit(ask, whole=bool(formats)) if may_ask(formats) else None
             yield asked.result if asked else ask
 
     def prepare(self) -> None:

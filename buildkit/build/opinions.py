@@ -26,15 +26,18 @@ FAILED = Rule(
     why="There is one opinion less on the file.",
     advice="Report it to the makers of that scanner; nox -s scan-models -- --no-cache asks again.",
 )
+_BEGINNING = 8 << 20  # bytes
 _PICKLES = frozenset({"pickle", "NumPy array", "PyTorch", "PyTorch, legacy", "zip", "tar"})
 
 
-def ask_all(context: BuildContext, name: str, file: BinaryIO, opinions: SecondOpinions) -> tuple[Opinion, ...]:
-    """Return each engine's opinion on an open file. Raises Interrupted."""
+def ask_all(
+    context: BuildContext, name: str, file: BinaryIO, opinions: SecondOpinions, *, whole: bool = True
+) -> tuple[Opinion, ...]:
+    """Return each engine's opinion on an open file, or on its beginning. Raises Interrupted."""
     with context.blobs.working_folder() as folder:
         link = folder / (PurePosixPath(name).name or "model")  # picklescan depends on the suffix
         link.symlink_to(Path(f"/proc/self/fd/{file.fileno()}").readlink())
-        return opinions.ask(link)
+        return opinions.ask(link) if whole else opinions.ask(link, most=_BEGINNING)
 
 
 def may_ask(formats: Collection[str]) -> bool:

@@ -1,7 +1,8 @@
 """Other scanners' verdicts on files; each is given in a process of its own with limits on time and memory.
 
 ``python second_opinion_worker.py ENGINE…`` imports the scanners once, and forks for each scanner and file. A line of
-standard input is ``["FILE", SECONDS, BYTES]`` in JSON; it is answered by a line: for each engine its exit status
+standard input is ``["FILE", MOST, SECONDS, BYTES]`` in JSON: MOST bytes of the file are enough, and the others are
+limits. It is answered by a line: for each engine its exit status
 (negative for a signal), its standard output and the end of its standard error. Imports nothing of buildkit and never
 loads a file.
 """
@@ -9,6 +10,7 @@ loads a file.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import importlib
 import json
@@ -18,13 +20,17 @@ import signal
 import sys
 import tempfile
 import traceback
-from typing import IO
+from collections.abc import Sequence
+from typing import IO, Any
 
 _KEPT = 4096  # characters of an output
 
 
-def picklescan(path: str) -> tuple[bool, bool, list[str]]:
-    """Return whether picklescan finds the file unsafe, whether it read all of it, and the names it reports."""
+def picklescan(path: str, _most: int) -> tuple[bool, bool, list[str]]:
+    """Return whether picklescan finds the file unsafe, whether it read all of it, and the names it reports.
+
+    It reads what it needs, not a number of bytes.
+    """
     from picklescan.scanner import scan_file_path
 
     result = scan_file_path(path)
@@ -32,15 +38,17 @@ def picklescan(path: str) -> tuple[bool, bool, list[str]]:
     return result.issues_count > 0, not result.scan_err and result.scanned_files > 0, named
 
 
-def modelaudit_picklescan(path: str) -> tuple[bool, bool, list[str]]:
-    """Return the same for modelaudit-picklescan.
+def modelaudit_picklescan(path: str, most: int) -> tuple[bool, bool, list[str]]:
+    """Return the same for modelaudit-picklescan, which holds ``most`` bytes in memory before it looks at the first.
 
     It also calls files malicious because it gave up on them, or found opcodes in numbers: of 120 files that libraries
     wrote, 31. Unsafe is a file in which it names what would be called.
     """
-    from modelaudit_picklescan import scan_file
+    from modelaudit_picklescan import PickleScanner, ScanOptions
 
-    report = scan_file(path)
+    options = ScanOptions()
+    options = dataclasses.replace(options, max_known_stream_read_bytes=min(most, options.max_known_stream_read_bytes))
+    report = PickleScanner(options).scan_file(path)
     critical = [found for found in report.findings if found.severity.value == "critical"]
     named = [
         f"{found.rule_code}: {found.message}"
@@ -55,19 +63,22 @@ ENGINES = {"picklescan": picklescan, "modelaudit-picklescan": modelaudit_pickles
 MODULES = {"picklescan": "picklescan.scanner", "modelaudit-picklescan": "modelaudit_picklescan"}
 
 
-def judge(engine: str, path: str, seconds: int, memory: int) -> None:
+def judge(engine: str, path: str, most: int, seconds: int, memory: int) -> None:
     """Limit this process, run the scanner and print its verdict."""
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.alarm(2 * seconds)  # time spent waiting counts too
-    unsafe, complete, issues = ENGINES[engine](path)
+    unsafe, complete, issues = ENGINES[engine](path, most)
     sys.stdout.write(json.dumps({"unsafe": unsafe, "complete": complete, "issues": issues[:100]}))
     sys.stdout.flush()
 
 
-def fork_and_judge(engine: str, path: str, seconds: int, memory: int) -> tuple[int, str, str]:
-    """Run a scanner in a child; return its exit status, its standard output, and the end of its standard error."""
+def fork_and_judge(engine: str, question: Sequence[Any]) -> tuple[int, str, str]:
+    """Run a scanner in a child; return its exit status, its standard output, and the end of its standard error.
+
+    The question is the arguments of `judge` that follow the scanner.
+    """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as error:
         child = os.fork()
         if child:
@@ -77,7 +88,7 @@ def fork_and_judge(engine: str, path: str, seconds: int, memory: int) -> tuple[i
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(out.fileno(), 1)
             os.dup2(error.fileno(), 2)
-            judge(engine, path, seconds, memory)
+            judge(engine, *question)
             os._exit(0)
         except BaseException:  # noqa: BLE001 - a child never returns
             traceback.print_exc()
@@ -100,8 +111,8 @@ def main(engines: list[str]) -> None:
     gc.freeze()  # what was imported is no garbage, neither in the children nor at the end
     gc.enable()
     for line in sys.stdin:
-        path, seconds, memory = json.loads(line)
-        answers = [fork_and_judge(engine, path, seconds, memory) for engine in engines]
+        question = json.loads(line)
+        answers = [fork_and_judge(engine, question) for engine in engines]
         sys.stdout.write(f"{json.dumps(answers)}\n")
         sys.stdout.flush()
 

@@ -23,6 +23,7 @@ _WORKER = Path(__file__).with_name("second_opinion_worker.py")
 _SECONDS = 120
 _MEMORY = 4 << 30
 _LONGEST = 200
+_ALL = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +72,15 @@ class SecondOpinions:
                 if not self._users:
                     self._end()
 
-    def ask(self, path: Path, *, seconds: int = _SECONDS, memory: int = _MEMORY) -> tuple[Opinion, ...]:
+    def ask(
+        self, path: Path, *, most: int = _ALL, seconds: int = _SECONDS, memory: int = _MEMORY
+    ) -> tuple[Opinion, ...]:
         """Return each engine's verdict within ``seconds`` of processor time and ``memory`` bytes. Raises Interrupted.
 
-        picklescan depends on the suffix, so ``path`` must have the file's real name.
+        ``most`` bytes of the file are enough for one that reads before it looks. picklescan depends on the suffix, so
+        ``path`` must have the file's real name.
         """
-        question = json.dumps([str(path), seconds, memory]).encode() + b"\n"
+        question = json.dumps([str(path), most, seconds, memory]).encode() + b"\n"
         with self._lock:
             to, answers = self._start()
             with suppress(BrokenPipeError):

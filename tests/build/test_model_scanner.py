@@ -20,6 +20,7 @@ from buildkit.locks.pins import Model, ModelFile
 from buildkit.plan.spec import Kind, PackModel, Spec
 from buildkit.scan import UNKNOWN_CONTENT, Scan
 from buildkit.tools.opinion_engines import Engine
+from buildkit.tools.second_opinions import SecondOpinions
 from tests.waiting import wait_until
 
 _ENGINE = """
@@ -49,6 +50,20 @@ def test_other_scanners_read_a_file_while_ours_does(tmp_path: Path, monkeypatch:
             result = scanner.scan("m/weights.bin", FileHash.of(weights), file, progress)
     assert seen
     assert [gap.why for gap in result.gaps] == [UNKNOWN_CONTENT]
+
+
+@pytest.mark.parametrize(("content", "whole"), [(Random(1).randbytes(1 << 10), False), (b"\x80\x04N.", True)])
+def test_others_read_all_of_a_pickle_and_the_beginning_of_what_is_of_no_format(
+    content: bytes, whole: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
+    asked: list[dict[str, int]] = []
+    monkeypatch.setattr(SecondOpinions, "ask", lambda _self, _path, **limits: asked.append(limits) or ())
+    path = tmp_path / "weights"
+    path.write_bytes(content)
+    with open_context(parse_project("", tmp_path), ignore_event) as context, path.open("rb") as file:
+        ModelScanner(context, ModelAllowlist()).scan("weights", FileHash.of(content), file, lambda _: None)
+    assert asked == [{} if whole else {"most": 8 << 20}]
 
 
 def test_builds_that_pack_what_they_have_scanned_keep_no_other_from_scanning(

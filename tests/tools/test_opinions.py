@@ -45,6 +45,14 @@ def test_engine_distinguishes_unsafe_and_safe_files(name: str, tmp_path: Path) -
     assert ask(engine, write(tmp_path, GOOD)) == Opinion(engine=engine, unsafe=False, why="")
 
 
+def test_beginning_of_a_file_is_enough_for_an_engine_that_reads_before_it_looks(tmp_path: Path) -> None:
+    text = b"x" * (1 << 20)
+    path = write(tmp_path, b"\x80\x04B" + len(text).to_bytes(4, "little") + text + b"0" + calling()[2:])
+    engine = Engine(name="modelaudit-picklescan", version="")
+    assert ask(engine, path).unsafe is True
+    assert ask(engine, path, most=1 << 10).unsafe is None
+
+
 def fake(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Engine:
     (folder / "picklescan").mkdir()
     (folder / "picklescan/__init__.py").touch()
