@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from buildkit.build.containers import ContainerRunner
@@ -269,7 +269,8 @@ class Executor:
         def write() -> PackedLayer:
             opened = self._inputs.open_model(model)
             try:
-                compression = choose_compression(work, opened, self._compression)
+                find_file = partial(self._inputs.find_model_file, model)
+                compression = choose_compression(work, opened, find_file, self._compression)
                 return self._write(spec, members_of_model(work, opened), compression, lambda: self._gate.settle(spec))
             except (MismatchError, WheelError):
                 # a damaged download is the better error: planning again repairs it

@@ -154,6 +154,14 @@ class InputTasks:
                 raise missing_model_file(context.project.folder, model, file)
         return open_from_paths(lambda file: context.project.folder / file.source)
 
+    def find_model_file(self, model: Model, file: ModelFile) -> Path | None:
+        """Return where a file of a model is, or would be; None for one that is in a wheel."""
+        if model.wheel is not None:
+            return None
+        if model.has_own_files:
+            return self._context.blobs.file_path(file.sha256, Path(file.path).name)
+        return self._context.project.folder / file.source
+
 
 def _find_tar(model: Model, file: ModelFile) -> ArtifactPlace | None:
     """Return the place of a file in a tar, which is fetched once for all files in it."""

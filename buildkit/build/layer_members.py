@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from buildkit.layers.files import CopiedFile, file_members
 from buildkit.layers.framework import framework_members
 from buildkit.layers.models import OpenFile, forward_reader, model_members, snapshot_members, worth_compressing
 from buildkit.layers.tar.member import Compression, Member
+from buildkit.locks.pins import ModelFile
 from buildkit.plan.model_layout import snapshot_links, snapshot_refs
 from buildkit.plan.spec import PackFiles, PackFramework, PackLinks, PackModel, PackSbom
 
@@ -45,13 +49,27 @@ def members_of_model(work: PackModel, opened: OpenFile) -> Iterator[Member]:
     return iter(sorted((*members, *added), key=lambda member: member.path))
 
 
-def choose_compression(work: PackModel, opened: OpenFile, wanted: Compression) -> Compression:
-    """Return ``wanted``, or none if the model's largest file hardly shrinks."""
+def choose_compression(
+    work: PackModel, opened: OpenFile, find_file: Callable[[ModelFile], Path | None], wanted: Compression
+) -> Compression:
+    """Return ``wanted``, or none if the model's largest file hardly shrinks.
+
+    ``find_file`` returns where a file is on disk, None if it must be read as a stream.
+    """
     if not work.files:
         return wanted
     largest = max(work.files, key=lambda file: file.size)
-    pays = worth_compressing(forward_reader(opened(largest)), largest.size)
-    return wanted if pays else Compression.NONE
+    with ExitStack() as stack:
+        read_at = forward_reader(opened(largest))
+        if path := find_file(largest):
+            with suppress(FileNotFoundError):  # reading the stream says what is missing
+                file = stack.enter_context(path.open("rb", buffering=0))
+                read_at = partial(_read_at, file.fileno())
+        return wanted if worth_compressing(read_at, largest.size) else Compression.NONE
+
+
+def _read_at(file: int, offset: int, size: int) -> bytes:
+    return os.pread(file, size, offset)
 
 
 def member_of_sbom(work: PackSbom, deb_arch: str) -> Iterator[Member]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -22,6 +23,9 @@ from buildkit.store.layer_bytes import TreeOutput
 
 if TYPE_CHECKING:
     from buildkit.remote.layer_stream import LayerStream, LayerStreams
+
+
+_THREADS = max(1, min(4, len(os.sched_getaffinity(0))))
 
 
 def agree() -> None:
@@ -74,14 +78,17 @@ def write_observed(
 
     collector = NativeCollector()
     observed = observe_members(members, collector)
-    written = write_layer(observed, to.blob, to.compression, progress=progress, tee=to.tee)
+    written = write_layer(observed, to.blob, to.compression, progress=progress, tee=to.tee, threads=to.threads)
     settle()
     return to.keep(written), encode_facts(collector.facts())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerOutput:
-    """What the tar of one layer is written to. ``blob``, ``compression`` and ``tee`` are arguments of `BlobStream`."""
+    """What the tar of one layer is written to.
+
+    ``blob``, ``compression``, ``tee`` and ``threads`` are arguments of `BlobStream`.
+    """
 
     blobs: Blobs
     file: BinaryIO | None
@@ -100,16 +107,21 @@ class LayerOutput:
         return self.wanted if self.file else Compression.NONE
 
     @property
+    def threads(self) -> int:
+        """How many threads compress: several if the layer may go up meanwhile, as few such layers are built at once."""
+        return _THREADS if self.stream else 1
+
+    @property
     def tee(self) -> Take | None:
         """What makes the tree, if one is made."""
         return self.tree.take if self.tree else None
 
     def keep(self, packed: PackedLayer) -> PackedLayer:
         """Give what was written its names; return the layer as the ledger records it."""
+        if self.stream:  # first: the registry takes the blob while it is flushed here
+            self.stream.accept(packed.digest)
         if self.tree:
             self.tree.keep(packed.diff_id, packed.unpacked)
         if self.file:
             self.blobs.keep(self.file, self.blobs.path(packed.digest))
-        if self.stream:
-            self.stream.accept(packed.digest)
         return packed if self.file else replace(packed, compression=self.wanted)

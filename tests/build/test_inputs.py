@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from random import Random
 
 import pytest
 
 from buildkit.build.containers import open_containers
 from buildkit.build.context import BuildContext
 from buildkit.build.inputs import InputTasks
+from buildkit.build.layer_members import choose_compression
 from buildkit.build.layer_writer import LayerWriter
 from buildkit.digest import FileHash, Key
 from buildkit.errors import LostError
+from buildkit.layers.tar.member import Compression
 from buildkit.locks.model_source import UrlSource
 from buildkit.locks.pins import Artifact, Model, ModelFile
-from buildkit.plan.spec import Compile
+from buildkit.plan.spec import Compile, PackModel
 
 DATA = b"some bytes"
 SHA256 = FileHash.of(DATA)
@@ -39,6 +43,24 @@ def test_compiled_wheel_that_is_gone_raises_lost_error(context: BuildContext, in
     with pytest.raises(LostError, match=r"^x 1\.0: its compiled wheel is gone$") as caught:
         input_tasks.wheel_path(artifact, item)
     assert caught.value.hint == "build again"
+
+
+@pytest.mark.parametrize(("content", "kept"), [(b"words " * 99999, True), (Random(1).randbytes(1 << 20), False)])
+def test_model_is_judged_by_its_file_as_by_its_stream(
+    content: bytes, kept: bool, context: BuildContext, input_tasks: InputTasks
+) -> None:
+    file = replace(FILE, size=len(content), sha256=FileHash.of(content))
+    model = replace(MODEL, files=(file,))
+    work = PackModel(model=model, files=(file,), target="/models")
+    path = input_tasks.find_model_file(model, file)
+    assert path is not None
+    path.write_bytes(content)
+    opened, wanted = input_tasks.open_model(model), Compression.ZSTD
+    for find in (lambda _file: path, lambda _file: None):
+        assert choose_compression(work, opened, find, wanted) is (wanted if kept else Compression.NONE)
+    path.unlink()
+    with pytest.raises(LostError, match="is gone"):
+        choose_compression(work, opened, lambda _file: path, wanted)
 
 
 def test_model_download_that_is_gone_raises_lost_error(context: BuildContext, input_tasks: InputTasks) -> None:

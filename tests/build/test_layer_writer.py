@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pytest
 
 from buildkit.build.context import BuildContext
 from buildkit.build.layer_writer import LayerWriter
 from buildkit.build.make_blobs import make_blobs
-from buildkit.digest import Key
+from buildkit.digest import Digest, Key
 from buildkit.errors import DamagedError
 from buildkit.events import Event, StepStarted
 from buildkit.imagestore.image_store import ImageStore
@@ -18,6 +21,7 @@ from buildkit.layers.tar.member import Compression, Member, PackedLayer
 from buildkit.layers.tar.writer import write_layer
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.spec import Kind, PackPrefix, Spec
+from buildkit.remote.layer_stream import LayerStream
 
 WORDS = b"words " * 9999
 
@@ -69,6 +73,29 @@ def test_both_forms_hold_the_same_layer(stored: BuildContext, tmp_path: Path) ->
     from_tree = b"".join(stored.layers.open_tar(Blob.of(tree)))
     assert from_tree == b"".join(replace(stored.layers, trees=None).open_tar(Blob.of(both)))
     assert (tmp_path / "store/trees" / tree.diff_id.hex / "etc/words").read_bytes() == WORDS
+
+
+class Stream:
+    """A layer that goes up; the registry may name it as soon as it is accepted."""
+
+    def __init__(self, out: BinaryIO, flushed: Callable[[Digest], bool]) -> None:
+        self.write = out.write
+        self.accepted: list[bool] = []
+        self.accept = lambda digest: self.accepted.append(flushed(digest))
+
+
+def test_registry_takes_a_blob_while_it_is_flushed_and_several_threads_compress_it(context: BuildContext) -> None:
+    writer = make_writer(context)
+    with writer.open(Compression.ZSTD) as to:
+        assert to.threads == 1
+        assert to.file is not None
+        stream = Stream(to.file, lambda digest: context.blobs.path(digest).exists())
+        streamed = replace(to, stream=cast("LayerStream", stream))
+        assert streamed.threads == min(4, len(os.sched_getaffinity(0)))
+        member = Member(path="etc/words", size=len(WORDS), content=lambda: iter((WORDS,)))
+        packed = streamed.keep(write_layer([member], streamed.blob, to.compression, threads=streamed.threads))
+    assert stream.accepted == [False]
+    assert context.blobs.path(packed.digest).exists()
 
 
 def test_output_that_is_not_kept_leaves_nothing(stored: BuildContext, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ class Watch:
         self.now = self.most = 0
         self.lock = threading.Lock()
 
-    def compressor(self) -> Watched:
+    def compressor(self, _threads: int) -> Watched:
         return Watched(self)
 
 
@@ -92,3 +92,15 @@ def test_layer_that_fails_while_it_waits_ends(watch: Watch) -> None:
     assert watch.most == 0
     with blob_stream._large, pytest.raises(ZeroDivisionError):
         fail()
+
+
+@pytest.mark.parametrize("size", [0, 1 << 20, 40 << 20])
+def test_blob_is_the_same_however_many_threads_compress_it(size: int) -> None:
+    data = b"".join(b"%d words, and %d more" % (n, n * n) for n in range(size // 16))[:size]
+    packed = set()
+    for threads in (1, 2, 4):
+        with BlobStream(io.BytesIO(), Compression.ZSTD, threads=threads) as stream:
+            for at in range(0, size, BLOCK):
+                stream.write(data[at : at + BLOCK])
+            packed.add(stream.finish().digest)
+    assert len(packed) == 1

@@ -72,27 +72,27 @@ class _Plain:
         return b""
 
 
-def _make_zstd() -> _Compressor:
+def _make_zstd(threads: int) -> _Compressor:
     import zstandard  # slow to load: only builds that pack a layer need it
 
-    # one worker compresses while this thread hashes; the bytes are the same for any number of workers
+    # workers compress while this thread hashes; the bytes are the same for any number of them
     # except none, so they do not depend on the host's cores
-    return zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=1).compressobj()
+    return zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=threads).compressobj()
 
 
-def _make_gzip() -> _Compressor:
+def _make_gzip(_threads: int) -> _Compressor:
     from isal import isal_zlib
 
     # window bits above 15 ask for a gzip wrapper; its header has time 0 and no name (RFC 1952)
     return isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, 31)
 
 
-def _make_chunked() -> _Compressor:
+def _make_chunked(_threads: int) -> _Compressor:
     return ChunkedCompressor(ZSTD_LEVEL)
 
 
-_MAKERS: dict[Compression, Callable[[], _Compressor]] = {
-    Compression.NONE: _Plain,
+_MAKERS: dict[Compression, Callable[[int], _Compressor]] = {
+    Compression.NONE: lambda _threads: _Plain(),
     Compression.GZIP: _make_gzip,
     Compression.ZSTD: _make_zstd,
     Compression.CHUNKED: _make_chunked,
@@ -117,8 +117,8 @@ class BlobStream:
     """Takes a tar in pieces and stores it in ``out``; a context manager. `finish` returns what was stored.
 
     ``progress`` is called with the bytes of tar so far; ``tee`` gets the tar, too. Without ``out`` nothing else does,
-    and it counts as stored without compression. An error of the thread (a full disk) is raised by the next `write` or
-    by `finish`.
+    and it counts as stored without compression. ``threads`` compress by zstd, each in memory of its own. An error of
+    the thread (a full disk) is raised by the next `write` or by `finish`.
     """
 
     def __init__(
@@ -127,6 +127,7 @@ class BlobStream:
         compression: Compression,
         progress: Callable[[int], None] = lambda _done: None,
         tee: Take | None = None,
+        threads: int = 1,
     ) -> None:
         if out is None and compression is not Compression.NONE:
             raise ValueError("compressed bytes need a file")
@@ -134,7 +135,7 @@ class BlobStream:
         self._tee = tee
         self._progress = progress
         self._compression = compression
-        self._compressor = _MAKERS[compression]()
+        self._compressor = _MAKERS[compression](threads)
         self._tar = hashlib.sha256()
         self._blob = self._tar if compression is Compression.NONE else hashlib.sha256()
         self._stored = 0

@@ -31,16 +31,17 @@ def write_layer(
     *,
     progress: Callable[[int], None] = _ignore,
     tee: Take | None = None,
+    threads: int = 1,
 ) -> PackedLayer:
     """Write ``members`` to ``out`` as a layer and return what was written.
 
     Memory is a few mebibytes for a layer of any size. ``progress`` is called with the bytes of tar so far; ``tee`` gets
-    the tar as it is before compression, and what its headers say; it may be all that does. A path that
-    comes twice with the same content is written once. Raises CollisionError if the contents differ, or if one is a file
-    where another needs a directory; MismatchError (WheelError for a member of a wheel) if content does not have the
-    member's size or hash. Errors of ``out.write`` pass.
+    the tar as it is before compression, and what its headers say; it may be all that does. ``threads`` compress it. A
+    path that comes twice with the same content is written once. Raises CollisionError if the contents differ, or if one
+    is a file where another needs a directory; MismatchError (WheelError for a member of a wheel) if content does not
+    have the member's size or hash. Errors of ``out.write`` pass.
     """
-    with BlobStream(out, compression, progress, tee) as blob:
+    with BlobStream(out, compression, progress, tee, threads) as blob:
         layer = _Layer(blob)
         for member in members:
             layer.add(member)
