@@ -132,6 +132,9 @@ class JsonValue:
 
     def texts(self, limit: int) -> tuple[str, ...]:
         """Return the items of a list of texts."""
+        items = self._limited(self._typed(list, "a list"), limit, "items")
+        if _are_texts(items):
+            return tuple(items)
         return tuple(item.text() for item in self.items(limit))
 
     def text_table(self, limit: int, text_limit: int = MAX_TEXT) -> dict[str, str]:
@@ -215,6 +218,16 @@ def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise _DoubledKeyError(key)
         members[key] = value
     return members
+
+
+def _are_texts(items: list[Any]) -> bool:
+    """Return whether all items are texts as `JsonValue.text` returns them, without a value for each."""
+    try:
+        text = "".join(items)
+        text.encode()
+    except (TypeError, UnicodeEncodeError):
+        return False
+    return len(text) <= MAX_TEXT
 
 
 def _join(path: str, key: str) -> str:

@@ -13,6 +13,7 @@ from buildkit.errors import MismatchError
 from buildkit.layers.tar.blob_stream import BlobStream
 from buildkit.layers.tar.decompress import ReadableFile, inflate_file
 from buildkit.layers.tar.member import MAGIC_SIZE, Compression
+from buildkit.layers.tar.read_ahead import read_ahead
 from buildkit.oci.blob import Blob
 from buildkit.store.blobs import Blobs
 from buildkit.store.layer_bytes import TreeOutput
@@ -54,9 +55,8 @@ def ingest_blob(
     with open_file(path) as file:
         compression = Compression.detect(file.read(MAGIC_SIZE))
     with open_file(path) as file:
-        with open_tree() as tree:
-            unpacking = Unpacking(inflate_file(file, compression), digest, max_unpacked)
-            unpacked = unpacking.write_tree(tree, diff_id, read)
+        with open_tree() as tree, read_ahead(inflate_file(file, compression)) as chunks:
+            unpacked = Unpacking(chunks, digest, max_unpacked).write_tree(tree, diff_id, read)
         size = path.stat().st_size
         blobs.adopt(path, blobs.path(digest))
     return Blob(digest=digest, diff_id=diff_id, size=size, unpacked=unpacked, compression=compression)

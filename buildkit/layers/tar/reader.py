@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 
 from buildkit.errors import BuildError
 from buildkit.layers.tar.header import BLOCK
@@ -17,6 +18,8 @@ _CHUNK = 1 << 20
 _DIGITS = 20  # of a size: more than any disk needs
 _MOST = 16 << 20  # bytes of an extended header: a hostile one must not fill the memory
 _EXTENDED, _GLOBAL, _LONG_NAME, _LONG_LINK, _SPARSE = b"x", b"g", b"L", b"K", b"S"
+_EMPTY = frozenset((b"", b"."))  # parts of a path that lead nowhere
+_REMEMBERED = 1024  # fields: the headers of a tar have the same modes, owners and times
 _NO_CONTENT = b"123456"  # links, devices, folders and pipes have no content, even if their size field is not 0
 _KINDS = {
     b"0": "file", b"\0": "file", b"7": "file", b"1": "hard link", b"2": "symbolic link", b"3": "character device",
@@ -157,9 +160,11 @@ class TarReader:
         for key in ("uid", "gid", "mtime"):
             fields[key] = format_raw_text(records[key]) if key in records else str(self._number(block[HEADER[key]]))
         for key in ("uname", "gname"):
-            fields[key] = format_raw_text(records.get(key) or _text(block[HEADER[key]]))
-        fields |= {f"pax {key}": format_raw_text(value) for key, value in records.items() if key not in _RECORDS}
-        path = b"/".join(part for part in name.split(b"/") if part not in (b"", b"."))
+            fields[key] = _format_name(records.get(key) or block[HEADER[key]])
+        if records:
+            fields |= {f"pax {key}": format_raw_text(value) for key, value in records.items() if key not in _RECORDS}
+        parts = name.split(b"/")
+        path = b"/".join(part for part in parts if part not in _EMPTY) if not _EMPTY.isdisjoint(parts) else name
         return TarHeader(path=path, fields=fields, size=self._size, raw=raw)
 
     def _check(self, block: bytes) -> None:
@@ -177,12 +182,10 @@ class TarReader:
 
     def _number(self, field: bytes) -> int:
         """Return the number of a header's field; times may be negative, in base 256."""
-        if field[:1] in (b"\x80", b"\xff"):  # GNU's base 256, for numbers too large for octal digits
-            return int.from_bytes(field, "big", signed=True) if field[0] == 0xFF else int.from_bytes(field[1:], "big")
-        digits = field.split(b"\0")[0].strip()
-        if digits.strip(b"01234567"):  # int() would take a sign and underscores, too
-            raise self._damaged(f"{digits!r} is not an octal number")
-        return int(digits or b"0", 8)
+        try:
+            return _parse_number(field)
+        except ValueError as error:
+            raise self._damaged(str(error)) from None
 
     def _read_end(self, block: bytes) -> None:
         found, size, zeros = hashlib.sha256(block), len(block), True
@@ -193,6 +196,11 @@ class TarReader:
         self.end = f"{size} zero bytes" if zeros else f"{size} bytes, not all zero, of SHA-256 {found.hexdigest()}"
 
     def _exactly(self, size: int) -> bytes:
+        end = self._at + size
+        if end <= len(self._buffer):  # nearly always
+            data = self._buffer[self._at : end]
+            self._at = end
+            return data
         data = self._up_to(size)
         if len(data) < size:
             raise self._damaged("it ends before its end marker")
@@ -209,6 +217,23 @@ class TarReader:
 
     def _damaged(self, why: str) -> BuildError:
         return BuildError(f"{self._what} is damaged: {why}")
+
+
+@lru_cache(_REMEMBERED)
+def _parse_number(field: bytes) -> int:
+    """Return the number of a header's field. Raises ValueError for another text than octal digits."""
+    if field[:1] in (b"\x80", b"\xff"):  # GNU's base 256, for numbers too large for octal digits
+        return int.from_bytes(field, "big", signed=True) if field[0] == 0xFF else int.from_bytes(field[1:], "big")
+    digits = field.split(b"\0")[0].strip()
+    if digits.strip(b"01234567"):  # int() would take a sign and underscores, too
+        raise ValueError(f"{digits!r} is not an octal number")
+    return int(digits or b"0", 8)
+
+
+@lru_cache(_REMEMBERED)
+def _format_name(field: bytes) -> str:
+    """Return the name of a user or a group, of which a tar has few."""
+    return format_raw_text(_text(field))
 
 
 def format_raw_text(data: bytes) -> str:
