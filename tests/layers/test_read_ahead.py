@@ -36,9 +36,10 @@ def test_few_items_are_taken_ahead() -> None:
 
 
 def test_what_the_iterator_raises_comes_in_its_place() -> None:
-    with pytest.raises(ValueError, match="damaged"), read_ahead(count(3, [], ValueError("damaged"))) as items:
-        for expected in range(4):
-            assert next(items) == expected
+    with read_ahead(count(3, [], ValueError("damaged"))) as items:
+        assert [next(items), next(items), next(items)] == [0, 1, 2]
+        with pytest.raises(ValueError, match="damaged"):
+            next(items)
 
 
 @pytest.mark.parametrize("wanted", [0, 1, 5])
