@@ -51,8 +51,14 @@ def native_check_in_background(composition: Composition, image: Image, context: 
 
 
 def _warn(composition: Composition, image: Image, context: BuildContext) -> None:
+    for line in find_warning(composition, image, context):
+        context.emit(Note(text=line, warning=True))
+
+
+def find_warning(composition: Composition, image: Image, context: BuildContext) -> tuple[str, ...]:
+    """Return the lines of the warning, which are kept; none if the facts of some layer are not available."""
     if not composition.root:
-        return  # layers for other stages to include: nothing starts in them
+        return ()  # layers for other stages to include: nothing starts in them
     env = {name: value for name, value in image.config.env if name in _VARIABLES}
     store = context.ledger.starts
     if composition.gpu:
@@ -63,10 +69,9 @@ def _warn(composition: Composition, image: Image, context: BuildContext) -> None
         with context.meter.phase("look"):
             lines = _check(composition, env, image.arch, context)
         if lines is None:
-            return
+            return ()
         store.add(key, lines)
-    for line in lines:
-        context.emit(Note(text=line, warning=True))
+    return lines
 
 
 def _check_key(image: Image, env: Mapping[str, str], store: NativeTable) -> Key:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
-from contextlib import ExitStack
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -26,13 +26,20 @@ from buildkit.build.delivery import (
     uncover,
 )
 from buildkit.build.mounted_models import deliver_models, has_models
-from buildkit.build.native_check import native_check_in_background
+from buildkit.build.native_check import find_warning, native_check_in_background
 from buildkit.build.native_facts import record_remote_facts
 from buildkit.build.options import BuildOptions
 from buildkit.build.planner import Planned, Planner
 from buildkit.build.publisher import Publisher
 from buildkit.digest import Digest, Key
-from buildkit.errors import BlobsMissingError, DamagedError, DefinitionError, LostError, RemoteLostError
+from buildkit.errors import (
+    BlobsMissingError,
+    BuildkitError,
+    DamagedError,
+    DefinitionError,
+    LostError,
+    RemoteLostError,
+)
 from buildkit.events import Note, step
 from buildkit.oci.blob import LayerResult
 from buildkit.oci.image import Image
@@ -45,7 +52,8 @@ if TYPE_CHECKING:
     from buildkit.build.attestations import AttestationRequest
     from buildkit.oci.reference import Ref
     from buildkit.remote.push import Pushed
-    from buildkit.tasks.scheduler import Tasks
+    from buildkit.tasks.scheduler import Task, Tasks
+    from buildkit.tasks.task_id import TaskId
 
 _ATTEMPTS = 5
 
@@ -246,7 +254,8 @@ class StageBuild:
             ids = {TaskId.of_key(TaskKind.LAYER, layer.spec.key): layer.spec for layer in plan.missing}
             building = {task_id: spec for task_id, spec in ids.items() if task_id in tasks}
             compared = wheel_comparison(self._context, plan.composition, tasks)
-            return compared | dict(preimport.tasks(tasks)) | dict(publisher.tasks(building))
+            checked = dict([self._early_check(plan, building)]) if uploads else {}
+            return compared | dict(preimport.tasks(tasks)) | dict(publisher.tasks(building)) | checked
 
         uploads = bool(self._targets) or self._context.remote_cache.writes
         streams = stack.enter_context(publisher.streams) if uploads else None
@@ -254,6 +263,20 @@ class StageBuild:
         writer = LayerWriter(blobs=self._context.blobs, store=store, compress=uploads, streams=streams)
         name, jobs = plan.composition.stage.name, self._options.jobs
         build_layers(self._planner, needed, jobs, stage=name, writer=writer, also=also)
+
+    def _early_check(self, plan: Plan, building: Iterable[TaskId]) -> tuple[TaskId, Task]:
+        """Return the task that looks at native files while the last layers go up; the warning comes after it."""
+        from buildkit.tasks.scheduler import Lane, Outcome, Task
+        from buildkit.tasks.task_id import TaskId, TaskKind
+
+        def action() -> Outcome:
+            with suppress(BuildkitError):  # it is raised when the image is assembled, or looked at again
+                find_warning(plan.composition, self._make_image(plan), self._context)
+            return Outcome()
+
+        name, needs = plan.composition.stage.name, tuple(building)
+        task = Task(name=name, phase="look", lane=Lane.CPU, action=action, needs=needs, quiet=True)
+        return TaskId(TaskKind.CHECK_NATIVE, name), task
 
     def _check_emulation(self, plan: Plan) -> None:
         if is_foreign(self._context.project.target.deb_arch, self._context.project):
@@ -270,11 +293,15 @@ class StageBuild:
             ModelGate(self._context).check_reused(reused)
 
     def _assemble(self, plan: Plan) -> Image:
-        context, composition = self._context, plan.composition
+        context = self._context
         with context.meter.phase("assemble"):
-            check_collisions(composition, context.ledger, context.layers, self._fetch_listing)
-            arch, most = context.project.target.deb_arch, context.project.max_layers
-            return assemble(composition.specs, composition.config, context.state.results, arch, most=most)
+            check_collisions(plan.composition, context.ledger, context.layers, self._fetch_listing)
+            return self._make_image(plan)
+
+    def _make_image(self, plan: Plan) -> Image:
+        project, results, composition = self._context.project, self._context.state.results, plan.composition
+        arch, most = project.target.deb_arch, project.max_layers
+        return assemble(composition.specs, composition.config, results, arch, most=most)
 
     def _fetch_listing(self, key: Key) -> list[tuple[str, str]]:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -60,6 +61,7 @@ def pull_image(
             arriving.withdraw()
             raise
         arriving.end()
+        _flush(folder)  # while they are unpacked, so that the cache need not wait for the disk
 
     with blobs.working_folder() as folder:
         pull = _Pull(image, arch, folder, blobs, readers)
@@ -69,6 +71,12 @@ def pull_image(
         if absent := [digest.short for digest, _ in described.layers if not (folder / digest.hex).is_file()]:
             raise BuildError(f"{image.ref}: the registry gave no layer {absent[0]}")
         return LayerResult(blobs=pull.take(described), config=described.config)
+
+
+def _flush(folder: Path) -> None:
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 class _Described(NamedTuple):

@@ -24,6 +24,7 @@ class TaskKind(StrEnum):
     COMPRESS = "compress"  # a layer of the image store, for registries
     UPLOAD = "upload"
     SHARE = "share"
+    CHECK_NATIVE = "check-native"  # whether native files can be loaded, while layers go up
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,10 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -20,6 +22,7 @@ from tests.e2e.machines import warnings as all_warnings
 from tests.e2e.tinyproject import SessionResult, Tiny
 from tests.faultyproxy import Fault, FaultyProxy
 from tests.native.elfmaker import AARCH64, X86_64, make_elf
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.tools
 
@@ -89,6 +92,25 @@ def test_layers_that_only_others_include_need_not_start(native: Tiny) -> None:
     native.replace("stages/native/stage.toml", 'from = "base"\n', "")
     assert warnings(native.build("native")) == []
     assert native.rows("starts") == []
+
+
+def test_native_files_are_looked_at_while_a_layer_goes_up(native: Tiny, proxy: FaultyProxy, registry: str) -> None:
+    trust(native, registry, proxy.host)
+    target = f"{proxy.host}/starting/early:1"
+    assert warnings(native.run("push-native", target)) == [_WARNING]
+    looked = native.rows("starts")
+    put(native, "lib64/libother.so", make_elf(machine=_MACHINE))
+    put(native, "share/data", Random(1).randbytes(6 << 20))
+    sending = Fault(hold_down=0)
+    proxy.fault("PATCH", "/blobs/uploads/", sending)
+    with ThreadPoolExecutor(1) as pool:
+        pushed = pool.submit(native.run, "push-native", target)
+        try:
+            assert wait_until(lambda: len(native.rows("starts")) > len(looked) or pushed.done())
+            assert not pushed.done()
+        finally:
+            sending.released.set()
+        assert warnings(pushed.result()) == [_WARNING], "once"
 
 
 def test_fresh_machine_learns_native_facts_from_the_remote_cache(
