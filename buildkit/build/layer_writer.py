@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from buildkit.remote.layer_stream import LayerStream, LayerStreams
 
 
-_THREADS = max(1, min(4, len(os.sched_getaffinity(0))))
+_THREADS = min(2, len(os.sched_getaffinity(0)))  # each has about 20 MB
 
 
 def agree() -> None:
@@ -108,7 +108,7 @@ class LayerOutput:
 
     @property
     def threads(self) -> int:
-        """How many threads compress: several if the layer may go up meanwhile, as few such layers are built at once."""
+        """How many threads compress: two if the layer may go up meanwhile, as few such layers are built at once."""
         return _THREADS if self.stream else 1
 
     @property

@@ -84,14 +84,14 @@ class Stream:
         self.accept = lambda digest: self.accepted.append(flushed(digest))
 
 
-def test_registry_takes_a_blob_while_it_is_flushed_and_several_threads_compress_it(context: BuildContext) -> None:
+def test_registry_takes_a_blob_while_it_is_flushed_and_two_threads_compress_it(context: BuildContext) -> None:
     writer = make_writer(context)
     with writer.open(Compression.ZSTD) as to:
         assert to.threads == 1
         assert to.file is not None
         stream = Stream(to.file, lambda digest: context.blobs.path(digest).exists())
         streamed = replace(to, stream=cast("LayerStream", stream))
-        assert streamed.threads == min(4, len(os.sched_getaffinity(0)))
+        assert streamed.threads == min(2, len(os.sched_getaffinity(0)))
         member = Member(path="etc/words", size=len(WORDS), content=lambda: iter((WORDS,)))
         packed = streamed.keep(write_layer([member], streamed.blob, to.compression, threads=streamed.threads))
     assert stream.accepted == [False]

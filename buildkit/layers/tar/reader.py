@@ -160,7 +160,8 @@ class TarReader:
         for key in ("uid", "gid", "mtime"):
             fields[key] = format_raw_text(records[key]) if key in records else str(self._number(block[HEADER[key]]))
         for key in ("uname", "gname"):
-            fields[key] = _format_name(records.get(key) or block[HEADER[key]])
+            named = records.get(key)
+            fields[key] = format_raw_text(named) if named else _format_name(block[HEADER[key]])
         if records:
             fields |= {f"pax {key}": format_raw_text(value) for key, value in records.items() if key not in _RECORDS}
         parts = name.split(b"/")
