@@ -57,7 +57,7 @@ NOT_RUN = {
     (
         "truncate --size=40G race.img && mkfs.ext4 -q race.img\n"
         "mkdir race && sudo mount -o loop,noatime race.img race\n"
-        "TMPDIR=$PWD/race nox -s bench-build -- --workload heavy --until runnable --peer buildah\n"
+        "TMPDIR=$PWD/race nox -s bench-build -- --workload heavy --until runnable --peer buildah --fill-memory\n"
     ): "it mounts a file system and races for minutes; tests/e2e runs short races",
     (
         "nox -s profile -- runtime --requests requests.txt\n"
@@ -92,8 +92,8 @@ NOT_RUN = {
     "cosign verify -a stage=runtime --certificate-oidc-issuer https://token.actions.githubusercontent.com \\\n"
     "    --certificate-identity https://github.com/me/app/.github/workflows/images.yml@refs/heads/main "
     "ghcr.io/me/app:runtime\n": "it needs cosign, which is not among the tools of this project",
-    "nox -s bench-build -- --workload heavy --until pushed fresh --peer buildkitd buildkitd-stages\n"
-    "nox -s bench-build -- --workload heavy --until runnable --peer buildah\n"
+    "nox -s bench-build -- --workload heavy --until pushed fresh --peer buildkitd buildkitd-stages --fill-memory\n"
+    "nox -s bench-build -- --workload heavy --until runnable --peer buildah --fill-memory\n"
     "nox -s bench-build -- --scale\n"
     "nox -s bench-build -- --compare old.json --fail-over 15%\n": "races take half an hour; tests/e2e runs short ones",
     "nox -s audit-deps\nnox -s audit-deps -- runtime --json\n": "it asks an advisory service on the internet",
