@@ -133,18 +133,20 @@ class ModelScanner:
     @contextmanager
     def _asking_others(
         self, name: str, file: BinaryIO, source: ScanSource
-    ) -> Iterator[Callable[[], tuple[Opinion, ...]]]:
-        """Let other scanners read a file, if it may have pickles; yield what returns their opinions."""
+    ) -> Iterator[Callable[[bool], tuple[Opinion, ...]]]:
+        """Let other scanners read a file, if it may have pickles; yield what gives their opinions, of all of it or not.
+
+        Of what is of no known format they read the beginning: loaders read a pickle from there, too.
+        """
         if not self.engines:
-            yield tuple
+            yield lambda _whole: ()
             return
         from buildkit.build.opinions import ask_all, may_ask
 
         with self._opinions.needed() as opinions, WorkerPool(1) as pool:
             formats, ask = recognise(source), partial(ask_all, self._context, name, file, opinions)
-            # of what is of no known format the beginning is enough: loaders read a pickle from there, too
             asked = pool.submit(ask, whole=bool(formats)) if may_ask(formats) else None
-            yield asked.result if asked else ask
+            yield lambda whole: asked.result() if asked and (formats or not whole) else ask(whole=whole)
 
     def prepare(self) -> None:
         """Let the process of other scanners load them, while something else is done; `close` ends it."""

@@ -45,15 +45,16 @@ def may_ask(formats: Collection[str]) -> bool:
     return not formats or not _PICKLES.isdisjoint(formats)
 
 
-def with_opinions(name: str, scan: Scan, ask: Callable[[], tuple[Opinion, ...]]) -> Scan:
+def with_opinions(name: str, scan: Scan, ask: Callable[[bool], tuple[Opinion, ...]]) -> Scan:
     """Return the scan with what other scanners add to it.
 
-    ``ask`` returns their opinions, which count for files that have no findings. Failing at what is of no known format,
-    probably not a pickle, is nothing to report.
+    ``ask`` returns their opinions, which count for files that have no findings; it is told whether the whole file must
+    have been read, as of a known format. Failing at what is of none, probably not a pickle, is nothing to report.
     """
     if scan.verdict is Verdict.FINDINGS or not may_ask(scan.formats):
         return scan
-    added = tuple(disagreements(name, scan, tuple(one for one in ask() if scan.formats or not one.failed)))
+    known = bool(scan.formats)
+    added = tuple(disagreements(name, scan, tuple(one for one in ask(known) if known or not one.failed)))
     return replace(scan, findings=(*scan.findings, *added))
 
 

@@ -66,6 +66,20 @@ def test_others_read_all_of_a_pickle_and_the_beginning_of_what_is_of_no_format(
     assert asked == [{} if whole else {"most": 8 << 20}]
 
 
+def test_others_read_all_of_a_pickle_that_was_not_recognised_at_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("buildkit.build.model_scanner.recognise", lambda _source: ())  # a format failed at it
+    asked: list[dict[str, int]] = []
+    monkeypatch.setattr(SecondOpinions, "ask", lambda _self, _path, **limits: asked.append(limits) or ())
+    path, content = tmp_path / "weights", b"\x80\x04N."
+    path.write_bytes(content)
+    with open_context(parse_project("", tmp_path), ignore_event) as context, path.open("rb") as file:
+        ModelScanner(context, ModelAllowlist()).scan("weights", FileHash.of(content), file, lambda _: None)
+    assert {} in asked  # and the beginning, at about the same time
+
+
 def test_builds_that_pack_what_they_have_scanned_keep_no_other_from_scanning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
