@@ -12,7 +12,7 @@ T = TypeVar("T")
 _MOST = 2  # items, of about a mebibyte in tars
 
 
-class _End:
+class _LastItem:
     """What comes after the last item: the error of the iterator, if it raised one."""
 
     def __init__(self, error: BaseException | None) -> None:
@@ -38,7 +38,7 @@ def read_ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
 class _Reader(Generic[T]):
     def __init__(self, items: Iterator[T]) -> None:
         self._items = items
-        self._taken: Queue[T | _End] = Queue(_MOST)
+        self._taken: Queue[T | _LastItem] = Queue(_MOST)
         self._stopped = False
 
     def run(self) -> None:
@@ -51,11 +51,11 @@ class _Reader(Generic[T]):
                 self._taken.put(item)
         except BaseException as raised:  # noqa: BLE001 - raised again where the item is wanted
             error = raised
-        self._taken.put(_End(error))
+        self._taken.put(_LastItem(error))
 
     def items(self) -> Iterator[T]:
         """Yield what was taken."""
-        while not isinstance(item := self._taken.get(), _End):
+        while not isinstance(item := self._taken.get(), _LastItem):
             yield item
         if item.error is not None:
             raise item.error
