@@ -214,6 +214,15 @@ def test_opcodes_in_joblib_array_are_found():
     assert "pickle-runs-code" in rules(scan_bytes(content))
 
 
+def test_numbers_that_begin_like_a_text_are_no_stream_that_goes_on_behind_the_array():
+    """As in one of 150 perceptrons of scikit-learn: the text ends in the stream, where globals are named."""
+    remembered = named("collections", "OrderedDict") + b"q\x000"
+    array = wrapper(dtype("f8"), tuple_of(number(4))) + b"\x03\xff\xff\xff" + b"\x8cb".ljust(32, b"\xbf")
+    behind = b"\x8c\x42" + b"x" * 66 + b"0" + named("numpy", "ndarray") + b"0h\x00)R}b0"
+    found = scan_bytes(PROTO + b"]" + remembered + array + behind + b"a.")
+    assert (found.verdict, describe(found)) == (Verdict.CLEAN, "")
+
+
 @pytest.mark.parametrize(("kind", "flags"), [("O8", 63), ("V16", 27)])
 def test_objects_in_joblib_array_are_scanned(kind, flags):
     array = wrapper(dtype(kind, flags), tuple_of(number(1)))

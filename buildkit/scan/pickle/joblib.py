@@ -55,14 +55,21 @@ def follow_array(
     start = machine.reader.offset
     if count is None or width is None:
         raise TruncatedError(f"the length of the array at byte {start} is unknown")
-    if count * width:
-        scan_if_opcodes(context, source, start, scan_stream)
-    machine.reader.skip(count * width)
+    if size := count * width:
+        scan_if_opcodes(context, source, start, scan_stream, size)
+    machine.reader.skip(size)
 
 
-def scan_if_opcodes(context: ScanContext, source: ScanSource, start: int, scan_stream: ScanStream) -> None:
-    """Scan the bytes at ``start`` as opcodes, if they act."""
-    if is_pickle(RangeSource(source, start, max(0, source.size - start)), nested=True, numbers=True):
+def scan_if_opcodes(
+    context: ScanContext, source: ScanSource, start: int, scan_stream: ScanStream, size: int | None = None
+) -> None:
+    """Scan the bytes at ``start`` as opcodes, if they act; with a ``size``, if so many of them do.
+
+    No loader takes what is behind the padding for opcodes. Numbers there that happen to begin like a text reach into
+    what follows, which is the stream itself, and would be called a pickle for its globals.
+    """
+    rest = max(0, source.size - start)
+    if is_pickle(RangeSource(source, start, rest if size is None else min(size, rest)), nested=True, numbers=True):
         scan_nested_stream(context, source, start, scan_stream)
 
 
