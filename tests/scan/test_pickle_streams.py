@@ -223,6 +223,17 @@ def test_numbers_that_begin_like_a_text_are_no_stream_that_goes_on_behind_the_ar
     assert (found.verdict, describe(found)) == (Verdict.CLEAN, "")
 
 
+@pytest.mark.parametrize(
+    ("padding", "reached"), [(b"\x03\xff\xff\xff", False), (b"N" + b"0N" * 39, True)], ids=["joblib", "opcodes"]
+)
+def test_array_that_pickle_load_reaches_through_its_padding_is_followed_to_its_end(padding, reached):
+    """The count of the padding is an opcode, and the numbers are a text that ends in the next constant."""
+    array = wrapper(dtype("f8"), tuple_of(number(4))) + padding + b"\x80\x04\x8c\x1e".ljust(32, b"A")
+    constant = b"C\x06\x82\x01)R0."
+    found = scan_bytes(PROTO + b"]" + array + constant + b"0a.")
+    assert ("pickle-extension-code" in rules(found)) is reached
+
+
 @pytest.mark.parametrize(("kind", "flags"), [("O8", 63), ("V16", 27)])
 def test_objects_in_joblib_array_are_scanned(kind, flags):
     array = wrapper(dtype(kind, flags), tuple_of(number(1)))

@@ -15,6 +15,7 @@ from buildkit.scan.context import ScanContext
 from buildkit.scan.limits import LimitError
 from buildkit.scan.pickle.calls import WRAPPER
 from buildkit.scan.pickle.machine import NO_FRAME, PickleMachine, StreamEnd
+from buildkit.scan.pickle.opcodes import HANDLERS
 from buildkit.scan.pickle.recognise import is_pickle
 from buildkit.scan.pickle.values import CallResult, ContainerValue, Global, Value
 from buildkit.scan.source import RangeSource, ScanSource
@@ -24,6 +25,7 @@ ScanStream = Callable[[ScanContext, ScanSource, int], StreamEnd]  # scans the pi
 
 KIND = re.compile(r"[<>|=]?([a-zA-Z?])(\d*)")
 ALIGNMENT = "numpy_array_alignment_bytes"
+OPCODES = frozenset(key[0] for key in HANDLERS)
 SIDES = 64  # of an array's shape; NumPy has no more
 OBJECTS = 1  # NumPy's NPY_ITEM_HASOBJECT in a dtype's flags
 SIZES = {"?": 1, "b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "l": 8, "L": 8, "q": 8, "Q": 8, "e": 2, "f": 4, "d": 8}
@@ -50,13 +52,14 @@ def follow_array(
         follow_objects(machine, context, source, scan_stream)
         return
     scan_if_opcodes(context, source, machine.reader.offset, scan_stream)
-    if state.get(ALIGNMENT) is not None:
-        machine.reader.skip(machine.reader.byte())
+    padding = machine.reader.byte() if state.get(ALIGNMENT) is not None else None
+    machine.reader.skip(padding or 0)
     start = machine.reader.offset
     if count is None or width is None:
         raise TruncatedError(f"the length of the array at byte {start} is unknown")
     if size := count * width:
-        scan_if_opcodes(context, source, start, scan_stream, size)
+        is_reached = padding is None or padding in OPCODES
+        scan_if_opcodes(context, source, start, scan_stream, None if is_reached else size)
     machine.reader.skip(size)
 
 
@@ -65,8 +68,8 @@ def scan_if_opcodes(
 ) -> None:
     """Scan the bytes at ``start`` as opcodes, if they act; with a ``size``, if so many of them do.
 
-    No loader takes what is behind the padding for opcodes. Numbers there that happen to begin like a text reach into
-    what follows, which is the stream itself, and would be called a pickle for its globals.
+    That is for an array that ``pickle.load`` does not reach, as it breaks off at the count of the padding. Numbers that
+    begin like a text by chance reach into what follows, the stream itself, whose globals would make them a pickle.
     """
     rest = max(0, source.size - start)
     if is_pickle(RangeSource(source, start, rest if size is None else min(size, rest)), nested=True, numbers=True):
