@@ -1,9 +1,8 @@
 """The race: the order of turns, and the sample that each turn yields.
 
 Participants take turns, a different one first in each repetition, so that other load on the machine hits all of them
-alike. Written data is flushed between turns, and free memory filled (`bench.held_memory`), so that no participant pays
-for another's. After each turn the image is
-inspected.
+alike. Written data is flushed between turns, and free memory filled if that is asked for (`bench.held_memory`), so
+that no participant pays for another's. After each turn the image is inspected.
 """
 
 from __future__ import annotations

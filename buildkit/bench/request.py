@@ -13,8 +13,8 @@ class RaceRequest:
     """A race, or (``scale``) a measurement of planning; empty or None means everything, or the default.
 
     ``workload`` is ``reference``, ``heavy`` or the folder of a project; ``fail_over`` is the share by which a build
-    may be slower than in the results ``compare``.
-    ``fill_memory`` is whether free memory is filled before each turn (`bench.held_memory`).
+    may be slower than in the results ``compare``. ``fill_memory`` is whether free memory is filled before each turn
+    (`bench.held_memory`).
     """
 
     workload: str = "reference"

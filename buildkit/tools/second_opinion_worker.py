@@ -2,9 +2,8 @@
 
 ``python second_opinion_worker.py ENGINE…`` imports the scanners once, and forks for each scanner and file. A line of
 standard input is ``["FILE", MOST, SECONDS, BYTES]`` in JSON: MOST bytes of the file are enough, and the others are
-limits. It is answered by a line: for each engine its exit status
-(negative for a signal), its standard output and the end of its standard error. Imports nothing of buildkit and never
-loads a file.
+limits. It is answered by a line: for each engine its exit status (negative for a signal), its standard output and the
+end of its standard error. Imports nothing of buildkit and never loads a file.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ _WORKER = Path(__file__).with_name("second_opinion_worker.py")
 _SECONDS = 120
 _MEMORY = 4 << 30
 _LONGEST = 200
-_ALL = 1 << 62
+_ALL = 1 << 62  # bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -197,11 +197,6 @@ class TarReader:
         self.end = f"{size} zero bytes" if zeros else f"{size} bytes, not all zero, of SHA-256 {found.hexdigest()}"
 
     def _exactly(self, size: int) -> bytes:
-        end = self._at + size
-        if end <= len(self._buffer):  # nearly always
-            data = self._buffer[self._at : end]
-            self._at = end
-            return data
         data = self._up_to(size)
         if len(data) < size:
             raise self._damaged("it ends before its end marker")
