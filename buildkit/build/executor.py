@@ -271,7 +271,8 @@ class Executor:
             try:
                 find_file = partial(self._inputs.find_model_file, model)
                 compression = choose_compression(work, opened, find_file, self._compression)
-                return self._write(spec, members_of_model(work, opened), compression, lambda: self._gate.settle(spec))
+                members = members_of_model(work, opened, find_file)
+                return self._write(spec, members, compression, lambda: self._gate.settle(spec))
             except (MismatchError, WheelError):
                 # a damaged download is the better error: planning again repairs it
                 self._inputs.check_downloads(model, work.files)

@@ -17,6 +17,8 @@ from buildkit.locks.pins import ModelFile
 from buildkit.plan.model_layout import snapshot_links, snapshot_refs
 from buildkit.plan.spec import PackFiles, PackFramework, PackLinks, PackModel, PackSbom
 
+FindFile = Callable[[ModelFile], Path | None]
+
 
 def members_of_files(work: PackFiles, project: Path) -> Iterator[Member]:
     """Return the copied files, which are read below the project's folder. Reading raises MismatchError."""
@@ -37,21 +39,20 @@ def members_of_framework(work: PackFramework) -> Iterator[Member]:
     return framework_members(work.target, work.settings)
 
 
-def members_of_model(work: PackModel, opened: OpenFile) -> Iterator[Member]:
+def members_of_model(work: PackModel, opened: OpenFile, find_file: FindFile) -> Iterator[Member]:
     """Return the files of a model's layer, with a hub's links and references if it has the layout of a hub's cache.
 
-    Reading raises MismatchError for other bytes than those of the lock.
+    ``find_file`` returns where a file is on disk, None for a member of a wheel. Reading raises MismatchError for other
+    bytes than those of the lock.
     """
-    members = model_members(replace(work.model, files=work.files), opened, work.target, work.place)
+    members = model_members(replace(work.model, files=work.files), opened, work.target, work.place, find_file)
     if work.snapshot is None:
         return members
     added = snapshot_members(work.target, snapshot_links(work.snapshot), snapshot_refs(work.snapshot))
     return iter(sorted((*members, *added), key=lambda member: member.path))
 
 
-def choose_compression(
-    work: PackModel, opened: OpenFile, find_file: Callable[[ModelFile], Path | None], wanted: Compression
-) -> Compression:
+def choose_compression(work: PackModel, opened: OpenFile, find_file: FindFile, wanted: Compression) -> Compression:
     """Return ``wanted``, or none if the model's largest file hardly shrinks.
 
     ``find_file`` returns where a file is on disk, None if it must be read as a stream.

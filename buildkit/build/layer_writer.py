@@ -18,6 +18,7 @@ from buildkit.layers.tar.writer import write_layer
 from buildkit.lazy_dataclass import dataclass
 from buildkit.plan.spec import Spec
 from buildkit.store.blobs import Blobs
+from buildkit.store.file_clone import SMALLEST
 from buildkit.store.ingest import OpenTree
 from buildkit.store.layer_bytes import TreeOutput
 
@@ -77,10 +78,23 @@ def write_observed(
     from buildkit.native.facts import encode_facts
 
     collector = NativeCollector()
-    observed = observe_members(members, collector)
+    observed = observe_members(_with_clones(members, to.tree) if to.tree else members, collector)
     written = write_layer(observed, to.blob, to.compression, progress=progress, tee=to.tee, threads=to.threads)
     settle()
     return to.keep(written), encode_facts(collector.facts())
+
+
+def _with_clones(members: Iterable[Member], tree: TreeOutput) -> Iterator[Member]:
+    """Yield the same members; the tree gets a clone of a large file, which is read while the caller has the member."""
+    for member in members:
+        original = member.original if member.size >= SMALLEST else None
+        clone = tree.find_clone(original) if original else None
+        if clone is None:
+            yield member
+            continue
+        with clone:
+            yield replace(member, content=clone.read, clone=clone.path)
+            clone.verify()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,7 @@ class TreeMaker:
         self._tree = TreeWriter(folder / TREE, owners=owners, rootless=rootless, what=what)
         self._parser = TarParser(self, what)
         self._file = -1
+        self._clone: Path | None = None
         self._path = b""
         self._member: LayerMember | None = None
         self._placer: SparsePlacer | None = None
@@ -73,11 +74,12 @@ class TreeMaker:
     def take(self, pieces: Iterable[TarPiece]) -> None:
         """Take the next pieces of the tar, as `write` does; what a piece says of its header is not read again."""
         try:
-            for data, member in pieces:
+            for data, member, clone in pieces:
                 self._unpacked += len(data)
                 if member is None:
                     self._parser.feed(data)
                 else:
+                    self._clone = clone
                     self._parser.take(data, member)
         except ValueError as error:
             raise BuildError(f"{self._what} is damaged: {error}") from error
@@ -116,7 +118,7 @@ class TreeMaker:
             return
         if not path:
             raise BuildError(f"{self._what}: a file without a name")
-        self._file = self._tree.create(path)
+        self._file = self._tree.create(path) if self._clone is None else self._tree.adopt(path, self._clone)
         self._path, self._member, self._crc = path, member, 0
         self._placer = SparsePlacer(member.sparse, member.size) if member.sparse else None
 
@@ -139,7 +141,8 @@ class TreeMaker:
                 _write_all(self._file, piece, offset)
         else:
             self._crc = crc64.go_iso(data, self._crc)
-            _write_all(self._file, data)
+            if self._clone is None:
+                _write_all(self._file, data)
 
     def end(self) -> None:
         """Complete the file."""

@@ -68,6 +68,16 @@ class TreeWriter:
         except OSError as error:
             raise self.refused(path, error) from error
 
+    def adopt(self, path: bytes, clone: Path) -> int:
+        """Make ``clone`` the file at ``path``, and return its descriptor; it has its content already."""
+        folder, name = self._place(path)
+        try:
+            os.link(clone, name, dst_dir_fd=folder)
+            clone.unlink()
+            return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        except OSError as error:
+            raise self.refused(path, error) from error
+
     def complete(self, handle: int, path: bytes, member: LayerMember) -> None:
         """Give a file that is open its owner, attributes, mode and time."""
         try:

@@ -11,6 +11,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,6 +22,7 @@ from buildkit.store.file_locks import locked_temporary_folder, remove_abandoned,
 
 if TYPE_CHECKING:
     from buildkit.layers.tar.blob_stream import TarPiece
+    from buildkit.store.file_clone import FileClone
 
 _TAR_SPLIT_SUFFIX, _FACTS_SUFFIX = ".tar-split.gz", ".json"
 _SUFFIXES = (_FACTS_SUFFIX, "", _TAR_SPLIT_SUFFIX)
@@ -39,6 +41,13 @@ class TreeSink:
         self._trees = trees
         self._folder = folder
         self._maker = maker
+        self._clones = count()
+
+    def find_clone(self, original: Path) -> FileClone | None:
+        """Return a clone of a file, for the tree to take; None where there can be none."""
+        from buildkit.store.file_clone import find_clone  # few builds pack a large file
+
+        return find_clone(original, self._folder / f"clone-{next(self._clones)}")
 
     def take(self, pieces: Sequence[TarPiece], /) -> None:
         """Take the next pieces of the tar. Raises BuildError for a damaged or hostile one, OSError."""

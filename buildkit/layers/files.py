@@ -77,4 +77,5 @@ def _member(source: Path, place: str, file: CopiedFile) -> Member:
         executable=file.executable,
         sha256=file.sha256,
         source=str(source),
+        original=source,
     )

@@ -24,11 +24,13 @@ def model_members(
     open_file: OpenFile,
     target_dir: str,
     place: Callable[[ModelFile], str] = lambda file: file.path,
+    find_file: Callable[[ModelFile], Path | None] = lambda _file: None,
 ) -> Iterator[Member]:
     """Yield the files of ``model`` at their ``place`` below ``target_dir`` (absolute in the image), sorted by path.
 
-    ``open_file`` returns a file's content in chunks. Packing verifies size and SHA-256 (MismatchError): those of the
-    lock, or for a file of the repository those at the start of the build.
+    ``open_file`` returns a file's content in chunks, ``find_file`` where it is on disk, None for a member of a wheel.
+    Packing verifies size and SHA-256 (MismatchError): those of the lock, or for a file of the repository those at the
+    start of the build.
     """
     own = isinstance(model.source, RepoSource)
     folder = target_dir.strip("/")
@@ -39,6 +41,7 @@ def model_members(
             content=partial(open_file, file),
             sha256=file.sha256,
             source=file.source if own else "",
+            original=find_file(file),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from buildkit.digest import DiffId
@@ -15,6 +16,7 @@ from buildkit.store.blobs import Blobs
 
 if TYPE_CHECKING:
     from buildkit.layers.tar.blob_stream import TarPiece
+    from buildkit.store.file_clone import FileClone
 
 
 class Trees(Protocol):
@@ -29,6 +31,9 @@ class Trees(Protocol):
 
 class TreeOutput(Protocol):
     """A tree that is being written."""
+
+    def find_clone(self, original: Path) -> FileClone | None:
+        """Return a clone of a file, for the tree to take; None where there can be none."""
 
     def take(self, pieces: Sequence[TarPiece], /) -> None:
         """Add pieces of the layer's tar."""

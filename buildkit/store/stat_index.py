@@ -179,7 +179,7 @@ def _row(before: os.stat_result, after: os.stat_result, sha256: FileHash, began:
 
 
 def _is_believed(stat: os.stat_result, hashed_ns: int, now: int) -> bool:
-    return _settled(stat, hashed_ns) and hashed_ns <= now
+    return is_settled(stat, hashed_ns) and hashed_ns <= now
 
 
 def stat_key(stat: os.stat_result) -> StatKey:
@@ -187,7 +187,8 @@ def stat_key(stat: os.stat_result) -> StatKey:
     return StatKey._make(_fields(stat))
 
 
-def _settled(stat: os.stat_result, hashed_ns: int) -> bool:
+def is_settled(stat: os.stat_result, hashed_ns: int) -> bool:
+    """Return whether a file that was read at that time (ns) would have other times if it had changed since."""
     written, changed = stat.st_mtime_ns, stat.st_ctime_ns
     newest = max(changed, written)  # not max(), for every file of a checkout
     if newest + _COARSE_NS < hashed_ns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -11,17 +11,19 @@ from typing import BinaryIO, cast
 import pytest
 
 from buildkit.build.context import BuildContext
-from buildkit.build.layer_writer import LayerWriter
+from buildkit.build.layer_writer import LayerWriter, write_observed
 from buildkit.build.make_blobs import make_blobs
 from buildkit.digest import Digest, Key
-from buildkit.errors import DamagedError
+from buildkit.errors import DamagedError, MismatchError
 from buildkit.events import Event, StepStarted
 from buildkit.imagestore.image_store import ImageStore
+from buildkit.layers.files import CopiedFile, file_members
 from buildkit.layers.tar.member import Compression, Member, PackedLayer
 from buildkit.layers.tar.writer import write_layer
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.spec import Kind, PackPrefix, Spec
 from buildkit.remote.layer_stream import LayerStream
+from tests.reflinks import sharing_blocks, used_bytes, wait_until_settled
 
 WORDS = b"words " * 9999
 
@@ -154,3 +156,49 @@ def test_altered_tree_makes_no_blob(stored: BuildContext, tmp_path: Path) -> Non
         make_blobs(stored, [spec])
     assert list((tmp_path / "cache/sha256").iterdir()) == []
     assert not stored.ledger.layers.find([spec.key])[spec.key].blobs[0].is_made
+
+
+@pytest.fixture
+def shared(context: BuildContext, tmp_path: Path) -> Iterator[tuple[LayerWriter, Path]]:
+    """A writer of trees, and a large file on a file system where the two can share blocks."""
+    with sharing_blocks(tmp_path) as place:
+        weights, store = place / "weights", ImageStore.open(place / "store")
+        weights.write_bytes(os.urandom(8 << 20))
+        wait_until_settled(weights)
+        yield LayerWriter(blobs=context.blobs, store=store, compress=False), weights
+
+
+def pack_file(writer: LayerWriter, path: Path, progress: Callable[[int], None] = lambda _done: None) -> PackedLayer:
+    members = file_members(path.parent, [CopiedFile(path.name, executable=True)], "/models")
+    with writer.open(Compression.NONE) as to:
+        return write_observed(members, to, progress)[0]
+
+
+def test_tree_shares_the_blocks_of_a_large_file(shared: tuple[LayerWriter, Path], tmp_path: Path) -> None:
+    writer, weights = shared
+    before = used_bytes(weights.parent)
+    packed = pack_file(writer, weights)
+    assert used_bytes(weights.parent) - before < 1 << 20
+    assert writer.store is not None
+    assert writer.store.find_alteration(packed.diff_id) == ""
+    elsewhere = replace(writer, store=ImageStore.open(tmp_path / "store"))
+    assert pack_file(elsewhere, weights) == packed
+    (tree,), (other,) = ([*one.glob("store/trees/*/models/weights")] for one in (weights.parent, tmp_path))
+    assert tree.read_bytes() == other.read_bytes() == weights.read_bytes()
+    stats = tree.stat(), other.stat()
+    assert len({(stat.st_mode, stat.st_uid, stat.st_mtime_ns, stat.st_nlink) for stat in stats}) == 1
+    weights.write_bytes(b"other")
+    assert tree.read_bytes() == other.read_bytes()
+
+
+def test_large_file_that_changes_behind_the_reader_is_not_kept(shared: tuple[LayerWriter, Path]) -> None:
+    writer, weights = shared
+
+    def change_the_beginning(done: int) -> None:
+        if done:
+            with weights.open("r+b") as file:
+                file.write(b"other")
+
+    with pytest.raises(MismatchError, match="weights has changed since the build began"):
+        pack_file(writer, weights, change_the_beginning)
+    assert [*weights.parent.glob("store/trees/*"), *weights.parent.glob("store/tmp/*")] == []

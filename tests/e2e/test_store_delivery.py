@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.tinyproject import Tiny
+from tests.reflinks import sharing_blocks, used_bytes
 
 pytestmark = pytest.mark.tools
 APP = "localhost/tiny/app:latest"
@@ -191,3 +194,22 @@ def test_build_whose_name_another_build_has_moved_since_succeeds(seeing: Tiny) -
         seeing.build("app")
     assert seeing.inspect("app")["Created"].startswith("2001-01-01"), "the last one has the name, as with imports"
     assert own_images(seeing) == []
+
+
+def test_models_share_the_blocks_of_the_checkout_where_the_file_system_can(
+    make_tiny: Callable[[], Tiny], tmp_path: Path
+) -> None:
+    tiny, elsewhere, weights = make_tiny(), make_tiny(), os.urandom(12 << 20)
+    with sharing_blocks(tmp_path) as place:
+        tiny.project, tiny.store = Path(shutil.move(tiny.project, place / "project")), place / "store"
+        tiny.env["BUILDKIT_STORE"] = str(tiny.store)
+        for one in (tiny, elsewhere):
+            one.see_store(seen=True)
+            (one.project / "models/greeter/net.bin").write_bytes(weights)
+            one.lock()
+        before = used_bytes(place)
+        built = tiny.build("models")
+        assert used_bytes(place) - before < 2 << 20
+        assert built.digests() == elsewhere.build("models").digests()
+        (tree,) = tiny.store.glob("trees/*/models/greeter/net.bin")
+        assert tree.read_bytes() == weights

@@ -104,7 +104,7 @@ def test_times_are_trusted_only_if_older_than_the_clock_granularity(
     mtime: int, ctime: int, hashed: int, trusted: bool
 ) -> None:
     stat = SimpleNamespace(st_mtime_ns=mtime, st_ctime_ns=ctime)
-    assert statindex._settled(stat, hashed) is trusted
+    assert statindex.is_settled(stat, hashed) is trusted
 
 
 @pytest.mark.parametrize("ahead", [3600, -3600])

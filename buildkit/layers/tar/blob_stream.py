@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from queue import Queue
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
@@ -41,10 +42,14 @@ _large = threading.BoundedSemaphore(LARGE_AT_ONCE)
 
 
 class TarPiece(NamedTuple):
-    """The next bytes of a tar; if they are the header of a member, what it says."""
+    """The next bytes of a tar; if they are the header of a member, what it says.
+
+    ``clone`` is a file with the member's content, which a tree may take instead of writing it.
+    """
 
     data: bytes
     member: LayerMember | None = None
+    clone: Path | None = None
 
 
 Take = Callable[[Sequence[TarPiece]], object]
@@ -160,9 +165,9 @@ class BlobStream:
             self._blocks.put(None)
             self._thread.join()
 
-    def write(self, data: bytes, member: LayerMember | None = None) -> None:
-        """Add ``data`` to the tar: the header of ``member``, or other bytes."""
-        self._pieces.append(TarPiece(data, member))
+    def write(self, data: bytes, member: LayerMember | None = None, clone: Path | None = None) -> None:
+        """Add ``data`` to the tar: the header of ``member``, or other bytes; ``clone`` is that of `TarPiece`."""
+        self._pieces.append(TarPiece(data, member, clone))
         self._waiting += len(data)
         if self._waiting >= BLOCK:
             self._hand_over()
@@ -223,7 +228,7 @@ class BlobStream:
                 self._store(self._compressor.flush())
                 self._toc = self._compressor.toc if isinstance(self._compressor, ChunkedCompressor) else None
                 return
-            for block in _joined(pieces) if self._out is None else (b"".join(data for data, _ in pieces),):
+            for block in _joined(pieces) if self._out is None else (b"".join(piece.data for piece in pieces),):
                 packed = self._compressor.compress(block)
                 self._tar.update(block)
                 self._store(packed)
@@ -245,7 +250,7 @@ class BlobStream:
 def _joined(pieces: Sequence[TarPiece]) -> Iterator[bytes]:
     """Yield the bytes of pieces; small ones are joined."""
     small: list[bytes] = []
-    for data, _ in pieces:
+    for data, _, _ in pieces:
         if len(data) < _SMALL:
             small.append(data)
             continue

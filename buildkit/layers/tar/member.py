@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import field
 from enum import StrEnum
+from pathlib import Path
 from typing import Literal
 
 from buildkit.digest import DiffId, Digest, FileHash
@@ -21,7 +22,8 @@ class Member:
     ``path`` is relative to the image's root, POSIX, without a leading slash (``opt/venv/bin/uvicorn``). A file has
     ``size`` bytes, which ``content`` yields in chunks when called. ``sha256``, if given, is verified while the
     bytes pass. For messages, ``source`` is the file of the repository that it is a copy of, and ``wheel`` the file name
-    of the wheel that it comes from. The writer fixes the owner, the times and every mode bit but the executable one.
+    of the wheel that it comes from. ``original`` is a file on disk that has the content, and ``clone`` a new file that
+    has it, which a tree may take. The writer fixes the owner, the times and every mode bit but the executable one.
     """
 
     path: str
@@ -33,6 +35,8 @@ class Member:
     sha256: FileHash | None = None
     source: str = ""
     wheel: str = ""
+    original: Path | None = None
+    clone: Path | None = None
 
 
 class Compression(StrEnum):

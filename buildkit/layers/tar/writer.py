@@ -76,7 +76,7 @@ class _Layer:
         else:
             mode = 0o755 if member.executable else 0o644
             header = render_header(member.path, FILE, size=member.size, mode=mode)
-            self._blob.write(header, LayerMember(member.path.encode(), FILE, mode, size=member.size))
+            self._blob.write(header, LayerMember(member.path.encode(), FILE, mode, size=member.size), member.clone)
             content = self._copy(member, self._blob.write)
             if rest := padding(member.size):
                 self._blob.write(rest)
