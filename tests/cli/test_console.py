@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -103,6 +104,26 @@ def test_wrong_arguments_exit_with_2_and_name_the_console_script(
 def test_python_m_buildkit_is_the_console_script() -> None:
     done = subprocess.run((sys.executable, "-m", "buildkit", "--version"), capture_output=True, text=True, check=True)
     assert done.stdout == f"xoe-buildkit {version('xoe-buildkit')}\n"
+
+
+@pytest.mark.parametrize("module", ["buildkit.cli", "buildkit.errors", "buildkit.cli.schema"])
+def test_ctrl_c_while_it_is_imported_ends_the_console_script_with_one_line(module: str) -> None:
+    scripts = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]["scripts"]
+    place, _, function = scripts["xoe-buildkit"].partition(":")
+    program = f"""
+import os, signal, sys
+
+class Presses:
+    def find_spec(name, path, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Presses)
+from {place} import {function}
+sys.exit({function}())
+"""
+    done = subprocess.run((sys.executable, "-c", program, "schema"), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
 def test_importing_the_package_does_not_look_up_the_version() -> None:
