@@ -38,6 +38,8 @@ _UNKNOWN = b"container not known"
 _PROBE = "/buildkit-probe"
 _PROBES = 10
 _NO_REASON = re.compile(rb"(?:subprocess exited with status \d+\s+|Error: exit status \d+\s*)*")
+_SHELLS = ("sh", "bash", "dash")
+_LINGER = "trap 'code=$?; [ $code = 0 ] || sleep 1; exit $code' EXIT; "  # no line of its own: lines keep their numbers
 _MISSED = re.compile(rb"(?:exec: \\?.|executable file .|fork/exec )" + _PROBE.encode())  # runc's, crun's, buildah's
 
 
@@ -124,12 +126,21 @@ def run_in(
 
     With ``network`` it uses the host's. A mount's target must exist in the image, or it appears in the layer.
     Its output is for messages: in ``chroot`` isolation buildah ends without waiting for its relay, and the last 64 KiB
-    or more may be missing. What must be whole comes by `open_stream`. Raises ToolError with the command's output,
-    MissingTool or Interrupted.
+    or more may be missing; of a shell's script that fails they are there. What must be whole comes by `open_stream`.
+    Raises ToolError with the command's output, MissingTool or Interrupted.
     """
     what = f"`{_short(argv)}` in {container.name}"
+    if find_isolation(container.lease).kind == "chroot":
+        argv = _linger(argv)
     with _explain_full_storage():
         return run(Command(argv=_run_argv(container, argv, env, network, mounts), what=what))
+
+
+def _linger(argv: Sequence[str]) -> Sequence[str]:
+    """Return a shell's command that ends a second later if it fails, so that buildah relays why; others as they are."""
+    if argv[-2:-1] == ("-c",) and argv[0].rpartition("/")[2] in _SHELLS:
+        return (*argv[:-1], _LINGER + argv[-1])
+    return argv
 
 
 @contextmanager
