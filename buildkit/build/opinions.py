@@ -24,7 +24,7 @@ FAILED = Rule(
     title="Another scanner failed at a file",
     severity=Severity.NOTE,
     why="There is one opinion less on the file.",
-    advice="Report it to the makers of that scanner; nox -s scan-models -- --no-cache asks again.",
+    advice="Install what it lacks, else report it to its makers; nox -s scan-models -- --no-cache asks again.",
 )
 _BEGINNING = 8 << 20  # bytes
 _PICKLES = frozenset({"pickle", "NumPy array", "PyTorch", "PyTorch, legacy", "zip", "tar"})

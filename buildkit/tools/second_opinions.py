@@ -6,6 +6,7 @@ Each reads each file in a process of its own with limits on time and memory, bec
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 import threading
@@ -24,6 +25,7 @@ _SECONDS = 120
 _MEMORY = 4 << 30
 _LONGEST = 200
 _ALL = 1 << 62  # bytes
+_LACKS = re.compile(r"ModuleNotFoundError: No module named '(\w+)[\w.]*'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +110,10 @@ class SecondOpinions:
 def _read_answer(engine: Engine, status: int, output: str, error: str) -> Opinion:
     if status:
         how = f"was killed by {signal.strsignal(-status)}" if status < 0 else f"failed with exit code {status}"
-        return _failed(engine, f"{engine.name} {how}: {(error.splitlines() or [how])[-1]}")
+        last = (error.splitlines() or [how])[-1]
+        if lacks := _LACKS.fullmatch(last):
+            return _failed(engine, f"it needs {lacks[1]}, which is not installed (uv pip install {lacks[1]})")
+        return _failed(engine, f"{engine.name} {how}: {last}")
     try:
         answer = json.loads(output)
         unsafe, complete, issues = bool(answer["unsafe"]), bool(answer["complete"]), list(map(str, answer["issues"]))

@@ -67,6 +67,7 @@ def fake(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Engine:
         ("while True: pass", "killed by"),
         ("return bytearray(1 << 40)", "MemoryError"),
         ("raise ValueError('odd')", "ValueError: odd"),
+        ("import absent.core", "it needs absent, which is not installed (uv pip install absent)"),
         ("import os; os._exit(0)", "cannot be read"),
         ("print('x' * 9); import os; os._exit(0)", "cannot be read"),
     ],
