@@ -40,7 +40,7 @@ from buildkit.develop.stage_trees import StageFacts, StageTrees, describe_stage
 from buildkit.develop.watched import find_watched_folders
 from buildkit.develop.watcher import watching
 from buildkit.errors import BuildkitError, DefinitionError
-from buildkit.events import Emit, ignore_event
+from buildkit.events import Emit, Note, ignore_event
 from buildkit.report.loop_view import Said, Tell
 from buildkit.running.environment import RunningEnvironment, RunningService
 from buildkit.running.host import PodmanHost
@@ -298,7 +298,8 @@ def _restart(environment: RunningEnvironment, options: StartOptions, emit: Emit,
         replace_service(environment, name, options, emit)
         return
     composed.restart(service.container.name)
-    wait_healthy(service, _RESTART_PATIENCE)
+    if lack := wait_healthy(service, _RESTART_PATIENCE):
+        emit(Note(text=lack, warning=True))
 
 
 def _rules(service: RunningService) -> tuple[WatchRule, ...]:

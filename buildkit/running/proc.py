@@ -49,7 +49,8 @@ class ListeningSocket:
     @property
     def is_loopback(self) -> bool:
         """Whether only processes of the container can connect."""
-        return ipaddress.ip_address(self.address).is_loopback
+        address = ipaddress.ip_address(self.address)
+        return (getattr(address, "ipv4_mapped", None) or address).is_loopback  # as Java binds 127.0.0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

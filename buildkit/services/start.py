@@ -266,7 +266,12 @@ class _Awaited:
             return
         service = self._environment.get(name)
         health = service.container.health
-        wait = wait_completed if condition == "completed" else wait_healthy
+        patience, lack = max(self._patience, health.start_period if health else 0), ""
         with step(self.emit, name, condition):
-            wait(service, max(self._patience, health.start_period if health else 0))
+            if condition == "completed":
+                wait_completed(service, patience)
+            else:
+                lack = wait_healthy(service, patience)
+        if lack:
+            self.emit(Note(text=lack, warning=True))
         self._done.add((name, condition))

@@ -38,7 +38,7 @@ def test_container_that_was_removed_by_hand_is_started_anew(
     name = environment.services[0].name
     monkeypatch.setattr(dev_session.podman, "has_container", lambda _name: is_there)
     monkeypatch.setattr(dev_session.composed, "restart", lambda _name: asked.append("restart"))
-    monkeypatch.setattr(dev_session, "wait_healthy", lambda _service, _seconds: asked.append("wait"))
+    monkeypatch.setattr(dev_session, "wait_healthy", lambda _service, _seconds: asked.append("wait") or "")
     monkeypatch.setattr(dev_session, "replace_service", lambda *_: asked.append("replace"))
     dev_session._restart(environment, StartOptions(folder=tmp_path), ignore_event, name)
     assert asked == done

@@ -48,6 +48,7 @@ def test_only_listening_sockets_are_parsed() -> None:
     loopback, other = parse_listening(observed.TCP6, "tcp")
     assert (loopback.address, loopback.port, loopback.is_loopback) == ("::1", 8002, True)
     assert (other.address, other.is_loopback) == ("2001:db8::1", False)
+    assert ListeningSocket(protocol="tcp", address="::ffff:127.0.0.1", port=8003).is_loopback
 
 
 def test_connections_have_another_end_outside_of_the_container() -> None:

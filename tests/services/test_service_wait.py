@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def listening(address: str, port: int) -> str:
 def test_a_health_check_is_not_run_before_the_service_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Asked(monkeypatch, [0])
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.bind(("0.0.0.0", 0))
 
         def read(path: str, *, rootless: bool) -> str:
             assert not rootless
@@ -68,7 +69,7 @@ def test_a_health_check_is_not_run_before_the_service_listens(monkeypatch: pytes
 
         monkeypatch.setattr(wait.podman, "read_proc", read)
         wait.wait_healthy(service(listener.getsockname()[1], 9), 10)
-    assert asked.order == ["inspect", "look", "look", "look", "check"]
+    assert asked.order == ["inspect", "look", "look", "look", "check", "look"]
 
 
 def test_a_service_that_is_not_healthy_yet_is_not_described_and_one_that_ended_is(
@@ -79,6 +80,47 @@ def test_a_service_that_is_not_healthy_yet_is_not_described_and_one_that_ended_i
         wait.wait_healthy(service(), 10)
     assert raised.value.output == "the end of a log"
     assert asked.order == ["check", "check", "check", "inspect"]
+
+
+class TestAServiceThatIsHealthy:
+    """Its check runs in the container, where it reaches what listens at loopback; others do not."""
+
+    @pytest.fixture(autouse=True)
+    def healthy(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Asked(monkeypatch, [0])
+        monkeypatch.setattr(wait, "_GLANCES", 0.2)
+
+    def test_is_told_if_others_cannot_reach_a_port(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        table = listening("00000000", 9000) + listening("0100007F", 8000)
+        monkeypatch.setattr(wait.podman, "read_proc", lambda path, **_: table if path.endswith("tcp") else "head\n")
+        assert wait.wait_healthy(service(9000, 8000), 10) == (
+            "app: others cannot reach port 8000, though it is healthy: it listens at 127.0.0.1 in its container; "
+            "let it listen at 0.0.0.0"
+        )
+
+    def test_has_a_moment_to_listen_for_others(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        tables = iter([*[listening("0100007F", 8000)] * 3, listening("00000000", 8000)])
+        monkeypatch.setattr(wait.podman, "read_proc", lambda path, **_: next(tables) if path.endswith("tcp") else "")
+        assert wait.wait_healthy(service(8000), 10) == ""
+        assert next(tables, None) is None
+
+    @pytest.mark.parametrize(
+        ("tcp", "tcp6"),
+        [
+            ("", ""),  # the kernel tells nothing
+            ("head\n", "head\n"),  # a debugger that is asked for later
+            (listening("0100007F", 8000), listening("0" * 32, 8000)),
+            (listening("0100007F", 5000), "head\n"),  # it publishes another
+        ],
+    )
+    def test_is_believed_where_nothing_is_hidden(self, tcp: str, tcp6: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(wait.podman, "read_proc", lambda path, **_: tcp if path.endswith("tcp") else tcp6)
+        assert wait.wait_healthy(service(8000), 10) == ""
+
+    def test_is_not_looked_at_if_it_publishes_no_port_of_tcp(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delattr(wait.podman, "read_proc")
+        container = replace(service().container, ports=(PublishedPort(number=53, host=53, protocol="udp"),))
+        assert wait.wait_healthy(RunningService(name="dns", container=container), 10) == ""
 
 
 class TestAServiceWithoutACheck:

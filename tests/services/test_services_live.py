@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from buildkit.errors import BuildError
-from buildkit.events import ignore_event
+from buildkit.events import Event, Note, ignore_event
 from buildkit.running.environment import RunningEnvironment
 from buildkit.services.start import StartOptions, replace_service, start_environment
 from buildkit.services.state import find_states
@@ -214,3 +214,17 @@ def test_the_end_keeps_volumes_and_generated_secrets_until_they_are_removed(
     stop_environment(environment, ignore_event, volumes=True)
     assert server.tool("podman", "volume", "ls", "--quiet") == ""
     assert server.tool("podman", "secret", "ls", "--quiet") == ""
+
+
+def test_a_healthy_service_that_others_cannot_reach_is_told(make: MakeEnvironment) -> None:
+    inside = [word.replace("8000, 0)", "8000, 2130706433)") for word in SERVE]  # 127.0.0.1
+    app = f'[services.app]\nstage = "server"\nports = ["0:8000"]\ncommand = {json.dumps(inside)}\n'
+    environment = make(f'{app}[environments.t]\nservices = ["app"]\n')
+    said: list[Event] = []
+    try:
+        start_environment(environment, OPTIONS, said.append)
+        assert find_states(environment, awaited=True)[0].state == "healthy"
+    finally:
+        stop_environment(environment, ignore_event)
+    warnings = [event.text for event in said if isinstance(event, Note) and event.warning]
+    assert any("app: others cannot reach port 8000, though it is healthy" in text for text in warnings)
