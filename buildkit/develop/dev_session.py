@@ -35,6 +35,7 @@ from buildkit.develop.dev_environment import (
 )
 from buildkit.develop.dev_home import KEPT, hold_home, remove_runs
 from buildkit.develop.dev_loop import DevActions, DevLoop, DevService
+from buildkit.develop.end_watch import EndWatch
 from buildkit.develop.reload_client import ReloadClient
 from buildkit.develop.stage_trees import StageFacts, StageTrees, describe_stage
 from buildkit.develop.watched import find_watched_folders
@@ -224,23 +225,25 @@ def _attend(request: DevRequest, start: DevStart, run: Path, tell: Tell, emit: E
         )
         for service in start.environment.services
     ]
-    options = _start_options(request, start)
+    options, ends = _start_options(request, start), EndWatch(start.environment, tell)
     actions = DevActions(
         build=request.build,
-        replace=lambda name: replace_service(start.environment, name, options, emit),
-        restart=partial(_restart, start.environment, options, emit),
+        replace=ends.excusing(lambda name: replace_service(start.environment, name, options, emit)),
+        restart=ends.excusing(partial(_restart, start.environment, options, emit)),
         check_services=partial(_check_services, request, start.services),
     )
     loop = DevLoop(request.folder, services, start.trees, actions, tell)
     clients = list(_connect(services, run, loop))
     warming = Thread(target=partial(_warm, request, tuple(start.trees)), name="warming")
     warming.start()
+    ends.start()
     try:
         _watch(request.folder, start, loop, tell)
     except KeyboardInterrupt:
         stop_all()
         raise
     finally:
+        ends.close()
         for client in clients:
             client.close()
         loop.close()

@@ -26,13 +26,17 @@ class HostPort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundContainer:
-    """A container of any state (``running``, ``exited``, ``created``); ``exit_code`` is that of its last end."""
+    """A container of any state (``running``, ``exited``, ``created``); ``exit_code`` is that of its last end.
+
+    ``pid`` is its first process, 0 if it does not run.
+    """
 
     name: str
     state: str
     exit_code: int
     labels: tuple[tuple[str, str], ...]
     ports: tuple[HostPort, ...]
+    pid: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +73,7 @@ def _parse_container(item: dict[str, Any]) -> FoundContainer:
         exit_code=int(item.get("ExitCode") or 0),
         labels=tuple(sorted((item.get("Labels") or {}).items())),
         ports=tuple(ports),
+        pid=int(item.get("Pid") or 0),
     )
 
 

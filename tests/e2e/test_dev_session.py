@@ -163,6 +163,11 @@ def test_saves_restart_locks_rebuild_and_ctrl_c_leaves_nothing(tiny: Tiny, named
         assert running.answer() == "two\n"
         assert running.id("data") == data
 
+        tiny.tool("podman", "kill", f"{named}-dev-data")
+        said = running.next("ended")
+        assert (said["service"], said["exit_code"]) == ("data", "137"), said
+        assert f"podman logs {named}-dev-data shows its log" in said["text"]
+
 
 def test_ctrl_c_while_a_service_is_awaited_and_each_mistake_leave_nothing(tiny: Tiny, named: str) -> None:
     tiny.replace("stages/app/app/main.sh", "cat /app/words.txt > /tmp/answer\n", "")
