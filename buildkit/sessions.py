@@ -48,8 +48,8 @@ def register(folder: Path | str | None = None, *, prefix: str = "", only: Collec
 
     None of them runs by default. A session that the noxfile defines, above or below this call, is never replaced: a
     warning names ours that is therefore missing. A list omits sessions that would achieve nothing (``run-STAGE`` of a
-    stage without a command, ``push-STAGE`` of one that does not ship); they work all the same. Raises ValueError if
-    ``only`` names something else than a command.
+    stage without a command, ``push-STAGE`` of one that does not ship, ``bench-serve`` without the reference service);
+    they are there all the same. Raises ValueError if ``only`` names something else than a command.
     """
     _check_only(only)
     noxfile = _find_caller()
@@ -87,7 +87,7 @@ def _look_at_stages(root: Path, *, alone: bool) -> tuple[Mapping[str, StageOutli
     if not listed and not any(word.startswith("--usage") for word in words):
         return dict.fromkeys(find_stages(root), StageOutline("")), frozenset()
     stages = {name: outline_stage(root / "stages" / name / "stage.toml") for name in find_stages(root)}
-    return stages, find_pointless(stages) if listed else frozenset()
+    return stages, find_pointless(root, stages) if listed else frozenset()
 
 
 def _nox_words() -> list[str]:

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from buildkit.cli.options import make_parser, parse_positive
+from buildkit.cli.session_list import REFERENCE_SERVICE
+from buildkit.errors import DefinitionError
 
 
 def run(folder: Path, arguments: Sequence[str]) -> None:
-    """Measure, print Markdown, and write it where ``--write`` says."""
+    """Measure, print Markdown, and write it where ``--write`` says. Raises DefinitionError without the service."""
     options = _parse(arguments)
 
     from buildkit.bench.alone import measuring_alone
@@ -22,6 +24,11 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     mark = "bench-serve --guide" if options.guide else "bench-serve"
     if options.write is not None:
         replace_between(read_document(options.write), mark, "")  # before an hour is spent
+    if not (folder / REFERENCE_SERVICE).exists():
+        raise DefinitionError(
+            f"bench-serve measures the reference service, which this project lacks: there is no {REFERENCE_SERVICE}",
+            hint="nox -s profile -- STAGE measures any service, with requests of your own",
+        )
     request = ServeBenchRequest(
         folder=folder,
         stage=options.stage,

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+REFERENCE_SERVICE = "stages/runtime/app/detector.py"  # what `bench-serve` measures: it sends speech
+
 _LIST = re.compile(r"-[rRvxlN]*l[rRvxlN]*|--list(-sessions)?")  # -l, also among other options of one letter
 _SELECT = re.compile(r"-[rRvxlN]*[skt].*|--(sessions?|tags|keywords)(=.*)?")
 
@@ -54,10 +56,14 @@ def _table(table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def find_pointless(stages: Mapping[str, StageOutline]) -> frozenset[str]:
-    """Return the sessions that a list omits: ``push-`` of what does not ship, ``run-`` where nothing would start."""
+def find_pointless(folder: Path, stages: Mapping[str, StageOutline]) -> frozenset[str]:
+    """Return the sessions that a list omits: ``push-`` of what does not ship, ``run-`` where nothing would start.
+
+    And ``bench-serve`` where the reference service is not.
+    """
     idle = {f"run-{name}" for name in stages if not any(stages[link].starts for link in _chain(name, stages))}
-    return frozenset({f"push-{name}" for name, stage in stages.items() if not stage.ships} | idle)
+    kept = {f"push-{name}" for name, stage in stages.items() if not stage.ships}
+    return frozenset(idle | kept | (set() if (folder / REFERENCE_SERVICE).exists() else {"bench-serve"}))
 
 
 def _chain(name: str, stages: Mapping[str, StageOutline]) -> Iterator[str]:

@@ -158,12 +158,20 @@ def test_a_second_measurement_is_refused_while_the_first_one_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("BUILDKIT_LEDGER_KEY", str(tmp_path / "state/ledger.key"))
+    (tmp_path / "stages/runtime/app").mkdir(parents=True)
+    (tmp_path / "stages/runtime/app/detector.py").touch()
     for _ in range(2):
         with measuring_alone():
             with pytest.raises(BuildError, match="another measurement is running"), measuring_alone():
                 pass
             with pytest.raises(BuildError, match="another measurement is running"):
                 bench_serve.run(tmp_path, [])
+
+
+def test_another_project_is_told_that_it_lacks_the_service(tmp_path: Path) -> None:
+    with pytest.raises(DefinitionError, match="measures the reference service, which this project lacks") as raised:
+        bench_serve.run(tmp_path, [])
+    assert raised.value.hint.startswith("nox -s profile")
 
 
 def test_an_option_of_git_is_no_commit(tmp_path: Path) -> None:
