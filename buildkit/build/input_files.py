@@ -6,10 +6,11 @@ lock's. Such a file may change or vanish at any time; what reads it says so with
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,14 +96,16 @@ class InputFiles:
     def unchanged(self, paths: Iterable[Path]) -> Iterator[Callable[[], None]]:
         """Raise LostError at the end of the block if a local file changed that one of ``paths`` is a link to.
 
+        Or if a folder above it was moved meanwhile, even away and back: another file may have been read at its path.
         So what was read in the block is what ``get_file`` has verified before it. An error in the block is such a loss,
         too, if a file changed. Yields a function to look before the end: before what was made of the files is kept.
         """
-        before = {path: _find_key(path) for path in paths if path.is_symlink()}
+        before = {path: (_find_key(path), _find_folders(path)) for path in paths if path.is_symlink()}
 
         def check() -> None:
-            for path, key in before.items():
-                if self._verify(path.name, FileHash(path.parent.name), path) != key:
+            for path, (key, folders) in before.items():
+                same = self._verify(path.name, FileHash(path.parent.name), path) == key
+                if not same or any(map(_was_moved, folders, _find_folders(path))):
                     raise LostError(f"{path.name}: {_find_target(path)} changed while it was read", hint=_AGAIN)
 
         try:
@@ -186,3 +189,17 @@ def _find_key(path: Path) -> StatKey | None:
         return stat_key(path.stat())
     except OSError:
         return None
+
+
+def _find_folders(path: Path) -> list[os.stat_result]:
+    """Return the stats of the folders above what a link leads to, the nearest first; fewer if one is gone."""
+    with suppress(OSError):
+        return [folder.stat() for folder in path.readlink().parents]
+    return []
+
+
+def _was_moved(before: os.stat_result, now: os.stat_result) -> bool:
+    """Return whether another folder has the path, or this one was renamed: that sets the ctime alone, entries both."""
+    if (before.st_dev, before.st_ino) != (now.st_dev, now.st_ino):
+        return True
+    return before.st_ctime_ns != now.st_ctime_ns and before.st_mtime_ns == now.st_mtime_ns

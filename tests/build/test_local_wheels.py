@@ -324,7 +324,18 @@ def change_and_back(wheel: Path) -> None:
     os.utime(wheel, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-@pytest.mark.parametrize("meanwhile", [change, rewrite, put_another, change_and_back, Path.unlink])
+def swap_folder_and_back(wheel: Path) -> None:
+    folder, away = wheel.parent, wheel.parent.with_name("away")
+    folder.rename(away)
+    folder.mkdir()
+    wheel.write_bytes(b"what is read")
+    shutil.rmtree(folder)
+    away.rename(folder)
+
+
+@pytest.mark.parametrize(
+    "meanwhile", [change, rewrite, put_another, change_and_back, swap_folder_and_back, Path.unlink]
+)
 def test_what_was_read_of_a_file_that_changed_meanwhile_is_not_kept(
     context: BuildContext, wheel: Path, pinned: Artifact, use: Use, meanwhile: Callable[[Path], None]
 ) -> None:
@@ -334,6 +345,23 @@ def test_what_was_read_of_a_file_that_changed_meanwhile_is_not_kept(
     with pytest.raises(LostError, match=str(wheel)):
         read(context, path, lambda: meanwhile(wheel), kept := [])
     assert kept == []
+
+
+def test_other_files_may_come_and_go_beside_it_while_it_is_read(
+    context: BuildContext, wheel: Path, pinned: Artifact, use: Use
+) -> None:
+    use(wheel.parent)
+    path = fetch(context, pinned)
+    get(context, pinned)
+
+    def come_and_go() -> None:
+        for folder in (wheel.parent, wheel.parents[1]):
+            (folder / "new").touch()
+            (folder / "newer").mkdir()
+            (folder / "new").unlink()
+
+    read(context, path, come_and_go, kept := [])
+    assert kept
 
 
 @pytest.mark.parametrize("error", [BuildError("what a half-written file leads to"), OSError("gone")])
