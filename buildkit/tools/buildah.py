@@ -39,7 +39,8 @@ _PROBE = "/buildkit-probe"
 _PROBES = 10
 _NO_REASON = re.compile(rb"(?:subprocess exited with status \d+\s+|Error: exit status \d+\s*)*")
 _SHELLS = ("sh", "bash", "dash")
-_LINGER = "trap 'code=$?; [ $code = 0 ] || sleep 1; exit $code' EXIT; "  # no line of its own: lines keep their numbers
+# no line of its own: lines keep their numbers; an image may have no `sleep`
+_LINGER = "trap 'code=$?; [ $code = 0 ] || sleep 1 2>&- || :; exit $code' EXIT; "
 _MISSED = re.compile(rb"(?:exec: \\?.|executable file .|fork/exec )" + _PROBE.encode())  # runc's, crun's, buildah's
 
 

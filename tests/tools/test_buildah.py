@@ -108,6 +108,12 @@ def test_a_script_that_fails_names_its_own_lines(isolation: Isolation) -> None:
     assert "line 2: no-such-program: command not found" in caught.value.output
 
 
+def test_a_script_that_fails_where_there_is_no_sleep_keeps_its_exit_code(isolation: Isolation) -> None:
+    with pytest.raises(ToolError, match="exit code 3") as caught, working_container(REF) as box:
+        run_in(box, bash("set -e\nPATH=/nowhere\nexit 3"), env={}, network=False)
+    assert "sleep" not in caught.value.output
+
+
 def test_what_comes_by_a_stream_is_whole(isolation: Isolation, tmp_path: Path) -> None:
     """buildah's own relay leaves up to 64 KiB behind when it ends, more while nobody reads."""
     script = "x=0123456789abcdef; while [ ${#x} -lt 200000 ]; do x=$x$x; done; echo $x"
