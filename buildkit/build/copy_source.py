@@ -11,7 +11,7 @@ import os
 import posixpath
 from pathlib import Path
 
-from buildkit.declare.schema import suggest_word
+from buildkit.declare.schema import find_similar
 from buildkit.declare.stage import Stage
 from buildkit.errors import DefinitionError, Problem
 
@@ -56,12 +56,21 @@ def _suggest(folder: Path, places: tuple[str, ...]) -> str:
 
 def suggest_path(folder: Path, path: str) -> str:
     """Return a hint that names the most similar path below ``folder`` to one that does not exist there, or nothing."""
-    parent, name = posixpath.split(path.rstrip("/"))
-    while parent and not os.path.lexists(folder / parent):
-        parent, name = posixpath.split(parent)
+    near = ""
+    for name in path.rstrip("/").split("/"):
+        place = posixpath.join(near, name)
+        if not os.path.lexists(folder / place):
+            similar = find_similar(name, _names(folder / near))
+            if similar is None:
+                break
+            place = posixpath.join(near, similar)
+        near = place
+    return f"did you mean `{near}`?" if near and not f"{path}/".startswith(f"{near}/") else ""
+
+
+def _names(folder: Path) -> list[str]:
     try:
-        with os.scandir(folder / parent) as entries:
-            names = [entry.name for entry, _ in zip(entries, range(_MOST_ENTRIES), strict=False)]
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry, _ in zip(entries, range(_MOST_ENTRIES), strict=False))
     except OSError:
-        return ""
-    return suggest_word(name, sorted(names)).replace("`", f"`{parent}/" if parent else "`", 1)
+        return []

@@ -113,7 +113,7 @@ def check_model_path(path: str, what: str) -> None:
 
 def advise_missing(root: Path, source: str) -> str:
     """Return what to do about a file of a model that is not there: the nearest name, if its folder is not, either."""
-    near = "" if (root / source).parent.is_dir() else suggest_path(root, source)
+    near = "" if (root / source).parent.is_dir() else suggest_path(root, posixpath.dirname(source))
     return f"its folder is not there, either; {near}" if near else _FETCH
 
 

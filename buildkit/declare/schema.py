@@ -29,11 +29,17 @@ def format_type(value: object) -> str:
 
 def suggest_word(word: str, words: list[str]) -> str:
     """Return a hint that names the most similar of ``words``, or the empty string."""
+    close = find_similar(word, words)
+    return f"did you mean `{close}`?" if close else ""
+
+
+def find_similar(word: str, words: list[str]) -> str | None:
+    """Return the most similar of ``words``, if any is similar."""
     from difflib import get_close_matches
 
     same = [one for one in words if one.casefold() == word.casefold()]
     close = same or (get_close_matches(word, words, n=1, cutoff=0.6) if len(word) <= _LONGEST_WORD else ())
-    return f"did you mean `{close[0]}`?" if close else ""
+    return close[0] if close else None
 
 
 def format_value(value: object) -> str:

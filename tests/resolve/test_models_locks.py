@@ -70,7 +70,9 @@ OWN = '[[model]]\nname = "own"\nsource = "path:models/own"\n'
     ("source", "hint"),
     [
         ("models/owns", "did you mean `models/own`?"),
-        ("model/own", "did you mean `models`?"),
+        ("model/own", "did you mean `models/own`?"),
+        ("Models/own/subs", "did you mean `models/own/sub`?"),
+        ("model/elsewhere", "did you mean `models`?"),
         ("models/own/subs", "did you mean `models/own/sub`?"),
         ("elsewhere", "name a folder of the repository"),
     ],
