@@ -98,8 +98,15 @@ def _judge_url(line: str, place: str) -> tuple[str, str] | None:
 
 def _judge_git(line: str, place: str) -> tuple[str, str] | None:
     """Return what is wrong with a package of a git repository."""
-    if line == place or _EDITABLE.match(line):
-        return "is a repository without the name of its package", f"write NAME @ {place}"
+    requirement = _EDITABLE.sub("", line, count=1)
+    if requirement == place:
+        url, _, fragment = place.partition("#")
+        fields = [field for field in fragment.split("&") if field]
+        name = next((field.removeprefix("egg=") for field in fields if field.startswith("egg=")), "NAME")
+        rest = "&".join(field for field in fields if not field.startswith("egg="))
+        return "is a repository without the name of its package", f"write {name} @ {url}{'#' * bool(rest)}{rest}"
+    if requirement != line:
+        return "is a package to be edited in place, which no image has", f"write {requirement}"
     try:
         parse_git_source(place, revision=True)
     except ValueError as error:

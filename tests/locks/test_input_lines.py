@@ -41,9 +41,19 @@ def problems(text: str, **files: str) -> list[tuple[str, str, str]]:
             "write NAME @ git+https://x.test/x@main",
         ),
         (
-            "-e x @ git+https://x.test/x",
+            "-e git+https://x.test/x@v1#egg=x&subdirectory=py",
             "is a repository without the name of its package",
-            "write NAME @ git+https://x.test/x",
+            "write x @ git+https://x.test/x@v1#subdirectory=py",
+        ),
+        (
+            "git+ssh://git@x.test/x#egg=X_y[gpu]",
+            "is a repository without the name of its package",
+            "write X_y[gpu] @ git+ssh://git@x.test/x",
+        ),
+        (
+            "-e x @ git+https://x.test/x",
+            "is a package to be edited in place, which no image has",
+            "write x @ git+https://x.test/x",
         ),
         (
             "x @ git+file:///srv/x",
