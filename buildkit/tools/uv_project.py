@@ -22,6 +22,8 @@ from buildkit.tools.resolver import uv_program
 _STALE = re.compile(r"needs to be updated|No solution found|network was disabled|Failed to fetch")
 _ERROR = re.compile(r"^\s*error:\s*(.+)$", re.MULTILINE)
 _OF_CHOICE = re.compile(r"^(?:Extras? |Groups? |The workspace does not have|Failed to parse|.*declared conflicts)")
+_UNREADABLE = "Failed to parse `uv.lock`"
+_PLACE = re.compile(r"TOML parse error at (line \d+, column \d+)")
 _REGISTRY = re.compile(r'^source = \{ registry = "(https?://[^"\s]+)" \}$', re.MULTILINE)
 _FOLDER = re.compile(r'^source = \{ registry = "([^":]+)" \}$', re.MULTILINE)
 _CALLERS = {
@@ -75,6 +77,8 @@ def _try(request: ExportRequest, env: Mapping[str, str]) -> str | ToolError | Ho
             return run(command).stdout.decode("utf-8", "replace")
         except ToolError as error:
             said = _ERROR.search(error.output)
+            if said and said[1] == _UNREADABLE:
+                return DefinitionError.of([_find_broken(choice, error.output)])
             if said and _OF_CHOICE.search(said[1]):
                 return DefinitionError.of([Problem(file=choice.file, what=f"uv cannot take this choice: {said[1]}")])
             if "missing hashes" in error.output:
@@ -83,6 +87,14 @@ def _try(request: ExportRequest, env: Mapping[str, str]) -> str | ToolError | Ho
                 return DefinitionError.of([Problem(file=choice.file, what=what, hint=hint)])
             tree = trap.find_caught() if trap else None
             return error if tree is None else _refuse(choice, tree, error)
+
+
+def _find_broken(choice: LockChoice, output: str) -> Problem:
+    """Return the problem of a lock that is no TOML, most often with the marks of a merge."""
+    place = _PLACE.search(output)
+    what = f"uv cannot read it{f' ({place[1]})' if place else ''}"
+    hint = f"if a merge left it so, run: git checkout HEAD -- {choice.file} && uv lock"
+    return Problem(file=choice.file, what=what, hint=hint)
 
 
 def _offline(request: ExportRequest) -> dict[str, str]:

@@ -296,7 +296,9 @@ def test_locks_that_are_missing_or_no_toml(project):
     found = problem(project)
     assert (found.file, found.hint) == ("uv.lock", "run: uv lock")
     (project / "uv.lock").write_text("version = \n")
-    assert problem(project).file == "uv.lock"
+    found = problem(project)
+    assert (found.file, found.what) == ("uv.lock", "uv cannot read it (line 1, column 11)")
+    assert found.hint == "if a merge left it so, run: git checkout HEAD -- uv.lock && uv lock"
 
 
 def test_a_build_believes_only_what_the_lock_has(project, tmp_path):
