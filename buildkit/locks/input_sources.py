@@ -9,6 +9,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from buildkit.locks.requirement_inputs import Read, included_path
 from buildkit.locks.requirements_txt import logical_lines
@@ -27,20 +28,36 @@ class InputSources:
 def find_input_sources(files: Iterable[str], read: Read) -> InputSources:
     """Return what the inputs ``files``, and the files that they include, name."""
     seen: set[str] = set()
-    found = [pair for file in files for pair in _find(file, read, seen)]
-    indexes = dict.fromkeys(place for is_index, place in found if is_index)
-    links = dict.fromkeys(place for is_index, place in found if not is_index)
+    found = [source for file in files for source in _find(file, read, seen)]
+    indexes = dict.fromkeys(source.place for source in found if source.is_index)
+    links = dict.fromkeys(source.place for source in found if not source.is_index)
     return InputSources(tuple(indexes), tuple(links))
 
 
-def _find(file: str, read: Read, seen: set[str]) -> Iterator[tuple[bool, str]]:
+def find_linked_folders(file: str, read: Read) -> Iterator[tuple[str, str]]:
+    """Yield each path of find-links, relative to the repository or absolute, with the line that names it."""
+    for source in _find(file, read, set()):
+        place = source.place.removeprefix("file://")
+        if not source.is_index and "://" not in place:
+            yield place, source.at
+
+
+class _Source(NamedTuple):
+    """A source, and the line that names it."""
+
+    place: str
+    at: str
+    is_index: bool
+
+
+def _find(file: str, read: Read, seen: set[str]) -> Iterator[_Source]:
     if file in seen:
         return
     seen.add(file)
-    for _, line in logical_lines(read(file) or ""):
+    for number, line in logical_lines(read(file) or ""):
         if included := included_path(line):
             yield from _find(posixpath.normpath(posixpath.join(posixpath.dirname(file), included)), read, seen)
         elif source := _SOURCE.fullmatch(line):
             is_path = "://" not in source[2]
             place = posixpath.normpath(posixpath.join(posixpath.dirname(file), source[2])) if is_path else source[2]
-            yield bool(source[1]), place
+            yield _Source(place, f"{file}:{number}", bool(source[1]))

@@ -7,11 +7,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from buildkit.build.copy_source import suggest_path
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem, ToolError
 from buildkit.events import Emit, Note, step
 from buildkit.locks.freshness import check_fresh, find_inputs, render_header, render_system, requirements_inputs
 from buildkit.locks.input_lines import allows_prereleases, find_input_problems
+from buildkit.locks.input_sources import find_linked_folders
 from buildkit.locks.pins import Pin
 from buildkit.locks.project_input import find_shown
 from buildkit.locks.requirement_inputs import find_places, is_moved
@@ -304,6 +306,10 @@ def _find_problems(file: str, request: LockRequest, drafts: LockDrafts) -> list[
     found = find_input_problems(file, drafts.read, request.locker) + find_source_problems(
         file, drafts.read, request.locker
     )
+    for place, at in find_linked_folders(file, drafts.read):
+        if not (request.root / place).exists():
+            hint = suggest_path(request.root, place) or "a path of --find-links is relative to the file that names it"
+            found.append(Problem(file=at, what=f"--find-links: there is no {place}", hint=hint))
     if (choice := request.project_inputs.get(file)) is None:
         return found
     return [replace(problem, file=choice.file) if problem.file.startswith(f"{file}:") else problem for problem in found]

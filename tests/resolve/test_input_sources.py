@@ -77,6 +77,24 @@ def test_the_same_settings_in_included_files_and_all_spellings():
     assert found.find_links == ("wheels", "https://b.test/links")
 
 
+@pytest.mark.parametrize(
+    ("line", "place", "hint"),
+    [
+        ("-f ./wheel", "requirements/wheel", "did you mean `requirements/wheels`?"),
+        ("--find-links=../elsewhere", "elsewhere", "a path of --find-links is relative to the file that names it"),
+        ("--find-links file:///no/such", "/no/such", "a path of --find-links is relative to the file that names it"),
+    ],
+)
+def test_folder_of_find_links_that_is_not_there_is_named_with_its_line(root, indexes, line, place, hint):
+    (root / "requirements/app.in").write_text("-r more.in\n")
+    (root / "requirements/more.in").write_text(f"# first\n{line}\nalpha\n")
+    with pytest.raises(DefinitionError) as caught:
+        lock(root)
+    (problem,) = caught.value.problems
+    assert (problem.file, problem.what) == ("requirements/more.in:2", f"--find-links: there is no {place}")
+    assert problem.hint == hint
+
+
 def test_a_lock_that_somebody_wrote_is_not_overwritten(root, indexes):
     (root / "requirements/app.in").write_text("alpha\n")
     (root / "requirements/app.txt").write_text("alpha==0.9\n")
