@@ -18,6 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from buildkit.build.assemble import assemble
+from buildkit.build.builder_advice import advise_builder
 from buildkit.build.context import BuildContext
 from buildkit.build.deliver import import_image
 from buildkit.build.delivery import deliver
@@ -247,8 +248,7 @@ class ContainerRunner:
                 raise BuildError(
                     f"{artifact.name} {artifact.version}: its wheel could not be compiled in {builder.stage.name}"
                     + (f": {full}" if full else ""),
-                    hint=error.hint
-                    or "does the builder have its build system, and pip? see the requirements of the builder's stage",
+                    hint=error.hint or advise_builder(error.output),
                     output=error.output,
                 ) from error
         return file.decode("utf-8", "replace"), data

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from buildkit.build.builder_advice import advise_builder
 from buildkit.declare.graph import Graph
 from buildkit.declare.project import Project
 from buildkit.errors import BuildError, ToolError
@@ -83,9 +84,7 @@ def _start_builder(project: Project, emit: Emit) -> Iterator[Describe]:
                 except ToolError as error:
                     raise BuildError(
                         f"{label}: its metadata could not be computed in {project.builder}",
-                        hint=error.hint
-                        or "does the builder have its build system, and pip (22.2 or newer)? "
-                        "see the requirements of the builder's stage",
+                        hint=error.hint or advise_builder(error.output),
                         output=error.output,
                     ) from error
             return parse_report(data, label)
