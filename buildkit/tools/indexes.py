@@ -132,9 +132,9 @@ class Indexes:
         return self._find_in(self._finder_of(self._sources_of(name)), name, specifier)
 
     def _sources_of(self, name: str) -> list[Source]:
-        flat = [source for source in self._finder.sources if source["type"] == "find_links"]
-        simple = [source for source in self._finder.sources if source["type"] != "find_links"]
-        asked = [source for source in simple if source["url"] not in self._sources.uv.explicit]
+        ordinary = self._ordinary()
+        flat = [source for source in ordinary if source["type"] == "find_links"]
+        asked = [source for source in ordinary if source["type"] != "find_links"]
         if self._sources.takes_best_of_all:
             return [*flat, *asked]
         for source in asked:
@@ -188,8 +188,18 @@ class Indexes:
         return finder
 
     def find_pinned(self, pin: Pin) -> Candidate | None:
-        """Return the file of the pin that fits the target best, or None if nothing fits. Raises FetchError."""
-        return self._find_in(self._finder_for(pin), pin.name, f"=={pin.version}", pin.hashes, form=pin.form)
+        """Return the file of the pin that fits the target best, or None if nothing fits. Raises FetchError.
+
+        Indexes for explicit sources are asked only for what no other has: a lock does not say whose a pin is.
+        """
+        finders = [self._finder_for(pin)]
+        if self._sources.uv.explicit and not pin.index:
+            finders.insert(0, self._finder_of(self._ordinary()))
+        found = (self._find_in(one, pin.name, f"=={pin.version}", pin.hashes, form=pin.form) for one in finders)
+        return next(filter(None, found), None)
+
+    def _ordinary(self) -> list[Source]:
+        return [source for source in self._finder.sources if source["url"] not in self._sources.uv.explicit]
 
     def _finder_for(self, pin: Pin, *, ignore_compatibility: bool = False) -> PackageFinder:
         if pin.index:

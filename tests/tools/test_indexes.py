@@ -276,6 +276,16 @@ def test_index_for_explicit_sources_gives_no_unpinned_project(tmp_path):
     assert pinned.find_pinned(pin_of([FileHash("0" * 64)], "99.0")).version == "99.0"
 
 
+def test_index_for_explicit_sources_is_not_asked_for_what_another_has(tmp_path):
+    explicit, public = page_of(tmp_path / "explicit", "99.0"), page_of(tmp_path / "public", "1.0")
+    sources = PackageSources(pip=IndexSettings(), uv=IndexSettings(explicit=(explicit,), index=public))
+    session, asked = HttpSession(sources, RetryPolicy(threading.Event())), []
+    get, session.get = session.get, lambda url, **more: asked.append(url) or get(url, **more)
+    found = Indexes(sources, session, TARGET).find_pinned(pin_of([FileHash("0" * 64)], "1.0"))
+    assert found.version == "1.0"
+    assert asked == [f"{public}/thing/index.html"]
+
+
 def test_find_links_count_with_the_first_index(tmp_path):
     (tmp_path / "links").mkdir()
     (tmp_path / "links/thing-2.0-py3-none-any.whl").write_bytes(b"x")
