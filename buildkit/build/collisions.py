@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 
+from buildkit.declare.paths import find_reserved
 from buildkit.digest import Key
 from buildkit.errors import CollisionError
 from buildkit.layers.path_prefixes import find_overlaps, make_overlap_test
@@ -93,9 +95,15 @@ class CollisionCheck:
 
     def _compare_with_root(self, spec: Spec) -> None:
         for path, content in self._listing(spec):
-            clash = self._root.find_clash(path, content)
-            if clash and not (clash.is_content and isinstance(spec.work, PackFiles)):
+            if clash := self._find_clash(spec, path, content):
+                instead = clash.instead
+                if instead and (find_reserved(instead) or self._find_clash(spec, instead, content)):
+                    clash = replace(clash, instead="")
                 raise self._root_collision(spec, path, clash)
+
+    def _find_clash(self, spec: Spec, path: str, content: str) -> RootClash | None:
+        clash = self._root.find_clash(path, content)
+        return None if clash and clash.is_content and isinstance(spec.work, PackFiles) else clash
 
     @cached_property
     def _root(self) -> RootPaths:
