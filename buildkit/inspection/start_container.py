@@ -22,6 +22,11 @@ _KEPT_BYTES = 4096
 _NOT_WRITTEN = re.compile(
     r"(?:Read-only file system|EROFS|Permission denied|EACCES)[^/\n]{0,40}(?P<path>/[^'\"\s,:]+)?", re.IGNORECASE
 )
+_NOT_REACHED = re.compile(
+    r"Network is unreachable|ENETUNREACH|EAI_AGAIN|name resolution|Name or service not known|could not resolve host",
+    re.IGNORECASE,
+)
+_KILLED = 137  # by SIGKILL
 _DATABASE = re.compile(
     r"(?:'(?P<path>/[^'\n]+)': )?(?:unable to open database file|attempt to write a readonly database)"
 )
@@ -97,9 +102,22 @@ def _attend(container: ContainerSpec, argv: Sequence[str]) -> int:
         raise ToolError(
             f"podman could not start {container.name}", hint=podman.find_hint(errors.decode("utf-8", "replace"))
         )
-    if code and (hint := explain_read_only((output + b"\n" + errors).decode("utf-8", "replace"), container.name)):
-        sys.stderr.write(hint)
+    if code:
+        sys.stderr.write(explain_failure((output + b"\n" + errors).decode("utf-8", "replace"), code, container))
     return code if code >= 0 else 128 - code
+
+
+def explain_failure(output: str, code: int, container: ContainerSpec) -> str:
+    """Return a hint if a container's exit code, or the end of its output, tells of a limit of ours, else nothing."""
+    running = container.running
+    if code == _KILLED:
+        return (
+            f"hint: {container.name} was killed; if it needs more memory than {running.memory}, say so in the stage's "
+            "[running]: memory\n"
+        )
+    if not running.outgoing and _NOT_REACHED.search(output):
+        return f"hint: {container.name} reaches no other host, unless the stage's [running] says: outgoing = true\n"
+    return explain_read_only(output, container.name)
 
 
 def explain_read_only(output: str, name: str) -> str:

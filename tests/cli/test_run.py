@@ -116,6 +116,31 @@ def test_stage_that_can_run_nothing_is_named_not_the_host(stage: str, message: s
     ],
 )
 def test_folder_that_cannot_be_written_is_explained(output: str, said: str) -> None:
-    hint = starting.explain_read_only(output, "x-test")
+    from tests.running.test_container import PLAIN
+
+    hint = starting.explain_failure(output, 1, PLAIN)
     assert (said in hint) if said else not hint
     assert hint.count("\n") == bool(said)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "OSError: [Errno 101] Network is unreachable\n",
+        "socket.gaierror: [Errno -3] Temporary failure in name resolution\n",
+        "curl: (6) Could not resolve host: hub.example\n",
+        "Error: getaddrinfo EAI_AGAIN hub.example\n",
+    ],
+)
+def test_host_that_cannot_be_reached_is_explained_where_none_may_be(output: str) -> None:
+    from tests.running.test_container import PLAIN
+
+    assert "outgoing = true" in starting.explain_failure(output, 1, PLAIN)
+    free = replace(PLAIN, running=replace(PLAIN.running, outgoing=True))
+    assert starting.explain_failure(output, 1, free) == ""
+
+
+def test_killed_container_is_told_of_its_memory() -> None:
+    from tests.running.test_container import PLAIN
+
+    assert "more memory than 1g" in starting.explain_failure("", 137, PLAIN)
