@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import posixpath
 from functools import cache
 from itertools import chain
+from pathlib import Path
 
 from buildkit.build.context import BuildContext
+from buildkit.declare.paths import is_outside
 from buildkit.digest import Key
 from buildkit.layers.root.paths import RootPaths, follow_links
 from buildkit.layers.tar.contents import FOLDER, LINK
 from buildkit.layers.tar.member_path import parents_of
 from buildkit.layers.tar.reader import TarReader
-from buildkit.plan.spec import Spec
+from buildkit.plan.spec import PackFiles, Spec
 from buildkit.store.layer_listings import find_listing
 
 
@@ -44,6 +47,17 @@ class ImagePaths:
         paths = (path for spec in self._specs for path in self._contents(spec))
         inside = (path.removeprefix(f"{place}/") for path in paths if path.startswith(f"{place}/"))
         return {name for name in inside if "/" not in name}
+
+    def find_copied(self, path: str) -> Path | None:
+        """Return the file of the checkout that lies at an absolute path, its links followed; None if none is copied."""
+        place = follow_links(path, lambda name: self._at(name) or FOLDER)
+        for spec in reversed(self._above):
+            if self._may_have(spec.key, place) and place in self._contents(spec):
+                if not isinstance(spec.work, PackFiles):
+                    return None
+                inside = posixpath.relpath(f"/{place}", spec.work.copy.target)
+                return None if is_outside(inside) else self._context.project.folder / spec.work.tree.path / inside
+        return None
 
     def read_text(self, path: str) -> str | None:
         """Return a text file, from the uppermost layer that has it; None if its bytes are not on this host."""

@@ -26,11 +26,12 @@ from buildkit.plan.spec import Kind
 if TYPE_CHECKING:
     from buildkit.build.image_paths import ImagePaths
 
-_RULES_VERSION = 1  # raised when the same image would be judged otherwise
+_RULES_VERSION = 2  # raised when the same image would be judged otherwise
 _KEYS = ("Cmd", "Entrypoint", "Env", "User", "WorkingDir")
 _WRAPPERS = ("tini", "dumb-init", "catatonit")
 _MINORS = range(7, 20)  # releases of Python 3 that a root may have
 _PYTHON = re.compile(r"python(3(\.[0-9]+)?)?")
+_MOST_HEAD = 256  # bytes, as Linux reads
 _EXECUTABLE_ENDS = (" +x", "special")
 
 
@@ -105,9 +106,10 @@ class StartCheck:
     def _check_program(self, word: str) -> str:
         places = [self._below(word)] if "/" in word else [posixpath.join(folder, word) for folder in self._folders]
         found = [content for place in places if (content := self.paths.find(place)) is not None]
-        if any(content.endswith(_EXECUTABLE_ENDS) for content in found):
-            return ""
         where = places[0] if "/" in word else f"`{word}`"
+        if any(content.endswith(_EXECUTABLE_ENDS) for content in found):
+            problem = self._check_script(places[0]) if "/" in word else ""
+            return f"{where} of the command {problem} ({self._file}, [config])" if problem else ""
         if found:
             return f"{where} of the command is not executable ({self._file}, [config]; git update-index --chmod=+x)"
         if "/" in word:
@@ -117,6 +119,31 @@ class StartCheck:
             return f"{where} of the command is a link that leads nowhere ({self._file}, [config])"
         hint = suggest_word(word, names) or "is its package in the locks of the stage?"
         return f"{where} of the command is in no folder of PATH ({self._file}, [config]); {hint}"
+
+    def _check_script(self, place: str) -> str:
+        """Return what is wrong with a copied script's first line, which names the program that runs it."""
+        source = self.paths.find_copied(place)
+        if source is None:
+            return ""
+        try:
+            with source.open("rb") as file:
+                head = file.read(_MOST_HEAD)
+        except OSError:
+            return ""  # it has changed meanwhile, which the next build sees
+        if head.startswith(b"\x7fELF"):
+            return ""
+        line = head.partition(b"\n")[0].decode("utf-8", "replace")
+        words = line[2:].split()
+        if not line.startswith("#!") or not words:
+            return "has no first line #!/PROGRAM, so nothing runs it"
+        if line.endswith("\r"):
+            return "has the line ends of Windows"
+        if posixpath.basename(words[0]) != "env":
+            return "" if self.paths.find(words[0]) else f"is run by {words[0]}, which is nowhere in the image"
+        name = next((word for word in words[1:] if not word.startswith("-") and "=" not in word), "")
+        if any(self.paths.find(posixpath.join(folder, name)) for folder in self._folders):
+            return ""
+        return f"is run by {name}, which is in no folder of PATH"
 
     def _check_python(self, argv: Sequence[str]) -> str:
         """Check the module or the script that Python is to run."""

@@ -14,7 +14,7 @@ from buildkit.build.context import BuildContext, open_context
 from buildkit.build.interpreter_check import check_builder, check_interpreter, check_release
 from buildkit.build.start_check import warn_of_start
 from buildkit.declare.project import parse_project
-from buildkit.declare.stage import Config, Stage
+from buildkit.declare.stage import Config, Copy, Stage
 from buildkit.digest import DiffId, Digest, Key
 from buildkit.errors import DefinitionError
 from buildkit.events import Event, Note
@@ -22,7 +22,7 @@ from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.oci.image import Image
 from buildkit.plan.compose import Composition
-from buildkit.plan.spec import Kind, PackPrefix, Spec
+from buildkit.plan.spec import Kind, PackFiles, PackPrefix, Spec, Tree
 from tests.ledgers import LayerId
 from tests.plan.planfakes import blob_of
 
@@ -125,6 +125,33 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Built]:
 def test_build_says_what_is_not_in_the_image(built: Built, config: Config, said: str) -> None:
     lines = built.said(config)
     assert [said in line for line in lines] == ([True] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (b"#!/bin/sh\necho\n", ""),
+        (b"#! /usr/bin/env -S python3 -u\nprint()\n", ""),
+        (b"\x7fELF\2", ""),
+        (b"#!/bin/bash\necho\n", "is run by /bin/bash, which is nowhere in the image"),
+        (b"#!/usr/bin/env pythonx\nprint()\n", "is run by pythonx, which is in no folder of PATH"),
+        (b"#!/bin/sh\r\necho\r\n", "has the line ends of Windows"),
+        (b"echo\n", "has no first line #!/PROGRAM, so nothing runs it"),
+        (b"", "has no first line #!/PROGRAM, so nothing runs it"),
+    ],
+)
+@pytest.mark.parametrize("single", [False, True])
+def test_copied_script_needs_a_program_that_runs_it(built: Built, head: bytes, said: str, *, single: bool) -> None:
+    source = built.context.project.folder / "src/run.sh"
+    source.parent.mkdir()
+    source.write_bytes(head)
+    tree, target = ("src/run.sh", "/srv/run.sh") if single else ("src", "/srv")
+    work = PackFiles(tree=Tree(path=tree, files=()), copy=Copy(source=f"/{tree}", target=target))
+    root = [*ROOT, ("usr/bin/env", "5 +x"), ("usr/bin/python3", "-> python3.13")]
+    composition = built.composition(root)
+    copied = replace(built.layer("copied", Kind.FILES, [("srv/run.sh", "1 +x")]), work=work)
+    lines = built.said(Config(cmd=("/srv/run.sh",)), replace(composition, layers=(*composition.layers, copied)))
+    assert lines == ([f"/srv/run.sh of the command {said} (stages/app/stage.toml, [config])"] if said else [])
 
 
 def test_command_of_a_registry_image_is_checked_too(built: Built) -> None:
