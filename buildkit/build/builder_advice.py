@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _MISSING = (
-    ("build backend", re.compile(r"Cannot import build backend '([\w.:]{1,100})'")),
+    ("build backend", re.compile(r"Cannot import build backend '([\w.]{1,100})")),
     ("module", re.compile(r"No module named '?([\w.]{1,100})\b")),
 )
 

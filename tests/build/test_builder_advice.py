@@ -9,6 +9,7 @@ BACKEND = """error: backend-unavailable
   × Cannot import build backend 'poetry.core.masonry.api'.
   ╰─> ModuleNotFoundError: No module named 'poetry'
 """
+LEGACY = "  × Cannot import build backend 'setuptools.build_meta:__legacy__'.\n"
 SETUP = """Traceback (most recent call last):
   File "<string>", line 2, in <module>
 ModuleNotFoundError: No module named 'numpy'
@@ -19,7 +20,12 @@ PIP = "/opt/venv/bin/python: No module named pip\n"
 
 @pytest.mark.parametrize(
     ("output", "missing"),
-    [(BACKEND, "build backend `poetry.core.masonry.api`"), (SETUP, "module `numpy`"), (PIP, "module `pip`")],
+    [
+        (BACKEND, "build backend `poetry.core.masonry.api`"),
+        (LEGACY, "build backend `setuptools.build_meta`"),
+        (SETUP, "module `numpy`"),
+        (PIP, "module `pip`"),
+    ],
 )
 def test_what_the_builder_lacks_is_named_with_where_to_add_it(output: str, missing: str) -> None:
     assert advise_builder(output) == (
