@@ -19,10 +19,14 @@ _SOURCE = re.compile(r"(?:(-i|--index-url|--extra-index-url)|-f|--find-links)(?:
 
 @dataclass(frozen=True, slots=True)
 class InputSources:
-    """URLs of indexes, and find-links: URLs, or paths relative to the repository. URLs may contain credentials."""
+    """URLs of indexes, and find-links: URLs, or paths relative to the repository. URLs may contain credentials.
+
+    ``no_index`` says that no index of the settings counts.
+    """
 
     indexes: tuple[str, ...] = ()
     find_links: tuple[str, ...] = ()
+    no_index: bool = False
 
 
 def find_input_sources(files: Iterable[str], read: Read) -> InputSources:
@@ -31,7 +35,7 @@ def find_input_sources(files: Iterable[str], read: Read) -> InputSources:
     found = [source for file in files for source in _find(file, read, seen)]
     indexes = dict.fromkeys(source.place for source in found if source.is_index)
     links = dict.fromkeys(source.place for source in found if not source.is_index)
-    return InputSources(tuple(indexes), tuple(links))
+    return InputSources(tuple(filter(None, indexes)), tuple(links), no_index="" in indexes)
 
 
 def find_linked_folders(file: str, read: Read) -> Iterator[tuple[str, str]]:
@@ -43,7 +47,7 @@ def find_linked_folders(file: str, read: Read) -> Iterator[tuple[str, str]]:
 
 
 class _Source(NamedTuple):
-    """A source, and the line that names it."""
+    """A source, and the line that names it; no place of an index stands for ``--no-index``."""
 
     place: str
     at: str
@@ -57,7 +61,9 @@ def _find(file: str, read: Read, seen: set[str]) -> Iterator[_Source]:
     for number, line in logical_lines(read(file) or ""):
         if included := included_path(line):
             yield from _find(posixpath.normpath(posixpath.join(posixpath.dirname(file), included)), read, seen)
+        elif line == "--no-index":
+            yield _Source("", f"{file}:{number}", is_index=True)
         elif source := _SOURCE.fullmatch(line):
             is_path = "://" not in source[2]
             place = posixpath.normpath(posixpath.join(posixpath.dirname(file), source[2])) if is_path else source[2]
-            yield _Source(place, f"{file}:{number}", bool(source[1]))
+            yield _Source(place, f"{file}:{number}", is_index=bool(source[1]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -18,14 +18,14 @@ from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Interrupted, Problem
 from buildkit.events import Emit, ignore_event
-from buildkit.locks.input_sources import find_input_sources
+from buildkit.locks.input_sources import InputSources, find_input_sources
 from buildkit.resolve.apt import AptResolver, find_stale_apt, lock_apt
 from buildkit.resolve.changes import describe_changes
 from buildkit.resolve.choices import find_stale_choice, lock_choices
 from buildkit.resolve.image_roots import ImageRoots, find_image_at
 from buildkit.resolve.images import ImageLocker
 from buildkit.resolve.meeting_wheels import check_meetings
-from buildkit.resolve.missing_hashes import complete_hashes
+from buildkit.resolve.missing_hashes import FindHashes, complete_hashes
 from buildkit.resolve.models import ModelLocker
 from buildkit.resolve.package_metadata import PackageResolver
 from buildkit.resolve.packages import lock_packages
@@ -110,16 +110,35 @@ class _LockServices:
     def indexes(self) -> Indexes:
         return Indexes(self.sources, HttpSession(self.sources, self.retry_policy), self.request.target)
 
-    def find_hashes(self, name: str, version: str) -> tuple[FileHash, ...]:
-        """Return the hashes of all files of a version, for every processor."""
+    def hash_finder(self, inputs: Sequence[str]) -> FindHashes:
+        """Return what finds the hashes of all files of a version, for every processor, where its resolver has it.
+
+        That is what the inputs name, or else the settings: a namesake in another place is another project.
+        """
+        named = find_input_sources(inputs, self.drafts.read)
+        settings = self.indexes
+        if named.no_index:
+            uv = replace(self.sources.uv, no_index=True)
+            settings = Indexes(replace(self.sources, uv=uv), settings.session, self.request.target)
+        places = (*filter(None, [self._open_named(named)]), settings)
         targets = (self.request.target, *self.request.others)
-        return tuple(value for target in targets for value in self.indexes.of(target).find_hashes(name, version))
+
+        def find(name: str, version: str, known: Collection[str]) -> tuple[FileHash, ...]:
+            for place in places:
+                found = [place.of(target).find_hashes(name, version, known) for target in targets]
+                if any(values is not None for values in found):
+                    return tuple(value for values in found for value in values or ())
+            return ()
+
+        return find
 
     @cached_property
     def named(self) -> Indexes | None:
         """What the inputs name themselves; None if that is nothing."""
         inputs = dict.fromkeys(file for group in self.request.groups for file in group)
-        named = find_input_sources(inputs, self.drafts.read)
+        return self._open_named(find_input_sources(inputs, self.drafts.read))
+
+    def _open_named(self, named: InputSources) -> Indexes | None:
         links = tuple(link if "://" in link else str(self.request.root / link) for link in named.find_links)
         if not (named.indexes or links):
             return None
@@ -200,7 +219,7 @@ def _jobs(request: LockRequest, services: _LockServices, emit: Emit, renewed: Re
 
         def resolve(asked: ResolveRequest) -> str:
             text = packages.resolve(_add_environment(asked, env))
-            return complete_hashes(text, services.find_hashes)
+            return complete_hashes(text, services.hash_finder(asked.inputs))
 
         choose = make_choose(
             lambda: services.indexes, locker=request.locker, named=lambda: services.named, places=services.places

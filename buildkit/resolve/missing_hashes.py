@@ -6,7 +6,7 @@ uv hashes no file of a page of links whose metadata it has, and of a folder of f
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from buildkit.digest import FileHash
 
@@ -17,8 +17,12 @@ _PIN = re.compile(
 )
 
 
-def complete_hashes(text: str, find: Callable[[str, str], Sequence[FileHash]]) -> str:
-    """Return a lock's text with ``find(name, version)`` added to the hashes of each pin that has none, or one.
+FindHashes = Callable[[str, str, Collection[str]], Sequence[FileHash] | None]
+"""Return the hashes of a version's files, given its name, the version and the hashes that the pin has (as text)."""
+
+
+def complete_hashes(text: str, find: FindHashes) -> str:
+    """Return a lock's text with what ``find`` says added to the hashes of each pin that has none, or one.
 
     Files for several processors are at least two, so a pin of one hash may lack that of the file that fits.
     """
@@ -27,7 +31,7 @@ def complete_hashes(text: str, find: Callable[[str, str], Sequence[FileHash]]) -
         known = re.findall(r"--hash=(\S+)", line["hashes"])
         if len(known) > 1:
             return line[0]
-        hashes = sorted({*known, *map(str, find(line["name"], line["version"]))})
+        hashes = sorted({*known, *map(str, find(line["name"], line["version"], known) or ())})
         return line["pin"] + "".join(f" \\\n    --hash={value}" for value in hashes)
 
     return _PIN.sub(complete, text)

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -150,19 +150,33 @@ class Indexes:
         finder = self._finder_of(self._sources_of(pin.name), ignore_compatibility=True)
         return bool(list(finder.find_matches(f"{pin.name}=={pin.version}", allow_yanked=True, hashes=hashes)))
 
-    def find_hashes(self, name: str, version: str) -> tuple[FileHash, ...]:
-        """Return the hashes of all files of a version, sorted, from the sources that `find_first` asks.
+    def find_hashes(self, name: str, version: str, known: Collection[str] = ()) -> tuple[FileHash, ...] | None:
+        """Return the hashes of all files of a version, sorted, from the sources that `find_first` asks; None if none.
 
+        If some are ``known``, only sources that have one of them count: what another calls so is another's.
         A file whose hash its page does not say is fetched to compute it, if it fits the target. Raises FetchError.
         """
-        finder = self._finder_of(self._sources_of(name), ignore_compatibility=True)
-        found = finder.find_matches(f"{name}=={version}", allow_yanked=True, allow_prereleases=True)
+        found: set[FileHash] | None = None
+        sources = self._sources_of(name)
+        for part in [[source] for source in sources] if known else [sources]:
+            finder = self._finder_of(part, ignore_compatibility=True)
+            matches = finder.find_matches(f"{name}=={version}", allow_yanked=True, allow_prereleases=True)
+            links = [package.link for package in matches]
+            hashes = self._hash_files(links)
+            if links and self._has_one(links, hashes, known):
+                found = (found or set()) | hashes
+        return None if found is None else tuple(sorted(found, key=str))
+
+    def _hash_files(self, links: Sequence[Link]) -> set[FileHash]:
         supported = {str(tag) for tag in make_target_python(self._target).supported_tags()}
-        hashes = (
-            _hash_of(package.link) or (self._compute_hash(package.link) if _fits(package.link, supported) else None)
-            for package in found
-        )
-        return tuple(sorted(dict.fromkeys(value for value in hashes if value), key=str))
+        hashes = (_hash_of(link) or (self._compute_hash(link) if _fits(link, supported) else None) for link in links)
+        return {value for value in hashes if value}
+
+    def _has_one(self, links: Sequence[Link], hashes: Set[FileHash], known: Collection[str]) -> bool:
+        """Whether one of the files is ``known``, if any is; the resolver may have read one that does not fit."""
+        if not known or not {*map(str, hashes)}.isdisjoint(known):
+            return True
+        return any(str(self._compute_hash(link)) in known for link in links if _hash_of(link) is None)
 
     def _compute_hash(self, link: Link) -> FileHash:
         if link.is_file:

@@ -1,6 +1,7 @@
 """Indexes and find-links that an input names itself serve locking and building, whatever the settings are."""
 
 import logging
+import re
 import threading
 from unittest.mock import Mock
 
@@ -8,6 +9,7 @@ import pytest
 
 from buildkit.build.fetch import make_fetcher
 from buildkit.declare.target import Target
+from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError
 from buildkit.events import Note, ignore_event
 from buildkit.locks.input_sources import find_input_sources
@@ -65,6 +67,19 @@ def test_extra_index_and_relative_links_of_an_input_serve_the_build(root, indexe
     for name, artifact in artifacts.items():
         fetcher.fetch(artifact, root / f"out/{name}", progress=lambda _done: None)
     fetcher.close()
+
+
+@pytest.mark.parametrize("line", ["--extra-index-url {}", "--no-index\n-f {}/mine/", "--no-index\n-f ./wheels"])
+def test_namesake_of_another_index_is_not_locked_for_what_an_input_has(root, indexes, line):
+    """Whoever publishes the same version elsewhere must not get into the lock by a hash that completes it."""
+    indexes.add("mine", "1.0", "alpha")
+    file = indexes.add("mine", "1.0", index="private")
+    content = indexes.files["private/mine"][file]
+    (root / "requirements/wheels" / file).write_bytes(content)
+    (root / "requirements/app.in").write_text(f"{line.format(indexes.url('private'))}\nmine\n")
+    artifacts = lock(root)
+    assert {name: one.sha256 for name, one in artifacts.items()} == {"mine": FileHash.of(content)}
+    assert re.findall("--hash=(.*)", (root / "requirements/app.txt").read_text()) == [str(FileHash.of(content))]
 
 
 def test_the_same_settings_in_included_files_and_all_spellings():

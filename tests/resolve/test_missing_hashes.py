@@ -63,4 +63,19 @@ def test_pins_without_hashes_or_with_one_are_completed():
     expected = text.replace("a==1.0\n", "a==1.0 \\\n    --hash=sha256:x \\\n    --hash=sha256:y\n")
     expected = expected.replace("c==3 \\\n", "c==3 \\\n    --hash=sha256:0 \\\n")
     assert complete_hashes(text, find) == expected
-    assert asked == [("a", "1.0"), ("b", "2"), ("c", "3")]
+    assert asked == [("a", "1.0", []), ("b", "2", []), ("c", "3", ["sha256:1"])]
+
+
+def test_hashes_are_completed_from_the_source_of_the_known_one_alone(links, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / FILES[0]).write_bytes(b"of somebody else")
+    settings = IndexSettings(no_index=True, find_links=(str(other), str(links)))
+    sources = PackageSources(pip=settings, uv=IndexSettings())
+    with closing(HttpSession(sources, RetryPolicy(threading.Event()))) as session:
+        indexes = Indexes(sources, session, TARGET)
+        for known in FILES[1], FILES[3]:  # the resolver may have read a file that does not fit
+            found = indexes.find_hashes("a", "1.0", [hash_of(known)])
+            assert [str(item) for item in found] == sorted(hash_of(name) for name in FILES[:2])
+        assert indexes.find_hashes("a", "1.0", ["sha256:" + "0" * 64]) is None
+        assert indexes.find_hashes("a", "7.0") is None
