@@ -82,6 +82,15 @@ def test_namesake_of_another_index_is_not_locked_for_what_an_input_has(root, ind
     assert re.findall("--hash=(.*)", (root / "requirements/app.txt").read_text()) == [str(FileHash.of(content))]
 
 
+def test_namesake_of_another_index_is_not_locked_for_what_a_source_assigns_to_one(root, indexes):
+    indexes.add("mine", "1.0", "alpha")
+    file = indexes.add("mine", "1.0", index="private")
+    index = f'[[tool.uv.index]]\nname = "own"\nurl = "{indexes.url("private")}"\nexplicit = true\n'
+    (root / "pyproject.toml").write_text(f'[tool.uv.sources]\nmine = {{ index = "own" }}\n{index}')
+    (root / "requirements/app.in").write_text("mine\n")
+    assert lock(root)["mine"].sha256 == FileHash.of(indexes.files["private/mine"][file])
+
+
 def test_the_same_settings_in_included_files_and_all_spellings():
     files = {
         "requirements/app.in": "-r ../more.in\n-i https://a.test/simple\n--find-links=https://b.test/links # why\n",
