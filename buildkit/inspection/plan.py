@@ -118,7 +118,8 @@ def render_sum(stage_forecast: StageForecast) -> str:
     counts = ", ".join(f"{sources.count(source)} {words}" for source, words in _SOURCES.items() if source in sources)
     costs = [*stage_forecast.costs, *stage_forecast.tool_costs]
     if all((cost.fetch, cost.build, cost.imports, cost.push or 0) == (0, 0, 0, 0) for cost in costs):
-        return f"{stage_forecast.stage}: nothing to build{'' if stage_forecast.unpacks else ' or to import'}: {counts}"
+        what = "" if stage_forecast.unpacks else " or to import"
+        return f"{stage_forecast.stage}: nothing to build{what}: {counts or 'it has no layers'}"
     seconds = stage_forecast.total.seconds
     work = "time not known yet" if seconds is None else f"about {format_seconds(seconds)} of work"
     expected = "about " * (LayerSource.BUILT in sources)  # sizes of layers that were never built
