@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from buildkit.build.collisions import explain_meeting
+from buildkit.declare.schema import suggest_word
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem
 from buildkit.events import Emit, Note, step
@@ -123,6 +124,9 @@ class _Comparison:
         more = f", as {'are' if others > 1 else 'is'} {others} more" if others else ""
         what = f"/{paths[0]} is in {_label(first)} and in {_label(second)}{more}, and {how}"
         what, hint = explain_meeting(what, self._files(pair), (first.name, second.name))
+        for name in self.image.prefer:
+            if name not in self.owners and (near := suggest_word(name, [first.name, second.name])):
+                hint = f"`prefer` has `{name}`, which no wheel is; {near}"
         return Problem(file=self._files(pair)[0], key="wheels.prefer", what=what, hint=hint)
 
     def _folder_problem(self, pair: tuple[Artifact, Artifact], path: str) -> Problem:

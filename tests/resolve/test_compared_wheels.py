@@ -123,6 +123,8 @@ def test_wheels_that_meet_are_named_before_anything_is_written(bench: Bench) -> 
         'name the package that wins: prefer = ["opencv_headless"] or ["opencv_python"] in [wheels] of '
         "stages/app/stage.toml; or exclude one of the two"
     )
+    slip = bench.problem(full, less, prefer=("opencv_pyton",))
+    assert slip.hint == "`prefer` has `opencv_pyton`, which no wheel is; did you mean `opencv_python`?"
     assert [one.unseen for one in bench.lock(full, less, prefer=("opencv_python",))] == [False, False]
     assert not bench.warnings
 
