@@ -11,6 +11,7 @@ from buildkit.declare.lock_choice import LockChoice
 from buildkit.declare.project import Project
 from buildkit.errors import DefinitionError, Problem
 from buildkit.locks.apt_lists import AptList, find_apt_lists
+from buildkit.locks.freshness import find_inputs
 from buildkit.locks.models_lock import models_source_path
 from buildkit.locks.root_release import find_roots
 from buildkit.locks.system_packages import find_lock_images
@@ -99,6 +100,7 @@ def _has_input(project: Project, lock: str, project_inputs: Mapping[str, LockCho
         return True
     if choice:
         raise DefinitionError(f"{choice.file}: there is no such file")
-    raise DefinitionError(
-        f"{lock}: there is no {input_of(lock)} to make it from", hint="list what the stage needs there"
-    )
+    text = LockDrafts(project.folder).read(lock)
+    is_theirs = text is not None and find_inputs(text) is None
+    hint = f"run: mv {lock} {input_of(lock)}" if is_theirs else "list what the stage needs there"
+    raise DefinitionError(f"{lock}: there is no {input_of(lock)} to make it from", hint=hint)

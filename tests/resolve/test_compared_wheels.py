@@ -194,9 +194,22 @@ def test_images_are_those_that_ship_and_those_that_no_other_stage_is_made_of(tmp
         sold="ships = true\n" + wheels.format("sold"),
         top='include = ["deps", "sold"]\n' + wheels.format("top") + 'prefer = ["One"]\n',
     )
-    request = make_request(parse_project("[tool.buildkit]\n", tmp_path), graph)
+    project = parse_project("[tool.buildkit]\n", tmp_path)
+    request = make_request(project, graph)
     assert [(image.stage, sorted(image.files), image.prefer) for image in request.images] == [
         ("sold", ["requirements/sold.txt"], ()),
         ("top", [f"requirements/{name}.txt" for name in ("deps", "sold", "top")], ("one",)),
     ]
     assert [image.stage for image in make_request(parse_project("", tmp_path), graph, only="deps").images] == ["deps"]
+
+
+def test_requirements_of_somebody_else_become_the_input_by_the_command_that_is_named(tmp_path: Path) -> None:
+    graph = stage_graph(deps='[wheels]\nlocks = ["requirements/deps.txt"]\n')
+    project = parse_project("", tmp_path)
+    (tmp_path / "requirements").mkdir()
+    for text, hint in (None, "list what the stage needs there"), ("idna==3.10\n", "run: mv requirements/deps."):
+        if text:
+            (tmp_path / "requirements/deps.txt").write_text(text)
+        with pytest.raises(DefinitionError, match=r"there is no requirements/deps\.in") as caught:
+            make_request(project, graph)
+        assert caught.value.hint.startswith(hint)
