@@ -435,6 +435,14 @@ def test_running_an_image_needs_podman_its_networks_and_curl() -> None:
     assert ["always", "!bookworm", "netavark"] in lines
 
 
+def test_list_of_packages_that_was_not_copied_is_named(project: Project) -> None:
+    (project.root / "ci/packages.txt").unlink()
+    ran = project.bootstrap("nox")
+    assert ran.returncode == 1
+    assert f"error: there is no {project.root}/ci/packages.txt" in ran.stderr
+    assert "No such file" not in ran.stderr
+
+
 def test_sessions_are_read_from_the_environment(project: Project) -> None:
     project.write("ci/packages.txt", GROUPS)
     assert missing(project, "nox", NOXSESSION="lint,tests") == ["git", "podman", "registry"]
