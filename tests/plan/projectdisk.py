@@ -44,18 +44,33 @@ class Disk:
         self.folder = folder
         self._ledger = ledger
         self._there: dict[str, File] = {}
+        self._composed: dict[str, Seen] = {}
 
     def compose(self, small: Small, style: Style = PLAIN) -> Seen:
         """Lay the project out and compose it."""
+        self.lay(small, style)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tree_listing, "list_files", list_all)
+            return Seen(compose_all(self.folder, self._ledger))
+
+    def remember(self, small: Small) -> Seen:
+        """Return what the project composes to; one that was composed already is not laid out for it again.
+
+        Hypothesis tries the same projects with every parameter of a test.
+        """
+        told = repr(small)
+        if told not in self._composed:
+            self._composed[told] = self.compose(small)
+        return self._composed[told]
+
+    def lay(self, small: Small, style: Style = PLAIN) -> None:
+        """Lay the project out."""
         files = render(small, style)
         for name, file in self._there.items():
             if files.get(name) != file:
                 (self.folder / name).unlink()
         lay(self.folder, {name: file for name, file in files.items() if self._there.get(name) != file})
         self._there = files
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tree_listing, "list_files", list_all)
-            return Seen(compose_all(self.folder, self._ledger))
 
 
 def list_all(folder: Path, path: str) -> WorkTreeFiles:

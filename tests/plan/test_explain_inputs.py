@@ -41,19 +41,49 @@ ALIKE = {
 PARTS_WITH_CAUSES = {"packages", "wheels", "files", "mounts", "parent", "users"}  # parts that have causes of their own
 
 
+class Built:
+    """Projects whose builds are recorded, each in a ledger of its own.
+
+    Hypothesis tries the same projects with every change: each is composed and recorded once.
+    """
+
+    def __init__(self, folder: Path, index: Ledger) -> None:
+        self.disk = Disk(folder / "project", index)
+        self._folder = folder
+        self._builds: dict[str, tuple[Seen, Ledger]] = {}
+
+    def record(self, small: Small) -> tuple[Seen, Ledger]:
+        """Return what the project composes to, and the ledger that knows nothing but its builds."""
+        told = repr(small)
+        if told not in self._builds:
+            ledger = Ledger(self._folder / f"ledger-{len(self._builds)}.sqlite")
+            self._builds[told] = (self.disk.compose(small), ledger)
+            record_builds(*self._builds[told])
+        return self._builds[told]
+
+    def close(self) -> None:
+        """Close the ledgers."""
+        for _, ledger in self._builds.values():
+            ledger.close()
+
+
 @pytest.fixture(scope="module")
-def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     folder = tmp_path_factory.mktemp("causes")
-    with pytest.MonkeyPatch.context() as patch, closing(Ledger(folder / "index.sqlite")) as index:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        closing(Ledger(folder / "index.sqlite")) as index,
+        closing(Built(folder, index)) as made,
+    ):
         patch.setattr(tree_listing, "list_files", list_all)
-        yield Disk(folder / "project", index)
+        yield made
 
 
 def ref(stage: str) -> str:
     return f"localhost/small/{stage}:latest"
 
 
-def record_builds(ledger: Ledger, seen: Seen) -> None:
+def record_builds(seen: Seen, ledger: Ledger) -> None:
     """Record in the ledger that every stage was built."""
     for name, composition in seen.stages.items():
         layers = []
@@ -66,7 +96,7 @@ def record_builds(ledger: Ledger, seen: Seen) -> None:
         ledger.builds.add(report, 0.0)
 
 
-def explain(disk: Disk, ledger: Ledger, before: Seen, after: Seen) -> dict[str, tuple[Cause, ...]]:
+def explain(disk: Disk, ledger: Ledger, before: Seen) -> dict[str, tuple[Cause, ...]]:
     """Return the causes for every layer that no stage had."""
     project, graph = load_project(disk.folder), load_graph(disk.folder)
     read = checkout.DiskCheckout(project, graph, StatIndex(ledger), lambda _event: None)
@@ -74,7 +104,7 @@ def explain(disk: Disk, ledger: Ledger, before: Seen, after: Seen) -> dict[str, 
     refs = {name: ref(name) for name in graph.stages}
     had = {spec.key for composition in before.stages.values() for spec in composition.specs}
     causes: dict[str, tuple[Cause, ...]] = {}
-    for name in sorted(after.stages.keys() & before.stages.keys()):
+    for name in sorted(graph.stages.keys() & before.stages.keys()):
         composition = composer.compose(name)
         reasons = Reasons(ledger, CheckoutLocations(graph, composer, read, composition), composition, refs)
         causes |= {spec.name: reasons.find(spec) for spec in composition.specs if spec.key not in had}
@@ -102,48 +132,39 @@ def inner(cause: Cause) -> Iterator[Cause]:
         yield from inner(cause.because)
 
 
-def check(disk: Disk, folder: Path, small: Small, mutate: Mutate) -> None:
+def check(built: Built, small: Small, mutate: Mutate) -> None:
     other = small.copy()
     mutate(other)
-    (folder / "ledger.sqlite").unlink(missing_ok=True)
-    with closing(Ledger(folder / "ledger.sqlite")) as ledger:
-        before = disk.compose(small)
-        record_builds(ledger, before)
-        after = disk.compose(other)
-        for name, causes in explain(disk, ledger, before, after).items():
-            assert not {cause.kind for cause in causes} & {CauseKind.FIRST_BUILD, CauseKind.FORGOTTEN}, name
-            for cause in causes:
-                parts = list(inner(cause))
-                assert not re.search(r"[0-9a-f]{12}", format_cause(cause)), format_cause(cause)
-                assert not [
-                    part for part in parts if part.kind is CauseKind.SETTING_CHANGED and part.key in PARTS_WITH_CAUSES
-                ], cause
-                assert cause.where, f"{name}: {cause}"
-                check_place(disk.folder, cause)
+    before, ledger = built.record(small)
+    built.disk.lay(other)
+    for name, causes in explain(built.disk, ledger, before).items():
+        assert not {cause.kind for cause in causes} & {CauseKind.FIRST_BUILD, CauseKind.FORGOTTEN}, name
+        for cause in causes:
+            parts = list(inner(cause))
+            assert not re.search(r"[0-9a-f]{12}", format_cause(cause)), format_cause(cause)
+            assert not [
+                part for part in parts if part.kind is CauseKind.SETTING_CHANGED and part.key in PARTS_WITH_CAUSES
+            ], cause
+            assert cause.where, f"{name}: {cause}"
+            check_place(built.disk.folder, cause)
 
 
 @pytest.mark.parametrize("what", ALIKE)
 @settings(max_examples=2)
 @given(small=projects())
-def test_project_change_has_a_cause_with_a_location(
-    disk: Disk, tmp_path_factory: pytest.TempPathFactory, what: str, small: Small
-) -> None:
-    check(disk, tmp_path_factory.getbasetemp(), small, ALIKE[what])
+def test_project_change_has_a_cause_with_a_location(built: Built, what: str, small: Small) -> None:
+    check(built, small, ALIKE[what])
 
 
 @pytest.mark.parametrize("what", inputs.DEBIAN)
 @settings(max_examples=2)
 @given(small=projects(debian=True))
-def test_debian_root_change_has_a_cause_with_a_location(
-    disk: Disk, tmp_path_factory: pytest.TempPathFactory, what: str, small: Small
-) -> None:
-    check(disk, tmp_path_factory.getbasetemp(), small, inputs.DEBIAN[what])
+def test_debian_root_change_has_a_cause_with_a_location(built: Built, what: str, small: Small) -> None:
+    check(built, small, inputs.DEBIAN[what])
 
 
 @pytest.mark.parametrize("what", inputs.IMAGE)
 @settings(max_examples=2)
 @given(small=projects(debian=False))
-def test_registry_root_change_has_a_cause_with_a_location(
-    disk: Disk, tmp_path_factory: pytest.TempPathFactory, what: str, small: Small
-) -> None:
-    check(disk, tmp_path_factory.getbasetemp(), small, inputs.IMAGE[what])
+def test_registry_root_change_has_a_cause_with_a_location(built: Built, what: str, small: Small) -> None:
+    check(built, small, inputs.IMAGE[what])

@@ -63,7 +63,7 @@ def check(disk: Disk, small: Small, mutate: Mutate, seed: int) -> None:
     """A mutation moves just the keys that it belongs to, and those that depend on them."""
     other = small.copy()
     belongs = mutate(other)
-    before, after = disk.compose(small), disk.compose(other, Style(seed))
+    before, after = disk.remember(small), disk.compose(other, Style(seed))
     were, are = set(before.keys.values()), set(after.keys.values())
     assert were - are == expected(belongs, before, after, small)
     assert are - were == expected(belongs, after, before, other)
