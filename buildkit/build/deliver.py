@@ -19,13 +19,15 @@ from buildkit.oci.image import DOCKER_MANIFEST, Image
 from buildkit.store.blobs import Blobs
 from buildkit.store.layer_bytes import LayerBytes
 from buildkit.tools import skopeo
-from buildkit.tools.own_storage import may_hide
+from buildkit.tools.own_storage import may_have, may_hide
+from buildkit.tools.process import find_tool
 from buildkit.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
     from buildkit.imagestore.image_store import ImageStore
 
 _LOOKUPS_AT_ONCE = 4
+_LOCAL = "localhost/"  # other names may be written in several ways
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,8 @@ class Stored:
 
 def find_stored(ref: str) -> Stored | None:
     """Find the image under ``ref``; the uncompressed layers of its Docker manifest are named by their diff_ids."""
+    if ref.startswith(_LOCAL) and "@" not in ref and find_tool("skopeo") and not may_have(ref):
+        return None  # so says skopeo, which takes 20 ms to start; there is a lookup for every stage
     manifest = skopeo.raw_manifest(ref)
     return None if manifest is None else Stored(manifest=manifest, diff_ids=_read_diff_ids(manifest))
 

@@ -62,6 +62,7 @@ class Storage:
 def storage(monkeypatch: pytest.MonkeyPatch) -> Storage:
     made = Storage()
     monkeypatch.setattr(skopeo, "raw_manifest", made.manifest)
+    monkeypatch.setenv("STORAGE_DRIVER", "overlay")  # so that only skopeo can tell what is stored
     monkeypatch.setattr(skopeo, "copy_dir_to_storage", made.copy)
     return made
 

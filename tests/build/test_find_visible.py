@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from buildkit.build.deliver import Stored, find_stored, find_visible
+from buildkit.errors import MissingTool
 from buildkit.imagestore.image_store import ImageStore
 from buildkit.oci.image import Image
 from buildkit.tools import own_storage, skopeo
@@ -85,6 +86,43 @@ def test_skopeo_is_asked_only_where_the_users_own_storage_may_hide_the_image(
     assert find()[0] is None
 
 
+@pytest.mark.tools
+def test_skopeo_is_asked_only_for_names_that_local_storage_may_have(
+    host: StorageHost, store: ImageStore, image: Image, asked: list[str]
+) -> None:
+    def find(name: str) -> tuple[bool, bool]:
+        """Return whether an image is found, which is what skopeo finds, and whether it was asked for it."""
+        really = skopeo.raw_manifest(name)
+        asked.clear()
+        found, was_asked = find_stored(name), bool(asked)
+        assert (found and found.manifest) == really
+        return found is not None, was_asked
+
+    other = "localhost/p/other:latest"
+    assert find(other) == (False, False)
+    assert find(NAME) == (True, True), "that of the image store"
+    host.tool("buildah", "from", "--name", "other", "scratch")
+    host.tool("buildah", "commit", "--quiet", "other", other)
+    assert find(other) == (True, True)
+    host.tool("buildah", "rm", "other")
+    host.tool("buildah", "rmi", other)
+    assert find(other) == (False, False)
+
+
+@pytest.mark.parametrize("name", ["docker.io/library/x:1", "x:1", f"localhost/p/x@sha256:{'0' * 64}"])
+def test_skopeo_is_asked_for_names_that_can_be_written_in_another_way(asked: list[str], name: str) -> None:
+    assert find_stored(name) is None
+    assert asked == [name]
+
+
+def test_missing_skopeo_is_reported_although_files_tell_that_the_image_is_not_stored(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(MissingTool, match="skopeo is not installed"):
+        find_stored(NAME)
+
+
 def test_damaged_image_of_the_store_is_left_to_skopeo(
     store: ImageStore, image: Image, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,10 +165,12 @@ def test_whatever_is_unclear_may_hide_an_image(
     graph = f'graphroot = "{host.folder}/graph"'
     write(host, more=graph)
     assert not own_storage.may_hide([NAME], host.store)
+    assert not own_storage.may_have(NAME)
     if "/other" in settings.get("stores", ""):
         monkeypatch.setattr("buildkit.tools.storage_settings.os.path.exists", lambda _path: True)
     write(host, **({"more": graph} | settings))
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     assert own_storage.may_hide([NAME], host.store)
+    assert own_storage.may_have(NAME) != ("stores" in settings)  # whichever stores there are, their records tell
     assert asked == []
