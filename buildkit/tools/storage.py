@@ -12,6 +12,8 @@ from buildkit.lazy_dataclass import dataclass
 from buildkit.tools.process import Command, find_tool, run
 from buildkit.tools.skopeo import skopeo_argv
 
+_GONE = "not known"  # image, layer or container: ErrImageUnknown and its like of containers/storage
+_LISTINGS = 5
 _UNITS = {"B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 
 
@@ -94,10 +96,24 @@ def remove_image(image: str) -> bool:
 
 
 def _ask(argv: tuple[str, ...], what: str) -> list[dict[str, Any]]:
-    answer = json.loads(run(Command(argv=argv, what=what)).stdout or b"null") or []
+    answer = json.loads(_ask_again(Command(argv=argv, what=what)) or b"null") or []
     if not isinstance(answer, list):
         raise ToolError(f"{what}: not a list")
     return answer
+
+
+def _ask_again(command: Command) -> bytes:
+    """Return what a listing says: buildah fails if another process removes what it lists before it has looked at all.
+
+    Raises ToolError if it is so each time.
+    """
+    for _ in range(_LISTINGS - 1):
+        try:
+            return run(command).stdout
+        except ToolError as error:
+            if _GONE not in error.output:
+                raise
+    return run(command).stdout
 
 
 def _done(argv: tuple[str, ...]) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from buildkit.errors import ToolError
 from buildkit.tools import storage
 from buildkit.tools.buildah import commit, remove_image, working_container
 from buildkit.tools.process import Command, run
@@ -88,3 +89,33 @@ def test_removing_an_image_keeps_images_built_on_it(tiny: str, tmp_path: Path) -
 )
 def test_buildah_sizes_are_parsed(text: str, size: int) -> None:
     assert storage._parse_size(text) == size
+
+
+@pytest.fixture
+def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file with the errors of `buildah`, a line for each time; then it lists nothing."""
+    program, said = tmp_path / "buildah", tmp_path / "said"
+    program.write_text(
+        f"#!/bin/sh\n[ -s {said} ] || {{ echo '[]'; exit; }}\nhead -n 1 {said} >&2\nsed -i 1d {said}\nexit 125\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    return said
+
+
+def test_listing_is_asked_again_if_what_it_lists_is_removed_meanwhile(failing: Path) -> None:
+    for listing in (storage.list_images, storage.list_containers):
+        failing.write_text("Error: image not known\nError: reading the image's size: layer not known\n")
+        assert listing() == ()
+        assert failing.read_text() == ""
+
+
+def test_listing_that_fails_for_another_reason_or_each_time_is_an_error(failing: Path) -> None:
+    failing.write_text("Error: no space left\nError: another\n")
+    with pytest.raises(ToolError, match="listing the images of local storage"):
+        storage.list_images()
+    assert failing.read_text() == "Error: another\n"
+    failing.write_text("Error: image not known\n" * 9)
+    with pytest.raises(ToolError, match="listing the images of local storage"):
+        storage.list_images()
+    assert failing.read_text() == "Error: image not known\n" * 4
