@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, cast
 
 from buildkit.declare.target import Target
@@ -35,8 +36,12 @@ def default_index() -> str:
     return str(PackageFinder().sources[0]["url"])
 
 
+@cache
 def make_target_python(target: Target) -> TargetPython:
-    """Return the target for unearth. The ABI is explicit; unearth would guess it from the host's Python."""
+    """Return the target for unearth. The ABI is explicit; unearth would guess it from the host's Python.
+
+    It is made once, because it remembers the tags of wheels that fit: to list them takes as long as to judge a package.
+    """
     from unearth import TargetPython
 
     version = tuple(int(part) for part in target.python.split("."))

@@ -197,6 +197,7 @@ def test_tags_never_come_from_the_host():
 def test_a_free_threaded_host_changes_nothing(monkeypatch):
     before = make_target_python(TARGET).supported_tags()
     monkeypatch.setattr("sysconfig.get_config_var", lambda _name: 1)
+    make_target_python.cache_clear()
     assert make_target_python(TARGET).supported_tags() == before
 
 
