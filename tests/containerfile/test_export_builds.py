@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,12 +14,11 @@ from tests.containerfile.builders import Buildah, Builder, config_of, tree_of
 from tests.containerfile.conftest import TOOLS
 from tests.containerfile.noise import find_differences
 from tests.e2e.conftest import new_tiny, short_folder
-from tests.e2e.test_compiling import write_sdist
+from tests.e2e.nativeproject import adopt_native, write_sdist
 from tests.e2e.tinyproject import Tiny
 
 pytestmark = [pytest.mark.tools, pytest.mark.network]
 
-_NATIVE = Path(__file__).parents[1] / "e2e/native"
 _HOSTILE = {
     "DOLLAR": "costs $5, not ${HOME} nor $(id)",
     "QUOTES": """it's "quoted" `so`""",
@@ -102,16 +99,14 @@ def test_uv_and_pip_install_the_same_files(hostile: Tiny, workshop: Tiny) -> Non
 
 
 @pytest.fixture(scope="module")
-def native() -> Iterator[Tiny]:
+def native(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
     """A Debian root in which no script of a package ran, with wheels compiled from an sdist and from the repository."""
     folder = short_folder()
-    tiny = Tiny(folder, links=folder / "project/wheels")
-    tiny.adopt(_NATIVE)
-    wheels = tiny.project / "wheels"
-    wheels.mkdir()
-    argv = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(wheels), "pip", "setuptools")
-    subprocess.run((*argv, "--only-binary=:all:", "--python-version=3.13"), check=True)
+    wheels = folder / "project/wheels"
+    tiny = Tiny(folder, links=wheels)
+    adopt_native(tmp_path_factory, tiny, wheels)
     write_sdist(wheels)
+    (tiny.project / "requirements/app.txt").unlink()  # it has the hash of another sdist
     stage = "stages/app/stage.toml"
     tiny.write(stage, (tiny.project / stage).read_text() + '\n[framework]\nthreads = "cgroup"\n')
     tiny.lock()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import re
 import shutil
 import sqlite3
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import short_folder
+from tests.e2e.nativeproject import adopt_native
 from tests.e2e.tinyproject import Tiny
 from tests.gitserver import GitServer, serve_git
 from tests.packageindex import PackageIndexes, serve_indexes
@@ -23,22 +22,15 @@ from tests.standalone import can_make, make_standalone_python
 
 pytestmark = [pytest.mark.tools, pytest.mark.network]
 
-_NATIVE = Path(__file__).parent / "native"
 _IMPORT = "import fast, source_only as s, source_native as n; print(fast.add(40, 2), s.WORD, n.add(1, 1))"
 
 
 @pytest.fixture(scope="module")
-def native() -> Iterator[Tiny]:
-    """A project with a builder, locked by the real session: its root comes from the Debian mirror, once a module."""
+def native(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
+    """A project with a builder, locked by the real session: its root comes from the Debian mirror, once a suite."""
     folder = short_folder()
-    links = folder / "links"
-    tiny = Tiny(folder, links=links)
-    links.mkdir()
-    argv = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(links), "pip", "setuptools")
-    subprocess.run((*argv, "--only-binary=:all:", "--python-version=3.13"), check=True)
-    write_sdist(links, metadata="1.2")
-    tiny.adopt(_NATIVE)
-    tiny.lock()
+    tiny = Tiny(folder, links=folder / "links")
+    adopt_native(tmp_path_factory, tiny, folder / "links")
     tiny.git("init", "--quiet")
     tiny.git("add", ".")
     tiny.git("commit", "--quiet", "--message=All of it")
@@ -318,25 +310,3 @@ def forget(tiny: Tiny, table: str, *, keep_root: bool) -> None:
     """Delete rows of the ledger, so that their layers are rebuilt."""
     with closing(sqlite3.connect(tiny.cache / "ledger.sqlite")) as db, db:
         db.execute(f"DELETE FROM {table}" + (" WHERE kind <> 'root'" if keep_root else ""))
-
-
-def write_sdist(folder: Path, metadata: str = "2.2") -> None:
-    """An sdist with a module, an extension and a setup.py; before metadata 2.2, its backend is asked for more."""
-    name = "source_only-1.0"
-    native = (_NATIVE / "libs/fast/src/fast.c").read_text()
-    files = {
-        "setup.py": (
-            "from setuptools import Extension, setup\n"
-            "setup(name='source-only', version='1.0', py_modules=['source_only'],\n"
-            "      ext_modules=[Extension('source_native', ['native.c'])])\n"
-        ),
-        "source_only.py": 'WORD = "sdist"\n',
-        "native.c": native.replace("PyInit_fast", "PyInit_source_native").replace('"fast"', '"source_native"'),
-        "PKG-INFO": f"Metadata-Version: {metadata}\nName: source-only\nVersion: 1.0\n\n",
-        "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n',
-    }
-    with tarfile.open(folder / f"{name}.tar.gz", "w:gz") as tar:
-        for path, text in files.items():
-            info = tarfile.TarInfo(f"{name}/{path}")
-            info.size = len(text.encode())
-            tar.addfile(info, io.BytesIO(text.encode()))

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,14 +14,13 @@ from buildkit.digest import Key
 from buildkit.remote.stage_index import decode_stage_index, stage_index_tag
 from tests.e2e.conftest import short_folder
 from tests.e2e.machines import digest, downloaded, pull, sources, succeeded, traffic, trust, warnings
-from tests.e2e.test_compiling import write_sdist
+from tests.e2e.nativeproject import NATIVE, write_sdist
 from tests.e2e.tinyproject import SessionResult, Tiny
 from tests.faultyproxy import Fault, FaultyProxy
 from tests.registry import serve_registry
 
 pytestmark = [pytest.mark.tools, pytest.mark.network]
 
-_NATIVE = Path(__file__).parent / "native"
 _IMPORT = "import fast, source_only as s, source_native as n; print(fast.add(40, 2), s.WORD, n.add(1, 1))"
 _NOWHERE = {"http_proxy": "http://127.0.0.1:1", "https_proxy": "http://127.0.0.1:1"}
 
@@ -48,7 +46,7 @@ def first(proxy: FaultyProxy, repo: str) -> Iterator[tuple[Tiny, SessionResult]]
     argv = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(links), "pip", "setuptools")
     subprocess.run((*argv, "--only-binary=:all:", "--python-version=3.13"), check=True)
     write_sdist(links)
-    tiny.adopt(_NATIVE)
+    tiny.adopt(NATIVE)
     tiny.replace("stages/app/stage.toml", "[config]", '[[copy]]\nsource = "app"\ntarget = "/app"\n\n[config]')
     tiny.write("stages/app/app/main.py", "print('one')\n")
     tiny.lock()
