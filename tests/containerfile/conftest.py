@@ -12,7 +12,7 @@ import pytest
 from tests.containerfile.builders import Buildah, Builder, Docker, serve_docker
 from tests.e2e.conftest import links, registry, short_folder, template
 from tests.e2e.tinyproject import Tiny
-from tests.once import make_once
+from tests.once import make_kept
 
 __all__ = ["links", "registry", "template"]
 
@@ -20,14 +20,17 @@ TOOLS = "localhost/tools:latest"
 
 
 @pytest.fixture(scope="session")
-def tools_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Debian as a registry's image has it, with the tools that an export installs, so that each build need not."""
+def tools_tar() -> Path:
+    """Debian as a registry's image has it, with the tools that an export installs, so that each build need not.
+
+    It is kept: making it takes forty seconds of CPU.
+    """
 
     def make(tar: Path) -> None:
         argv = ("mmdebstrap", "--quiet", "--variant=minbase", "--include=mmdebstrap,python3-venv", "trixie", str(tar))
         subprocess.run(argv, check=True, capture_output=True)
 
-    return make_once(tmp_path_factory, "tools.tar", make)
+    return make_kept("tools.tar", make)
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.imagestore.hosts import StorageHost
+from tests.once import make_kept
 
 DEBIAN_13 = [pytest.mark.network, pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts another root")]
 _PACKAGES = (
@@ -46,16 +44,12 @@ def ensure_root(*more: str) -> Path:
     """Return the root, with ``more`` packages; it takes a minute to make, the first time."""
     names = ",".join((*_PACKAGES, *more))
     sum_of_names = hashlib.sha256(names.encode()).hexdigest()[:8]
-    place = Path(tempfile.gettempdir()) / f"buildkit-tests-{os.geteuid()}-trixie-{sum_of_names}"
-    with place.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not place.exists():
-            new = place.with_suffix(".new")
-            shutil.rmtree(new, ignore_errors=True)
-            options = ("--variant=essential", f"--include={names}", '--aptopt=APT::Install-Recommends "0"')
-            subprocess.run(("mmdebstrap", "--quiet", *options, "trixie", str(new)), check=True)
-            new.rename(place)
-    return place
+
+    def make(root: Path) -> None:
+        options = ("--variant=essential", f"--include={names}", '--aptopt=APT::Install-Recommends "0"')
+        subprocess.run(("mmdebstrap", "--quiet", *options, "trixie", str(root)), check=True)
+
+    return make_kept(f"trixie-{sum_of_names}", make)
 
 
 @contextmanager
