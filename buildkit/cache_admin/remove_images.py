@@ -17,31 +17,39 @@ _ID = re.compile(r"(sha256:)?(?P<digits>[0-9a-f]{12,64})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemovedImages:
-    """Names that were removed, and ids of images that were removed with their last name."""
+    """Names that were removed, ids of images that were removed with their last name, and of those that had to stay."""
 
     names: tuple[str, ...]
     images: tuple[str, ...]
+    kept: tuple[str, ...]
 
 
 def remove_stored_images(wanted: Sequence[str]) -> RemovedImages:
     """Remove names, and images with their last name or, with all names, by id.
 
-    Nothing is removed unless all can be. Raises DefinitionError for one that is not in the store, BuildError for one
-    that a container uses, ToolError if local storage cannot be asked.
+    An image to which the user's own storage refers stays without a name, until garbage is collected. Nothing is removed
+    unless all can be. Raises DefinitionError for one that is not in the store, BuildError for one that a container has,
+    ToolError if local storage cannot be asked.
     """
     store = find_image_store()
     images = store.images() if store else ()
     found = [_find(text, images) for text in wanted]
     names = {name for image, only in found for name in (image.names if only is None else (only,))}
     doomed = [image for image in dict.fromkeys(image for image, _ in found) if names.issuperset(image.names)]
+    kept: list[StoreImage] = []
     if store is not None:
         with holding_store_use() as use:
             for image in doomed:
                 if image.id in use.images:
                     raise _in_use(image)
+            kept = [image for image in doomed if use.needs(image)]
             store.remove_names(names)
-            store.remove([image.id for image in doomed], (), use.layers)
-    return RemovedImages(names=tuple(sorted(names)), images=tuple(image.id for image in doomed))
+            store.remove([image.id for image in doomed if image not in kept], (), use.layers)
+    return RemovedImages(
+        names=tuple(sorted(names)),
+        images=tuple(image.id for image in doomed if image not in kept),
+        kept=tuple(image.id for image in kept),
+    )
 
 
 def _find(text: str, images: Sequence[StoreImage]) -> tuple[StoreImage, str | None]:

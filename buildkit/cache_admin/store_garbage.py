@@ -68,7 +68,7 @@ def choose_store_garbage(
     tops = [*use.layers]
     for image in images:
         unneeded = [name for name in image.names if is_base_image(name, project) and name not in needed]
-        if len(unneeded) == len(image.names) and image.id not in use.images and image.top_layer not in use.layers:
+        if len(unneeded) == len(image.names) and not use.needs(image):
             removed.append(image)
         else:
             names += unneeded
@@ -84,5 +84,5 @@ def remove_store_garbage(store: ImageStore, garbage: StoreGarbage, paths: Iterab
     """
     with holding_store_use() as use:
         store.remove_names(garbage.names)
-        images = {image.id for image in garbage.images} - use.images
+        images = {image.id for image in garbage.images if not use.needs(image)}
         store.remove(images, [DiffId(path.removeprefix(PREFIX)) for path in paths], use.layers)

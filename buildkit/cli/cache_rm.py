@@ -16,10 +16,12 @@ def remove_images(names: Sequence[str], *, as_json: bool) -> int:
     """
     removed = remove_stored_images(names)
     if as_json:
-        answer = {"untagged": list(removed.names), "removed": list(removed.images)}
+        answer = {"untagged": list(removed.names), "removed": list(removed.images), "kept": list(removed.kept)}
         sys.stdout.write(json.dumps(answer, indent=2) + "\n")
         return 0
     sys.stdout.writelines(f"untagged {name}\n" for name in removed.names)
     sys.stdout.writelines(f"removed {image[:12]}\n" for image in removed.images)
+    refers = "your own storage refers to it; cache -- gc removes it once nothing does"
+    sys.stdout.writelines(f"kept {image[:12]}: {refers}\n" for image in removed.kept)
     sys.stdout.write("cache -- gc removes layers that no image and no stage needs\n")
     return 0

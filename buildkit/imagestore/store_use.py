@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.errors import ToolError
+from buildkit.imagestore.image_records import StoreImage
 from buildkit.imagestore.storage_lock import read_records, storage_held
 from buildkit.tools import storage
 
@@ -24,6 +25,10 @@ class StoreUse:
 
     images: frozenset[str]
     layers: frozenset[str]
+
+    def needs(self, image: StoreImage) -> bool:
+        """Return whether something needs an image: a record of ``podman tag`` has not got a manifest of its own."""
+        return image.id in self.images or image.top_layer in self.layers
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import pytest
 
 from buildkit.cache_admin.remove_images import complete_name
 from buildkit.imagestore.image_store import ImageStore
+from buildkit.imagestore.store_use import StoreUse, ask_store_use
 from tests.cache_admin.stocked import Stocked
 from tests.e2e.tinyroot import make_root_tar
 from tests.imagestore.hosts import StorageHost
@@ -81,6 +82,21 @@ def test_young_trees_without_an_image_stay_as_any_young_layer(store: ImageStore,
     assert not store.has_tree(diff_id_of(tar))
 
 
+def test_image_that_is_tagged_while_garbage_is_collected_stays(
+    host: StorageHost, store: ImageStore, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask_and_tag() -> StoreUse:
+        use = ask_store_use()
+        host.tool("podman", "tag", image, "localhost/mine:1")
+        return use
+
+    (image,) = (image.id for image in store.images())
+    replace_image(store)
+    monkeypatch.setattr("buildkit.cache_admin.store_garbage.ask_store_use", ask_and_tag)
+    ask("gc", "--keep-days", "0")
+    assert host.run("localhost/mine:1", "cat", "/opt/app") == "old\n"
+
+
 @pytest.mark.parametrize("user", ["a container that never ran", "a name of podman's", "an image built on it"])
 def test_gc_keeps_what_others_stand_on(host: StorageHost, store: ImageStore, ask: Ask, user: str) -> None:
     if user.startswith("a container"):
@@ -137,7 +153,7 @@ def test_rm_removes_names_and_images_and_refuses_what_is_used(
     host: StorageHost, store: ImageStore, ask: Ask, read: Callable[..., tuple[str, str]]
 ) -> None:
     store.put_image(image_of(_ROOT, _OLD), ("localhost/made-up/app:1",))
-    assert ask("rm", "made-up/app:1") == {"untagged": ["localhost/made-up/app:1"], "removed": []}
+    assert ask("rm", "made-up/app:1") == {"untagged": ["localhost/made-up/app:1"], "removed": [], "kept": []}
     _, err = read("rm", "made-up/ap", code=2)
     assert "did you mean localhost/made-up/app:latest?" in err
     name = host.tool("podman", "create", "--network=none", _NAME, "id").strip()
@@ -151,6 +167,21 @@ def test_rm_removes_names_and_images_and_refuses_what_is_used(
     assert "app" not in host.tool("podman", "images")
     assert left(store) == [True] * 3
     assert "podman image rm removes others" in read("rm", "made-up/app", code=2)[1]
+
+
+@pytest.mark.parametrize("by", ["name", "id"])
+def test_rm_keeps_an_image_to_which_a_name_of_podmans_refers(
+    host: StorageHost, store: ImageStore, ask: Ask, read: Callable[..., tuple[str, str]], by: str
+) -> None:
+    host.tool("podman", "tag", _NAME, "localhost/mine:1")
+    (image,) = store.images()
+    wanted = "made-up/app" if by == "name" else image.id[:12]
+    assert ask("rm", wanted) == {"untagged": [_NAME], "removed": [], "kept": [image.id]}
+    assert host.run("localhost/mine:1", "cat", "/opt/app") == "old\n"
+    assert _NAME not in host.tool("podman", "images", "--format", "{{.Repository}}:{{.Tag}}")
+    assert read("rm", image.id[:12])[0].startswith(f"kept {image.id[:12]}: your own storage refers to it")
+    host.tool("podman", "rmi", "--no-prune", "localhost/mine:1")
+    assert ask("rm", image.id[:12])["removed"] == [image.id]
 
 
 def test_verify_names_the_altered_file_and_distrusts_its_tree(store: ImageStore, stocked: Stocked, ask: Ask) -> None:
