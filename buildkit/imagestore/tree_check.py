@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from buildkit.errors import BuildError, DamagedError
-from buildkit.imagestore.tree_paths import find_whiteout, normalise, resolve_folder
+from buildkit.imagestore.tree_paths import find_whiteout, is_opaque_marker, normalise, resolve_folder
 from buildkit.imagestore.tree_reader import read_tree
+from buildkit.imagestore.tree_writer import OVERLAY
 from buildkit.layers.tar.parser import (
     BLOCK_DEVICE,
     CHARACTER_DEVICE,
@@ -27,8 +28,14 @@ _TYPES = {
     FILE: stat.S_IFREG, FOLDER: stat.S_IFDIR, SYMLINK: stat.S_IFLNK, PIPE: stat.S_IFIFO,
     CHARACTER_DEVICE: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK,
 }  # fmt: skip
+_DEVICES = (CHARACTER_DEVICE, BLOCK_DEVICE)  # not everybody may make them
 _TIMES = range(1 << 32)  # seconds that every file system keeps
 _NANOSECONDS = 1_000_000_000
+_CAPABILITY = "security.capability"
+_OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")  # of root, and of a user namespace
+_OBEYED = (_CAPABILITY, *map(os.fsdecode, OVERLAY))  # extended attributes that change what containers see or may
+_IMPLIED = LayerMember(path=b"", kind=FOLDER, mode=0o755)  # a folder of which no header tells
+_WHITEOUT = LayerMember(path=b"", kind=CHARACTER_DEVICE, mode=0)
 
 
 def find_alteration(tree: Path, tar_split: Path) -> str:
@@ -54,31 +61,68 @@ def find_alteration(tree: Path, tar_split: Path) -> str:
 
 
 class _Members:
-    """The members of a tar, by their paths in the tree."""
+    """What is expected at each path, by the rules of `tree_writer`."""
 
     def __init__(self) -> None:
-        self._members: dict[bytes, LayerMember | None] = {}  # None for what no header describes
+        self._members: dict[bytes, LayerMember] = {b"": _IMPLIED}
         self._folders = {b""}
         self._links: dict[bytes, bytes] = {}
+        self._targets: dict[bytes, bytes] = {}  # of hard links
+        self._whiteouts: set[bytes] = set()
+        self._opaque: set[bytes] = set()
 
     def start(self, member: LayerMember) -> None:
         path = normalise(member.path)
+        removed = find_whiteout(path.rpartition(b"/")[2])
+        if removed is None:
+            self._expect(self._locate(path), member)
+        elif not any(path.startswith(gone + b"/") for gone in self._whiteouts):
+            self._white_out(self._locate(path), removed)
+
+    def _locate(self, path: bytes) -> bytes:
         folder, _, name = path.rpartition(b"/")
         if folder not in self._folders:
             folder = resolve_folder(folder, self._links)
-        removed = find_whiteout(name)
-        name = name if removed is None else removed
-        path = folder + b"/" + name if folder else name
-        if removed is not None:
-            self._members.setdefault(path, None)
-        elif path:
-            self._members[path] = member
-        if member.kind == SYMLINK and removed is None:
+        return folder + b"/" + name if folder else name
+
+    def _expect(self, path: bytes, member: LayerMember) -> None:
+        if not path:
+            return  # what a layer says of the root is ignored
+        self._enter(path.rpartition(b"/")[0])
+        self._put(path, member)
+        if member.kind == SYMLINK:
             self._links[path] = member.link
+        elif member.kind == HARD_LINK:
+            self._targets[path] = self._locate(normalise(member.link))
+
+    def _enter(self, folder: bytes) -> None:
+        missing = []
         while folder not in self._folders:
-            self._members.setdefault(folder, None)
-            self._folders.add(folder)
+            missing.append(folder)
             folder = folder.rpartition(b"/")[0]
+        for path in reversed(missing):
+            self._put(path, _IMPLIED)
+
+    def _put(self, path: bytes, member: LayerMember) -> None:
+        self._members[path] = member
+        if member.kind == FOLDER:
+            self._folders.add(path)
+            if path in self._whiteouts:
+                self._opaque.add(path)
+        if member.kind not in _DEVICES:  # without which a whiteout stays
+            self._whiteouts.discard(path)
+
+    def _white_out(self, path: bytes, removed: bytes) -> None:
+        folder, _, name = path.rpartition(b"/")
+        if not removed and not is_opaque_marker(name):
+            return
+        self._enter(folder)
+        path = folder + b"/" + removed if folder and removed else folder or removed
+        if path in self._folders:
+            self._opaque.add(path)
+        elif path not in self._members:
+            self._members[path] = _WHITEOUT
+            self._whiteouts.add(path)
 
     def content(self, data: memoryview) -> None:
         """Contents are compared by their checksums."""
@@ -93,8 +137,8 @@ class _Members:
         """Yield a phrase for each difference, with the paths that a tree has and its tar has not."""
         root = os.open(tree, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            members = sorted((path, member) for path, member in self._members.items() if member is not None)
-            folders = [item for item in members if item[1].kind == FOLDER and item[0]]
+            members = sorted(self._members.items())
+            folders = [item for item in members if item[1].kind == FOLDER]
             for path, member in members:
                 if member.kind != FOLDER and (why := self._differs(root, path, member)):
                     yield f"{_text(path)} {why}"
@@ -107,24 +151,47 @@ class _Members:
 
     def _differs(self, root: int, path: bytes, member: LayerMember) -> str:
         try:
-            found = os.stat(path, dir_fd=root, follow_symlinks=False)
-        except FileNotFoundError:
-            return "" if member.kind in (CHARACTER_DEVICE, BLOCK_DEVICE) else "is gone"
-        if member.kind == HARD_LINK:
-            target = self._members.get(normalise(member.link))
-            return "" if target is None or stat.S_IFMT(found.st_mode) == _TYPES[target.kind] else "is another file"
+            found = os.stat(path or b".", dir_fd=root, follow_symlinks=False)
+            if member.kind == HARD_LINK:
+                target = os.stat(self._targets[path], dir_fd=root, follow_symlinks=False)
+                return "" if os.path.samestat(found, target) else "is another file"
+        except (FileNotFoundError, NotADirectoryError):
+            return "" if member.kind in _DEVICES and member is not _WHITEOUT else "is gone"
         if stat.S_IFMT(found.st_mode) != _TYPES[member.kind]:
             return "is of another kind"
+        if member.kind in _DEVICES and found.st_rdev not in (0, os.makedev(*member.device)):
+            return "is another device"
+        if member.kind in _DEVICES and not found.st_rdev:
+            return ""  # a whiteout
         if member.kind == SYMLINK:
             return "" if os.readlink(path, dir_fd=root) == member.link else "leads elsewhere"
-        if stat.S_IMODE(found.st_mode) != member.mode:
-            return f"has mode {stat.S_IMODE(found.st_mode):04o}, not {member.mode:04o}"
-        if os.geteuid() == 0 and (found.st_uid, found.st_gid) != (member.uid, member.gid):
-            return f"belongs to {found.st_uid}:{found.st_gid}, not {member.uid}:{member.gid}"
-        seconds = member.mtime // _NANOSECONDS
-        if seconds in _TIMES and found.st_mtime_ns // _NANOSECONDS != seconds:
-            return "was written to"
-        return ""
+        return _compare_facts(found, member) or self._compare_attributes(root, path, member)
+
+    def _compare_attributes(self, root: int, path: bytes, member: LayerMember) -> str:
+        place = b"/proc/self/fd/%d/%b" % (root, path)
+        names = os.listxattr(place, follow_symlinks=False)
+        found = {name: os.getxattr(place, name, follow_symlinks=False) for name in names if name.startswith(_OBEYED)}
+        powers = _powers(found.pop(_CAPABILITY, b""))
+        if powers != _powers(member.xattrs.get(os.fsencode(_CAPABILITY), b"")) and (powers or os.geteuid() == 0):
+            return "has other attributes"  # who may not set capabilities leaves them out
+        is_opaque = [name for name, value in found.items() if name in _OPAQUE and value == b"y"]
+        return "" if len(found) == len(is_opaque) == (path in self._opaque) else "has other attributes"
+
+
+def _powers(capability: bytes) -> bytes:
+    """Return the flags and sets of capabilities: the kernel decides which version it shows (capabilities(7))."""
+    return capability[:1] + capability[4:20]
+
+
+def _compare_facts(found: os.stat_result, member: LayerMember) -> str:
+    if stat.S_IMODE(found.st_mode) != member.mode:
+        return f"has mode {stat.S_IMODE(found.st_mode):04o}, not {member.mode:04o}"
+    if os.geteuid() == 0 and (found.st_uid, found.st_gid) != (member.uid, member.gid):
+        return f"belongs to {found.st_uid}:{found.st_gid}, not {member.uid}:{member.gid}"
+    seconds = member.mtime // _NANOSECONDS
+    if seconds in _TIMES and found.st_mtime_ns // _NANOSECONDS != seconds:
+        return "was written to"
+    return ""
 
 
 def _paths(tree: Path) -> Iterator[bytes]:
@@ -136,4 +203,4 @@ def _paths(tree: Path) -> Iterator[bytes]:
 
 
 def _text(path: bytes) -> str:
-    return path.decode("utf-8", "backslashreplace")
+    return path.decode("utf-8", "backslashreplace") or "/"

@@ -22,7 +22,7 @@ from buildkit.layers.tar.parser import BLOCK_DEVICE, CHARACTER_DEVICE, FOLDER, H
 _MOST_OPEN = 64
 _OPEN_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_OVERLAY = (b"trusted.overlay.", b"user.overlay.", b"user.fuseoverlayfs.", b"user.containers.")
+OVERLAY = (b"trusted.overlay.", b"user.overlay.", b"user.fuseoverlayfs.", b"user.containers.")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO)
 
 
@@ -298,7 +298,7 @@ class TreeWriter:
     def _set_attributes(self, place: int | bytes, xattrs: Mapping[bytes, bytes]) -> None:
         """Set extended attributes, except those that overlayfs itself would obey: a layer could redirect folders."""
         for name, value in xattrs.items():
-            if name.startswith(_OVERLAY):
+            if name.startswith(OVERLAY):
                 continue
             try:
                 os.setxattr(place, name, value)
