@@ -37,6 +37,11 @@ class Stored:
     manifest: bytes
     diff_ids: tuple[DiffId, ...]
 
+    def is_copy(self, image: Image) -> bool:
+        """Return whether it has the config of an image, by which storage knows it, whatever its manifest says else."""
+        config = json.loads(self.manifest).get("config") or {}
+        return config.get("digest") == str(Digest.of(image.config_blob()))
+
 
 def find_stored(ref: str) -> Stored | None:
     """Find the image under ``ref``; the uncompressed layers of its Docker manifest are named by their diff_ids."""
@@ -92,10 +97,15 @@ def import_image(
         if shared < len(blobs_of_image):
             import_nameless(image, layers)  # meanwhile, storage answers for the relatives
         shared = max(shared, *others, 0)
-    with layers.blobs.working_folder() as folder:
-        skopeo.write_layout(folder, manifest, image.config_blob())
-        skopeo.copy_dir_to_storage(folder, ref)
+    put_manifest(image, ref, layers.blobs)
     return sum(blob.unpacked for blob in blobs_of_image[shared:])
+
+
+def put_manifest(image: Image, ref: str, blobs: Blobs) -> None:
+    """Give an image, all layers of which local storage has, its Docker manifest and a name."""
+    with blobs.working_folder() as folder:
+        skopeo.write_layout(folder, image.docker_manifest(), image.config_blob())
+        skopeo.copy_dir_to_storage(folder, ref)
 
 
 def import_nameless(image: Image, layers: LayerBytes) -> str:

@@ -137,12 +137,13 @@ def uncover(image: Image, ref: str, context: BuildContext) -> None:
     """Let the tools find the image of the store, where the user's own storage, which they prefer, hides it.
 
     Another image there loses the name and stays. A record there of the same image without a name, as an import of
-    before leaves it, is removed. Nothing is done if another process has moved the name in the store since. Raises
+    before leaves it, is removed; one with names that the user gave gets this one, too, and the manifest with which
+    podman reads HEALTHCHECK. Nothing is done if another process has moved the name in the store since. Raises
     BuildError if the image stays hidden.
     """
-    from buildkit.build.deliver import find_visible
+    from buildkit.build.deliver import find_visible, put_manifest
 
-    store = context.image_store
+    store, own = context.image_store, Digest.of(image.config_blob()).hex
     assert store is not None  # noqa: S101 - who imports does not deliver
     for _ in range(_COVERS):
         found = find_visible(ref, store)
@@ -151,10 +152,12 @@ def uncover(image: Image, ref: str, context: BuildContext) -> None:
         named = store.find_image(ref)
         if named is None or named.manifest != image.docker_manifest():
             return
-        from buildkit.tools.storage import remove_image, untag
+        from buildkit.tools.storage import find_names, remove_image, untag
 
-        if found is None:
-            remove_image(Digest.of(image.config_blob()).hex)
+        if found is None and not find_names(own):
+            remove_image(own)
+        elif found is None or found.is_copy(image):
+            put_manifest(image, ref, context.blobs)
         else:
             untag(ref)
     raise BuildError(

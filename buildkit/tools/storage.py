@@ -47,6 +47,11 @@ def list_images() -> tuple[StoredImage, ...]:
     )
 
 
+def find_names(image: str) -> tuple[str, ...]:
+    """Return the names that an image has in the user's own storage, by its id. Raises ToolError or MissingTool."""
+    return next((found.names for found in list_images() if found.id == image), ())
+
+
 def list_containers() -> tuple[StoredContainer, ...]:
     """Return every container. Raises ToolError or MissingTool."""
     argv = ("buildah", "containers", "--all", "--json")

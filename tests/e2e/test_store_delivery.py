@@ -178,6 +178,29 @@ def test_record_without_a_name_in_the_users_own_storage_does_not_hide_the_image(
     assert seeing.run_image("app") == "hello from /app\n"
 
 
+@pytest.mark.parametrize("copy", ["pulled", "loaded"])
+def test_copy_of_the_image_in_the_users_own_storage_keeps_its_names(seeing: Tiny, registry: str, copy: str) -> None:
+    seeing.build("app")
+    pushed, mine = f"{registry}/image-store/copied:1", "localhost/mine:1"
+    if copy == "pulled":
+        assert seeing.run("push-app", pushed).code == 0
+        seeing.tool("podman", "pull", "--quiet", "--tls-verify=false", pushed)
+        seeing.tool("podman", "tag", pushed, mine)
+    else:
+        seeing.tool("podman", "tag", APP, mine)
+        seeing.tool("podman", "save", "--quiet", f"--output={seeing.folder}/saved.tar", APP)
+        seeing.tool("podman", "load", "--quiet", f"--input={seeing.folder}/saved.tar")
+    for _ in range(2):
+        assert seeing.build("app").built() == {}
+        (own,) = own_images(seeing)
+        assert {mine, pushed} >= set(own["names"]) - {APP} >= ({mine, pushed} if copy == "pulled" else {mine})
+        assert seeing.inspect("app")["Healthcheck"]["Test"] == ["CMD", "/bin/sh", "-c", "exit 0"]
+    seeing.write("stages/app/app/main.sh", 'echo "$GREETING again"\n')
+    seeing.build("app")
+    assert seeing.run_image("app") == "hello again\n"
+    assert seeing.tool("podman", "run", "--rm", "--network=none", mine) == "hello from /app\n"
+
+
 def test_layer_that_was_altered_is_built_again_when_it_is_needed(seeing: Tiny, registry: str) -> None:
     built = seeing.build("app")
     (diff_id,) = (layer["diff_id"] for layer in built.report["layers"] if layer["name"] == "app/app")

@@ -84,5 +84,6 @@ class PodmanContract:
         assert "read-only" in host.tool("podman", "rmi", NAME, code=125)
         host.tool("podman", "tag", NAME, "localhost/mine:1")
         assert host.run("localhost/mine:1") == "hello\n"
+        assert host.run(NAME, options=("--pull=never",)) == "hello\n"
         host.tool("podman", "rmi", "localhost/mine:1")
         assert host.run(NAME, options=("--pull=never",)) == "hello\n"
