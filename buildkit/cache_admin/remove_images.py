@@ -29,7 +29,7 @@ def remove_stored_images(wanted: Sequence[str]) -> RemovedImages:
 
     An image to which the user's own storage refers stays without a name, until garbage is collected. Nothing is removed
     unless all can be. Raises DefinitionError for one that is not in the store, BuildError for one that a container has,
-    ToolError if local storage cannot be asked.
+    and if local storage cannot be asked.
     """
     store = find_image_store()
     images = store.images() if store else ()

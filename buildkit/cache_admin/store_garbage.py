@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from buildkit.cache_admin.stored_images import is_base_image
 from buildkit.digest import DiffId
-from buildkit.errors import MissingTool, ToolError
+from buildkit.errors import BuildError
 from buildkit.events import Emit, Note
 from buildkit.imagestore.image_records import StoreImage
 from buildkit.imagestore.image_store import ImageStore
@@ -49,7 +49,7 @@ def find_store_garbage(store: ImageStore, project: str, needed: Collection[str],
     """
     try:
         use = ask_store_use()
-    except (ToolError, MissingTool) as error:
+    except BuildError as error:
         emit(Note(text=f"the image store is left as it is: {error.message}", warning=True))
         return StoreGarbage(used=frozenset(list_trees(store)))
     return choose_store_garbage(store.images(), store.layers(), use, project, needed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import os
 import re
@@ -46,6 +47,8 @@ def _guarded(action: Callable[[], int | None]) -> int:
             raise  # not about a file: a defect of buildkit, shown with its traceback
         where = f"{error.filename}: " if error.filename else ""
         room = "free some room" if where else "free some room: df -h shows where"
+        if error.errno == errno.EROFS:
+            room = "findmnt shows what is mounted read-only"
         print_error(BuildError(f"{where}{trouble or error.strerror}", hint=room if trouble else ""))
         return BuildError.exit_code
     except KeyboardInterrupt:

@@ -33,7 +33,7 @@ class StoreUse:
 
 @contextmanager
 def holding_store_use() -> Iterator[StoreUse]:
-    """Keep others from using more layers during the block, and tell what they use. Raises ToolError, MissingTool."""
+    """Keep others from using more layers during the block, and tell what they use. Raises BuildError."""
     root, driver = storage.find_graph_root()
     containers = {container.image for container in storage.list_containers()}
     with _held(root, driver):
@@ -48,7 +48,7 @@ def holding_store_use() -> Iterator[StoreUse]:
 
 
 def ask_store_use() -> StoreUse:
-    """Return what is used now. Raises ToolError, MissingTool."""
+    """Return what is used now. Raises BuildError."""
     with holding_store_use() as use:
         return use
 
@@ -56,7 +56,7 @@ def ask_store_use() -> StoreUse:
 def find_borrowers(layers: Collection[str]) -> tuple[str, ...]:
     """Return what of the user's own storage stands on one of these layers, and has not got it itself: names, or ids.
 
-    Without the layers of one image, podman lists none at all. Raises ToolError, MissingTool.
+    Without the layers of one image, podman lists none at all. Raises BuildError.
     """
     root, driver = storage.find_graph_root()
     with _held(root, driver):

@@ -11,6 +11,7 @@ from buildkit.errors import ToolError
 from buildkit.lazy_dataclass import dataclass
 from buildkit.tools.process import Command, find_tool, run
 from buildkit.tools.skopeo import skopeo_argv
+from buildkit.tools.storage_settings import find_settings_file, read_settings
 
 _GONE = "not known"  # image, layer or container: ErrImageUnknown and its like of containers/storage
 _LISTINGS = 5
@@ -62,8 +63,12 @@ def list_containers() -> tuple[StoredContainer, ...]:
 
 
 def find_graph_root() -> tuple[Path, str]:
-    """Return the folder of local storage, and the driver that its files are named by. Raises ToolError, MissingTool."""
+    """Return the folder of local storage, and the driver that its files are named by.
+
+    Raises ToolError, MissingTool, and BuildError for a storage.conf that cannot be read.
+    """
     what = "looking for local storage"
+    read_settings(find_settings_file())  # its errors say more than those of buildah
     answer = json.loads(run(Command(argv=("buildah", "info"), what=what)).stdout)
     try:
         return Path(answer["store"]["GraphRoot"]), str(answer["store"]["GraphDriverName"])

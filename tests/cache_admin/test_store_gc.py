@@ -136,6 +136,20 @@ def test_gc_removes_nothing_of_the_store_if_storage_cannot_be_asked(
     assert len(store.images()) == 2
 
 
+@pytest.mark.parametrize(("request_", "code"), [(("gc", "--keep-days", "0"), 0), (("rm", "made-up/app"), 1)])
+def test_storage_conf_that_cannot_be_read_is_named_and_nothing_removed(
+    host: StorageHost, store: ImageStore, read: Callable[..., tuple[str, str]], request_: tuple[str, ...], code: int
+) -> None:
+    replace_image(store)
+    conf = host.folder / "storage.conf"
+    conf.write_text("x = [")
+    _, err = read(*request_, code=code)
+    assert f"{conf} is not TOML: Invalid value" in err
+    assert "toml: line" not in err, "what buildah says of it"
+    assert left(store) == [True, True, True]
+    assert len(store.images()) == 2
+
+
 def test_layers_with_a_tree_are_present_and_young_ones_stay(store: ImageStore, stocked: Stocked, ask: Ask) -> None:
     key = stocked.unmade("app", _OLD)
     stocked.unmade("young", _ROOT, days=1)

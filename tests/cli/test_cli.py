@@ -119,6 +119,15 @@ def test_full_disk_is_reported_with_a_hint(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == "error: the disk is full\nhint: free some room: df -h shows where\n"
 
 
+def test_read_only_file_system_is_no_lack_of_room(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise OSError(errno.EROFS, "x", "/data/file")
+
+    assert guarded(fail) == 1
+    hint = "findmnt shows what is mounted read-only"
+    assert capsys.readouterr().err == f"error: /data/file: the file system is read-only\nhint: {hint}\n"
+
+
 def test_written_file_is_complete_or_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "report.json"
     write_text(file, "old")
