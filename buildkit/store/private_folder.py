@@ -135,7 +135,7 @@ def _refuse(folder: Path, path: str, problem: tuple[str, str] | None, *, what: s
     if problem:
         why, mend = problem
         place = "" if path == str(folder) else f"{path}: "
-        if _is_below(path, [os.path.realpath(folder)]):
+        if what == "cache" and _is_below(path, [os.path.realpath(folder)]):  # files of layers keep owners and modes
             mend = mend.replace(" ", " -R ", 1)
         raise BuildError(
             f"{folder}: this {what} is not used: {place}{why}, and could change what images hold",

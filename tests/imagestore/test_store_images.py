@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import threading
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from buildkit.errors import BuildError, DamagedError, LostError
 from buildkit.imagestore.image_store import ImageStore, is_store
 from buildkit.imagestore.layer_chain import chain_ids, link_name, most_layers
 from buildkit.imagestore.layer_records import LayerRecords
-from tests.imagestore.tars import add_layer, diff_id_of, entry, image_of, make_tar
+from tests.imagestore.tars import add_layer, diff_id_of, entry, folder, image_of, make_tar
 
 _LOW, _HIGH, _OTHER = (make_tar(entry(name, name.encode())) for name in ("low", "high", "other"))
 
@@ -276,3 +277,15 @@ def test_image_that_comes_while_damaged_ones_are_looked_for_stays(
     monkeypatch.setattr(LayerRecords, "whole", whole_before_another_comes)
     assert store.drop_damaged_images() == ()
     assert [image.names for image in store.images()] == [("localhost/a:1",)]
+
+
+@pytest.mark.parametrize("place", ["", "trees"])
+def test_command_that_closes_a_store_to_others_leaves_its_trees_alone(tmp_path: Path, place: str) -> None:
+    store = ImageStore.open(tmp_path / "store")
+    tree = add_layer(store, make_tar(folder("tmp", mode=0o1777)))
+    (store.folder / place).chmod(0o777)
+    with pytest.raises(BuildError, match="every user may write to it") as caught:
+        ImageStore.open(store.folder)
+    command = caught.value.hint.removeprefix("if nobody did: ").partition(";")[0]
+    subprocess.run(command, shell=True, check=True)
+    assert ImageStore.open(store.folder).find_alteration(tree) == ""
