@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from buildkit.errors import BuildError
 from buildkit.imagestore.image_store import ImageStore
 from tests.e2e.test_survival_disk import enlarge, small_disk
 from tests.e2e.tinyroot import make_root_tar
+from tests.imagestore.debian13 import DEBIAN_13, ensure_root, inside
 from tests.imagestore.hosts import StorageHost
 from tests.imagestore.tars import add_layer, diff_id_of, entry, image_of, make_tar
 from tests.waiting import wait_until
@@ -141,7 +142,7 @@ class _UnixConnection(http.client.HTTPConnection):
 def podman_service(host: StorageHost) -> Iterator[Path]:
     """A long-lived service of podman's API; yields its socket."""
     path = host.folder / "s"
-    argv = ("podman", "system", "service", "--time=0", f"unix://{path}")
+    argv = (*host.before, "podman", "system", "service", "--time=0", f"unix://{path}")
     child = subprocess.Popen(argv, cwd=host.folder, env=host.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_until(path.exists)
@@ -165,11 +166,13 @@ def _answer(connection: http.client.HTTPConnection, method: str, place: str, dat
         return answer.status, answer.read().decode()
 
 
-def test_service_that_runs_sees_new_moved_and_removed_images(host: StorageHost) -> None:
+@pytest.mark.parametrize("where", ["here", pytest.param("Debian 13", marks=DEBIAN_13)])
+def test_service_that_runs_sees_new_moved_and_removed_images(host: StorageHost, where: str) -> None:
     store = ImageStore.open(host.store)
     for tar in (_ROOT, *_APPS[:2]):
         add_layer(store, tar)
-    with podman_service(host) as path:
+    place = nullcontext(host) if where == "here" else inside(ensure_root(), host)
+    with place as host, podman_service(host) as path:
 
         def listed() -> dict[str, str]:
             status, text = ask_service(path, "GET", "images/json")
