@@ -133,7 +133,7 @@ class _Collected:
         ordered = [*paths]
         remove(self.context.blobs.folder, (path for path in ordered if not path.startswith(PREFIX)))
         trees = [path for path in ordered if path.startswith(PREFIX)]
-        if self.store is not None and (trees or garbage.images or garbage.names):
+        if self.store is not None and (trees or garbage.images or garbage.names or garbage.distrusted):
             remove_store_garbage(self.store, garbage, trees)
 
 

@@ -7,7 +7,7 @@ all images and trees if the user's storage cannot be asked what it uses.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from buildkit.cache_admin.stored_images import is_base_image
 from buildkit.digest import DiffId
@@ -23,11 +23,15 @@ PREFIX = "trees/"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreGarbage:
-    """``images`` that can be removed, ``names`` of others that can, and the paths of trees that are in use."""
+    """``images`` that can be removed, ``names`` of others that can, and the paths of trees that are in use.
+
+    ``distrusted`` are folders of trees that are damaged or were replaced.
+    """
 
     images: tuple[StoreImage, ...] = ()
     names: tuple[str, ...] = ()
     used: frozenset[str] = frozenset()
+    distrusted: tuple[str, ...] = ()
 
 
 def list_trees(store: ImageStore | None) -> dict[str, int]:
@@ -52,7 +56,8 @@ def find_store_garbage(store: ImageStore, project: str, needed: Collection[str],
     except BuildError as error:
         emit(Note(text=f"the image store is left as it is: {error.message}", warning=True))
         return StoreGarbage(used=frozenset(list_trees(store)))
-    return choose_store_garbage(store.images(), store.layers(), use, project, needed)
+    garbage = choose_store_garbage(store.images(), store.layers(), use, project, needed)
+    return replace(garbage, distrusted=store.trees.find_distrusted())
 
 
 def choose_store_garbage(
@@ -86,3 +91,5 @@ def remove_store_garbage(store: ImageStore, garbage: StoreGarbage, paths: Iterab
         store.remove_names(garbage.names)
         images = {image.id for image in garbage.images if not use.needs(image)}
         store.remove(images, [DiffId(path.removeprefix(PREFIX)) for path in paths], use.layers)
+        kept = {layer.diff_id for layer in store.layers().values()}
+        store.trees.remove_distrusted(garbage.distrusted, kept, replaced=not use.images)

@@ -1,15 +1,17 @@
 """The trees of an image store: one for each layer, named by its diff_id.
 
 ``HEX`` is the tree, ``HEX.tar-split.gz`` what else the layer's tar has, and ``HEX.json`` the facts, which come last: a
-tree without them is not believed, whether it is incomplete or was found damaged, and the next writer replaces it. A
-tree is written below ``tmp``, where its writer holds a lock.
+tree without them is not believed, whether it is incomplete or was found damaged, and the next writer replaces it. What
+was replaced stays as ``HEX.replaced-…``, because a container that runs has its files. A tree is written below ``tmp``,
+where its writer holds a lock.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from buildkit.store.file_clone import FileClone
 
 _TAR_SPLIT_SUFFIX, _FACTS_SUFFIX = ".tar-split.gz", ".json"
+_REPLACED = ".replaced-"
+_FOLDER = re.compile(rf"[0-9a-f]{{64}}({re.escape(_REPLACED)}[0-9a-f]+)?")
 _SUFFIXES = (_FACTS_SUFFIX, "", _TAR_SPLIT_SUFFIX)
 
 
@@ -143,7 +147,7 @@ class TreeFolder:
             from buildkit.imagestore.exchange import exchange
 
             exchange(made / TREE, self.path(diff_id))  # an incomplete or damaged one
-            self.discard(made / TREE)
+            (made / TREE).rename(self.folder / f"{diff_id.hex}{_REPLACED}{os.urandom(4).hex()}")
         (made / FACTS).replace(self._facts_path(diff_id))
 
     def distrust(self, diff_id: DiffId) -> None:
@@ -153,12 +157,28 @@ class TreeFolder:
     def remove(self, diff_ids: Iterable[DiffId]) -> None:
         """Remove trees; each loses its names first, so that nobody sees a part of it."""
         for diff_id in diff_ids:
-            with locked_temporary_folder(self._temporary) as folder:
-                self.distrust(diff_id)
-                self.tar_split_path(diff_id).unlink(missing_ok=True)
-                with suppress(FileNotFoundError):
-                    self.path(diff_id).rename(folder / TREE)
-                self.discard(folder / TREE)
+            self.distrust(diff_id)
+            self.tar_split_path(diff_id).unlink(missing_ok=True)
+            self._remove_folder(self.path(diff_id))
+
+    def find_distrusted(self) -> tuple[str, ...]:
+        """Return the names of trees that are not believed, and of those that were replaced."""
+        folders = {path.name for path in self.folder.iterdir() if _FOLDER.fullmatch(path.name) and path.is_dir()}
+        return tuple(sorted(folders - {diff_id.hex for diff_id in self.all()}))
+
+    def remove_distrusted(self, names: Iterable[str], used: Collection[DiffId], *, replaced: bool) -> None:
+        """Remove such trees, except those of layers that are ``used``; if ``replaced``, also those that were."""
+        for name in names:
+            if _REPLACED not in name:
+                self.remove({DiffId(name)} - {*used, *self.all()})
+            elif replaced:
+                self._remove_folder(self.folder / name)
+
+    def _remove_folder(self, path: Path) -> None:
+        with locked_temporary_folder(self._temporary) as folder:
+            with suppress(FileNotFoundError):
+                path.rename(folder / TREE)
+            self.discard(folder / TREE)
 
     def sweep(self) -> None:
         """Remove what dead processes were writing."""

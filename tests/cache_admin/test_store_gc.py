@@ -119,6 +119,34 @@ def test_gc_keeps_what_others_stand_on(host: StorageHost, store: ImageStore, ask
     assert left(store) == [True, False, True]
 
 
+def test_container_that_runs_keeps_its_files_while_a_layer_is_replaced(
+    host: StorageHost, store: ImageStore, ask: Ask
+) -> None:
+    name = host.tool("podman", "run", "--detach", "--network=none", _NAME, "sleep", "60").strip()
+    (store.trees.path(diff_id_of(_OLD)) / "opt/app").chmod(0o666)
+    store.trees.distrust(diff_id_of(_OLD))
+    for container in (True, False):
+        add_layer(store, _OLD)
+        ask("gc", "--keep-days", "0")
+        kept = {path.name.partition(".")[0] for path in store.trees.folder.glob("*.replaced-*")}
+        assert kept == ({diff_id_of(_OLD).hex} if container else set())
+        if container:
+            assert host.tool("podman", "exec", name, "cat", "/opt/app") == "old\n"
+            host.tool("podman", "rm", "--force", "--time=0", name)
+    assert host.run(_NAME, "cat", "/opt/app") == "old\n"
+
+
+def test_damaged_tree_goes_once_no_image_has_it(store: ImageStore, ask: Ask) -> None:
+    tree = store.trees.path(diff_id_of(_OLD))
+    store.trees.distrust(diff_id_of(_OLD))
+    ask("gc", "--keep-days", "0")
+    assert tree.is_dir()
+    add_layer(store, _NEW)
+    replace_image(store)
+    ask("gc", "--keep-days", "0")
+    assert not list(tree.parent.glob(f"{tree.name}*"))
+
+
 def test_gc_removes_nothing_of_the_store_if_storage_cannot_be_asked(
     host: StorageHost, store: ImageStore, read: Callable[..., tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
