@@ -38,7 +38,7 @@ def remove_stored_images(wanted: Sequence[str]) -> RemovedImages:
     doomed = [image for image in dict.fromkeys(image for image, _ in found) if names.issuperset(image.names)]
     kept: list[StoreImage] = []
     if store is not None:
-        with holding_store_use() as use:
+        with holding_store_use() as use, store.explaining():
             for image in doomed:
                 if image.id in use.images:
                     raise _in_use(image)

@@ -87,7 +87,7 @@ def remove_store_garbage(store: ImageStore, garbage: StoreGarbage, paths: Iterab
 
     Raises ToolError, MissingTool, OSError.
     """
-    with holding_store_use() as use:
+    with holding_store_use() as use, store.explaining():
         store.remove_names(garbage.names)
         images = {image.id for image in garbage.images if not use.needs(image)}
         store.remove(images, [DiffId(path.removeprefix(PREFIX)) for path in paths], use.layers)

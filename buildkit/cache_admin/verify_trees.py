@@ -43,7 +43,8 @@ class TreeVerifier:
         store, began = self._store, time.monotonic()
         if store is None:
             return
-        self.images = store.drop_damaged_images()
+        with store.explaining():
+            self.images = store.drop_damaged_images()
         if not self._trees:
             return
         sizes = {diff_id: store.size_of(diff_id) for diff_id in self._trees}
@@ -54,7 +55,8 @@ class TreeVerifier:
             with suppress(FileNotFoundError):
                 if altered := store.find_alteration(diff_id):
                     self.damaged[tree_path(diff_id)] = altered
-                    store.trees.distrust(diff_id)
+                    with store.explaining():
+                        store.trees.distrust(diff_id)
             self.count += 1
             self.size += sizes[diff_id]
             self._progress(self.size)

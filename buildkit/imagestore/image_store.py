@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -59,6 +59,10 @@ class ImageStore:
                 remember_boot(folder / "boot")
         return store
 
+    def explaining(self) -> AbstractContextManager[None]:
+        """Raise BuildError, which names the store, for a disk that is full or read-only in the block."""
+        return disk_errors_explained(self.folder, VARIABLE)
+
     # layers
 
     def has_tree(self, diff_id: DiffId) -> bool:
@@ -75,7 +79,7 @@ class ImageStore:
 
         ``foreign_owners``: files may belong to others than uid 0. Raises BuildError for a hostile tar or a full disk.
         """
-        with disk_errors_explained(self.folder, VARIABLE), self.trees.writing(foreign_owners=foreign_owners) as sink:
+        with self.explaining(), self.trees.writing(foreign_owners=foreign_owners) as sink:
             yield sink
 
     def open_tar(self, diff_id: DiffId) -> Iterator[bytes]:
@@ -136,7 +140,7 @@ class ImageStore:
         Raises LostError if a tree is missing, DamagedError if one is damaged, BuildError for a full disk.
         """
         diff_ids = tuple(layer.blob.diff_id for layer in image.layers)
-        with disk_errors_explained(self.folder, VARIABLE):
+        with self.explaining():
             self._layers.add(diff_ids)
             return self._images.put(image, chain_ids(diff_ids)[-1], names)
 

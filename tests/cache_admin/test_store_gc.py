@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -162,6 +163,21 @@ def test_gc_removes_nothing_of_the_store_if_storage_cannot_be_asked(
     assert "the image store is left as it is: buildah is not installed" in err
     assert left(store) == [True, True, True]
     assert len(store.images()) == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
+@pytest.mark.parametrize("words", [("verify",), ("gc", "--keep-days", "0"), ("rm", "made-up/app")])
+def test_store_that_is_read_only_is_named_and_not_the_cache(
+    host: StorageHost, store: ImageStore, read: Callable[..., tuple[str, str]], words: tuple[str, ...]
+) -> None:
+    (store.trees.path(diff_id_of(_OLD)) / "opt/app").chmod(0o666)
+    for options in (("--bind", str(host.store)), ("-o", "remount,ro,bind")):
+        subprocess.run(("mount", *options, str(host.store)), check=True)
+    try:
+        _, err = read(*words, code=1)
+    finally:
+        subprocess.run(("umount", "--lazy", str(host.store)), check=True)
+    assert f"error: {host.store}: the file system is read-only\nhint: use another folder: BUILDKIT_STORE=/path\n" in err
 
 
 @pytest.mark.parametrize(("request_", "code"), [(("gc", "--keep-days", "0"), 0), (("rm", "made-up/app"), 1)])
