@@ -19,6 +19,7 @@ from tests.scan.formatmaker import (
     rules,
     saved_model,
     scan_bytes,
+    varint,
     worst,
 )
 
@@ -221,6 +222,8 @@ def test_valid_tensorflow_graph_is_clean():
         ("XlaCustomCallV2", "tensorflow-python-op"),
         ("RpcServerRegister", "tensorflow-remote-op"),
         ("Abort", "tensorflow-remote-op"),
+        ("ImmutableConst", "tensorflow-file-op"),
+        ("SerializeTRTResource", "tensorflow-file-op"),
     ],
 )
 def test_tensorflow_unsafe_operator_is_found_in_graphs_and_functions(op, rule):
@@ -295,7 +298,19 @@ def test_tensorflow_constant_bound_to_function_that_nothing_calls_is_followed():
     assert scan_bytes(saved_model(graph(WHERE, functions=[WRITER]))).verdict is Verdict.CLEAN, "its caller's path"
 
 
+def _packed(text: str, kind: int = 7) -> bytes:
+    """A constant whose texts are in `tensor_content`: their lengths, then their bytes."""
+    tensor = pb((1, kind), (2, b""), (4, varint(len(text)) + text.encode()))
+    return graph_node("where", "Const") + pb((5, pb((1, "value"), (2, pb((8, tensor))))))
+
+
+def _used(where: bytes) -> bytes:
+    return graph(where, graph_node("s", "SaveV2", ["where", "names"]))
+
+
 UNFOLLOWED = {
+    "content of a tensor": _used(_packed("/root/.ssh/authorized_keys")),
+    "content of a tensor of no type": _used(_packed("/root/.ssh/authorized_keys", kind=0)),
     "computed": _writing(graph_node("path", "RegexReplace", ["where", "a", "b"])),
     "part computed": _writing(graph_node("a", "AsString"), graph_node("path", "StringJoin", ["a", "where2"]),
                               graph_node("where2", "Const", text="x")),
@@ -318,6 +333,24 @@ def test_tensorflow_path_that_cannot_be_followed_is_not_clean(case):
     assert scan_bytes(saved_model(UNFOLLOWED[case])).verdict is Verdict.PARTIAL
 
 
+def test_tensorflow_content_of_numbers_is_no_path():
+    axis = _packed("\0\0\0", kind=3)
+    path = graph_node("path", "ConcatV2", ["a", "a", "where"])
+    nodes = (axis, graph_node("a", "Const", text="x"), path, graph_node("s", "SaveV2", ["path", "names"]))
+    assert scan_bytes(graph(*nodes)).verdict is Verdict.CLEAN
+
+
+@pytest.mark.parametrize("op", ["DatasetFromGraph", "DeserializeIterator", "MlirPassthroughOp", "TRTEngineOp"])
+def test_tensorflow_program_that_is_given_as_data_is_not_fully_scanned(op):
+    for content in (graph(graph_node("n", op)), saved_model(graph(functions=[[graph_node("n", op)]]))):
+        assert scan_bytes(content).verdict is Verdict.PARTIAL
+
+
+def test_tensorflow_engine_outside_the_model_is_found():
+    content = graph(WHERE, graph_node("e", "InitializeTRTResource", ["handle", "where"]))
+    assert rules(content) == {"tensorflow-path"}
+
+
 def test_tensorflow_names_of_tensors_are_no_paths():
     content = graph(
         graph_node("p", "Placeholder"),
@@ -333,8 +366,9 @@ def test_tensorflow_print_to_file_is_found():
 
     assert rules(printing("file:///etc/x")) == {"tensorflow-file-op"}
     assert rules(printing("stderr")) == set()
-    vocabulary = graph_node("v", "FixedUnigramCandidateSampler") + pb((5, pb((1, "vocab_file"), (2, pb((2, "/x"))))))
-    assert rules(graph(vocabulary)) == {"tensorflow-file-op"}
+    for path in ("/x", "../../x", "~/x", "gs://bucket/x"):
+        attribute = pb((5, pb((1, "vocab_file"), (2, pb((2, path))))))
+        assert rules(graph(graph_node("v", "FixedUnigramCandidateSampler") + attribute)) == {"tensorflow-file-op"}
 
 
 LAMBDA = json.dumps({"class_name": "Lambda", "config": {"name": "l", "function": ["4wE=", None, None]}})

@@ -51,7 +51,7 @@ _FILES = word_set(
     "CreateSummaryFileWriter CreateSummaryDbWriter ImportEvent GenerateVocabRemapping LoadAndRemapMatrix "
     "FileSystemSetConfiguration LoadLibrary SaveSlices IgniteDataset SnapshotDatasetReader SnapshotChunkDataset "
     "ListSnapshotChunksDataset DistributedSave CalibrationStatisticsSaver DumpTensor RecordInput Skipgram "
-    "ExperimentalMatchingFilesDataset"
+    "ExperimentalMatchingFilesDataset ImmutableConst SerializeTRTResource"
 )
 _REMOTE = word_set(
     "RemoteCall Rpc TryRpc RpcCall RpcClient RpcServer RpcServerStart RpcServerRegister "
@@ -59,6 +59,7 @@ _REMOTE = word_set(
     "DataServiceDatasetV3 DataServiceDatasetV4 RegisterDataset RegisterDatasetV2 RemoteFusedGraphExecute Abort "
     "ConfigureDistributedTPU BigQueryReader PubSubDataset KafkaDataset KinesisDataset BigtableTable"
 )
+_PROGRAMS = word_set("DatasetFromGraph DeserializeIterator MlirPassthroughOp TRTEngineOp")  # in a tensor or attribute
 
 
 def check_op(context: ScanContext, name: str, where: str = "") -> bool:
@@ -69,4 +70,6 @@ def check_op(context: ScanContext, name: str, where: str = "") -> bool:
         if plain in names:
             context.find(rule, f"the operator {quote(name)} is used{place}")
             return True
+    if plain in _PROGRAMS:
+        context.gap(f"the operator {quote(name)} runs a program that it is given as data{place}")
     return False

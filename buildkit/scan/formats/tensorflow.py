@@ -216,7 +216,7 @@ def _check_address_attribute(context: ScanContext, proto: ProtoReader, entry: By
         for listed in message_parts(proto, item.span, 1):
             texts += [proto.text(text.span, 1000) for text in message_parts(proto, listed.span, 2)]
         for text in texts:
-            if ("://" in text and not text.startswith(("bytes://", "local://"))) or text.startswith("/"):
+            if find_escape(text) and not text.startswith(("bytes://", "local://")):
                 context.find(graphops.FILE_OP, f"{what} has its {key} at {quote(text)}")
 
 

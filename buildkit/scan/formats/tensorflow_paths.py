@@ -34,6 +34,7 @@ PATH_INPUTS = {
     "MergeV2Checkpoints": (0, 1),
     "InitializeTableFromTextFile": (1,),
     "InitializeTableFromTextFileV2": (1,),
+    "InitializeTRTResource": (1,),
 }
 _FIRST = word_set(
     "Identity StopGradient PreventGradient Snapshot EnsureShape Reshape Squeeze ExpandDims StridedSlice Slice Gather "
@@ -45,6 +46,7 @@ _JOINS = word_set("StringJoin Add AddV2")
 _CALLS = {"PartitionedCall": 0, "StatefulPartitionedCall": 0, "TPUPartitionedCall": 0, "While": 0, "StatelessWhile": 0,
           "If": 1, "StatelessIf": 1, "Case": 1, "StatelessCase": 1}  # fmt: skip  # inputs before the function's own
 _ABSOLUTE = re.compile(r"(?:[/\\~]|[A-Za-z]:[/\\]|[a-z][a-z0-9+.-]*://|(?:.*[/\\])?\.\.(?:[/\\]|$))", re.DOTALL)
+_STRING = 7  # DataType.DT_STRING
 _CALLER = "?"  # stands for a text that the caller of the model supplies
 _LONGEST = 1000
 _TEXTS = 256
@@ -241,11 +243,20 @@ class PathTracer:
         for attribute in node.attributes:
             for value in message_parts(self.proto, attribute, 2):
                 for tensor in message_parts(self.proto, value.span, 8):
+                    if self._is_packed(tensor.span):
+                        return None
                     for text in message_parts(self.proto, tensor.span, 8):
                         if text.span.size > _LONGEST or len(found) >= _TEXTS:
                             return None
                         found.add(self.proto.text(text.span, _LONGEST))
         return frozenset(found or {""})
+
+    def _is_packed(self, tensor: ByteSpan) -> bool:
+        """Return whether a tensor may have texts in `tensor_content`, where only its shape tells how many they are."""
+        fields = list(self.proto.fields(tensor))
+        kinds = [item.value for item in fields if item.number == 1 and item.wire == VARINT]
+        content = any(item.number == 4 and item.wire == BYTES and item.span.size for item in fields)
+        return content and kinds[-1:] in ([], [0], [_STRING])
 
     def _separator(self, node: GraphNode) -> str:
         """Return the attribute `separator`; of a field that occurs twice, the last counts."""
