@@ -167,15 +167,15 @@ def dtype(name: str, flags: int = 0, size: int = -1) -> bytes:
     return made + tuple_of(number(3), text("<"), b"N", b"N", b"N", number(size), number(-1), number(flags)) + b"b"
 
 
-def wrapper(kind: bytes, shape: bytes, padding: int | None = 16) -> bytes:
-    """Push joblib's announcement of an array."""
+def wrapper(kind: bytes, shape: bytes, padding: int | None = 16, *, mapped: bool = True) -> bytes:
+    """Push joblib's announcement of an array, which a loader may map as memory."""
     aligned = b"N" if padding is None else number(padding)
     state = {
         "subclass": named("numpy", "ndarray"),
         "shape": shape,
         "order": text("C"),
         "dtype": kind,
-        "allow_mmap": b"\x88",
+        "allow_mmap": b"\x88" if mapped else b"\x89",
     }
     state["numpy_array_alignment_bytes"] = aligned
     pairs = b"".join(text(key) + value for key, value in state.items())
@@ -236,13 +236,22 @@ def test_array_that_pickle_load_reaches_through_its_padding_is_followed_to_its_e
 
 @pytest.mark.parametrize(("kind", "flags"), [("O8", 63), ("V16", 27)])
 def test_objects_in_joblib_array_are_scanned(kind, flags):
-    array = wrapper(dtype(kind, flags), tuple_of(number(1)))
+    array = wrapper(dtype(kind, flags), tuple_of(number(1)), mapped=False)
     good = PROTO + b"]" + array + pickle.dumps([None]) + b"a."
     assert rules(scan_bytes(good)) <= {"pickle-false-dtype"}  # this V16 has no fields that could be objects
     assert not scan_bytes(good).gaps
     bad = scan_bytes(PROTO + b"]" + array + malicious_pickle() + b"a.")
     assert "pickle-runs-code" in rules(bad)
     assert not bad.gaps
+
+
+@pytest.mark.parametrize(("kind", "flags"), [("O8", 63), ("V16", 27)])
+def test_objects_that_joblib_would_map_are_not_fully_scanned(kind, flags):
+    """`joblib.load(mmap_mode=…)` skips eight bytes of the pickle, and goes on in its constant."""
+    array = wrapper(dtype(kind, flags), tuple_of(number(1)), None)
+    found = scan_bytes(PROTO + b"]" + array + pickle.dumps([b"aN0N0N0."]) + b"a.")
+    assert found.verdict is not Verdict.CLEAN
+    assert "mapped" in describe(found)
 
 
 def test_joblib_array_of_unknown_length_is_a_gap():

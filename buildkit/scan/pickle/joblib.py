@@ -50,6 +50,8 @@ def follow_array(
     count, (width, holds_objects) = count_elements(state.get("shape")), find_item_size(state.get("dtype"))
     if holds_objects:
         follow_objects(machine, context, source, scan_stream)
+        if state.get("allow_mmap") is not False:  # which a mapping loader skips by their number, not by their pickle
+            raise TruncatedError(f"the objects before byte {machine.reader.offset} may be mapped as memory")
         return
     scan_if_opcodes(context, source, machine.reader.offset, scan_stream)
     padding = machine.reader.byte() if state.get(ALIGNMENT) is not None else None
