@@ -168,3 +168,9 @@ def test_bytes_after_last_gguf_tensor_are_found():
 def test_unknown_gguf_version_or_type_is_not_clean():
     assert scan_bytes(gguf(version=9)).verdict is Verdict.PARTIAL
     assert scan_bytes(gguf(None, (("a", (32,), 99, 0),), bytes(128))).verdict is Verdict.PARTIAL
+
+
+@pytest.mark.parametrize("value", [struct.pack("<IIQ", 9, 0, 4) + b"{{ x", struct.pack("<II", 4, 7)])
+def test_gguf_template_that_is_not_text_is_a_gap(value):
+    content = struct.pack("<4sIQQ", b"GGUF", 3, 0, 1) + gguf_text("tokenizer.chat_template") + value
+    assert scan_bytes(content.ljust(-(-len(content) // 32) * 32, b"\0")).verdict is Verdict.PARTIAL

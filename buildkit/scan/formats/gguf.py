@@ -11,7 +11,7 @@ from dataclasses import field
 from buildkit.findings import Rule, Severity
 from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.context import ScanContext
-from buildkit.scan.formats import jinja, jsontext
+from buildkit.scan.formats import jsontext, structures
 from buildkit.scan.formats.cursor import Cursor, MalformedContentError, PagedSource, quote
 from buildkit.scan.formats.polyglot import check_trailing, check_zip
 from buildkit.scan.limits import LimitError
@@ -28,6 +28,7 @@ BENT = Rule(
 MAGIC = b"GGUF"
 _WIDTHS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _STRING, _ARRAY = 8, 9
+_CHAT_TEMPLATE = "chat_template"
 _TYPES = {  # tensor type: elements of a block, bytes of a block
     0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 36), 10: (256, 84),
     11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292), 16: (256, 66), 17: (256, 74),
@@ -131,13 +132,13 @@ def _check_text(file: _GgufReader, key: str) -> None:
     if len(content) > _TEXT:
         file.context.gap(f"the text of {quote(key)} is longer than {_TEXT} bytes", offset=at)
     text = content.decode(errors="backslashreplace")
-    jinja.check(file.context, text, declared="chat_template" in key)
+    structures.check_text(file.context, text, declared=_CHAT_TEMPLATE in key)
     jsontext.check_text(file.context, content, base=at)
 
 
 def _value(file: _GgufReader, kind: int, depth: int, key: str) -> None:
     if kind in _WIDTHS:
-        file.cursor.skip(_WIDTHS[kind])
+        _skip_numbers(file, kind, 1, key)
         return
     if kind == _STRING:
         file.cursor.skip(file.size())
@@ -149,7 +150,7 @@ def _value(file: _GgufReader, kind: int, depth: int, key: str) -> None:
     if file.values > _MOST_VALUES:
         raise LimitError(f"more than {_MOST_VALUES} values are in its arrays")
     if inner in _WIDTHS:
-        file.cursor.skip(count * _WIDTHS[inner])
+        _skip_numbers(file, inner, count, key)
     elif inner == _STRING and "template" in key:
         for _ in range(count):
             _check_text(file, key)
@@ -158,6 +159,12 @@ def _value(file: _GgufReader, kind: int, depth: int, key: str) -> None:
     else:
         for _ in range(count):
             _value(file, inner, depth + 1, key)
+
+
+def _skip_numbers(file: _GgufReader, kind: int, count: int, key: str) -> None:
+    if _CHAT_TEMPLATE in key:
+        file.context.gap(f"the value of {quote(key)} is not text", offset=file.cursor.at)
+    file.cursor.skip(count * _WIDTHS[kind])
 
 
 def _tensor(file: _GgufReader) -> tuple[int, int, str] | None:

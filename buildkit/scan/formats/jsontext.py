@@ -10,7 +10,7 @@ import json
 
 from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
-from buildkit.scan.formats import configs, jinja, tomltext, yamltext
+from buildkit.scan.formats import configs, jinja, structures, tomltext, yamltext
 from buildkit.scan.formats.cursor import MalformedContentError, quote
 from buildkit.scan.formats.structures import StructureObject, check, make_object, walk
 from buildkit.scan.limits import LimitError
@@ -148,6 +148,6 @@ def check_strings(context: ScanContext, value: object) -> None:
         if isinstance(node, dict):
             templates.update(configs.find_templates(node))
         elif isinstance(node, str):
-            jinja.check(context, node, declared=node in templates)
+            structures.check_text(context, node, declared=node in templates)
             if node[:1] in "{[" and node[1:2] not in "%{":
                 check_text(context, node.encode(errors="surrogatepass"))

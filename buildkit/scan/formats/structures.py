@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from buildkit.scan.context import ScanContext
 from buildkit.scan.formats import configs, jinja, keras, namedcode
 from buildkit.scan.formats.cursor import quote
+from buildkit.scan.pickle.nested import SERIALIZED, scan_serialized, scan_text
 
 
 class StructureObject(dict[str, object]):
@@ -30,7 +31,7 @@ def check(context: ScanContext, value: object, *, shared: bool = False) -> None:
     Raises:
         LimitError: a template is larger than we follow.
     """
-    templates, before = set[str](), len(context.findings)
+    templates, pickles, before = set[str](), set[str](), len(context.findings)
     calls: dict[str, None] = {}
     for node in walk(value, shared=shared):
         if isinstance(node, dict):
@@ -38,13 +39,23 @@ def check(context: ScanContext, value: object, *, shared: bool = False) -> None:
                 keras.check_object(context, view)
                 configs.check_object(context, view)
                 namedcode.check_object(context, view)
+                pickles.update(one for one in [view.get(SERIALIZED)] if isinstance(one, str))
             templates.update(configs.find_templates(node))
         elif isinstance(node, str):
-            jinja.check(context, node, declared=node in templates)
+            check_text(context, node, declared=node in templates, serialized=node in pickles)
             if namedcode.is_call(node):
                 calls[node] = None
     found = [finding.what for finding in context.findings[before:]]  # by the keys that they stand under
     namedcode.find_calls(context, [call for call in calls if not any(quote(call) in what for what in found)])
+
+
+def check_text(context: ScanContext, text: str, *, declared: bool = False, serialized: bool = False) -> None:
+    """Check a text as a template, perhaps ``declared`` as one, and for a pickle, perhaps ``serialized`` as one."""
+    jinja.check(context, text, declared=declared)
+    if serialized:
+        scan_serialized(context, text)
+    else:
+        scan_text(context, text)
 
 
 def views(node: dict[str, object]) -> Iterator[dict[str, object]]:

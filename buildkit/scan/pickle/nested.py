@@ -7,7 +7,7 @@ import binascii
 import re
 
 from buildkit.lazy_dataclass import dataclass
-from buildkit.scan.context import HEAD, ScanContext
+from buildkit.scan.context import HEAD, Declared, ScanContext
 from buildkit.scan.pickle.recognise import is_pickle
 from buildkit.scan.pickle.values import ByteString, LongText
 from buildkit.scan.source import BytesSource, RangeSource, ScanSource
@@ -23,6 +23,8 @@ MAGICS = (
 )
 LARGEST = 32 * 2**20  # bytes of text that is decoded in memory
 SHORTEST = 12
+SHORTEST_DIGITS = 20  # of the smallest pickle that calls a function
+SERIALIZED = ":serialized:"  # the key under which Stable-Baselines3 keeps pickles in JSON
 LATIN = "\x80cPB\x1f("  # first characters of texts whose characters may be the bytes of a file
 BASE64 = re.compile(rb"[A-Za-z0-9+/_\-\s]+={0,2}\s*")
 HEX = re.compile(rb"(?:[0-9A-Fa-f]{2})+")
@@ -35,6 +37,26 @@ def find_payload_kind(context: ScanContext, source: ScanSource) -> str:
     return "an archive" if context.is_archive(source) else ""
 
 
+def scan_text(context: ScanContext, text: str) -> None:
+    """Scan what a text of a structure holds, encoded or not: a loader may take it for a pickle."""
+    if len(text) >= SHORTEST_DIGITS:
+        ConstantScanner(context, BytesSource(b"")).scan(text, None)
+
+
+def scan_serialized(context: ScanContext, digits: str) -> None:
+    """Scan the pickle under ``SERIALIZED``; its loader ignores what is no digit of base64."""
+    try:
+        content = base64.b64decode(digits)
+    except ValueError:
+        content = b""
+    context.descend("serialized", BytesSource(content), Declared.PICKLE_STREAM)
+
+
+def name_place(kind: str, offset: int | None) -> str:
+    """Return the name of a constant's content; it has no offset in a structure whose texts are decoded."""
+    return kind if offset is None else f"{kind}@{offset}"
+
+
 @dataclass(frozen=True, slots=True)
 class ConstantScanner:
     """Scans the constants of a pickle in ``source``."""
@@ -42,13 +64,13 @@ class ConstantScanner:
     context: ScanContext
     source: ScanSource
 
-    def scan(self, value: ByteString | LongText | str, offset: int) -> str:
+    def scan(self, value: ByteString | LongText | str, offset: int | None) -> str:
         """Scan the constant at ``offset``; return what it holds, empty for nothing."""
         if isinstance(value, str):
             return self.scan_text(value.encode("utf-8", "surrogatepass"), value, offset)
         inside = RangeSource(self.source, value.start, value.size)
         if isinstance(value, ByteString):
-            return self.descend(f"bytes@{offset}", inside) or self.scan_encoded(inside, offset)
+            return self.descend(name_place("bytes", offset), inside) or self.scan_encoded(inside, offset)
         if value.head[:1].isascii():
             return self.scan_encoded(inside, offset)
         if value.size <= LARGEST:
@@ -64,15 +86,15 @@ class ConstantScanner:
             self.context.descend(name, content)
         return kind
 
-    def scan_text(self, raw: bytes, value: str, offset: int) -> str:
+    def scan_text(self, raw: bytes, value: str, offset: int | None) -> str:
         """Scan a short text, or a text whose characters are bytes."""
         if value[:1] in LATIN and all(ord(char) < 256 for char in value[:64]):
-            kind = self.descend(f"text@{offset}", BytesSource(value.encode("latin-1", "replace")))
+            kind = self.descend(name_place("text", offset), BytesSource(value.encode("latin-1", "replace")))
             if kind:
                 return kind
         return self.scan_encoded(BytesSource(raw), offset)
 
-    def scan_encoded(self, source: ScanSource, offset: int) -> str:
+    def scan_encoded(self, source: ScanSource, offset: int | None) -> str:
         """Scan content that is the base64 or hexadecimal encoding of something."""
         if source.size < SHORTEST:
             return ""
@@ -87,7 +109,7 @@ class ConstantScanner:
                 self.context.gap(f"{kind} digits of {source.size} bytes are too many to decode", offset=offset)
                 return ""
             payload = self.descend(
-                f"{kind}@{offset}", BytesSource(decode_digits(kind, source.read(0, source.size)) or start)
+                name_place(kind, offset), BytesSource(decode_digits(kind, source.read(0, source.size)) or start)
             )
             if payload:
                 return payload
