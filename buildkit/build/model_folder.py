@@ -14,7 +14,8 @@ from operator import attrgetter
 from pathlib import Path
 
 from buildkit.build.copy_source import suggest_path
-from buildkit.build.own_files import own_path
+from buildkit.build.own_files import is_below, own_path
+from buildkit.build.unfetched import find_unfetched
 from buildkit.errors import DefinitionError
 from buildkit.layers.globs import compile_excludes
 from buildkit.layers.tar.member_path import find_path_problem
@@ -84,7 +85,7 @@ class _Walk:
     def _behind(self, source: str, name: str, within: tuple[str, ...]) -> Iterator[tuple[str, str]]:
         """Yield what a link leads to, if it is wanted; raises DefinitionError for one that leads nowhere good."""
         real = os.path.realpath(self.root / source)
-        is_wanted = self.takes(name) or (os.path.isdir(real) and self._reaches_below(name))  # noqa: PTH112
+        is_wanted = self.takes(name) or (os.path.isdir(real) and self.reaches_below(name))  # noqa: PTH112
         if not is_wanted:
             return
         own_path(self.root, source, f"model `{self.model}`")
@@ -101,7 +102,8 @@ class _Walk:
             raise DefinitionError(f"{source} of model `{self.model}` is a link to a folder that it is in")
         yield from self.list(source, f"{name}/", (*within, real))
 
-    def _reaches_below(self, name: str) -> bool:
+    def reaches_below(self, name: str) -> bool:
+        """Return whether the patterns may choose files of a folder."""
         return not self.patterns or any("**" in text or text.startswith(f"{name}/") for text in self.patterns)
 
 
@@ -111,8 +113,20 @@ def check_model_path(path: str, what: str) -> None:
         raise DefinitionError(f"{what} {why}", hint="rename it, or leave it out by `files`")
 
 
+def check_fetched(root: Path, source: str, model: str, patterns: tuple[str, ...]) -> None:
+    """Raise DefinitionError if the checkout lacks a file of a model that git tracks: a lock would forget it."""
+    walk, place = _Walk(root, model, patterns), source.rstrip("/")
+    for path, command in find_unfetched(root, place).items():
+        name = posixpath.basename(path) if is_below(place, path) else posixpath.relpath(path, place)
+        is_wanted = walk.takes(name) or ((root / path).is_dir() and walk.reaches_below(name))
+        if is_below(place, path) or (is_wanted and _BOOKKEEPING.isdisjoint(name.split("/"))):
+            raise DefinitionError(f"{path} of model `{model}` is not in this checkout", hint=f"run: {command}")
+
+
 def advise_missing(root: Path, source: str) -> str:
     """Return what to do about a file of a model that is not there: the nearest name, if its folder is not, either."""
+    for command in find_unfetched(root, source).values():
+        return f"run: {command}"
     near = "" if (root / source).parent.is_dir() else suggest_path(root, posixpath.dirname(source))
     return f"its folder is not there, either; {near}" if near else _FETCH
 

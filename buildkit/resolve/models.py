@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from buildkit.build.copy_source import suggest_path
-from buildkit.build.model_folder import check_model_path, is_bookkeeping, list_model_folder
+from buildkit.build.model_folder import check_fetched, check_model_path, is_bookkeeping, list_model_folder
 from buildkit.declare.schema import suggest_word
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, DefinitionError, FetchError, Problem
@@ -225,6 +225,7 @@ class ModelLocker:
     def _lock_path(self, request: ModelRequest, source: RepoSource, emit: Emit = ignore_event) -> Model:
         path = source.path.rstrip("/")
         folder = list_model_folder(self._request.root, path, request.name, request.files)
+        check_fetched(self._request.root, path, request.name, request.files)
         if not (self._request.root / path).exists():
             hint = suggest_path(self._request.root, path) or "name a folder of the repository"
             raise DefinitionError(f"{path}: there is no such file or folder", hint=hint)

@@ -1,5 +1,6 @@
 """Models locks: from wheels in a folder, from a server on loopback, and from the checkout."""
 
+import subprocess
 import threading
 import zipfile
 from functools import partial
@@ -8,6 +9,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from buildkit.build.fetch import Fetcher
+from buildkit.build.model_folder import advise_missing
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, BuildkitError, DefinitionError, FetchError
@@ -212,6 +214,48 @@ def test_repository_model_that_leads_out_of_the_repository_is_refused_by_name(ro
     assert f"{named}: " in str(caught.value)
     assert "leads out of the repository's files, to " in str(caught.value)
     assert not (root / "requirements/models.lock").exists()
+
+
+@pytest.fixture
+def checkout(root):
+    """The repository with a submodule in the model's folder that is not fetched."""
+    git = partial(subprocess.run, cwd=root, check=True, capture_output=True)
+    git(("git", "init", "--quiet"))
+    git(("git", "add", "."))
+    entry = f"160000,{'1' * 40},models/own/more"
+    (root / "models/own/more").mkdir()
+    git(("git", "update-index", "--add", "--cacheinfo", entry))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("source", "files"), [("models/own", ""), ("models/own", 'files = ["more/*"]'), ("models/own/more", "")]
+)
+def test_submodule_of_a_repository_model_that_is_not_fetched_is_named(checkout, source, files):
+    with pytest.raises(DefinitionError, match="models/own/more of model `own` is not in this checkout") as caught:
+        Bench(checkout).lock(f'[[model]]\nname = "own"\nsource = "path:{source}"\n{files}\n')
+    assert caught.value.hint == "run: git submodule update --init -- models/own/more"
+
+
+@pytest.mark.parametrize("left_out", ["models/own/sub/b.bin", "models/own/sub/", "models/"])
+def test_file_that_a_sparse_checkout_leaves_out_is_not_forgotten_by_the_lock(checkout, left_out):
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b.example")
+    git = partial(subprocess.run, cwd=checkout, check=True, capture_output=True)
+    git(("git", "rm", "--quiet", "--cached", "models/own/more"))
+    git(("git", *identity, "commit", "--quiet", "--message", "all"))
+    Bench(checkout).lock(OWN)
+    before = (checkout / "requirements/models.lock").read_text()
+    git(("git", "sparse-checkout", "set", "--no-cone", "/*", f"!/{left_out}"))
+    with pytest.raises(DefinitionError, match="of model `own` is not in this checkout") as caught:
+        Bench(checkout).lock(OWN)
+    assert caught.value.hint.startswith("run: git sparse-checkout add models/own")
+    assert (checkout / "requirements/models.lock").read_text() == before
+    assert advise_missing(checkout, "models/own/sub/b.bin") == "run: git sparse-checkout add models/own/sub"
+
+
+def test_unwanted_file_need_not_be_in_the_checkout(checkout):
+    (model,) = Bench(checkout).lock(OWN + 'files = ["*.bin"]\n')
+    assert [file.path for file in model.files] == ["a.bin"]
 
 
 def test_repository_model_may_have_links_within_the_repository_and_unwanted_ones(root):
