@@ -78,7 +78,7 @@ def _judge(line: str, read: Read, locker: str) -> tuple[str, str] | None:
         return _judge_url(line, place)
     if itself := _ITSELF.fullmatch(path):
         return "is a folder without a slash", f"write {path.partition('[')[0]}/{itself[1] or ''}"
-    if _FILE.search(path) and "/" in path:
+    if _FILE.search(path) and ("/" in path or path.partition("[")[0].endswith((".whl", ".tar.gz"))):
         return "is a file", "name its folder by --find-links, and write NAME==VERSION"
     if path.startswith("/"):
         return "is a path of this machine", "write the path from the checkout: ./libs/x"

@@ -110,7 +110,8 @@ class LockDrafts:
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         except UnicodeDecodeError:
-            raise DefinitionError(f"{file}: not UTF-8 text") from None
+            hint = "save it as UTF-8: `>` of Windows PowerShell writes UTF-16"
+            raise DefinitionError(f"{file}: not UTF-8 text", hint=hint) from None
         except OSError as error:
             raise DefinitionError(f"{file}: cannot be read: {error.strerror}") from error
 

@@ -24,6 +24,7 @@ def problems(text: str, **files: str) -> list[tuple[str, str, str]]:
         ("libs/x", "is a path without ./", "write ./libs/x"),
         ("-e libs/x[gpu]", "is a path without ./", "write ./libs/x[gpu]"),
         ("./x-1.0-py3-none-any.whl", "is a file", "name its folder by --find-links, and write NAME==VERSION"),
+        ("x-1.0-py3-none-any.whl", "is a file", "name its folder by --find-links, and write NAME==VERSION"),
         ("wheels/x-1.0.tar.gz", "is a file", "name its folder by --find-links, and write NAME==VERSION"),
         ("/srv/libs/x", "is a path of this machine", "write the path from the checkout: ./libs/x"),
         ("file:/srv/libs/x", "is a path of this machine", "write the path from the checkout: ./libs/x"),
@@ -77,7 +78,7 @@ def test_line_that_no_lock_can_hold_is_reported_with_what_to_write(line: str, wh
     [
         "idna", "idna>=3 ; sys_platform == 'linux'", "x[a,b]==1.0", "./", "./[gpu]", "./libs/x", "-e ./libs/x", "../x",
         "x @ ./libs/x", "file:./libs/x", "--find-links https://x.test/wheels", "-i https://x.test/simple",
-        "-c limits.in",
+        "-c limits.in", "collective.zipfiletransport",
         "idna==3.7 --hash=sha256:0", "idna ; platform_machine == 'a/b'",
     ],
 )  # fmt: skip
