@@ -27,7 +27,7 @@ from buildkit.scan.source import ScanSource
 
 _NAME = re.compile(rb"[A-Za-z0-9_.\\/^>-]{1,1000}")
 _OP = re.compile(rb"[A-Za-z0-9_>]{1,200}")
-_ADDRESSED = word_set(
+ADDRESSED = word_set(
     "PrintV2 DebugIdentity DebugIdentityV2 DebugIdentityV3 DebugNanCount DebugNumericSummary DecodeProtoV2 EncodeProto "
     "FixedUnigramCandidateSampler"
 )
@@ -198,7 +198,7 @@ def _node(tracer: PathTracer, body: GraphBody, span: ByteSpan) -> None:
     node = read_node(tracer.proto, span)
     graphops.check_op(tracer.context, node.op, node.name)
     tracer.add(body, node, span)
-    if node.op in _ADDRESSED:
+    if node.op in ADDRESSED:
         for attribute in node.attributes:
             _check_address_attribute(tracer.context, tracer.proto, attribute, f"{node.op} {quote(node.name)}")
 

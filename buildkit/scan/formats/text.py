@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
-from buildkit.scan.formats import graphops, jinja, jsontext, markup, scripts, tomltext, yamltext
+from buildkit.scan.formats import graphops, graphtext, jinja, jsontext, markup, scripts, tomltext, yamltext
 from buildkit.scan.formats.cursor import MalformedContentError, quote
 from buildkit.scan.source import ScanSource
 
@@ -68,6 +68,8 @@ def scan(context: ScanContext, source: ScanSource) -> None:
         _check_block(context, text)
         if template and source.size > _TEMPLATE:
             jinja.check(context, text)
+            if graphtext.is_graph(text):
+                context.gap(f"a graph as text of more than {_TEMPLATE} bytes")
         before = text[-_OVERLAP:]
     if template:
         _check_whole(context, source)
@@ -83,6 +85,8 @@ def _check_whole(context: ScanContext, source: ScanSource) -> None:
     jinja.check(context, text)
     yamltext.check(context, [text])
     tomltext.check(context, text)
+    if graphtext.is_graph(text):
+        graphtext.check(context, text)
 
 
 def _check_beginning(context: ScanContext, text: str, source: ScanSource) -> None:
