@@ -15,6 +15,7 @@ from buildkit.findings import Rule, Severity
 from buildkit.lazy_dataclass import dataclass
 from buildkit.scan.context import ScanContext
 from buildkit.scan.formats.cursor import MalformedContentError, quote
+from buildkit.scan.formats.onnx_metadata import check_metadata
 from buildkit.scan.formats.paths import find_escape
 from buildkit.scan.formats.polyglot import check_zip
 from buildkit.scan.formats.protobuf import BYTES, VARINT, ByteSpan, ProtoField, ProtoReader, first_fields, signed
@@ -66,7 +67,7 @@ _BITS = {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12
 _DEPTH = 64
 _DEFAULT = "ai.onnx"
 _LONGEST = 1000  # bytes of an operator's name
-_GRAPH, _OPSET, _FUNCTIONS, _TRAINING = 7, 8, 25, 20
+_GRAPH, _OPSET, _METADATA, _FUNCTIONS, _TRAINING = 7, 8, 14, 25, 20
 
 
 class _OperatorName(NamedTuple):
@@ -139,10 +140,13 @@ def scan(context: ScanContext, source: ScanSource) -> None:
         LimitError: it has more fields than are read.
     """
     walk = _OnnxWalk(context, ProtoReader(source, context.budget.limits.fields))
+    metadata = list[ByteSpan]()
     for item in walk.proto.fields(walk.proto.whole):
         if item.wire != BYTES:
             continue
-        if item.number == _GRAPH:
+        if item.number == _METADATA:
+            metadata.append(item.span)
+        elif item.number == _GRAPH:
             _graph(walk, item.span, 0)
         elif item.number == _FUNCTIONS:
             _function(walk, item.span)
@@ -152,6 +156,7 @@ def scan(context: ScanContext, source: ScanSource) -> None:
                     _graph(walk, graph.span, 0)
     _report_operators(walk)
     check_zip(context, source)
+    check_metadata(context, walk.proto, metadata)
 
 
 def _report_operators(walk: _OnnxWalk) -> None:
