@@ -48,6 +48,10 @@ class BuildkitError(Exception):
         self.hint = hint
         self.output = output
 
+    def in_a_line(self) -> str:
+        """Return the message and, in parentheses, the hint."""
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
     def as_json(self) -> dict[str, Any]:
         """Return ``{"kind", "message", …}`` with every detail, for ``from_json`` in another process."""
         details = {name: getattr(self, name) for name in self.details}

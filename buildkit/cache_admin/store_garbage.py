@@ -54,7 +54,7 @@ def find_store_garbage(store: ImageStore, project: str, needed: Collection[str],
     try:
         use = ask_store_use()
     except BuildError as error:
-        emit(Note(text=f"the image store is left as it is: {error.message}", warning=True))
+        emit(Note(text=f"the image store is left as it is: {error.in_a_line()}", warning=True))
         return StoreGarbage(used=frozenset(list_trees(store)))
     garbage = choose_store_garbage(store.images(), store.layers(), use, project, needed)
     return replace(garbage, distrusted=store.trees.find_distrusted())

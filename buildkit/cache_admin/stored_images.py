@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from buildkit.errors import ToolError
+from buildkit.errors import BuildError
 from buildkit.events import Emit, Note
 from buildkit.oci.image import EPOCH, TITLE
 from buildkit.store.leases import Leases
@@ -48,8 +48,8 @@ def find_leftovers(project: str, needed: Iterable[str], leases: Leases, emit: Em
     try:
         images, containers = storage.list_images(), storage.list_containers()
         configs = _configs([image.id for image in images if is_candidate(image, project, frozenset(needed))])
-    except ToolError as error:
-        emit(Note(text=f"local storage is not looked at: {error.message}", warning=True))
+    except BuildError as error:
+        emit(Note(text=f"local storage is not looked at: {error.in_a_line()}", warning=True))
         return Leftovers()
     working = [container.name for container in containers if container.working and _CONTAINER.fullmatch(container.name)]
     return choose_leftovers(images, containers, configs, project, needed, find_dead(working, leases))

@@ -11,7 +11,7 @@ from buildkit.imagestore.image_store import ImageStore, is_store, read_version
 from buildkit.imagestore.store_folder import store_folder
 from buildkit.imagestore.store_use import find_borrowers
 from buildkit.tools.file_system import describe_file_system, find_file_system
-from buildkit.tools.storage_settings import check_other_stores, find_settings_file, listed_stores, read_settings
+from buildkit.tools.storage_settings import check_stores, find_settings_file, listed_stores, read_settings
 from buildkit.tools.store_setting import plan_disabling, plan_enabling, try_setting, write_setting
 
 
@@ -48,7 +48,7 @@ def enable_image_store() -> tuple[str, ...]:
             hint="choose a folder on a local disk: BUILDKIT_STORE=/path",
         )
     change = plan_enabling(folder)
-    check_other_stores(change.file, parse_toml(change.before or "", ""), folder)
+    check_stores(change.file, parse_toml(change.before or "", ""), folder)
     ImageStore.open(folder)
     if not change:
         return (f"podman sees the image store: {change.file} names {folder}",)

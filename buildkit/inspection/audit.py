@@ -141,7 +141,7 @@ def _run(planner: Planner, target: str) -> tuple[tuple[Finding, ...], str]:
     try:
         return audit_running(planner, target), ""
     except BuildError as error:
-        return (), f"{error.message}{f' ({error.hint})' if error.hint else ''}"
+        return (), error.in_a_line()
 
 
 def render_audit(audit: Audit, gate: Severity | None) -> list[str]:

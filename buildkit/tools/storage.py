@@ -11,7 +11,7 @@ from buildkit.errors import ToolError
 from buildkit.lazy_dataclass import dataclass
 from buildkit.tools.process import Command, find_tool, run
 from buildkit.tools.skopeo import skopeo_argv
-from buildkit.tools.storage_settings import find_settings_file, read_settings
+from buildkit.tools.storage_settings import check_settings
 
 _GONE = "not known"  # image, layer or container: ErrImageUnknown and its like of containers/storage
 _LISTINGS = 5
@@ -37,7 +37,7 @@ class StoredContainer:
 
 
 def list_images() -> tuple[StoredImage, ...]:
-    """Return every removable image (there may be read-only stores). Raises ToolError or MissingTool."""
+    """Return every removable image (there may be read-only stores). Raises BuildError."""
     argv = ("buildah", "images", "--all", "--no-trunc", "--json")
     return tuple(
         StoredImage(
@@ -49,12 +49,12 @@ def list_images() -> tuple[StoredImage, ...]:
 
 
 def find_names(image: str) -> tuple[str, ...]:
-    """Return the names that an image has in the user's own storage, by its id. Raises ToolError or MissingTool."""
+    """Return the names that an image has in the user's own storage, by its id. Raises BuildError."""
     return next((found.names for found in list_images() if found.id == image), ())
 
 
 def list_containers() -> tuple[StoredContainer, ...]:
-    """Return every container. Raises ToolError or MissingTool."""
+    """Return every container. Raises BuildError."""
     argv = ("buildah", "containers", "--all", "--json")
     return tuple(
         StoredContainer(name=entry["containername"], image=entry["imageid"], working=entry["builder"])
@@ -65,10 +65,10 @@ def list_containers() -> tuple[StoredContainer, ...]:
 def find_graph_root() -> tuple[Path, str]:
     """Return the folder of local storage, and the driver that its files are named by.
 
-    Raises ToolError, MissingTool, and BuildError for a storage.conf that cannot be read.
+    Raises BuildError.
     """
     what = "looking for local storage"
-    read_settings(find_settings_file())  # its errors say more than those of buildah
+    check_settings()
     answer = json.loads(run(Command(argv=("buildah", "info"), what=what)).stdout)
     try:
         return Path(answer["store"]["GraphRoot"]), str(answer["store"]["GraphDriverName"])
@@ -106,6 +106,7 @@ def remove_image(image: str) -> bool:
 
 
 def _ask(argv: tuple[str, ...], what: str) -> list[dict[str, Any]]:
+    check_settings()
     answer = json.loads(_ask_again(Command(argv=argv, what=what)) or b"null") or []
     if not isinstance(answer, list):
         raise ToolError(f"{what}: not a list")

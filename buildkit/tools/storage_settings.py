@@ -79,14 +79,20 @@ def listed_stores(settings: dict[str, Any]) -> tuple[str, ...]:
     return tuple(map(os.path.normpath, find_table(settings, "storage", "options").get(_KEY, ())))
 
 
-def check_other_stores(path: Path | None, settings: dict[str, Any], store: Path) -> None:
-    """Raise BuildError if a storage.conf names an image store other than ``store`` that does not exist."""
-    missing = [other for other in listed_stores(settings) if other != str(store) and not os.path.exists(other)]  # noqa: PTH110
+def check_stores(path: Path | None, settings: dict[str, Any], ours: Path | None = None) -> None:
+    """Raise BuildError if a storage.conf names an image store that does not exist, other than ``ours``."""
+    missing = [store for store in listed_stores(settings) if store != str(ours) and not os.path.exists(store)]  # noqa: PTH110
     if missing:
         raise BuildError(
             f"{path} names {missing[0]}, which does not exist: podman, buildah and skopeo fail",
-            hint=f"mkdir {shlex.quote(missing[0])}, or take it out of `{_KEY}`",
+            hint=f"mkdir -p {shlex.quote(missing[0])}, or take it out of `{_KEY}`",
         )
+
+
+def check_settings() -> None:
+    """Raise BuildError for settings with which the tools fail: it says more than they do."""
+    path = find_settings_file()
+    check_stores(path, read_settings(path))
 
 
 def find_storage_hint(output: str) -> str:
@@ -104,7 +110,7 @@ def is_listed(store: Path) -> bool:
     """
     path = find_settings_file()
     settings = read_settings(path)
-    check_other_stores(path, settings, store)
+    check_stores(path, settings, store)
     return str(store) in listed_stores(settings)
 
 

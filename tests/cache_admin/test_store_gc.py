@@ -194,6 +194,30 @@ def test_storage_conf_that_cannot_be_read_is_named_and_nothing_removed(
     assert len(store.images()) == 2
 
 
+@pytest.mark.parametrize("which", ["store", "another"])
+def test_store_that_went_away_is_named_by_gc_with_what_mends_it(
+    host: StorageHost, store: ImageStore, ask: Ask, read: Callable[..., tuple[str, str]], which: str
+) -> None:
+    conf, gone = host.folder / "storage.conf", host.folder / which
+    if which == "store":
+        shutil.rmtree(gone)
+    else:
+        replace_image(store)
+        conf.write_text(conf.read_text().replace("stores = [", f'stores = ["{gone}", '))
+    _, err = read("gc", "--keep-days", "0")
+    said = f"{conf} names {gone}, which does not exist: podman, buildah and skopeo fail (mkdir -p {gone}, or "
+    assert f"local storage is not looked at: {said}" in err
+    assert (f"the image store is left as it is: {said}" in err) == (which == "another")
+    assert "exit code" not in err
+    if which == "another":
+        assert f"error: {said.partition(' (')[0]}\nhint: mkdir -p {gone}" in read("rm", "made-up/app", code=1)[1]
+        assert left(store) == [True, True, True]
+    subprocess.run(("mkdir", "-p", gone), check=True)
+    host.tool("podman", "images")
+    assert read("gc", "--keep-days", "0")[1] == ""
+    assert not host.store.is_dir() or len(ImageStore.open(host.store).images()) == (which == "another")
+
+
 def test_layers_with_a_tree_are_present_and_young_ones_stay(store: ImageStore, stocked: Stocked, ask: Ask) -> None:
     key = stocked.unmade("app", _OLD)
     stocked.unmade("young", _ROOT, days=1)

@@ -163,7 +163,7 @@ def test_store_of_others_that_does_not_exist_is_named_and_ours_is_made(conf: Pat
     conf.write_text(f"storage.options.additionalimagestores = ['{other}', '{STORE}']\n")
     with pytest.raises(BuildError, match=rf"storage\.conf names {other}, which does not exist") as raised:
         is_listed(STORE)
-    assert raised.value.hint.startswith(f"mkdir {other}, or take it out")
+    assert raised.value.hint.startswith(f"mkdir -p {other}, or take it out")
     other.mkdir()
     assert is_listed(STORE)
 
