@@ -46,10 +46,11 @@ def check_image_store(facts: HostFacts) -> Iterator[Diagnosis]:
     """Check whether podman sees the image store, and whether that can be used where it lies."""
     store, cost = facts.image_store, "every build copies its image into local storage"
     if store.problem:
-        yield error("image-store", store.problem, "neither buildah nor podman works, or images are imported")
+        yield error("image-store", store.problem, "builds fail", store.mend)
     elif store.is_listed and not (store.exists and store.is_readable):
-        what = f"{store.settings_file} names {store.folder}, which {'is closed to you' if store.exists else 'is gone'}"
-        yield error("image-store", what, "every command of podman and buildah fails", DISABLE)
+        why, mend = ("is closed to you", DISABLE) if store.exists else ("is gone", ENABLE)
+        what = f"{store.settings_file} names {store.folder}, which {why}"
+        yield error("image-store", what, "every command of podman and buildah fails", mend)
     elif why := describe_file_system(store.file_system):
         mend = "export BUILDKIT_STORE=/a/local/disk"
         yield warning("image-store", f"no image store at {store.folder}: {why}", cost, mend)

@@ -55,7 +55,7 @@ class DiskSpace:
 class ImageStoreFacts:
     """The image store: its folder, the effective storage.conf, and whether that names it.
 
-    ``file_system`` is the type that stat(1) prints; ``problem`` is why nothing else is known.
+    ``file_system`` is the type that stat(1) prints; ``problem`` is why nothing else is known, ``mend`` what to do.
     """
 
     folder: str = ""
@@ -65,6 +65,7 @@ class ImageStoreFacts:
     is_readable: bool = False
     file_system: str = ""
     problem: str = ""
+    mend: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,11 @@ from buildkit.declare.toml import parse_toml
 from buildkit.doctor.facts import ImageStoreFacts
 from buildkit.errors import BuildError
 from buildkit.imagestore.image_store import ImageStore, is_store, read_version
+from buildkit.imagestore.layer_records import read_layer_ids
 from buildkit.imagestore.store_folder import store_folder
 from buildkit.imagestore.store_use import find_borrowers
 from buildkit.tools.file_system import describe_file_system, find_file_system
-from buildkit.tools.storage_settings import check_stores, find_settings_file, listed_stores, read_settings
+from buildkit.tools.storage_settings import check_stores, find_settings_file, is_listed
 from buildkit.tools.store_setting import plan_disabling, plan_enabling, try_setting, write_setting
 
 
@@ -20,11 +21,11 @@ def probe_image_store() -> ImageStoreFacts:
     try:
         folder = store_folder()
         settings = find_settings_file()
-        listed = str(folder) in listed_stores(read_settings(settings))
+        listed = is_listed(folder)
         if is_store(folder):
             read_version(folder)
     except BuildError as error:
-        return ImageStoreFacts(problem=error.message)
+        return ImageStoreFacts(problem=error.message, mend=error.hint)
     return ImageStoreFacts(
         folder=str(folder),
         settings_file=str(settings or ""),
@@ -63,13 +64,14 @@ def enable_image_store() -> tuple[str, ...]:
 def disable_image_store() -> tuple[str, ...]:
     """Take the image store out of storage.conf; return lines that say what was done.
 
-    Raises BuildError, also if the user's own images or containers stand on layers of the store, or cannot be listed.
+    The store is not opened: it may be damaged, or one of a newer version. Raises BuildError, also if the user's own
+    images or containers stand on layers of the store, or cannot be listed.
     """
     folder = store_folder()
     change = plan_disabling(folder)
     if not change:
         return (f"podman does not see the image store: {change.file} does not name {folder}",)
-    if borrowers := find_borrowers(ImageStore.open(folder).layers()) if is_store(folder) else ():
+    if borrowers := find_borrowers(read_layer_ids(folder)) if is_store(folder) else ():
         raise BuildError(
             f"the image store carries what is in your own storage: {', '.join(borrowers)}; without it, podman would"
             " list no image at all, and start no such container",

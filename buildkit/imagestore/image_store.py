@@ -221,7 +221,7 @@ def read_version(folder: Path) -> str:
     if found > VERSION:
         raise BuildError(
             f"{folder}: the image store is of version {found}, and this buildkit knows version {VERSION}",
-            hint=f"update buildkit, or use another store: {VARIABLE}=/path",
+            hint=f"update buildkit; or use another store: {VARIABLE}=/path; or: nox -s doctor -- --disable-store",
         )
     return place.strip()
 

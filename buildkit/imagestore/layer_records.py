@@ -36,6 +36,15 @@ def find_below(layers: Mapping[str, StoreLayer], tops: Iterable[str]) -> dict[st
     return found
 
 
+def read_layer_ids(folder: Path) -> frozenset[str]:
+    """Return the identifiers of the layers of a store, of whichever version: podman reads them, too.
+
+    Raises BuildError if its records are damaged.
+    """
+    records = read_own_records(folder / "overlay-layers/layers.json", lambda record: "id" in record)
+    return frozenset(record["id"] for record in records)
+
+
 class LayerRecords:
     """The records of layers; each refers to the tree of its diff_id."""
 

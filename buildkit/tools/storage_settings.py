@@ -21,7 +21,6 @@ _VARIABLE = "CONTAINERS_STORAGE_CONF"
 _NAME = "containers/storage.conf"
 _HOSTS = ("/etc/containers/storage.conf", "/usr/share/containers/storage.conf")
 _KEY = "additionalimagestores"
-_MEND = "podman reads it, too: mend it"
 ROOTS = {"graphroot": "/var/lib/containers/storage", "runroot": "/run/containers/storage"}  # root's defaults
 
 
@@ -47,14 +46,18 @@ def read_settings(path: Path | None) -> dict[str, Any]:
         hint = f"write it (containers-storage.conf(5)), or: unset {_VARIABLE}"
         raise BuildError(f"{_VARIABLE} names {path}, which does not exist", hint=hint) from error
     except OSError as error:
-        raise BuildError(f"{path} cannot be read: {error.strerror}", hint=_MEND) from error
+        raise BuildError(f"{path} cannot be read: {error.strerror}", hint=_mend(path)) from error
     except UnicodeDecodeError as error:
-        raise BuildError(f"{path} is not UTF-8", hint=_MEND) from error
+        raise BuildError(f"{path} is not UTF-8", hint=_mend(path)) from error
     except tomllib.TOMLDecodeError as error:
-        raise BuildError(f"{path} is not TOML: {error}", hint=_MEND) from error
+        raise BuildError(f"{path} is not TOML: {error}", hint=_mend(path)) from error
     if wrong := next(_wrong_types(settings), ""):
-        raise BuildError(f"{path}: {wrong}", hint=_MEND)
+        raise BuildError(f"{path}: {wrong}", hint=_mend(path))
     return settings
+
+
+def _mend(path: Path) -> str:
+    return f"podman reads it, too; correct it: ${{EDITOR:-editor}} {shlex.quote(str(path))}"
 
 
 def _wrong_types(settings: dict[str, Any]) -> Iterator[str]:

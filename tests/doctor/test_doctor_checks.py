@@ -304,12 +304,16 @@ def test_variables_that_are_set_are_named_in_a_finding() -> None:
 
 
 STORES = {
-    "is gone": ({"exists": False, "is_readable": False}, DiagnosisStatus.ERROR, "--disable-store"),
+    "is gone": ({"exists": False, "is_readable": False}, DiagnosisStatus.ERROR, "--enable-store"),
     "is closed to you": ({"is_readable": False}, DiagnosisStatus.ERROR, "--disable-store"),
     "on nfs": ({"is_listed": False, "file_system": "nfs"}, DiagnosisStatus.WARNING, "BUILDKIT_STORE"),
     "exfat does not keep owners": ({"file_system": "exfat"}, DiagnosisStatus.WARNING, "BUILDKIT_STORE"),
     "podman does not see": ({"is_listed": False, "exists": False}, DiagnosisStatus.NOTE, "--enable-store"),
-    "storage.conf cannot be read": ({"problem": "storage.conf cannot be read"}, DiagnosisStatus.ERROR, ""),
+    "storage.conf cannot be read": (
+        {"problem": "storage.conf cannot be read", "mend": "chmod u+r"},
+        DiagnosisStatus.ERROR,
+        "chmod u+r",
+    ),
 }
 
 

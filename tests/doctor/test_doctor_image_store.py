@@ -153,3 +153,33 @@ def test_folder_that_went_away_is_found(root: StorageHost) -> None:
     assert f"names {root.store}, which is gone" in said
     doctor(root, "--enable-store")  # makes it again
     root.tool("podman", "images")
+
+
+def test_doctor_has_a_mend_for_settings_with_which_the_tools_fail(root: StorageHost) -> None:
+    file, other = root.folder / "storage.conf", root.folder / "team"
+    before = file.read_text()
+    file.write_text(before.replace("[]", f'["{other}"]'))
+    said = " ".join(doctor(root, code=1).split())
+    assert f"names {other}, which does not exist" in said
+    assert f"mend: mkdir -p {other}, or take it out" in said
+    file.write_text("x = [")
+    said = " ".join(doctor(root, code=1).split())
+    assert f"{file} is not TOML: Invalid value" in said
+    assert f"${{EDITOR:-editor}} {file}" in said
+
+
+def test_store_of_a_newer_version_can_be_left(root: StorageHost) -> None:
+    doctor(root, "--enable-store")
+    run_image(root)
+    version = root.store / "version"
+    version.write_text(version.read_text().replace("1", "2", 1))
+    said = " ".join(doctor(root, code=1).split())
+    assert "the image store is of version 2, and this buildkit knows version 1" in said
+    assert "mend: update buildkit; or use another store: BUILDKIT_STORE=/path; or: " in said
+    root.tool("podman", "create", "--name", "mine", _NAME, "ls")
+    assert "mine" in doctor(root, "--disable-store", code=1)
+    root.tool("podman", "rm", "mine")
+    kept = sorted(path.name for path in root.store.rglob("*"))
+    doctor(root, "--disable-store")
+    assert str(root.store) not in (root.folder / "storage.conf").read_text()
+    assert sorted(path.name for path in root.store.rglob("*")) == kept
