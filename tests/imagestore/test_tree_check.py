@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import struct
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -111,6 +112,22 @@ def test_alteration_is_named_and_the_next_writer_repairs_it(
     assert add_layer(store, _TAR) == diff_id_of(_TAR)
     assert (store.find_alteration(diff_id), read(store, diff_id)) == ("", _TAR)
     assert list((store.folder / "tmp").iterdir()) == []
+
+
+def test_file_of_a_tree_that_is_replaced_is_never_missing(store: ImageStore) -> None:
+    """Containers have the tree: it is looked at before and after all that Python calls while it is replaced."""
+    diff_id = add_layer(store, _TAR)
+    file, seen = store.trees.path(diff_id) / "etc/passwd", list[bool]()
+    before = file.stat().st_ino
+    store.trees.distrust(diff_id)
+    sys.setprofile(lambda *_event: seen.append(file.exists()))
+    try:
+        add_layer(store, _TAR)
+    finally:
+        sys.setprofile(None)
+    assert file.stat().st_ino != before
+    assert len(seen) > 100
+    assert all(seen)
 
 
 def test_damaged_tar_split_file_is_named(store: ImageStore) -> None:
