@@ -17,11 +17,15 @@ _ID = re.compile(r"(sha256:)?(?P<digits>[0-9a-f]{12,64})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemovedImages:
-    """Names that were removed, ids of images that were removed with their last name, and of those that had to stay."""
+    """Names that were removed, ids of images that were removed with their last name, and of those that had to stay.
+
+    ``own`` are names that the user's own storage has, too: podman 5 copies all of an image with ``podman tag``.
+    """
 
     names: tuple[str, ...]
     images: tuple[str, ...]
     kept: tuple[str, ...]
+    own: tuple[str, ...]
 
 
 def remove_stored_images(wanted: Sequence[str]) -> RemovedImages:
@@ -37,18 +41,21 @@ def remove_stored_images(wanted: Sequence[str]) -> RemovedImages:
     names = {name for image, only in found for name in (image.names if only is None else (only,))}
     doomed = [image for image in dict.fromkeys(image for image, _ in found) if names.issuperset(image.names)]
     kept: list[StoreImage] = []
+    own: set[str] = set()
     if store is not None:
         with holding_store_use() as use, store.explaining():
             for image in doomed:
                 if image.id in use.images:
                     raise _in_use(image)
             kept = [image for image in doomed if use.needs(image)]
+            own = names & use.names
             store.remove_names(names)
             store.remove([image.id for image in doomed if image not in kept], (), use.layers)
     return RemovedImages(
         names=tuple(sorted(names)),
         images=tuple(image.id for image in doomed if image not in kept),
         kept=tuple(image.id for image in kept),
+        own=tuple(sorted(own)),
     )
 
 

@@ -23,5 +23,8 @@ def remove_images(names: Sequence[str], *, as_json: bool) -> int:
     sys.stdout.writelines(f"removed {image[:12]}\n" for image in removed.images)
     refers = "your own storage refers to it; cache -- gc removes it once nothing does"
     sys.stdout.writelines(f"kept {image[:12]}: {refers}\n" for image in removed.kept)
+    sys.stdout.writelines(
+        f"your own storage has {name}, too: podman untag {name} {name} takes it away\n" for name in removed.own
+    )
     sys.stdout.write("cache -- gc removes layers that no image and no stage needs\n")
     return 0

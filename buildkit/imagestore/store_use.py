@@ -21,10 +21,14 @@ from buildkit.tools import storage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreUse:
-    """Ids of images that containers were made from, and identifiers of layers that others stand on or refer to."""
+    """Ids of images that containers were made from, and identifiers of layers that others stand on or refer to.
+
+    ``names`` are those of images of the user's own storage.
+    """
 
     images: frozenset[str]
     layers: frozenset[str]
+    names: frozenset[str]
 
     def needs(self, image: StoreImage) -> bool:
         """Return whether something needs an image: a record of ``podman tag`` has not got a manifest of its own."""
@@ -44,6 +48,7 @@ def holding_store_use() -> Iterator[StoreUse]:
         yield StoreUse(
             images=frozenset(image for image in containers | bases if image),
             layers=frozenset(layer for layer in tops | parents if layer),
+            names=frozenset(name for image in images for name in image.get("names") or ()),
         )
 
 
