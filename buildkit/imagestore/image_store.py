@@ -233,7 +233,7 @@ def _make(folder: Path) -> None:
     if others:
         raise BuildError(
             f"{folder}: this is no image store: it has {', '.join(others[:3])}",
-            hint=f"use an empty folder: {VARIABLE}=/path",
+            hint=f"give it a folder of its own: {VARIABLE}={shlex.quote(str(folder / 'store'))}",
         )
     (folder / "storage.lock").touch(0o644)
     _make_folders(folder)
