@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from tests.imagestore.hosts import StorageHost
 from tests.imagestore.tars import add_layer
 
 pytestmark = pytest.mark.tools
-MINE = "localhost/mine:1"
+MINE, _LOADED = "localhost/mine:1", "localhost/loaded:1"
 
 
 @pytest.fixture(params=["here", pytest.param("Debian 13", marks=DEBIAN_13)])
@@ -45,19 +45,25 @@ def host(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     own.remove()
 
 
-def test_image_that_comes_back_keeps_the_name_that_podman_gave_it(
-    host: StorageHost, tars: tuple[bytes, ...], image: Image
-) -> None:
+@pytest.fixture
+def deliver(host: StorageHost, tars: tuple[bytes, ...]) -> Callable[[Image], str]:
+    """Put an image into the store as a build does it, and return its id."""
     store = ImageStore.open(host.store)
     for tar in tars:
         add_layer(store, tar, foreign_owners=True)
     context: Any = SimpleNamespace(image_store=store, blobs=Blobs(host.folder / "cache"))
 
-    def deliver(image: Image) -> str:
+    def run(image: Image) -> str:
         found = store.put_image(image, (NAME,))
         uncover(image, NAME, context)
         return found
 
+    return run
+
+
+def test_image_that_comes_back_keeps_the_name_that_podman_gave_it(
+    host: StorageHost, deliver: Callable[[Image], str], image: Image
+) -> None:
     first = deliver(image)
     host.tool("podman", "tag", NAME, MINE)
     second = deliver(replace(image, created="2001-01-01T00:00:00Z"))
@@ -66,6 +72,26 @@ def test_image_that_comes_back_keeps_the_name_that_podman_gave_it(
     assert [_look(host, name)["Id"] for name in (NAME, MINE)] == [first, first]
     assert _look(host, NAME)["Healthcheck"]["Test"] == ["CMD", "cat", "/opt/app/text"]
     assert host.run(NAME) == "hello\n"
+
+
+@pytest.mark.parametrize("form", ["docker-archive", "oci-archive"])
+def test_image_that_was_saved_and_loaded_keeps_the_names_that_podman_gave_it(
+    host: StorageHost, deliver: Callable[[Image], str], image: Image, form: str
+) -> None:
+    """An archive of OCI has a config of its own, and so is another image."""
+    first = deliver(image)
+    host.tool("podman", "tag", NAME, MINE)
+    host.tool("podman", "save", "--quiet", f"--format={form}", f"--output={host.folder}/saved.tar", NAME)
+    host.tool("podman", "load", "--quiet", f"--input={host.folder}/saved.tar")
+    loaded = _look(host, NAME)["Id"]
+    assert (loaded == first) == (form == "docker-archive")
+    host.tool("podman", "tag", NAME, _LOADED)
+    for _ in range(2):
+        deliver(image)
+        assert [_look(host, name)["Id"] for name in (NAME, MINE, _LOADED)] == [first, first, loaded]
+        assert _look(host, NAME)["Healthcheck"]["Test"] == ["CMD", "cat", "/opt/app/text"]
+    for name in (NAME, MINE, _LOADED):
+        assert host.run(name, options=("--pull=never",)) == "hello\n"
 
 
 def _look(host: StorageHost, name: str) -> dict[str, Any]:
