@@ -80,8 +80,9 @@ class Explanation:
 
 def explain_stage(planner: Planner, stage: str, layer: str = "") -> Explanation:
     """Explain all layers of a stage, or one: by its name, a unique end of its name, or digits of its key."""
-    planned = planner.plan(stage)
-    explained = list(_explain_entries(planned.plan.entries, set(planned.stored.diff_ids if planned.stored else ())))
+    planned, unpacks = planner.plan(stage), planner.context.image_store is not None
+    stored = () if planned.stored is None or unpacks else planned.stored.diff_ids
+    explained = list(_explain_entries(planned.plan.entries, set(stored)))
     explained += [
         Explained(entry=e, tool=True) for e in planner.plan_tools(planned.plan) if e.source is LayerSource.BUILT
     ]
@@ -100,12 +101,15 @@ def explain_stage(planner: Planner, stage: str, layer: str = "") -> Explanation:
             )
             for choice in chosen
         ),
-        unpacks=planner.context.image_store is not None,
+        unpacks=unpacks,
     )
 
 
 def _explain_entries(entries: Sequence[PlannedLayer], stored: Set[DiffId]) -> Iterator[Explained]:
-    """Yield explanations. Local storage identifies a layer by all below it: those above a change are re-imported."""
+    """Yield explanations. Local storage identifies a layer by all below it: those above a change are re-imported.
+
+    The image store does not: ``stored`` is empty where it is used.
+    """
     below = ""
     for entry in entries:
         imported = entry.source is not LayerSource.STORAGE

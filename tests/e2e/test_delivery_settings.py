@@ -97,6 +97,9 @@ def test_run_session_uses_podman_where_images_go_to_docker(tiny: Tiny) -> None:
 def test_images_of_earlier_versions_are_taken_over(tiny: Tiny) -> None:
     tiny.build("app")
     tiny.see_store(seen=True)
+    explained = tiny.run("explain", "app").text
+    assert re.search(r"^app/app +unpacked; built ", explained, re.MULTILINE)
+    assert " again" not in explained
     assert tiny.build("app").built() == {}
     assert tiny.run_image("app") == "hello from /app\n"
     tiny.write("stages/app/app/main.sh", 'echo "$GREETING again"\n')
