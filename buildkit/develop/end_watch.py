@@ -59,12 +59,19 @@ class EndWatch(threading.Thread):
         os.close(self._wake)
 
     def run(self) -> None:
-        """Tell of each end, once."""
-        with suppress(BuildkitError, OSError):  # podman fails, or nobody hears any more
-            while self._await_rest():
-                self._await_end(_AGAIN if self._look() else None)
+        """Tell of each end, once; and if podman cannot be asked, that no more is told."""
+        with suppress(OSError):  # nobody hears any more
+            try:
+                self._watch()
+            except BuildkitError as error:
+                why = error.in_a_line()
+                self._tell(Said(event="unwatched", text=f"ends of containers are not told any more: {why}"))
         for name in tuple(self._held):
             self._release(name)
+
+    def _watch(self) -> None:
+        while self._await_rest():
+            self._await_end(_AGAIN if self._look() else None)
 
     def _count(self, by: int) -> None:
         with self._rest:

@@ -11,6 +11,7 @@ import pytest
 
 from buildkit.develop import end_watch
 from buildkit.develop.end_watch import EndWatch
+from buildkit.errors import ToolError
 from buildkit.report.loop_view import LoopEvent, Said
 from buildkit.tools.podman_objects import FoundContainer
 from tests.running.test_environment import made
@@ -118,6 +119,18 @@ def test_a_container_that_is_removed_is_told(host: Host, watch: EndWatch) -> Non
     host.gone.add(NAMES[0])
     host.kill(NAMES[0])
     assert host.await_text() == f"{SERVICES[0].name}: its container was removed"
+
+
+def test_podman_that_fails_ends_the_watch_with_its_reason(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_labels: object) -> tuple[FoundContainer, ...]:
+        raise ToolError("podman failed", hint="start it")
+
+    monkeypatch.setattr(end_watch, "list_containers", fail)
+    watch = EndWatch(ENVIRONMENT, host.said.append)
+    watch.start()
+    (event,) = wait_until(lambda: host.said)
+    assert event == Said(event="unwatched", text="ends of containers are not told any more: podman failed (start it)")
+    watch.close()
 
 
 def test_one_that_has_ended_before_the_watch_began_is_told(host: Host) -> None:
