@@ -174,7 +174,7 @@ class Indexes:
 
     def _has_one(self, links: Sequence[Link], hashes: Set[FileHash], known: Collection[str]) -> bool:
         """Whether one of the files is ``known``, if any is; the resolver may have read one that does not fit."""
-        if not known or not {*map(str, hashes)}.isdisjoint(known):
+        if not known or any(str(value) in known for value in hashes):
             return True
         return any(str(self._compute_hash(link)) in known for link in links if _hash_of(link) is None)
 
