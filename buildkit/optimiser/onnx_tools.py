@@ -33,6 +33,18 @@ def naming_tool(tool: str, path: Path) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def _telling_errors_only() -> Iterator[None]:
+    """Let onnxruntime, which logs by the root logger, tell no more than errors in the block."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+
+
 def optimise(source: Path, target: Path, options: Mapping[str, Any]) -> None:
     """Write the graph as onnxruntime optimises it at a level whose result is the same on every processor."""
     import onnxruntime
@@ -102,21 +114,21 @@ def _quantise(source: Path, target: Path, options: Mapping[str, Any], cache: Pat
 
     if "calibration_cache_path" not in inspect.signature(quantize_static).parameters:
         raise RefusedRequest("tool", "static quantisation needs an onnxruntime that keeps ranges (1.32 or newer)")
-    logging.getLogger().setLevel(logging.ERROR)
-    quantize_static(
-        source,
-        target,
-        reader,
-        quant_format=QuantFormat[options.get("format", "QDQ")],
-        op_types_to_quantize=options.get("operators"),
-        per_channel=options.get("per-channel", False),
-        reduce_range=options.get("reduce-range", False),
-        activation_type=QuantType[options.get("activation-type", "QUInt8")],
-        weight_type=QuantType[options.get("weight-type", "QInt8")],
-        nodes_to_exclude=options.get("exclude"),
-        calibrate_method=CalibrationMethod[options.get("method", "MinMax")],
-        calibration_cache_path=cache,
-    )
+    with _telling_errors_only():
+        quantize_static(
+            source,
+            target,
+            reader,
+            quant_format=QuantFormat[options.get("format", "QDQ")],
+            op_types_to_quantize=options.get("operators"),
+            per_channel=options.get("per-channel", False),
+            reduce_range=options.get("reduce-range", False),
+            activation_type=QuantType[options.get("activation-type", "QUInt8")],
+            weight_type=QuantType[options.get("weight-type", "QInt8")],
+            nodes_to_exclude=options.get("exclude"),
+            calibrate_method=CalibrationMethod[options.get("method", "MinMax")],
+            calibration_cache_path=cache,
+        )
 
 
 class _FeedReader:

@@ -4,6 +4,7 @@ import collections
 import hashlib
 import io
 import json
+import logging
 import os
 import pickle
 import struct
@@ -119,7 +120,9 @@ def test_another_seed_of_hashes_makes_the_same_bytes(source, scripts, tmp_path):
 
 
 def test_static_quantisation_snaps_ranges_and_quantises(source, scripts, tmp_path):
+    level = logging.getLogger().level
     made = make(source, scripts, "onnx-quantise-static", tmp_path / "out")
+    assert logging.getLogger().level == level, "what else logs is heard as before"
     assert made["ranges"]
     for low, high in made["ranges"].values():
         assert float(f"{low:.3g}") == low
