@@ -174,6 +174,8 @@ def test_a_replica_counts_when_the_proxy_has_seen_it_serve(lab: Lab, ports: list
 def test_answers_are_counted_by_version_with_their_times(lab: Lab) -> None:
     before = time.time()
     versions = ask_users(lab.port, USERS[:500])
+    # an answer is written down when it has gone out
+    wait_until(lambda: len(list(parse_answers(lab.ask(SHOW_ANSWERS)))) >= len(versions))
     answers = list(parse_answers(lab.ask(SHOW_ANSWERS)))
     assert Counter(one.version for one in answers) == Counter(versions)
     assert all(before - 1 < one.time < time.time() + 1 and one.seconds < 5 and not one.failed for one in answers)
