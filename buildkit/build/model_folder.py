@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import field
 from operator import attrgetter
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 from buildkit.build.copy_source import suggest_path
 from buildkit.build.own_files import is_below, own_path
 from buildkit.build.unfetched import find_unfetched
-from buildkit.errors import DefinitionError
+from buildkit.errors import DefinitionError, ToolError
 from buildkit.layers.globs import compile_excludes
 from buildkit.layers.tar.member_path import find_path_problem
 from buildkit.lazy_dataclass import dataclass
@@ -125,8 +126,9 @@ def check_fetched(root: Path, source: str, model: str, patterns: tuple[str, ...]
 
 def advise_missing(root: Path, source: str) -> str:
     """Return what to do about a file of a model that is not there: the nearest name, if its folder is not, either."""
-    for command in find_unfetched(root, source).values():
-        return f"run: {command}"
+    with suppress(ToolError):  # this is a hint of another error
+        for command in find_unfetched(root, source).values():
+            return f"run: {command}"
     near = "" if (root / source).parent.is_dir() else suggest_path(root, posixpath.dirname(source))
     return f"its folder is not there, either; {near}" if near else _FETCH
 

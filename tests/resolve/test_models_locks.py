@@ -12,7 +12,7 @@ from buildkit.build.fetch import Fetcher
 from buildkit.build.model_folder import advise_missing
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
-from buildkit.errors import BuildError, BuildkitError, DefinitionError, FetchError
+from buildkit.errors import BuildError, BuildkitError, DefinitionError, FetchError, ToolError
 from buildkit.events import Note, StepFailed, StepFinished, StepStarted, ignore_event
 from buildkit.locks.models_lock import parse_models_lock
 from buildkit.resolve.models import ModelLocker, read_wheel
@@ -251,6 +251,13 @@ def test_file_that_a_sparse_checkout_leaves_out_is_not_forgotten_by_the_lock(che
     assert caught.value.hint.startswith("run: git sparse-checkout add models/own")
     assert (checkout / "requirements/models.lock").read_text() == before
     assert advise_missing(checkout, "models/own/sub/b.bin") == "run: git sparse-checkout add models/own/sub"
+
+
+def test_model_is_not_locked_where_git_cannot_tell_what_is_missing(checkout):
+    (checkout / ".git/index").write_bytes(b"no index")
+    with pytest.raises(ToolError, match="git, listing the files of") as caught:
+        Bench(checkout).lock(OWN)
+    assert "repair the repository" in caught.value.hint
 
 
 def test_unwanted_file_need_not_be_in_the_checkout(checkout):
